@@ -1,0 +1,13 @@
+"""Recurrent networks from the equations of one step.
+
+    rnn = conveyor.LSTM(32, 128, num_layers=2)          # as torch.nn.LSTM(32, 128, num_layers=2)
+    output, (h, C) = rnn(x)                             # x: [T, B, 32]
+    output, state, values = rnn(x, record=True)         # values["f"]: the forget gate, [layers, directions, T, B, 128]
+"""
+
+from conveyor import zoo
+from conveyor.cell import Cell
+from conveyor.dropin import GRU, LSTM, RNN
+from conveyor.layer import Recurrent
+
+__all__ = ["GRU", "LSTM", "RNN", "Cell", "Recurrent", "zoo"]

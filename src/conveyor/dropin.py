@@ -1,0 +1,187 @@
+"""`RNN`, `LSTM` and `GRU` with the constructors, names and weights of `torch.nn`."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from conveyor.cell import Cell
+from conveyor.layer import Recurrent
+from conveyor.zoo import GRU as GRUCell
+from conveyor.zoo import LSTM as LSTMCell
+from conveyor.zoo import RNN as RNNCell
+from conveyor.zoo import ProjectedLSTM, ReluRNN
+
+# For each of torch.nn's matrices, the affine maps whose blocks it holds one above the other, in torch.nn's order.
+Rows = dict[str, tuple[str, ...]]
+
+
+class _DropIn(Recurrent):
+    """A layer that reads and gives the weights of `torch.nn`, which holds all gates in one matrix and adds two biases.
+
+    Of torch.nn's two biases `bias_ih + bias_hh` the sum is kept, except where the equations keep them apart (GRU).
+    """
+
+    torch_class: ClassVar[type[nn.RNNBase]]
+    rows: ClassVar[Rows]
+
+    def __init__(self, cell: type[Cell], *arguments: Any, **keywords: Any):
+        super().__init__(cell, *arguments, **keywords)
+        self.register_load_state_dict_pre_hook(_accept_torch_names)
+
+    @classmethod
+    def from_torch(cls, module: nn.RNNBase) -> Self:
+        """The layer that computes what `module`, a `torch.nn.RNN`, `LSTM` or `GRU`, computes, with a copy of its weights.
+
+            conveyor.LSTM.from_torch(torch.nn.LSTM(3, 5))
+
+        Raises TypeError if it is a module of another class.
+        """
+        if not isinstance(module, cls.torch_class):
+            raise TypeError(f"{cls.__name__}.from_torch takes a torch.nn.{cls.torch_class.__name__}, not {module!r}")
+        weight = module.weight_ih_l0
+        layer = cls(**_constructor(module), device=weight.device, dtype=weight.dtype)
+        layer.load_state_dict(module.state_dict())
+        return layer.train(module.training)
+
+    def to_torch(self) -> nn.RNNBase:
+        """A `torch.nn.RNN`, `LSTM` or `GRU` that computes the same, with a copy of the weights.
+
+        Raises ValueError if the layer has what torch.nn lacks: zoneout, variational dropout, a learnt initial state.
+        """
+        extra = [self.zoneout, self.input_dropout, self.recurrent_dropout, self.learn_initial_state]
+        if any(extra):
+            raise ValueError("torch.nn has no zoneout, variational dropout or learnt initial state, but this layer has")
+        weight = next(self.parameters())
+        module = self.torch_class(**_constructor(self), device=weight.device, dtype=weight.dtype)
+        module.load_state_dict(self.torch_state_dict())
+        return module.train(self.training)
+
+    def torch_state_dict(self) -> dict[str, Tensor]:
+        """The weights under torch.nn's names, as copies."""
+        state: dict[str, Tensor] = {}
+        for suffix, cell in zip(_suffixes(self), self.cells, strict=True):
+            parameters = {name: parameter.detach() for name, parameter in cell.named_parameters()}
+            for torch_name, affines in self.rows.items():
+                operand, side = {"weight_ih": ("x", "ih"), "weight_hh": ("h", "hh")}[torch_name]
+                state[f"{torch_name}_{suffix}"] = torch.cat([parameters[f"{name}.weight_{operand}"] for name in affines])
+                if self.bias:
+                    state[f"bias_{side}_{suffix}"] = torch.cat([_bias(parameters, n, side, self.rows) for n in affines])
+            if "projection.weight_m" in parameters:
+                state[f"weight_hr_{suffix}"] = parameters["projection.weight_m"].clone()
+        return state
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith(("weight_ih_l", "weight_hh_l", "weight_hr_l", "bias_ih_l", "bias_hh_l")):
+            raise AttributeError(
+                f"{type(self).__name__} has no {name}: every gate has its own weights here, such as "
+                f"cells[0].{self.rows['weight_hh'][0]}.weight_h; torch_state_dict() gives them under torch.nn's names"
+            )
+        return super().__getattr__(name)
+
+
+class RNN(_DropIn):
+    """`torch.nn.RNN` from its equation.
+
+        rnn = conveyor.RNN(32, 128, num_layers=2, nonlinearity="relu")
+        output, h = rnn(x)                      # x: [T, B, 32], output: [T, B, 128], h: [2, B, 128]
+
+    Arguments, inputs and outputs are those of `torch.nn.RNN`; further ones are those of `conveyor.Recurrent`.
+    """
+
+    torch_class = nn.RNN
+    rows: ClassVar[Rows] = {"weight_ih": ("hidden",), "weight_hh": ("hidden",)}
+
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int = 1, nonlinearity: str = "tanh", *args: Any, **keywords: Any
+    ):
+        cells: dict[str, type[Cell]] = {"tanh": RNNCell, "relu": ReluRNN}
+        if nonlinearity not in cells:
+            raise ValueError(f"nonlinearity is 'tanh' or 'relu', not {nonlinearity!r}")
+        super().__init__(cells[nonlinearity], input_size, hidden_size, num_layers, *args, **keywords)
+        self.nonlinearity = nonlinearity
+
+
+class LSTM(_DropIn):
+    """`torch.nn.LSTM` from its equations.
+
+        rnn = conveyor.LSTM(32, 128, num_layers=2)
+        output, (h, C) = rnn(x)                 # x: [T, B, 32], output: [T, B, 128], h and C: [2, B, 128]
+
+    Arguments, inputs and outputs are those of `torch.nn.LSTM`; further ones are those of `conveyor.Recurrent`.
+    """
+
+    torch_class = nn.LSTM
+    rows: ClassVar[Rows] = dict.fromkeys(("weight_ih", "weight_hh"), ("input", "forget", "candidate", "output"))
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        **keywords: Any,
+    ):
+        if not 0 <= proj_size < max(hidden_size, 1):
+            raise ValueError(f"proj_size must lie between 0 and hidden_size - 1 = {hidden_size - 1}, not {proj_size}")
+        cell, options = (ProjectedLSTM, {"proj_size": proj_size}) if proj_size else (LSTMCell, {})
+        arguments = (input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional)
+        super().__init__(cell, *arguments, **options, **keywords)
+        self.proj_size = proj_size
+
+
+class GRU(_DropIn):
+    """`torch.nn.GRU` from its equations (`conveyor.zoo.ResetBeforeGRU` is the essay's).
+
+        rnn = conveyor.GRU(32, 128, num_layers=2)
+        output, h = rnn(x)                      # x: [T, B, 32], output: [T, B, 128], h: [2, B, 128]
+
+    Arguments, inputs and outputs are those of `torch.nn.GRU`; further ones are those of `conveyor.Recurrent`.
+    """
+
+    torch_class = nn.GRU
+    rows: ClassVar[Rows] = {"weight_ih": ("reset", "update", "candidate"), "weight_hh": ("reset", "update", "recall")}
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, *args: Any, **keywords: Any):
+        super().__init__(GRUCell, input_size, hidden_size, num_layers, *args, **keywords)
+
+
+def _constructor(module: nn.RNNBase | _DropIn) -> dict[str, Any]:
+    names = ["input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout", "bidirectional"]
+    names += [name for name in ("nonlinearity", "proj_size") if getattr(module, name, None)]
+    return {name: getattr(module, name) for name in names}
+
+
+def _suffixes(module: Recurrent) -> list[str]:
+    directions = ("", "_reverse")[: module.directions]
+    return [f"l{layer}{direction}" for layer in range(module.num_layers) for direction in directions]
+
+
+def _bias(parameters: dict[str, Tensor], affine: str, side: str, rows: Rows) -> Tensor:
+    """The bias that torch.nn adds on this side: a map of both x and h has only one, and it stands on the side of x."""
+    shared = affine in rows["weight_ih"] and affine in rows["weight_hh"]
+    bias = parameters[f"{affine}.bias"]
+    return torch.zeros_like(bias) if shared and side == "hh" else bias
+
+
+def _accept_torch_names(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Before a state_dict is loaded: rewrites torch.nn's names in it, if it has them, as this layer's."""
+    assert isinstance(module, _DropIn)
+    for row, suffix in enumerate(_suffixes(module)):
+        for torch_name, affines in module.rows.items():
+            operand, side = {"weight_ih": ("x", "ih"), "weight_hh": ("h", "hh")}[torch_name]
+            target = f"{prefix}cells.{row}."
+            if f"{prefix}{torch_name}_{suffix}" in state:
+                blocks = state.pop(f"{prefix}{torch_name}_{suffix}").chunk(len(affines))
+                state |= {f"{target}{n}.weight_{operand}": b for n, b in zip(affines, blocks, strict=True)}
+            if f"{prefix}bias_{side}_{suffix}" in state:
+                for name, block in zip(affines, state.pop(f"{prefix}bias_{side}_{suffix}").chunk(len(affines)), strict=True):
+                    state[f"{target}{name}.bias"] = state.get(f"{target}{name}.bias", 0) + block
+        if f"{prefix}weight_hr_{suffix}" in state:
+            state[f"{target}projection.weight_m"] = state.pop(f"{prefix}weight_hr_{suffix}")

@@ -1,0 +1,133 @@
+"""A language model: embedding, recurrent layers, a score for every token; how it is measured, and how it writes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from conveyor.cell import Cell
+from conveyor.errors import BadInput
+from conveyor.layer import Recurrent, State
+
+
+class LanguageModel(nn.Module):
+    """Predicts the next token of a text from those before it.
+
+        model = LanguageModel(100, conveyor.zoo.LSTM, hidden_size=256)
+        scores, state = model(tokens)                       # tokens: [T, B], scores: [T, B, 100]
+
+    `embedding_size` 0 stands for the width of the output; where the two are equal and `tie` is set, the matrix of the
+    embedding is that of the output too (Press & Wolf 2017). `options` go to `conveyor.Recurrent`.
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        cell: type[Cell],
+        hidden_size: int,
+        num_layers: int = 1,
+        embedding_size: int = 0,
+        tie: bool = True,
+        dropout: float = 0.0,
+        **options: Any,
+    ):
+        super().__init__()
+        embedding_size = embedding_size or hidden_size
+        between = dropout if num_layers > 1 else 0.0
+        self.embedding = nn.Embedding(vocabulary_size, embedding_size)
+        nn.init.normal_(self.embedding.weight, std=1 / math.sqrt(embedding_size))
+        self.rnn = Recurrent(cell, embedding_size, hidden_size, num_layers, dropout=between, **options)
+        self.dropout = nn.Dropout(dropout)
+        self.tied = tie and embedding_size == self.rnn.output_size
+        if not self.tied:
+            self.output = nn.Parameter(torch.empty(vocabulary_size, self.rnn.output_size))
+            nn.init.normal_(self.output, std=1 / math.sqrt(self.rnn.output_size))
+        self.bias = nn.Parameter(torch.zeros(vocabulary_size))
+
+    def forward(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """The scores of the next token, [T, B, vocabulary], and the state after the last."""
+        output, state = self.rnn(self.dropout(self.embedding(tokens)), state)
+        weight = self.embedding.weight if self.tied else self.output
+        return F.linear(self.dropout(output), weight, self.bias), state
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How well a text was predicted: `loss` in nats a token; `characters` that the predicted tokens stand for."""
+
+    loss: float
+    tokens: int
+    characters: int
+
+    @property
+    def bits_per_character(self) -> float:
+        return self.loss * self.tokens / self.characters / math.log(2)
+
+    @property
+    def perplexity(self) -> float:
+        return math.exp(min(self.loss, 700.0))
+
+
+ROWS, PIECE = 64, 128  # an evaluation reads this many rows side by side, this many tokens at a time
+
+
+@torch.no_grad()
+def loss(model: nn.Module, tokens: Tensor) -> float:
+    """The mean loss over all tokens but the first, in nats.
+
+    The text is read as up to 64 rows side by side, each from the initial state, so that it is the same figure in
+    training and afterwards; short texts are read as one row.
+    """
+    if len(tokens) < 2:
+        raise BadInput("the text to measure on has fewer than two tokens: give more text")
+    was_training = model.training
+    model.eval()
+    count = len(tokens) - 1
+    rows = max(1, min(ROWS, count // PIECE))
+    length = -(-count // rows)
+    missing = rows * length - count
+    inputs = F.pad(tokens[:-1], (0, missing)).view(rows, length).t()
+    targets = F.pad(tokens[1:], (0, missing), value=-100).view(rows, length).t()  # -100: not a target
+    total, state = 0.0, None
+    for piece, target in zip(inputs.split(PIECE), targets.split(PIECE), strict=True):
+        scores, state = model(piece, state)
+        total += F.cross_entropy(scores.flatten(0, 1), target.flatten(), reduction="sum").item()
+    model.train(was_training)
+    return total / count
+
+
+@torch.no_grad()
+def generate(
+    model: LanguageModel,
+    prompt: Tensor,
+    length: int,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    generator: torch.Generator | None = None,
+) -> Iterator[int]:
+    """`length` further tokens after the prompt [N], as they are drawn.
+
+    `temperature` divides the scores: below 1 the likely becomes likelier, 0 always takes the likeliest. `top_k` draws
+    from the k likeliest only, 0 from all.
+    """
+    model.eval()
+    scores, state = model(prompt[:, None])
+    for _ in range(length):
+        token = _draw(scores[-1, 0], temperature, top_k, generator)
+        yield int(token)
+        scores, state = model(token.view(1, 1), state)
+
+
+def _draw(scores: Tensor, temperature: float, top_k: int, generator: torch.Generator | None) -> Tensor:
+    if temperature == 0:
+        return scores.argmax()
+    if 0 < top_k < len(scores):
+        scores = scores.masked_fill(scores < scores.topk(top_k).values[-1], -math.inf)
+    # Shifted first, so that a tiny temperature gives large negative numbers and not infinity minus infinity.
+    return torch.multinomial(((scores - scores.max()) / temperature).softmax(0).cpu(), 1, generator=generator)[0]

@@ -1,0 +1,267 @@
+"""`Recurrent`: any cell as a layer with the interface of `torch.nn.LSTM`."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from conveyor.cell import Affine, Cell, Step, unroll
+from conveyor.regularise import Regularised, check_probability, dropout_mask, zoneout_rates
+from conveyor.sequences import Form, clear_padding, read, reverse
+
+State = Tensor | tuple[Tensor, ...]
+
+
+class Recurrent(nn.Module):
+    """Layers of any cell, in one direction or both, as `torch.nn.LSTM` has them.
+
+        rnn = conveyor.Recurrent(conveyor.zoo.PeepholeLSTM, 32, 128, num_layers=2, peepholes=["forget"])
+        output, (h, C) = rnn(x)                              # x: [T, B, 32], output: [T, B, 128], h, C: [2, B, 128]
+        output, state, values = rnn(x, record=True)          # values["f"]: [layers, directions, T, B, 128]
+        output, state = rnn(x, lengths=[9, 4, 7])            # rows of these lengths, padded to [T, B, 32]
+        y_t, state = rnn.step(x_t, state)                    # one step; x_t: [B, 32], y_t: [B, 128]
+
+    Arguments:
+        cell: the class of the cell, a subclass of `conveyor.Cell`.
+        input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype: as `torch.nn.LSTM`
+            has them. `bias=False` takes the bias from every affine map of the cell.
+        input_dropout: variational dropout on every layer's input, one mask for the whole sequence.
+        recurrent_dropout: variational dropout on the output state where the cell's affine maps read it.
+        zoneout: the probability that a unit keeps its old state, for all states or by name, {"C": 0.5, "h": 0.05}.
+        learn_initial_state: the initial state, where none is given, is a parameter (from zero) and not zero.
+        options: handed on to the cell, such as `peepholes` of PeepholeLSTM.
+
+    The state is one tensor [layers * directions, B, width] for a cell of one state, else a tuple of such, in the order
+    of `cell.state`. All streams are [T, B, ...], or [B, T, ...] with `batch_first`, or [T, ...] without a batch.
+
+    Raises ValueError and TypeError that name the shapes or values involved.
+    """
+
+    def __init__(
+        self,
+        cell: type[Cell],
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        input_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        zoneout: float | Mapping[str, float] = 0.0,
+        learn_initial_state: bool = False,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+        **options: Any,
+    ):
+        super().__init__()
+        _check(cell, num_layers, options)
+        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
+        self.bias, self.batch_first, self.bidirectional = bias, batch_first, bidirectional
+        self.dropout = check_probability("dropout", dropout)
+        self.input_dropout = check_probability("input_dropout", input_dropout)
+        self.recurrent_dropout = check_probability("recurrent_dropout", recurrent_dropout)
+        self.options = options
+        if dropout and num_layers == 1:
+            warnings.warn("dropout acts between layers, and there is only one: num_layers=1", stacklevel=2)
+        self.cells = nn.ModuleList()
+        for layer in range(num_layers):
+            width = input_size if layer == 0 else self.directions * self.cells[0].widths[self.cells[0].state[0]]
+            self.cells.extend(_cell(cell, width, hidden_size, bias, options) for _ in range(self.directions))
+        self.zoneout = zoneout_rates(self.cells[0], zoneout)
+        self.learn_initial_state = learn_initial_state
+        if learn_initial_state:
+            shapes = {name: (len(self.cells), self.cell.widths[name]) for name in self.state_names}
+            self.initial_state = nn.ParameterDict({name: torch.zeros(shape) for name, shape in shapes.items()})
+        self.to(device=device, dtype=dtype)
+
+    @property
+    def cell(self) -> Cell:
+        """The first layer's cell."""
+        return self.cells[0]  # type: ignore[return-value]
+
+    @property
+    def directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        return self.cell.state
+
+    @property
+    def output_size(self) -> int:
+        """The width of the output."""
+        return self.directions * self.cell.widths[self.state_names[0]]
+
+    def reset_parameters(self) -> None:
+        """New random parameters, as when the layer was made."""
+        for module in self.cells.modules():
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()
+        for initial in self.initial_state.values() if self.learn_initial_state else ():
+            nn.init.zeros_(initial)
+
+    def flatten_parameters(self) -> None:
+        """Nothing: there for code that calls it on `torch.nn.LSTM`."""
+
+    def forward(
+        self,
+        input: Tensor | PackedSequence,
+        hx: State | None = None,
+        *,
+        lengths: Tensor | Sequence[int] | None = None,
+        record: bool = False,
+        **others: Tensor,
+    ) -> Any:
+        """The output and the last state; with `record=True` also every named value of the step.
+
+        `lengths` [B]: steps of each row, the rest is padding. `others`: the cell's further streams and constants, by name.
+        Recorded values are [layers, directions, T, B, ...], or, where the layers' shapes differ, a list of one tensor
+        [directions, T, B, ...] for each layer; past a row's length they are zero.
+        """
+        x, counts, form = read(input, lengths, self.batch_first, self.input_size)
+        states = self._initial(x, hx, form)
+        streams, constants = self._others(others, x, counts, form)
+        lasts: list[tuple[Tensor, ...]] = []
+        values: list[dict[str, Tensor]] = []
+        for layer in range(self.num_layers):
+            if layer and self.dropout:
+                x = F.dropout(x, self.dropout, self.training)
+            if self.input_dropout and self.training:
+                x = x * dropout_mask(x.shape[1:], self.input_dropout, x)
+            outputs = []
+            for direction in range(self.directions):
+                row = layer * self.directions + direction
+                state = tuple(state[row] for state in states)
+                output, last, named = self._run(row, {"x": x, **streams}, state, constants, counts, record)
+                outputs.append(output)
+                lasts.append(last)
+                values.append(named)
+            x = torch.cat(outputs, -1) if self.bidirectional else outputs[0]
+        state = tuple(form.state(torch.stack(tensors)) for tensors in zip(*lasts, strict=True))
+        result = form.output(x, counts), state[0] if len(state) == 1 else state
+        return (*result, self._gather(values, form)) if record else result
+
+    def step(self, x: Tensor, state: State | None = None, **others: Tensor) -> tuple[Tensor, State]:
+        """One step of all layers: `x` [B, input_size] or [input_size], and the state after it, to hand to the next."""
+        if self.bidirectional:
+            raise ValueError("a bidirectional layer cannot go step by step: its second direction starts at the end")
+        if x.dim() not in (1, 2):
+            raise ValueError(f"a step's input is [B, {self.input_size}] or [{self.input_size}], not {list(x.shape)}")
+        time = 1 if self.batch_first and x.dim() == 2 else 0
+        others = {n: v if n in self.cell.constant else v.unsqueeze(time) for n, v in others.items()}
+        output, state = self(x.unsqueeze(time), state, **others)
+        return output.squeeze(time), state
+
+    def _run(
+        self,
+        row: int,
+        streams: dict[str, Tensor],
+        state: tuple[Tensor, ...],
+        constants: dict[str, Tensor],
+        lengths: Tensor | None,
+        record: bool,
+    ) -> tuple[Tensor, tuple[Tensor, ...], dict[str, Tensor]]:
+        """One layer in one direction."""
+        cell: Step = self.cells[row]  # type: ignore[assignment]
+        x = streams["x"]
+        if self.zoneout or (self.recurrent_dropout and self.training):
+            cell = Regularised(self.cells[row], self.recurrent_dropout, self.zoneout)  # type: ignore[arg-type]
+            streams = streams | cell.streams(*x.shape[:2], like=x)
+            constants = constants | cell.constants(x.shape[1], like=x)
+        if row % self.directions == 0:
+            return unroll(cell, streams, state, constants, lengths, record)
+        streams = {name: reverse(stream, lengths) for name, stream in streams.items()}
+        output, last, values = unroll(cell, streams, state, constants, lengths, record)
+        return reverse(output, lengths), last, {name: reverse(value, lengths) for name, value in values.items()}
+
+    def _initial(self, x: Tensor, hx: State | None, form: Form) -> tuple[Tensor, ...]:
+        """The initial states, [layers * directions, B, width] each."""
+        rows, batch = len(self.cells), x.shape[1]
+        if hx is None and self.learn_initial_state:
+            return tuple(self.initial_state[name][:, None].expand(-1, batch, -1) for name in self.state_names)
+        shapes = {name: (rows, batch, self.cell.widths[name]) for name in self.state_names}
+        if hx is None:
+            return tuple(x.new_zeros(shape) for shape in shapes.values())
+        given = (hx,) if isinstance(hx, Tensor) else tuple(hx)
+        if len(given) != len(shapes):
+            raise ValueError(f"the state is ({', '.join(shapes)}), but {len(given)} tensors were given")
+        for (name, shape), value in zip(shapes.items(), given, strict=True):
+            wanted = shape if form.batched else (shape[0], shape[2])
+            if tuple(value.shape) != wanted:
+                raise ValueError(f"the initial {name} must have shape {list(wanted)}, not {list(value.shape)}")
+        return tuple(value if form.batched else value[:, None] for value in given)
+
+    def _others(
+        self, others: dict[str, Tensor], x: Tensor, lengths: Tensor | None, form: Form
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The cell's streams besides x, and its constants."""
+        wanted = set(self.cell.arguments) - {"x", *self.state_names}
+        if set(others) != wanted:
+            names = ", ".join(sorted(wanted)) or "no further inputs"
+            raise TypeError(f"{type(self.cell).__name__} takes {names}, but was given {', '.join(sorted(others)) or 'none'}")
+        constants = {n: v if form.batched else v[None] for n, v in others.items() if n in self.cell.constant}
+        streams = {n: form.inward(v) for n, v in others.items() if n not in self.cell.constant}
+        for name, stream in streams.items():
+            if stream.shape[:2] != x.shape[:2]:
+                raise ValueError(f"{name} has {list(stream.shape[:2])} steps and rows, but the input {list(x.shape[:2])}")
+            if lengths is not None:
+                streams[name] = clear_padding(stream, lengths)
+        return streams, constants
+
+    def _gather(self, values: list[dict[str, Tensor]], form: Form) -> dict[str, Tensor | list[Tensor]]:
+        gathered: dict[str, Tensor | list[Tensor]] = {}
+        for name in values[0]:
+            rows = [form.outward(named[name]) for named in values]
+            layers = [torch.stack(rows[i : i + self.directions]) for i in range(0, len(rows), self.directions)]
+            same = all(layer.shape == layers[0].shape for layer in layers)
+            gathered[name] = torch.stack(layers) if same else layers
+        return gathered
+
+    def extra_repr(self) -> str:
+        shown = {
+            "num_layers": (self.num_layers, 1),
+            "bias": (self.bias, True),
+            "batch_first": (self.batch_first, False),
+            "dropout": (self.dropout, 0),
+            "bidirectional": (self.bidirectional, False),
+            "input_dropout": (self.input_dropout, 0),
+            "recurrent_dropout": (self.recurrent_dropout, 0),
+            "zoneout": (self.zoneout, {}),
+            "learn_initial_state": (self.learn_initial_state, False),
+            **{name: (value, None) for name, value in self.options.items()},
+        }
+        changed = [f"{name}={value!r}" for name, (value, default) in shown.items() if value != default]
+        return ", ".join([str(self.input_size), str(self.hidden_size), *changed])
+
+
+def _check(cell: type[Cell], num_layers: int, options: dict[str, Any]) -> None:
+    if not (isinstance(cell, type) and issubclass(cell, Cell)):
+        raise TypeError(f"the cell is a class made from conveyor.Cell, such as conveyor.zoo.LSTM, not {cell!r}")
+    if not isinstance(num_layers, int) or isinstance(num_layers, bool):
+        raise TypeError(f"num_layers is a whole number, not {num_layers!r}")
+    if num_layers <= 0:
+        raise ValueError(f"num_layers must be greater than zero, not {num_layers}")
+    parameters = list(inspect.signature(cell).parameters.values())[2:]
+    known = [parameter.name for parameter in parameters]
+    unknown = [name for name in options if name not in known]
+    if unknown and not any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters):
+        raise TypeError(f"{cell.__name__} has no option {', '.join(unknown)}; it has {', '.join(known) or 'none'}")
+
+
+def _cell(cell: type[Cell], input_size: int, hidden_size: int, bias: bool, options: dict[str, Any]) -> Cell:
+    made = cell(input_size, hidden_size, **options)
+    if not bias:
+        for module in made.modules():
+            if isinstance(module, Affine):
+                module.bias = None
+    return made

@@ -1,0 +1,81 @@
+"""Dropout on what a cell reads of its state, and zoneout: as another step around the cell's own, with masks as inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from conveyor.cell import Cell, masked
+
+
+def check_probability(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError(f"{name} must be a probability between 0 and 1, not {value!r}")
+    return float(value)
+
+
+def zoneout_rates(cell: Cell, zoneout: float | Mapping[str, float]) -> dict[str, float]:
+    """The rate of every state of `cell` that zones out: {} if none does."""
+    rates = dict(zoneout) if isinstance(zoneout, Mapping) else dict.fromkeys(cell.state, zoneout)
+    unknown = set(rates) - set(cell.state)
+    if unknown:
+        raise ValueError(f"zoneout names {', '.join(sorted(unknown))}, but the states are {', '.join(cell.state)}")
+    checked = {name: check_probability(f"zoneout of {name}", rate) for name, rate in rates.items()}
+    return {name: rate for name, rate in checked.items() if rate > 0}
+
+
+def dropout_mask(shape: tuple[int, ...], rate: float, like: Tensor) -> Tensor:
+    """Zero with probability `rate`, else 1 / (1 - rate), so that the mean stays as it was."""
+    kept = torch.rand(shape, device=like.device, dtype=like.dtype) >= rate
+    return kept.to(like.dtype) / (1 - rate) if rate < 1 else torch.zeros_like(kept, dtype=like.dtype)
+
+
+class Regularised:
+    """The step of `cell`, with masks that come in beside its own arguments.
+
+    `drop_<output state>`, the same over the sequence: multiplies the output state wherever an affine map of the cell
+    reads it (variational dropout, Gal & Ghahramani 2016); the state that is carried on is left whole.
+    `zone_<state>`, another at each step: the part of the old state that stays (zoneout, Krueger et al. 2016), drawn 0 or
+    1 in training, its mean in evaluation.
+    """
+
+    def __init__(self, cell: Cell, recurrent_dropout: float, zoneout: Mapping[str, float]):
+        self.cell, self.state = cell, cell.state
+        self.dropout = {cell.state[0]: recurrent_dropout} if recurrent_dropout > 0 and cell.training else {}
+        self.zoneout = zoneout
+        self.arguments = (*cell.arguments, *(f"drop_{n}" for n in self.dropout), *(f"zone_{n}" for n in zoneout))
+
+    def constants(self, batch: int, like: Tensor) -> dict[str, Tensor]:
+        """A new mask [B, width] for every state that drops out."""
+        return {
+            f"drop_{name}": dropout_mask((batch, self.cell.widths[name]), rate, like)
+            for name, rate in self.dropout.items()
+        }
+
+    def streams(self, steps: int, batch: int, like: Tensor) -> dict[str, Tensor]:
+        """A new mask [T, B, width] for every state that zones out."""
+
+        def zones(shape: tuple[int, ...], rate: float) -> Tensor:
+            if not self.cell.training:
+                return torch.full((), rate, device=like.device, dtype=like.dtype).expand(shape)
+            return (torch.rand(shape, device=like.device, dtype=like.dtype) < rate).to(like.dtype)
+
+        return {f"zone_{n}": zones((steps, batch, self.cell.widths[n]), rate) for n, rate in self.zoneout.items()}
+
+    def step(self, *arguments: Tensor) -> tuple[Tensor, ...]:
+        given = dict(zip(self.arguments, arguments, strict=True))
+        with masked({name: given[f"drop_{name}"] for name in self.dropout}):
+            result = self.cell.step(*(given[name] for name in self.cell.arguments))
+        new = (result,) if isinstance(result, Tensor) else tuple(result)
+        zones = (given.get(f"zone_{name}") for name in self.state)
+        old = (given[name] for name in self.state)
+        return tuple(n if z is None else z * o + (1 - z) * n for n, o, z in zip(new, old, zones, strict=True))
+
+    def modules(self) -> Iterator[nn.Module]:
+        return self.cell.modules()
+
+    def __repr__(self) -> str:
+        return repr(self.cell)

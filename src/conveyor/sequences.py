@@ -1,0 +1,103 @@
+"""What a layer may be given, brought to one form, and the result brought back to the form that came in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+
+@dataclass(frozen=True)
+class Form:
+    """How the caller's sequences are laid out; inside, all are [T, B, ...]."""
+
+    batched: bool = True
+    batch_first: bool = False
+    packed: PackedSequence | None = None
+
+    def inward(self, value: Tensor) -> Tensor:
+        """A stream of the caller as [T, B, ...]."""
+        if not self.batched:
+            return value.unsqueeze(1)
+        return value.transpose(0, 1) if self.batch_first else value
+
+    def outward(self, value: Tensor, time: int = 0) -> Tensor:
+        """[..., T, B, ...], time at dimension `time`, as the caller lays it out."""
+        if not self.batched:
+            return value.squeeze(time + 1)
+        return value.transpose(time, time + 1) if self.batch_first else value
+
+    def output(self, value: Tensor, lengths: Tensor | None) -> Tensor | PackedSequence:
+        """The output [T, B, ...] in the form of the input."""
+        if self.packed is None:
+            return self.outward(value)
+        assert lengths is not None
+        order = self.packed.sorted_indices
+        if order is not None:
+            value, lengths = value.index_select(1, order), lengths.index_select(0, order)
+        data = pack_padded_sequence(value, lengths.cpu()).data
+        return PackedSequence(data, self.packed.batch_sizes, order, self.packed.unsorted_indices)
+
+    def state(self, value: Tensor) -> Tensor:
+        """A state [layers * directions, B, width] as the caller holds it."""
+        return value if self.batched else value.squeeze(1)
+
+
+def read(
+    input: Tensor | PackedSequence, lengths: Tensor | Sequence[int] | None, batch_first: bool, width: int
+) -> tuple[Tensor, Tensor | None, Form]:
+    """The input as [T, B, width] with zeros past the lengths, the lengths [B] or none, and the form it came in."""
+    if isinstance(input, PackedSequence):
+        if lengths is not None:
+            raise ValueError("a PackedSequence has its own lengths: leave lengths= out")
+        padded, lengths = pad_packed_sequence(input)
+        _check_width(padded, width)
+        return padded, lengths.to(padded.device), Form(batch_first=batch_first, packed=input)
+    if not isinstance(input, Tensor):
+        raise TypeError(f"the input is a tensor or a PackedSequence, not {type(input).__name__}")
+    if input.dim() not in (2, 3):
+        raise ValueError(f"the input has 3 dimensions, or 2 without a batch, but this one has shape {list(input.shape)}")
+    _check_width(input, width)
+    form = Form(batched=input.dim() == 3, batch_first=batch_first)
+    x = form.inward(input)
+    if lengths is None:
+        return x, None, form
+    if not form.batched:
+        raise ValueError("lengths= is for a batch: cut an unbatched sequence instead, input[:length]")
+    counts = _lengths(lengths, *x.shape[:2]).to(x.device)
+    return clear_padding(x, counts), counts, form
+
+
+def clear_padding(x: Tensor, lengths: Tensor) -> Tensor:
+    """Zeros past each row's length: a NaN there would reach the gradients of the weights as 0 * NaN."""
+    padding = torch.arange(x.shape[0], device=x.device)[:, None] >= lengths
+    return x.masked_fill(padding.reshape(*padding.shape, *[1] * (x.dim() - 2)), 0)
+
+
+def reverse(x: Tensor, lengths: Tensor | None) -> Tensor:
+    """[T, B, ...] with each row's first `lengths` steps in the opposite order, the padding where it was."""
+    if lengths is None:
+        return x.flip(0)
+    t = torch.arange(x.shape[0], device=x.device)[:, None]
+    source = torch.where(t < lengths, lengths - 1 - t, t)  # [T, B]
+    return x.gather(0, source.reshape(*source.shape, *[1] * (x.dim() - 2)).expand(x.shape))
+
+
+def _check_width(x: Tensor, width: int) -> None:
+    if x.shape[-1] != width:
+        raise ValueError(f"the input's last dimension must be input_size = {width}, but its shape is {list(x.shape)}")
+
+
+def _lengths(lengths: Any, steps: int, batch: int) -> Tensor:
+    counts = torch.as_tensor(lengths)
+    if counts.is_floating_point() or counts.is_complex() or counts.dtype == torch.bool:
+        raise TypeError(f"lengths are whole numbers, not {counts.dtype}")
+    if counts.shape != (batch,):
+        raise ValueError(f"lengths has shape {list(counts.shape)}, but the batch has {batch} rows")
+    if batch and not (0 <= int(counts.min()) and int(counts.max()) <= steps):
+        raise ValueError(f"lengths must lie between 0 and the {steps} steps of the input, not {counts.tolist()}")
+    return counts.long()

@@ -1,0 +1,1 @@
+"""Data to learn from. Nothing here knows a model."""

@@ -1,0 +1,203 @@
+"""Text: where it comes from, how it becomes tokens, and in what order a language model reads them."""
+
+from __future__ import annotations
+
+import codecs
+import re
+import sys
+import sysconfig
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from conveyor.errors import BadInput, suggest
+
+KINDS = ("char", "byte", "word")
+UNKNOWN = "<unk>"
+WORD = re.compile(r" ?\w+| ?[^\w\s]+|\s")  # every character is in one match, so that the words joined are the text
+
+
+def _pydoc_topics() -> bytes:
+    """The Python language reference's topics, 465 K characters of English prose; comes with Python."""
+    from pydoc_data.topics import topics
+
+    return "\n".join(topics.values()).encode()
+
+
+def _standard_library() -> bytes:
+    """The sources of Python's standard library, without its tests; comes with Python."""
+    root = Path(sysconfig.get_path("stdlib"))
+    skipped = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}
+    paths = (path for path in sorted(root.rglob("*.py")) if not skipped & set(path.relative_to(root).parts))
+    return b"\n".join(path.read_bytes() for path in paths)
+
+
+CORPORA: dict[str, Callable[[], bytes]] = {"pydoc": _pydoc_topics, "stdlib": _standard_library}
+DEFAULT_CORPUS = "pydoc"
+
+
+def read(sources: Sequence[str], kind: str = "char") -> bytes:
+    """The text of files, folders (every text file in them, by name), named corpora and "-" (standard input), joined.
+
+    Raises BadInput for what is missing, unreadable, empty, or not UTF-8 where `kind` is not "byte".
+    """
+    parts = [_read(source, kind) for source in sources or [DEFAULT_CORPUS]]
+    data = b"\n".join(parts)
+    if not data.strip():
+        raise BadInput(f"the text of {', '.join(sources)} is empty: there is nothing to learn from")
+    return data
+
+
+def _read(source: str, kind: str) -> bytes:
+    path = Path(source)
+    if source == "-":
+        return _decodable(sys.stdin.buffer.read(), "standard input", kind)
+    if path.is_dir():
+        return _read_folder(path, kind)
+    if path.exists():
+        return _decodable(_bytes(path), source, kind)
+    if source in CORPORA:
+        return CORPORA[source]()
+    raise BadInput(f"no file, folder or corpus is called {source}; of corpora, {suggest(source, CORPORA)}")
+
+
+def _read_folder(folder: Path, kind: str) -> bytes:
+    """All files of text below, in the order of their names; hidden and binary ones are left out."""
+    names = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
+    shown = [folder / name for name in names if not any(part.startswith(".") for part in name.parts)]
+    texts = [data for data in map(_bytes, shown) if kind == "byte" or _is_text(data)]
+    if not texts:
+        raise BadInput(f"the folder {folder} has no file of UTF-8 text in it")
+    return b"\n".join(texts)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"cannot read {path}: {error.strerror}") from error
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        return "\0" not in data.decode()
+    except UnicodeDecodeError:
+        return False
+
+
+def _decodable(data: bytes, name: str, kind: str) -> bytes:
+    if kind == "byte":
+        return data
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        raise BadInput(
+            f"{name} is not UTF-8 (byte {error.start} is 0x{data[error.start]:02x}): "
+            "convert it, with iconv say, or train on bytes with --tokens byte"
+        ) from error
+    return data
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The tokens that a model knows, and text as their numbers.
+
+        vocabulary = Vocabulary.of(b"to be or not to be", "char")
+        numbers = vocabulary.encode(b"be")                  # tensor([2, 3])
+        "".join(vocabulary.decode(numbers.tolist()))        # "be"
+
+    `kind` is "char", "byte" or "word". Words carry the space before them, so that joined they are the text again; a word
+    that is not in the vocabulary is `<unk>`.
+    """
+
+    kind: str
+    symbols: tuple[str, ...]
+
+    @classmethod
+    def of(cls, data: bytes, kind: str, limit: int = 10_000) -> Vocabulary:
+        """The vocabulary of a text: its characters, all 256 bytes, or its `limit` - 1 most frequent words."""
+        if kind == "byte":
+            return cls(kind, tuple(f"{byte:02x}" for byte in range(256)))
+        if kind == "char":
+            return cls(kind, tuple(sorted(set(data.decode()))))
+        frequent = Counter(WORD.findall(data.decode())).most_common(limit - 1)
+        return cls(kind, (UNKNOWN, *(word for word, _ in frequent)))
+
+    def __len__(self) -> int:
+        return len(self.symbols)
+
+    def encode(self, data: bytes) -> Tensor:
+        """The numbers of the tokens, [N]. Raises BadInput for characters that are not in the vocabulary."""
+        if self.kind == "byte":
+            return torch.from_numpy(np.frombuffer(data, np.uint8).astype(np.int64))
+        text = data.decode()
+        if self.kind == "word":
+            numbers = {word: number for number, word in enumerate(self.symbols)}
+            return torch.tensor([numbers.get(word, 0) for word in WORD.findall(text)], dtype=torch.long)
+        known = np.array([ord(symbol) for symbol in self.symbols], np.uint32)  # ascending
+        codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+        index = np.searchsorted(known, codes).clip(max=len(known) - 1)
+        new = codes[known[index] != codes]
+        if len(new):
+            characters = sorted(map(chr, set(new.tolist())))
+            shown = ", ".join(map(repr, characters[:8])) + (", ..." if len(characters) > 8 else "")
+            raise BadInput(
+                f"the model never saw {shown} ({len(new)} of {len(codes)} characters): "
+                "leave them out, or train on a text that has them, or with --tokens byte"
+            )
+        return torch.from_numpy(index.astype(np.int64))
+
+    def decode(self, numbers: Sequence[int] | Iterator[int]) -> Iterator[str]:
+        """The text of the tokens, as they come; bytes come when they make up a character."""
+        if self.kind != "byte":
+            yield from (self.symbols[number] for number in numbers)
+            return
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        yield from (decoder.decode(bytes([number])) for number in numbers)
+        yield decoder.decode(b"", final=True)
+
+    def characters(self, numbers: Tensor) -> int:
+        """How many characters the tokens stand for."""
+        if self.kind == "char":
+            return len(numbers)
+        return sum(map(len, self.decode(numbers.tolist())))
+
+
+def split(tokens: Tensor, held_out: float) -> tuple[Tensor, Tensor]:
+    """The part to learn from, and the tail that is held out."""
+    cut = len(tokens) - int(len(tokens) * held_out)
+    return tokens[:cut], tokens[cut:]
+
+
+class Rows:
+    """A text as `batch_size` rows of equal length that are read side by side, `window` tokens at a time.
+
+    Each row goes on where its window before ended, so that a state can be carried from window to window; after `count`
+    windows all begin anew. Of `world` processes, each reads its own `batch_size` rows.
+    """
+
+    def __init__(self, tokens: Tensor, batch_size: int, window: int, rank: int = 0, world: int = 1):
+        if len(tokens) < window + 1:
+            raise BadInput(
+                f"the text to learn from has {len(tokens)} tokens, less than one window of {window} + 1: "
+                "give more text or a shorter --window"
+            )
+        self.batch_size = min(batch_size, (len(tokens) - 1) // (window * world))
+        if not self.batch_size:
+            raise BadInput(f"the text is too short for {world} processes: give more text or a shorter --window")
+        rows = self.batch_size * world
+        self.window, self.count = window, (len(tokens) - 1) // (rows * window)
+        length = self.count * window
+        mine = slice(rank * self.batch_size, (rank + 1) * self.batch_size)
+        self.inputs = tokens[: rows * length].view(rows, length)[mine].t()  # [T, B]
+        self.targets = tokens[1 : rows * length + 1].view(rows, length)[mine].t()
+
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
+        """The inputs and targets of a step, [window, batch_size] each."""
+        start = (step % self.count) * self.window
+        return self.inputs[start : start + self.window], self.targets[start : start + self.window]

@@ -1,0 +1,46 @@
+"""A cell by what a person calls it."""
+
+import importlib.util
+import inspect
+import sys
+from pathlib import Path
+
+from conveyor.cell import Cell
+from conveyor.errors import BadInput, suggest
+from conveyor.zoo import CELLS
+
+
+def find(name: str) -> type[Cell]:
+    """The class of a cell: by its name in `CELLS`, or `file.py:ClassName` for one's own.
+
+    Raises BadInput if there is no such cell, or the file cannot be run.
+    """
+    path, separator, cls = name.rpartition(":")
+    if separator and path.endswith(".py"):
+        return _load(Path(path), cls)
+    if name not in CELLS:
+        raise BadInput(f"no cell is called {name}: {suggest(name, CELLS)}; one's own is file.py:ClassName")
+    return CELLS[name]
+
+
+def _load(path: Path, name: str) -> type[Cell]:
+    if not path.is_file():
+        raise BadInput(f"the cell's file {path} does not exist")
+    module_name = f"conveyor_cell_{path.stem}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # so that the cell can be pickled and its source found
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # a person's own file can fail in any way
+        raise BadInput(f"{path} cannot be run: {type(error).__name__}: {error}") from error
+    cells = {
+        key: value
+        for key, value in vars(module).items()
+        if inspect.isclass(value) and issubclass(value, Cell) and value is not Cell
+    }
+    if name not in cells:
+        raise BadInput(f"{path} has no cell called {name}: {suggest(name, cells) if cells else 'it has none'}")
+    return cells[name]

@@ -1,0 +1,52 @@
+"""The gated recurrent unit, with the reset gate after the matrix product (torch.nn) and before it (the essay)."""
+
+from torch import Tensor, sigmoid, tanh
+
+from conveyor.cell import Cell
+
+
+class GRU(Cell):
+    """Gated recurrent unit as `torch.nn.GRU` computes it: reset after the matrix product, with biases, z keeps.
+
+    z_t = σ(W_z · [h_{t-1}, x_t] + b_z),  r_t alike,
+    h̃_t = tanh(W_x · x_t + b_x + r_t * (W_h · h_{t-1} + b_h)),  h_t = z_t * h_{t-1} + (1 - z_t) * h̃_t
+    """
+
+    state = ("h",)
+
+    def __init__(self, input_size: int, hidden_size: int):
+        super().__init__(input_size, hidden_size)
+        self.update = self.affine("h", "x")
+        self.reset = self.affine("h", "x")
+        self.candidate = self.affine("x")
+        self.recall = self.affine("h")
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        z = sigmoid(self.update(h, x))
+        r = sigmoid(self.reset(h, x))
+        h_tilde = tanh(self.candidate(x) + r * self.recall(h))
+        h = z * h + (1 - z) * h_tilde
+        return h
+
+
+class ResetBeforeGRU(Cell):
+    """Gated recurrent unit as the essay writes it: reset before the matrix product, no biases (Cho et al. 2014).
+
+    z_t = σ(W_z · [h_{t-1}, x_t]),  r_t = σ(W_r · [h_{t-1}, x_t]),
+    h̃_t = tanh(W · [r_t * h_{t-1}, x_t]),  h_t = (1 - z_t) * h_{t-1} + z_t * h̃_t   (Cho's z is this 1 - z)
+    """
+
+    state = ("h",)
+
+    def __init__(self, input_size: int, hidden_size: int):
+        super().__init__(input_size, hidden_size)
+        self.update = self.affine("h", "x", bias=False)
+        self.reset = self.affine("h", "x", bias=False)
+        self.candidate = self.affine("h", "x", bias=False)
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        z = sigmoid(self.update(h, x))
+        r = sigmoid(self.reset(h, x))
+        h_tilde = tanh(self.candidate(r * h, x))
+        h = (1 - z) * h + z * h_tilde
+        return h

@@ -1,0 +1,33 @@
+"""The plain recurrent network."""
+
+from torch import Tensor, relu, tanh
+
+from conveyor.cell import Cell
+
+
+class RNN(Cell):
+    """Plain RNN, one tanh layer (Elman 1990; the essay's "standard RNN").
+
+    h_t = tanh(W · [h_{t-1}, x_t] + b)
+    """
+
+    state = ("h",)
+
+    def __init__(self, input_size: int, hidden_size: int):
+        super().__init__(input_size, hidden_size)
+        self.hidden = self.affine("h", "x")
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        h = tanh(self.hidden(h, x))
+        return h
+
+
+class ReluRNN(RNN):
+    """Plain RNN with a rectifier in place of the tanh.
+
+    h_t = max(0, W · [h_{t-1}, x_t] + b)
+    """
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        h = relu(self.hidden(h, x))
+        return h
