@@ -1,8 +1,8 @@
 """Recurrent networks from the equations of one step.
 
-    rnn = conveyor.LSTM(32, 128, num_layers=2)          # as torch.nn.LSTM(32, 128, num_layers=2)
-    output, (h, C) = rnn(x)                             # x: [T, B, 32]
-    output, state, values = rnn(x, record=True)         # values["f"]: the forget gate, [layers, directions, T, B, 128]
+rnn = conveyor.LSTM(32, 128, num_layers=2)          # as torch.nn.LSTM(32, 128, num_layers=2)
+output, (h, C) = rnn(x)                             # x: [T, B, 32]
+output, state, values = rnn(x, record=True)         # values["f"]: the forget gate, [layers, directions, T, B, 128]
 """
 
 from conveyor import zoo

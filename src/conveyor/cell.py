@@ -1,81 +1,14 @@
-"""One step of a recurrent network, and the loop over it that defines what the network computes."""
+"""`Cell`: one step of a recurrent network, written as its equations."""
 
 from __future__ import annotations
 
 import inspect
 import math
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from types import CodeType, FrameType
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
-BLOCKS = ("full", "diagonal", "zero")
-
-# Variational dropout masks what an affine map reads of a state and leaves the state itself alone (a state that is
-# carried over would otherwise fade or explode), so the masks reach the maps past the equations of the step.
-_masks: ContextVar[Mapping[str, Tensor]] = ContextVar("masks", default={})  # noqa: B039 - only ever read
-
-
-@contextmanager
-def masked(masks: Mapping[str, Tensor]) -> Iterator[None]:
-    """Inside, every affine map multiplies the operand called `name` by `masks[name]`, [B, width]."""
-    token = _masks.set(masks)
-    try:
-        yield
-    finally:
-        _masks.reset(token)
-
-
-class Affine(nn.Module):
-    """A learned map `W · [a, b, ...] + bias` of several values; made by `Cell.affine`.
-
-    The matrix is kept in one block for each operand, as the parameters `weight_<operand>`: [out, width] if the block
-    is full, [out] if it is diagonal, none at all if it is zero. All start uniform in ±`bound`.
-    """
-
-    def __init__(self, out: int, widths: Mapping[str, int], blocks: Mapping[str, str], bias: bool, bound: float):
-        super().__init__()
-        self.out, self.operands, self.blocks, self.bound = out, tuple(widths), dict(blocks), bound
-        for name, width in widths.items():
-            block = blocks.get(name, "full")
-            if block not in BLOCKS:
-                raise ValueError(f"the block of {name} is {block!r}; it can be {', '.join(BLOCKS)}")
-            if block == "diagonal" and width != out:
-                raise ValueError(f"a diagonal block needs equal widths, but {name} has {width} and the result {out}")
-            shape = {"full": (out, width), "diagonal": (out,), "zero": None}[block]
-            weight = None if shape is None else nn.Parameter(torch.empty(shape))
-            self.register_parameter(f"weight_{name}", weight)
-        self.register_parameter("bias", nn.Parameter(torch.empty(out)) if bias else None)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        for parameter in self.parameters():
-            nn.init.uniform_(parameter, -self.bound, self.bound)
-
-    def forward(self, *values: Tensor) -> Tensor:
-        if len(values) != len(self.operands):
-            raise TypeError(f"this affine map takes ({', '.join(self.operands)}), but was given {len(values)} values")
-        masks, total = _masks.get(), self.bias
-        for name, value in zip(self.operands, values, strict=True):
-            weight = getattr(self, f"weight_{name}")
-            if weight is None:
-                continue
-            value = value * masks[name] if name in masks else value
-            if weight.dim() == 2 and total is not None:
-                total = torch.addmm(total, value, weight.t())  # one operation less than a product and a sum
-            else:
-                term = value @ weight.t() if weight.dim() == 2 else value * weight
-                total = term if total is None else total + term
-        return values[0].new_zeros(values[0].shape[0], self.out) if total is None else total
-
-    def extra_repr(self) -> str:
-        blocks = [f"{name}: {self.blocks[name]}" if name in self.blocks else name for name in self.operands]
-        return f"{', '.join(blocks)} -> {self.out}, bias={self.bias is not None}"
+from conveyor.affine import Affine
 
 
 class Cell(nn.Module):
@@ -164,104 +97,3 @@ def _arguments(cls: type[Cell]) -> tuple[str, ...]:
             f"write def step(self, x, {', '.join(cls.state)})"
         )
     return names
-
-
-class Step(Protocol):
-    """What the loop needs of a cell: its names, and the step itself."""
-
-    @property
-    def state(self) -> tuple[str, ...]: ...
-    @property
-    def arguments(self) -> tuple[str, ...]: ...
-    def step(self, *arguments: Any) -> Tensor | tuple[Tensor, ...]: ...
-
-
-def unroll(
-    cell: Step,
-    streams: Mapping[str, Tensor],
-    state: Sequence[Tensor],
-    constants: Mapping[str, Tensor],
-    lengths: Tensor | None = None,
-    record: bool = False,
-) -> tuple[Tensor, tuple[Tensor, ...], dict[str, Tensor]]:
-    """The loop over `step`. It is the specification: every faster way to run a cell must give its numbers.
-
-    `streams`: [T, B, ...] each; `state`: [B, width] each; `lengths`: [B] or none. Returns the output [T, B, width of
-    the first state], the last states, and with `record` every named value of the step, [T, B, ...] (a value that has no
-    row for each sequence is repeated for each). A row that is past its length keeps its states, and its outputs and
-    values are zero.
-    """
-    steps, batch = streams["x"].shape[:2]
-    present = tuple(state)
-    history: list[dict[str, Tensor]] = []
-    for t in range(steps):
-        given = {name: stream[t] for name, stream in streams.items()}
-        given |= dict(zip(cell.state, present, strict=True)) | dict(constants)
-        new, named = _step(cell, tuple(given[name] for name in cell.arguments), present, record)
-        named = {"output": new[0]} | {f"value {name}": _rows(value, batch) for name, value in named.items()}
-        if lengths is not None:
-            active = t < lengths
-            new = tuple(_where(active, value, old) for value, old in zip(new, present, strict=True))
-            named = {name: _where(active, value, torch.zeros_like(value)) for name, value in named.items()}
-        history.append(named)
-        present = new
-    if not history:
-        return streams["x"].new_zeros(0, batch, present[0].shape[1]), present, {}
-    over_time = {name: torch.stack([named[name] for named in history]) for name in history[0]}
-    output = over_time.pop("output")
-    return output, present, {name.removeprefix("value "): value for name, value in over_time.items()}
-
-
-def _rows(value: Tensor, batch: int) -> Tensor:
-    return value if value.dim() > 1 and value.shape[0] == batch else value.expand(batch, *value.shape)
-
-
-def _where(active: Tensor, value: Tensor, other: Tensor) -> Tensor:
-    return torch.where(active.reshape(-1, *[1] * (value.dim() - 1)), value, other)
-
-
-def _step(
-    cell: Step, arguments: tuple[Tensor, ...], old: tuple[Tensor, ...], record: bool
-) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-    named: dict[str, Tensor] = {}
-    if record:
-        with _watched(cell, arguments, named):
-            result = cell.step(*arguments)
-    else:
-        result = cell.step(*arguments)
-    new = (result,) if isinstance(result, Tensor) else tuple(result)
-    shapes, wanted = [tuple(value.shape) for value in new], [tuple(value.shape) for value in old]
-    if shapes != wanted:
-        raise ValueError(
-            f"{cell!r}: step must return the states ({', '.join(cell.state)}) of shapes {wanted}, but it returned {shapes}"
-        )
-    # A new state that `step` returns without having named it still has the state's name.
-    return new, named | dict(zip(cell.state, new, strict=True)) if record else named
-
-
-@contextmanager
-def _watched(cell: Step, arguments: tuple[Tensor, ...], named: dict[str, Tensor]) -> Iterator[None]:
-    """Inside, fills `named` with the tensors that `step` has in its local variables when it returns."""
-    codes, known = set(_step_codes(cell)), {id(value) for value in arguments}
-
-    def look(frame: FrameType, event: str, _: Any) -> None:
-        if event == "return" and frame.f_code in codes:
-            tensors = {name: value for name, value in frame.f_locals.items() if isinstance(value, Tensor)}
-            given = (nn.Parameter, nn.Buffer)
-            named.update({n: v for n, v in tensors.items() if id(v) not in known and not isinstance(v, given)})
-
-    previous = sys.getprofile()
-    sys.setprofile(look)
-    try:
-        yield
-    finally:
-        sys.setprofile(previous)
-
-
-def _step_codes(cell: Any) -> Iterator[CodeType]:
-    """The code of `step`, and of the steps that it may call: those of its base classes and of cells within it."""
-    cells = [module for module in cell.modules() if isinstance(module, Cell)]
-    for cls in {cls for module in cells for cls in type(module).__mro__}:
-        function = inspect.unwrap(vars(cls).get("step", None) or (lambda: None))
-        if hasattr(function, "__code__"):
-            yield function.__code__

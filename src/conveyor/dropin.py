@@ -7,14 +7,11 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from conveyor import zoo
 from conveyor.cell import Cell
 from conveyor.layer import Recurrent
-from conveyor.zoo import GRU as GRUCell
-from conveyor.zoo import LSTM as LSTMCell
-from conveyor.zoo import RNN as RNNCell
-from conveyor.zoo import ProjectedLSTM, ReluRNN
 
-# For each of torch.nn's matrices, the affine maps whose blocks it holds one above the other, in torch.nn's order.
+# For torch.nn's matrices weight_ih and weight_hh, the affine maps whose blocks each holds one above the other.
 Rows = dict[str, tuple[str, ...]]
 
 
@@ -33,7 +30,7 @@ class _DropIn(Recurrent):
 
     @classmethod
     def from_torch(cls, module: nn.RNNBase) -> Self:
-        """The layer that computes what `module`, a `torch.nn.RNN`, `LSTM` or `GRU`, computes, with a copy of its weights.
+        """The layer that computes what a module of torch.nn computes, with a copy of its weights.
 
             conveyor.LSTM.from_torch(torch.nn.LSTM(3, 5))
 
@@ -64,20 +61,28 @@ class _DropIn(Recurrent):
         state: dict[str, Tensor] = {}
         for suffix, cell in zip(_suffixes(self), self.cells, strict=True):
             parameters = {name: parameter.detach() for name, parameter in cell.named_parameters()}
-            for torch_name, affines in self.rows.items():
-                operand, side = {"weight_ih": ("x", "ih"), "weight_hh": ("h", "hh")}[torch_name]
-                state[f"{torch_name}_{suffix}"] = torch.cat([parameters[f"{name}.weight_{operand}"] for name in affines])
+            for side, operand, affines in self._sides():
+                blocks = [parameters[f"{name}.weight_{operand}"] for name in affines]
+                state[f"weight_{side}_{suffix}"] = torch.cat(blocks)
                 if self.bias:
-                    state[f"bias_{side}_{suffix}"] = torch.cat([_bias(parameters, n, side, self.rows) for n in affines])
+                    biases = [parameters[f"{name}.bias"] for name in affines]
+                    # A map of both x and h has one bias, and it stands on the side of x.
+                    shared = [side == "hh" and name in self.rows["ih"] for name in affines]
+                    kept = [torch.zeros_like(b) if s else b for b, s in zip(biases, shared, strict=True)]
+                    state[f"bias_{side}_{suffix}"] = torch.cat(kept)
             if "projection.weight_m" in parameters:
                 state[f"weight_hr_{suffix}"] = parameters["projection.weight_m"].clone()
         return state
+
+    def _sides(self) -> list[tuple[str, str, tuple[str, ...]]]:
+        """torch.nn's two matrices: the name's ending, the operand that it multiplies, the maps that it holds."""
+        return [("ih", "x", self.rows["ih"]), ("hh", "h", self.rows["hh"])]
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith(("weight_ih_l", "weight_hh_l", "weight_hr_l", "bias_ih_l", "bias_hh_l")):
             raise AttributeError(
                 f"{type(self).__name__} has no {name}: every gate has its own weights here, such as "
-                f"cells[0].{self.rows['weight_hh'][0]}.weight_h; torch_state_dict() gives them under torch.nn's names"
+                f"cells[0].{self.rows['hh'][0]}.weight_h; torch_state_dict() gives them under torch.nn's names"
             )
         return super().__getattr__(name)
 
@@ -92,12 +97,18 @@ class RNN(_DropIn):
     """
 
     torch_class = nn.RNN
-    rows: ClassVar[Rows] = {"weight_ih": ("hidden",), "weight_hh": ("hidden",)}
+    rows: ClassVar[Rows] = {"ih": ("hidden",), "hh": ("hidden",)}
 
     def __init__(
-        self, input_size: int, hidden_size: int, num_layers: int = 1, nonlinearity: str = "tanh", *args: Any, **keywords: Any
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        *args: Any,
+        **keywords: Any,
     ):
-        cells: dict[str, type[Cell]] = {"tanh": RNNCell, "relu": ReluRNN}
+        cells: dict[str, type[Cell]] = {"tanh": zoo.RNN, "relu": zoo.ReluRNN}
         if nonlinearity not in cells:
             raise ValueError(f"nonlinearity is 'tanh' or 'relu', not {nonlinearity!r}")
         super().__init__(cells[nonlinearity], input_size, hidden_size, num_layers, *args, **keywords)
@@ -114,7 +125,7 @@ class LSTM(_DropIn):
     """
 
     torch_class = nn.LSTM
-    rows: ClassVar[Rows] = dict.fromkeys(("weight_ih", "weight_hh"), ("input", "forget", "candidate", "output"))
+    rows: ClassVar[Rows] = dict.fromkeys(("ih", "hh"), ("input", "forget", "candidate", "output"))
 
     def __init__(
         self,
@@ -130,7 +141,7 @@ class LSTM(_DropIn):
     ):
         if not 0 <= proj_size < max(hidden_size, 1):
             raise ValueError(f"proj_size must lie between 0 and hidden_size - 1 = {hidden_size - 1}, not {proj_size}")
-        cell, options = (ProjectedLSTM, {"proj_size": proj_size}) if proj_size else (LSTMCell, {})
+        cell, options = (zoo.ProjectedLSTM, {"proj_size": proj_size}) if proj_size else (zoo.LSTM, {})
         arguments = (input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional)
         super().__init__(cell, *arguments, **options, **keywords)
         self.proj_size = proj_size
@@ -146,10 +157,10 @@ class GRU(_DropIn):
     """
 
     torch_class = nn.GRU
-    rows: ClassVar[Rows] = {"weight_ih": ("reset", "update", "candidate"), "weight_hh": ("reset", "update", "recall")}
+    rows: ClassVar[Rows] = {"ih": ("reset", "update", "candidate"), "hh": ("reset", "update", "recall")}
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, *args: Any, **keywords: Any):
-        super().__init__(GRUCell, input_size, hidden_size, num_layers, *args, **keywords)
+        super().__init__(zoo.GRU, input_size, hidden_size, num_layers, *args, **keywords)
 
 
 def _constructor(module: nn.RNNBase | _DropIn) -> dict[str, Any]:
@@ -163,25 +174,19 @@ def _suffixes(module: Recurrent) -> list[str]:
     return [f"l{layer}{direction}" for layer in range(module.num_layers) for direction in directions]
 
 
-def _bias(parameters: dict[str, Tensor], affine: str, side: str, rows: Rows) -> Tensor:
-    """The bias that torch.nn adds on this side: a map of both x and h has only one, and it stands on the side of x."""
-    shared = affine in rows["weight_ih"] and affine in rows["weight_hh"]
-    bias = parameters[f"{affine}.bias"]
-    return torch.zeros_like(bias) if shared and side == "hh" else bias
-
-
 def _accept_torch_names(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """Before a state_dict is loaded: rewrites torch.nn's names in it, if it has them, as this layer's."""
     assert isinstance(module, _DropIn)
     for row, suffix in enumerate(_suffixes(module)):
-        for torch_name, affines in module.rows.items():
-            operand, side = {"weight_ih": ("x", "ih"), "weight_hh": ("h", "hh")}[torch_name]
-            target = f"{prefix}cells.{row}."
-            if f"{prefix}{torch_name}_{suffix}" in state:
-                blocks = state.pop(f"{prefix}{torch_name}_{suffix}").chunk(len(affines))
-                state |= {f"{target}{n}.weight_{operand}": b for n, b in zip(affines, blocks, strict=True)}
-            if f"{prefix}bias_{side}_{suffix}" in state:
-                for name, block in zip(affines, state.pop(f"{prefix}bias_{side}_{suffix}").chunk(len(affines)), strict=True):
-                    state[f"{target}{name}.bias"] = state.get(f"{target}{name}.bias", 0) + block
+        cell = f"{prefix}cells.{row}."
+        for side, operand, affines in module._sides():
+            weight = state.pop(f"{prefix}weight_{side}_{suffix}", None)
+            bias = state.pop(f"{prefix}bias_{side}_{suffix}", None)
+            if weight is not None:
+                blocks = zip(affines, weight.chunk(len(affines)), strict=True)
+                state |= {f"{cell}{name}.weight_{operand}": block for name, block in blocks}
+            if bias is not None:
+                for name, block in zip(affines, bias.chunk(len(affines)), strict=True):
+                    state[f"{cell}{name}.bias"] = state.get(f"{cell}{name}.bias", 0) + block
         if f"{prefix}weight_hr_{suffix}" in state:
-            state[f"{target}projection.weight_m"] = state.pop(f"{prefix}weight_hr_{suffix}")
+            state[f"{cell}projection.weight_m"] = state.pop(f"{prefix}weight_hr_{suffix}")

@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from conveyor.cell import Affine, Cell, Step, unroll
+from conveyor.affine import Affine
+from conveyor.cell import Cell
+from conveyor.eager import Step, unroll
 from conveyor.regularise import Regularised, check_probability, dropout_mask, zoneout_rates
 from conveyor.sequences import Form, clear_padding, read, reverse
 
@@ -30,8 +32,8 @@ class Recurrent(nn.Module):
 
     Arguments:
         cell: the class of the cell, a subclass of `conveyor.Cell`.
-        input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype: as `torch.nn.LSTM`
-            has them. `bias=False` takes the bias from every affine map of the cell.
+        input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype: as those of
+            `torch.nn.LSTM`. `bias=False` takes the bias from every affine map of the cell.
         input_dropout: variational dropout on every layer's input, one mask for the whole sequence.
         recurrent_dropout: variational dropout on the output state where the cell's affine maps read it.
         zoneout: the probability that a unit keeps its old state, for all states or by name, {"C": 0.5, "h": 0.05}.
@@ -75,9 +77,9 @@ class Recurrent(nn.Module):
             warnings.warn("dropout acts between layers, and there is only one: num_layers=1", stacklevel=2)
         self.cells = nn.ModuleList()
         for layer in range(num_layers):
-            width = input_size if layer == 0 else self.directions * self.cells[0].widths[self.cells[0].state[0]]
+            width = input_size if layer == 0 else self.output_size
             self.cells.extend(_cell(cell, width, hidden_size, bias, options) for _ in range(self.directions))
-        self.zoneout = zoneout_rates(self.cells[0], zoneout)
+        self.zoneout = zoneout_rates(self.cell, zoneout)
         self.learn_initial_state = learn_initial_state
         if learn_initial_state:
             shapes = {name: (len(self.cells), self.cell.widths[name]) for name in self.state_names}
@@ -105,8 +107,9 @@ class Recurrent(nn.Module):
     def reset_parameters(self) -> None:
         """New random parameters, as when the layer was made."""
         for module in self.cells.modules():
-            if hasattr(module, "reset_parameters"):
-                module.reset_parameters()
+            reset = getattr(module, "reset_parameters", None)
+            if reset is not None:
+                reset()
         for initial in self.initial_state.values() if self.learn_initial_state else ():
             nn.init.zeros_(initial)
 
@@ -124,7 +127,7 @@ class Recurrent(nn.Module):
     ) -> Any:
         """The output and the last state; with `record=True` also every named value of the step.
 
-        `lengths` [B]: steps of each row, the rest is padding. `others`: the cell's further streams and constants, by name.
+        `lengths` [B]: steps of each row, the rest is padding. `others`: the cell's further streams and constants.
         Recorded values are [layers, directions, T, B, ...], or, where the layers' shapes differ, a list of one tensor
         [directions, T, B, ...] for each layer; past a row's length they are zero.
         """
@@ -176,7 +179,7 @@ class Recurrent(nn.Module):
         x = streams["x"]
         if self.zoneout or (self.recurrent_dropout and self.training):
             cell = Regularised(self.cells[row], self.recurrent_dropout, self.zoneout)  # type: ignore[arg-type]
-            streams = streams | cell.streams(*x.shape[:2], like=x)
+            streams = streams | cell.streams(x.shape[0], x.shape[1], like=x)
             constants = constants | cell.constants(x.shape[1], like=x)
         if row % self.directions == 0:
             return unroll(cell, streams, state, constants, lengths, record)
@@ -205,15 +208,16 @@ class Recurrent(nn.Module):
         self, others: dict[str, Tensor], x: Tensor, lengths: Tensor | None, form: Form
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The cell's streams besides x, and its constants."""
-        wanted = set(self.cell.arguments) - {"x", *self.state_names}
-        if set(others) != wanted:
-            names = ", ".join(sorted(wanted)) or "no further inputs"
-            raise TypeError(f"{type(self.cell).__name__} takes {names}, but was given {', '.join(sorted(others)) or 'none'}")
+        further = set(self.cell.arguments) - {"x", *self.state_names}
+        if set(others) != further:
+            names, given = (", ".join(sorted(names)) or "nothing" for names in (further, others))
+            raise TypeError(f"besides input and state, {type(self.cell).__name__} takes {names}, but was given {given}")
         constants = {n: v if form.batched else v[None] for n, v in others.items() if n in self.cell.constant}
         streams = {n: form.inward(v) for n, v in others.items() if n not in self.cell.constant}
         for name, stream in streams.items():
             if stream.shape[:2] != x.shape[:2]:
-                raise ValueError(f"{name} has {list(stream.shape[:2])} steps and rows, but the input {list(x.shape[:2])}")
+                wanted, found = list(x.shape[:2]), list(stream.shape[:2])
+                raise ValueError(f"{name} must have the input's steps and rows {wanted}, not {found}")
             if lengths is not None:
                 streams[name] = clear_padding(stream, lengths)
         return streams, constants

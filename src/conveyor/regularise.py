@@ -1,4 +1,4 @@
-"""Dropout on what a cell reads of its state, and zoneout: as another step around the cell's own, with masks as inputs."""
+"""Dropout on what a cell reads of its state, and zoneout: another step around the cell's own, with masks as inputs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from conveyor.cell import Cell, masked
+from conveyor.affine import masked
+from conveyor.cell import Cell
 
 
 def check_probability(name: str, value: Any) -> float:
@@ -38,8 +39,8 @@ class Regularised:
 
     `drop_<output state>`, the same over the sequence: multiplies the output state wherever an affine map of the cell
     reads it (variational dropout, Gal & Ghahramani 2016); the state that is carried on is left whole.
-    `zone_<state>`, another at each step: the part of the old state that stays (zoneout, Krueger et al. 2016), drawn 0 or
-    1 in training, its mean in evaluation.
+    `zone_<state>`, another at each step: the part of the old state that stays (zoneout, Krueger et al. 2016), drawn 0
+    or 1 in training, its mean in evaluation.
     """
 
     def __init__(self, cell: Cell, recurrent_dropout: float, zoneout: Mapping[str, float]):

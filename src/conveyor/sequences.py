@@ -60,7 +60,7 @@ def read(
     if not isinstance(input, Tensor):
         raise TypeError(f"the input is a tensor or a PackedSequence, not {type(input).__name__}")
     if input.dim() not in (2, 3):
-        raise ValueError(f"the input has 3 dimensions, or 2 without a batch, but this one has shape {list(input.shape)}")
+        raise ValueError(f"the input has 3 dimensions, or 2 without a batch, but its shape is {list(input.shape)}")
     _check_width(input, width)
     form = Form(batched=input.dim() == 3, batch_first=batch_first)
     x = form.inward(input)
@@ -98,6 +98,6 @@ def _lengths(lengths: Any, steps: int, batch: int) -> Tensor:
         raise TypeError(f"lengths are whole numbers, not {counts.dtype}")
     if counts.shape != (batch,):
         raise ValueError(f"lengths has shape {list(counts.shape)}, but the batch has {batch} rows")
-    if batch and not (0 <= int(counts.min()) and int(counts.max()) <= steps):
+    if batch and (int(counts.min()) < 0 or int(counts.max()) > steps):
         raise ValueError(f"lengths must lie between 0 and the {steps} steps of the input, not {counts.tolist()}")
     return counts.long()

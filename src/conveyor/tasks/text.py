@@ -111,8 +111,8 @@ class Vocabulary:
         numbers = vocabulary.encode(b"be")                  # tensor([2, 3])
         "".join(vocabulary.decode(numbers.tolist()))        # "be"
 
-    `kind` is "char", "byte" or "word". Words carry the space before them, so that joined they are the text again; a word
-    that is not in the vocabulary is `<unk>`.
+    `kind` is "char", "byte" or "word". Words carry the space before them, so that joined they are the text again; a
+    word that is not in the vocabulary is `<unk>`.
     """
 
     kind: str
@@ -196,6 +196,11 @@ class Rows:
         mine = slice(rank * self.batch_size, (rank + 1) * self.batch_size)
         self.inputs = tokens[: rows * length].view(rows, length)[mine].t()  # [T, B]
         self.targets = tokens[1 : rows * length + 1].view(rows, length)[mine].t()
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens a step reads."""
+        return self.window * self.batch_size
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
         """The inputs and targets of a step, [window, batch_size] each."""

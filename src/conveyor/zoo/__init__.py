@@ -1,4 +1,7 @@
-"""The cells of the literature, a few lines of equations each. A layer of one: `conveyor.Recurrent(zoo.CoupledLSTM, 32, 128)`."""
+"""The cells of the literature, a few lines of equations each.
+
+layer = conveyor.Recurrent(conveyor.zoo.CoupledLSTM, 32, 128)
+"""
 
 from conveyor.cell import Cell
 from conveyor.zoo.gru import GRU, ResetBeforeGRU

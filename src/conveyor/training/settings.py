@@ -15,6 +15,8 @@ from typing import Any
 
 from conveyor.errors import BadInput, suggest
 
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a string", tuple: "a list of strings"}
+
 
 def _setting(
     default: Any,
@@ -114,8 +116,7 @@ def _convert(setting: dataclasses.Field[Any], value: Any, source: str) -> Any:
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:
-        wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "a string", tuple: "a list of strings"}
-        raise BadInput(f"{source}: {setting.name} must be {wanted[kind]}, not {value!r}")
+        raise BadInput(f"{source}: {setting.name} must be {KINDS[kind]}, not {value!r}")
     return value
 
 

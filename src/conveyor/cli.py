@@ -1,0 +1,208 @@
+"""The commands, one verb each. What they do is in other files; here is how a person asks for it."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+import os
+import sys
+import time
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from conveyor.errors import BadInput
+from conveyor.training.settings import Settings, flag, read_toml
+
+if TYPE_CHECKING:  # PyTorch takes seconds to import, so only the commands that need it do
+    from conveyor.training.train import Result
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Recurrent networks from the equations of one step.",
+)
+
+# What Typer raises for unknown commands and flags and for values of the wrong type; it has no public name for it.
+USAGE_ERRORS: Any = typer.BadParameter.__mro__[1]
+
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="the folder of a run, as conveyor train made it")]
+
+
+def train(
+    config: Annotated[Path | None, typer.Option(help="a TOML file of settings; flags go before it")] = None,
+    out: Annotated[Path | None, typer.Option(help="the run's folder [default: runs/ and the cell's name]")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="go on with this run as if it never stopped")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="write over a run that is already in the folder")] = False,
+    **flags: Any,
+) -> None:
+    """Train a language model on TEXT: files, folders, corpora (pydoc, stdlib) or - for standard input."""
+    given = {name: value for name, value in flags.items() if value is not None and value != []}
+    if resume is not None and (given or config or out or force):
+        named = (
+            [flag(name) for name in given] + ["--config"] * bool(config) + ["--out"] * bool(out) + ["--force"] * force
+        )
+        raise BadInput(f"--resume goes on with a run as it is set up: leave out {', '.join(named)}")
+    settings = Settings.of(read_toml(config), str(config)) if config else Settings()
+    settings = Settings.of({**settings.to_dict(), **given}, "the command line")
+
+    from conveyor.training import progress
+    from conveyor.training import train as training
+
+    folder = resume or out or Path("runs") / settings.cell.rpartition(":")[2].lower()
+    shown = progress.for_terminal(first=os.environ.get("RANK", "0") == "0")
+    try:
+        result = training.resume(folder, shown) if resume else training.start(settings, folder, shown, force)
+    finally:
+        shown.end()
+    _tell(result, folder, shown)
+
+
+def _tell(result: Result, folder: Path, shown: Any) -> None:
+    """How a training ended; leaves with the code of the signal if one ended it."""
+    if result.signal is not None:
+        shown.note(f"stopped at step {result.step} and saved; go on with: conveyor train --resume {folder}")
+        raise SystemExit(128 + result.signal)
+    bits = result.best / math.log(2)
+    shown.note(f"done: {result.step} steps, best held-out loss {result.best:.4f} nats ({bits:.3f} bits) a token")
+    shown.note(f"read what it writes: conveyor generate {folder}")
+
+
+def _with_flags(command: Any) -> Any:
+    """The command with a flag for every setting, made from `Settings`, in place of its **flags."""
+    signature = inspect.signature(command, eval_str=True)
+    parameters = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    for setting in fields(Settings):
+        meaning = setting.metadata["meaning"]
+        if setting.name == "text":
+            kind: Any = Annotated[
+                list[str] | None, typer.Argument(metavar="[TEXT]...", help=meaning, show_default=False)
+            ]
+        else:
+            default = setting.default if isinstance(setting.default, str) else json.dumps(setting.default)
+            option = typer.Option(help=meaning, show_default=default)
+            kind = Annotated[type(setting.default) | None, option]
+        parameters.append(
+            inspect.Parameter(setting.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+        )
+    command.__signature__ = signature.replace(parameters=parameters)
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command
+
+
+app.command()(_with_flags(train))
+
+
+@app.command()
+def evaluate(
+    run: RunFolder,
+    text: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="none: the tail held out")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda ...")] = "cpu",
+) -> None:
+    """Measure a trained model: loss in nats, bits per character, perplexity."""
+    from conveyor import language
+    from conveyor.tasks import text as texts
+    from conveyor.training.run import Run
+
+    folder = Run(run)
+    model, vocabulary = folder.load_model(device)
+    settings = folder.settings()
+    tokens = vocabulary.encode(texts.read(text or settings.text, vocabulary.kind))
+    if not text:
+        tokens = texts.split(tokens, settings.held_out)[1]
+    began = time.perf_counter()
+    loss = language.loss(model, tokens.to(device))
+    speed = (len(tokens) - 1) / (time.perf_counter() - began)
+    measure = language.Measure(loss, len(tokens) - 1, vocabulary.characters(tokens[1:]))
+    figures = {
+        "loss": measure.loss,
+        "bits_per_character": measure.bits_per_character,
+        "perplexity": measure.perplexity,
+        "tokens": measure.tokens,
+        "characters": measure.characters,
+        "tokens_per_second": speed,
+    }
+    if as_json:
+        print(json.dumps(figures))
+        return
+    print(f"loss                {measure.loss:.4f} nats a token")
+    print(f"bits per character  {measure.bits_per_character:.4f}")
+    print(f"perplexity          {measure.perplexity:.3f}")
+    print(f"{measure.tokens:,} tokens, {speed:,.0f} tokens/s", file=sys.stderr)
+
+
+@app.command()
+def generate(
+    run: RunFolder,
+    prompt: Annotated[str, typer.Option(help="the text to go on from")] = "\n",
+    length: Annotated[int, typer.Option(min=0, help="tokens to write")] = 500,
+    temperature: Annotated[float, typer.Option(min=0, help="below 1 more careful; 0 always the likeliest")] = 0.8,
+    top_k: Annotated[int, typer.Option(min=0, help="draw from the k likeliest only; 0: from all")] = 0,
+    seed: Annotated[int | None, typer.Option(help="to write the same again")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda ...")] = "cpu",
+) -> None:
+    """Let a trained model write on from a prompt."""
+    import torch
+
+    from conveyor import language
+    from conveyor.training.run import Run
+
+    model, vocabulary = Run(run).load_model(device)
+    start = vocabulary.encode(prompt.encode())
+    if not len(start):
+        raise BadInput("the prompt is empty: give at least one character")
+    generator = torch.Generator()
+    generator.manual_seed(seed) if seed is not None else generator.seed()
+    began = time.perf_counter()
+    print(prompt, end="", flush=True)
+    drawn = language.generate(model, start.to(device), length, temperature, top_k, generator)
+    for piece in vocabulary.decode(drawn):
+        print(piece, end="", flush=True)
+    print()
+    speed = (len(start) + length) / (time.perf_counter() - began)
+    print(f"{length:,} tokens written, {speed:,.0f} tokens/s", file=sys.stderr)
+
+
+@app.command()
+def cells(as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False) -> None:
+    """List the cells."""
+    from conveyor.zoo import CELLS
+
+    about = {name: inspect.getdoc(cell).partition("\n")[0] for name, cell in CELLS.items()}  # type: ignore[union-attr]
+    if as_json:
+        print(json.dumps([{"name": name, "class": CELLS[name].__name__, "about": about[name]} for name in about]))
+        return
+    width = max(map(len, about))
+    for name, line in about.items():
+        print(f"{name:{width}}  {line}")
+
+
+def main() -> None:
+    """Runs the command; bad input ends with one line on standard error and code 2, and never with a traceback."""
+    try:
+        code = app(standalone_mode=False)
+    except USAGE_ERRORS as error:
+        _fail(error.format_message())
+    except BadInput as error:
+        _fail(str(error))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # a reader such as `head` has seen enough
+        code = 0
+    except OSError as error:
+        _fail(f"{error.filename or 'a file'}: {error.strerror or error}; what was saved before is kept")
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)
+
+
+def _fail(message: str) -> None:
+    print(f"conveyor: {message}", file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,86 @@
+"""All that changes while a training runs, as one value that can be written down and taken up again."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from conveyor.errors import BadInput
+from conveyor.language import LanguageModel
+from conveyor.layer import State
+from conveyor.training.parallel import Group
+
+
+@dataclass
+class Training:
+    """A training at one moment."""
+
+    model: LanguageModel
+    optimiser: torch.optim.Optimizer
+    step: int = 0  # steps done; the place in the data and in the schedule follow from it
+    state: State | None = None  # the recurrent state that is carried to the next window
+    best: float = math.inf  # the lowest validation loss so far, nats a token
+
+    def snapshot(self, group: Group) -> dict[str, Any]:
+        """What `restore` needs, as plain values and tensors; every process of the group must call it."""
+        mine = {"state": _map(self.state, lambda tensor: tensor.cpu()), "random": random_state(group.device)}
+        return {
+            "step": self.step,
+            "best": self.best,
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "processes": group.gather(mine),
+        }
+
+    def restore(self, contents: Mapping[str, Any], group: Group) -> None:
+        """Becomes the training that the snapshot was taken of. Raises BadInput if the processes are not as many."""
+        processes = contents["processes"]
+        if len(processes) != group.world:
+            raise BadInput(f"this run was trained by {len(processes)} processes, so resume it with as many")
+        self.step, self.best = contents["step"], contents["best"]
+        self.model.load_state_dict(contents["model"])
+        self.optimiser.load_state_dict(contents["optimiser"])
+        self.state = _map(processes[group.rank]["state"], lambda tensor: tensor.to(group.device))
+        set_random_state(processes[group.rank]["random"], group.device)
+
+
+def seed(number: int) -> None:
+    """Seeds every generator that a cell or a model may draw from."""
+    random.seed(number)
+    np.random.seed(number % 2**32)
+    torch.manual_seed(number)
+
+
+def random_state(device: torch.device) -> dict[str, Any]:
+    _, keys, *rest = np.random.get_state(legacy=True)
+    state = {"python": random.getstate(), "torch": torch.get_rng_state()}
+    state |= {"numpy": [torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest]}
+    return state | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
+
+
+def set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
+    keys, *rest = state["numpy"]
+    np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), *rest))
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    torch.set_rng_state(state["torch"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
+def _map(state: State | None, function: Any) -> State | None:
+    if state is None or isinstance(state, Tensor):
+        return None if state is None else function(state)
+    return tuple(function(tensor) for tensor in state)
+
+
+def detach(state: State) -> State:
+    """The state as a value: no gradient goes back past it."""
+    return state.detach() if isinstance(state, Tensor) else tuple(tensor.detach() for tensor in state)

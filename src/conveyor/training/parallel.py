@@ -1,0 +1,79 @@
+"""Several processes that train one model together, started by torchrun; or one, by itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+
+@dataclass(frozen=True)
+class Group:
+    """This process among those that train together."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that prints and writes."""
+        return self.rank == 0
+
+    def average_gradients(self, model: nn.Module) -> None:
+        """Gives every process the mean of the processes' gradients."""
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        if self.world > 1:
+            flat = parameters_to_vector(gradients)  # one message, not one for each parameter
+            dist.all_reduce(flat)
+            vector_to_parameters(flat / self.world, gradients)
+
+    def sum(self, *values: float) -> list[float]:
+        """The sum of each value over the processes."""
+        if self.world == 1:
+            return list(values)
+        sums = torch.tensor(values, device=self.device)
+        dist.all_reduce(sums)
+        return sums.tolist()
+
+    def gather(self, value: Any) -> list[Any]:
+        """What each process has, by rank."""
+        values: list[Any] = [value] * self.world
+        if self.world > 1:
+            dist.all_gather_object(values, value)
+        return values
+
+    def wait(self) -> None:
+        """Until every process is here."""
+        if self.world > 1:
+            dist.barrier()
+
+
+def local_rank() -> int:
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+@contextmanager
+def join(device: str) -> Iterator[Group]:
+    """The group that torchrun's environment describes, for as long as the block lasts."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if device == "cuda" and world > 1:
+        device = f"cuda:{local_rank()}"
+    group = Group(int(os.environ.get("RANK", "0")), world, torch.device(device))
+    if world == 1:
+        yield group
+        return
+    if group.device.type == "cuda":
+        torch.cuda.set_device(group.device)
+    dist.init_process_group("nccl" if group.device.type == "cuda" else "gloo")
+    try:
+        yield group
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,103 @@
+"""What a training tells while it runs: a bar on a terminal, plain lines elsewhere, nothing to a program."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as RichBar
+
+
+class Progress:
+    """Says nothing. The others say in their own way what these methods are told; losses are in nats a token."""
+
+    def note(self, text: str) -> None:
+        """Something worth a line."""
+
+    def begin(self, done: int, steps: int) -> None:
+        """The first of the steps that are left is about to run."""
+
+    def stepped(self, step: int, loss: float, tokens: int) -> None:
+        """A step on so many tokens is done."""
+
+    def validated(self, step: int, loss: float, best: bool) -> None:
+        """The held-out text has been measured."""
+
+    def end(self) -> None:
+        """No step will follow."""
+
+
+class Lines(Progress):
+    """A line now and then, on standard error."""
+
+    def __init__(self, seconds: float = 5.0):
+        self.seconds, self.steps, self.tokens = seconds, 0, 0
+        self.last = time.monotonic()
+
+    def note(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    def begin(self, done: int, steps: int) -> None:
+        self.steps, self.last = steps, time.monotonic()
+
+    def stepped(self, step: int, loss: float, tokens: int) -> None:
+        self.tokens += tokens
+        passed = time.monotonic() - self.last
+        if passed >= self.seconds or step == self.steps:
+            speed = self.tokens / max(passed, 1e-9)
+            self.note(f"step {step}/{self.steps}  loss {loss:.3f} nats  {speed:,.0f} tokens/s")
+            self.tokens, self.last = 0, time.monotonic()
+
+    def validated(self, step: int, loss: float, best: bool) -> None:
+        self.note(validation_line(step, loss, best))
+
+
+class Bar(Progress):
+    """A bar that moves."""
+
+    def __init__(self) -> None:
+        self.bar = RichBar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]:.3f}  {task.fields[speed]:,.0f} tokens/s"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self.task = self.bar.add_task("training", total=None, visible=False, loss=math.nan, speed=0.0)
+        self.tokens, self.began = 0, time.monotonic()
+
+    def note(self, text: str) -> None:
+        self.bar.console.print(text, highlight=False, markup=False)
+
+    def begin(self, done: int, steps: int) -> None:
+        self.began = time.monotonic()
+        self.bar.reset(self.task, total=steps, completed=done, visible=True)
+        self.bar.start()
+
+    def stepped(self, step: int, loss: float, tokens: int) -> None:
+        self.tokens += tokens
+        speed = self.tokens / max(time.monotonic() - self.began, 1e-9)
+        self.bar.update(self.task, completed=step, loss=loss, speed=speed)
+
+    def validated(self, step: int, loss: float, best: bool) -> None:
+        self.note(validation_line(step, loss, best))
+
+    def end(self) -> None:
+        self.bar.stop()
+
+
+def validation_line(step: int, loss: float, best: bool) -> str:
+    bits = f"{loss / math.log(2):.3f} bits a token"
+    return f"step {step}: held-out loss {loss:.4f} nats, {bits}{', the best so far' if best else ''}"
+
+
+def for_terminal(first: bool = True) -> Progress:
+    """The one that suits where standard error goes; only the first of several processes speaks."""
+    if not first:
+        return Progress()
+    return Bar() if sys.stderr.isatty() else Lines()

@@ -1,0 +1,194 @@
+"""A run's folder: what it holds, and how it is written so that nothing is lost.
+
+config.toml        every setting
+metrics.jsonl      a line for each logged step and each validation
+model.safetensors  the best model so far, with its vocabulary
+checkpoint.pt      all that the training needs to go on
+loss.png           the loss over the steps, if matplotlib is installed
+text.txt           the text, if it came through standard input
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+from conveyor.errors import BadInput
+from conveyor.language import LanguageModel
+from conveyor.tasks.text import Vocabulary
+from conveyor.training.settings import Settings
+from conveyor.zoo.find import find
+
+FORMAT = "conveyor run 1"  # in checkpoints and models; another number when they change
+
+
+class Run:
+    """The folder of a run, by its path."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.config = folder / "config.toml"
+        self.metrics = folder / "metrics.jsonl"
+        self.model = folder / "model.safetensors"
+        self.checkpoint = folder / "checkpoint.pt"
+        self.plot = folder / "loss.png"
+        self.text = folder / "text.txt"
+
+    def exists(self) -> bool:
+        return any(path.exists() for path in (self.config, self.checkpoint, self.model))
+
+    def create(self, settings: Settings, force: bool, text: bytes) -> None:
+        """Makes the folder with its configuration; with `force`, an earlier run's files are removed.
+
+        The text is kept too if the settings name the folder's own text.txt.
+        """
+        if self.folder.exists() and not self.folder.is_dir():
+            raise BadInput(f"{self.folder} is a file: give --out a folder")
+        if self.exists() and not force:
+            raise BadInput(
+                f"{self.folder} already holds a run: go on with it by --resume {self.folder}, "
+                "write over it with --force, or name another folder with --out"
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for path in (self.config, self.metrics, self.model, self.checkpoint, self.plot):
+            path.unlink(missing_ok=True)
+        for events in self.folder.glob("events.out.tfevents.*"):
+            events.unlink()
+        if settings.text == (str(self.text.resolve()),):
+            write(self.text, text)
+        write(self.config, settings.to_toml().encode())
+
+    def settings(self) -> Settings:
+        if not self.config.is_file():
+            raise BadInput(f"{self.folder} holds no run (it has no config.toml): make one with conveyor train")
+        return Settings.read(self.config)
+
+    # metrics
+
+    def log(self, values: dict[str, Any]) -> None:
+        with self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(values) + "\n")
+
+    def history(self) -> list[dict[str, Any]]:
+        """The metrics so far; a last line that a kill cut off is left out."""
+        lines = self.metrics.read_text(encoding="utf-8").splitlines() if self.metrics.exists() else []
+        whole = []
+        for line in lines:
+            try:
+                whole.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+        return whole
+
+    def rewind(self, step: int) -> None:
+        """Takes back the metrics after `step`: these steps are about to be run again."""
+        kept = [json.dumps(values) + "\n" for values in self.history() if values["step"] <= step]
+        write(self.metrics, "".join(kept).encode())
+
+    # checkpoint
+
+    def save_checkpoint(self, contents: dict[str, Any]) -> None:
+        buffer = io.BytesIO()  # whole in memory first: torch.save hides the reason when a disk is full
+        torch.save({"format": FORMAT, **contents}, buffer)
+        write(self.checkpoint, buffer.getbuffer())
+
+    def load_checkpoint(self, settings: Settings) -> dict[str, Any]:
+        """Raises BadInput if it is missing, damaged, foreign or of another configuration."""
+        path = self.checkpoint
+        if not path.is_file():
+            raise BadInput(f"{self.folder} has no checkpoint.pt to go on from: start it again with --force")
+        try:
+            contents = torch.load(path, map_location="cpu", weights_only=True)
+        except (
+            RuntimeError,
+            EOFError,
+            OSError,
+            KeyError,
+            ValueError,
+            pickle.UnpicklingError,
+            zipfile.BadZipFile,
+        ) as error:
+            raise BadInput(f"{path} is damaged or not a checkpoint: start the run again with --force") from error
+        if not isinstance(contents, dict) or contents.get("format") != FORMAT:
+            raise BadInput(f"{path} is not a checkpoint of this program: start the run again with --force")
+        now, then = settings.to_dict(), contents["settings"]
+        changed = [name for name in now if now[name] != then.get(name)]
+        if changed:
+            listed = ", ".join(f"{name} was {then.get(name)!r}, now {now[name]!r}" for name in changed)
+            raise BadInput(
+                f"{path} is of another configuration than config.toml: {listed}; change it back, or use --force"
+            )
+        return contents
+
+    # the best model
+
+    def save_model(self, model: LanguageModel, vocabulary: Vocabulary) -> None:
+        description = {"format": FORMAT, "kind": vocabulary.kind, "symbols": json.dumps(vocabulary.symbols)}
+        tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+        write(self.model, safetensors.torch.save(tensors, description))
+
+    def load_model(self, device: str = "cpu") -> tuple[LanguageModel, Vocabulary]:
+        """The best model and its vocabulary. Raises BadInput if the file is missing, damaged or does not fit."""
+        settings = self.settings()
+        if not self.model.is_file():
+            raise BadInput(f"{self.folder} has no model.safetensors: its training ended before the first validation")
+        try:
+            with safetensors.safe_open(self.model, "pt") as file:
+                description = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+        except (OSError, safetensors.SafetensorError) as error:
+            raise BadInput(f"{self.model} is damaged or not a model: {error}") from error
+        if description.get("format") != FORMAT:
+            raise BadInput(f"{self.model} is not a model of this program")
+        vocabulary = Vocabulary(description["kind"], tuple(json.loads(description["symbols"])))
+        model = build(settings, len(vocabulary))
+        try:
+            model.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise BadInput(f"{self.model} does not fit config.toml: restore the run's own config.toml") from error
+        return model.to(device).eval(), vocabulary
+
+
+def build(settings: Settings, vocabulary_size: int) -> LanguageModel:
+    """The model that the settings describe, with new weights."""
+    return LanguageModel(
+        vocabulary_size,
+        find(settings.cell),
+        settings.hidden_size,
+        settings.num_layers,
+        settings.embedding_size,
+        settings.tie,
+        settings.dropout,
+        input_dropout=settings.input_dropout,
+        recurrent_dropout=settings.recurrent_dropout,
+        zoneout=settings.zoneout,
+        learn_initial_state=settings.learn_initial_state,
+    )
+
+
+def write(path: Path, data: bytes | memoryview) -> None:
+    """Writes the whole file or nothing: beside it, flushed to the disk, then renamed over it."""
+    beside = path.with_name(path.name + ".tmp")
+    try:
+        with beside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the new name itself
+    finally:
+        os.close(folder)

@@ -1,0 +1,239 @@
+"""The training of a language model: the loop in plain sight, and what it takes to be cut off anywhere and go on."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import signal
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from conveyor import language
+from conveyor.errors import BadInput
+from conveyor.language import LanguageModel
+from conveyor.tasks import text
+from conveyor.tasks.text import Rows, Vocabulary
+from conveyor.training.checkpoint import Training, detach, seed
+from conveyor.training.interrupt import signals
+from conveyor.training.log import Log, plot
+from conveyor.training.parallel import Group, join
+from conveyor.training.progress import Progress
+from conveyor.training.run import Run, build
+from conveyor.training.settings import Settings
+
+LOG_EVERY = 10  # steps
+
+
+class Diverged(BadInput):
+    """The loss or the gradient is no longer a number."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """A text, as one process of a training sees it."""
+
+    vocabulary: Vocabulary
+    rows: Rows
+    learnt: int  # tokens to learn from
+    held_out: Tensor
+    digest: str  # tells whether a text is still the same
+
+    @classmethod
+    def of(cls, raw: bytes, settings: Settings, group: Group) -> Data:
+        # A character that is only in the held-out tail must have a number, a word that is only there may be <unk>.
+        tail = int(len(raw) * settings.held_out) if settings.tokens == "word" else 0
+        seen = raw[: len(raw) - tail].decode(errors="ignore").encode() if tail else raw
+        vocabulary = Vocabulary.of(seen, settings.tokens, settings.vocabulary_size)
+        learnt, held_out = text.split(vocabulary.encode(raw), settings.held_out)
+        rows = Rows(learnt, settings.batch_size, settings.window, group.rank, group.world)
+        if len(held_out) < 2:
+            raise BadInput("the held-out tail has fewer than two tokens: give more text or a larger --held-out")
+        return cls(vocabulary, rows, len(learnt), held_out, hashlib.sha256(raw).hexdigest())
+
+
+@dataclass(frozen=True)
+class Result:
+    step: int
+    best: float  # validation loss, nats a token
+    signal: signal.Signals | None  # what ended it early, if anything did
+
+
+def start(settings: Settings, folder: Path, progress: Progress, force: bool = False) -> Result:
+    """Trains a new model into `folder`. Raises BadInput, before anything is written, for what cannot be trained."""
+    run, settings = Run(folder), resolve(settings)
+    with join(settings.device) as group:
+        raw = text.read(settings.text, settings.tokens)
+        data = Data.of(raw, settings, group)
+        build(settings, len(data.vocabulary))  # a cell that fails should not cost the run that --force removes
+        if settings.text == ("-",):
+            settings = replace(settings, text=(str(run.text.resolve()),))
+        if group.first:
+            run.create(settings, force, raw)
+        group.wait()
+        return train(settings, run, data, group, progress)
+
+
+def resume(folder: Path, progress: Progress) -> Result:
+    """Goes on with a run from its checkpoint, as if it had never stopped."""
+    run = Run(folder)
+    settings = run.settings()
+    with join(settings.device) as group:
+        contents = run.load_checkpoint(settings)
+        data = Data.of(text.read(settings.text, settings.tokens), settings, group)
+        if data.digest != contents["digest"]:
+            raise BadInput(f"the text of {folder} has changed since its checkpoint: restore it, or start with --force")
+        return train(settings, run, data, group, progress, contents)
+
+
+def resolve(settings: Settings) -> Settings:
+    """The settings in words that still hold in another folder and on another day."""
+    sources = tuple(str(Path(name).resolve()) if Path(name).exists() else name for name in settings.text)
+    path, colon, name = settings.cell.rpartition(":")
+    cell = f"{Path(path).resolve()}:{name}" if colon and Path(path).exists() else settings.cell
+    device = settings.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise BadInput(f"--device {device} is not there: give cpu, or a device that PyTorch finds here") from error
+    return replace(settings, text=sources or (text.DEFAULT_CORPUS,), cell=cell, device=device)
+
+
+def train(
+    settings: Settings, run: Run, data: Data, group: Group, progress: Progress, contents: dict[str, Any] | None = None
+) -> Result:
+    """Runs the steps that are left: all of them, or those after a checkpoint's contents."""
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    seed(settings.seed)
+    model = build(settings, len(data.vocabulary)).to(group.device)
+    training = Training(model, optimiser(model, settings))
+    seed(settings.seed + group.rank)  # the model is the same in every process, the dropout is not
+    if contents is not None:
+        training.restore(contents, group)
+    progress.note(describe(settings, data, model))
+    return Trainer(settings, run, data, group, progress, training).run()
+
+
+@dataclass
+class Trainer:
+    """One training in one process."""
+
+    settings: Settings
+    folder: Run
+    data: Data
+    group: Group
+    progress: Progress
+    training: Training
+
+    def run(self) -> Result:
+        training, settings = self.training, self.settings
+        if self.group.first:
+            self.folder.rewind(training.step)
+        with signals() as caught, Log(self.folder, settings.tensorboard, self.group) as log:
+            self.save()
+            saved = began = time.monotonic()
+            self.progress.begin(training.step, settings.steps)
+            while training.step < settings.steps:
+                values = self.step()
+                self.progress.stepped(training.step, values["loss"], self.data.rows.tokens * self.group.world)
+                if training.step % LOG_EVERY == 0:
+                    log.write(training.step, values | {"seconds": round(time.monotonic() - began, 3)})
+                if training.step % settings.evaluate_every == 0 or training.step == settings.steps:
+                    log.write(training.step, self.validate())
+                # The processes stop and save at the same step, whichever of them was told to.
+                stop, due = self.group.sum(
+                    len(caught), self.group.first and time.monotonic() - saved >= settings.save_every
+                )
+                if due or stop:
+                    self.save()
+                    saved = time.monotonic()
+                if stop:
+                    break
+            self.progress.end()
+            self.save()
+        if self.group.first:
+            self.progress.note(plot(self.folder.history(), self.folder.plot))
+        return Result(training.step, training.best, signal.Signals(caught[0]) if caught else None)
+
+    def step(self) -> dict[str, float]:
+        """One step of the optimiser: a window of text forward, back, and the weights moved."""
+        training, settings, model = self.training, self.settings, self.training.model
+        if training.step % self.data.rows.count == 0:
+            training.state = None  # the rows begin anew
+        inputs, targets = (tensor.to(self.group.device) for tensor in self.data.rows[training.step])
+        scores, state = model(inputs, training.state)
+        loss = F.cross_entropy(scores.flatten(0, 1), targets.flatten())
+        training.optimiser.zero_grad()
+        loss.backward()
+        self.group.average_gradients(model)
+        norm = nn.utils.clip_grad_norm_(model.parameters(), settings.clip).item()
+        mean = self.group.sum(loss.item())[0] / self.group.world
+        if not math.isfinite(mean) or not math.isfinite(norm):
+            raise Diverged(
+                f"at step {training.step + 1} the loss was {mean} and the gradient's norm {norm}: "
+                f"stopped, {self.folder.folder} keeps the last good state; try again with a lower --lr or --clip"
+            )
+        rate = learning_rate(settings, training.step)
+        for parameters in training.optimiser.param_groups:
+            parameters["lr"] = rate
+        training.optimiser.step()
+        training.state = detach(state)
+        training.step += 1
+        return {"loss": mean, "lr": rate, "norm": norm}
+
+    def validate(self) -> dict[str, float]:
+        """Measures the held-out text, and keeps the model if it is the best so far."""
+        training, loss = self.training, 0.0
+        if self.group.first:
+            loss = language.loss(training.model, self.data.held_out.to(self.group.device))
+        loss = self.group.sum(loss)[0]
+        best = loss < training.best
+        self.progress.validated(training.step, loss, best)
+        if best:
+            training.best = loss
+            self.save_model()
+        return {"held_out_loss": loss}
+
+    def save(self) -> None:
+        contents = self.training.snapshot(self.group)
+        if self.group.first:
+            self.folder.save_checkpoint(contents | {"settings": self.settings.to_dict(), "digest": self.data.digest})
+        if self.training.best == math.inf:  # nothing is measured yet, so the latest model is the best
+            self.save_model()
+
+    def save_model(self) -> None:
+        if self.group.first:
+            self.folder.save_model(self.training.model, self.data.vocabulary)
+
+
+def optimiser(model: LanguageModel, settings: Settings) -> torch.optim.Optimizer:
+    """AdamW, with weight decay on matrices only."""
+    matrices = [parameter for parameter in model.parameters() if parameter.dim() > 1]
+    vectors = [parameter for parameter in model.parameters() if parameter.dim() <= 1]
+    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.99))
+
+
+def learning_rate(settings: Settings, step: int) -> float:
+    """Rises over `warmup` steps, then falls along half a cosine to `lr_end` of the highest."""
+    if step < settings.warmup:
+        return settings.lr * (step + 1) / settings.warmup
+    done = (step - settings.warmup) / max(1, settings.steps - 1 - settings.warmup)
+    return settings.lr * (settings.lr_end + (1 - settings.lr_end) * (1 + math.cos(math.pi * min(done, 1.0))) / 2)
+
+
+def describe(settings: Settings, data: Data, model: LanguageModel) -> str:
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    note = f"{settings.cell}, {parameters:,} parameters; {len(data.vocabulary)} kinds of {settings.tokens}; "
+    note += f"{data.learnt:,} tokens to learn from, {len(data.held_out):,} held out"
+    if data.rows.batch_size < settings.batch_size:
+        note += f"; the text is short: {data.rows.batch_size} rows a step, not {settings.batch_size}"
+    return note
