@@ -93,7 +93,7 @@ def _check_width(x: Tensor, width: int) -> None:
 
 
 def _lengths(lengths: Any, steps: int, batch: int) -> Tensor:
-    counts = torch.as_tensor(lengths)
+    counts = torch.as_tensor(lengths, dtype=None if len(lengths) else torch.long)
     if counts.is_floating_point() or counts.is_complex() or counts.dtype == torch.bool:
         raise TypeError(f"lengths are whole numbers, not {counts.dtype}")
     if counts.shape != (batch,):

@@ -67,9 +67,10 @@ def _read(source: str, kind: str) -> bytes:
 
 
 def _read_folder(folder: Path, kind: str) -> bytes:
-    """All files of text below, in the order of their names; hidden and binary ones are left out."""
-    names = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
-    shown = [folder / name for name in names if not any(part.startswith(".") for part in name.parts)]
+    """All files of text below, in the order of their names; hidden and binary ones, and runs, are left out."""
+    runs = {path.parent for path in folder.rglob("checkpoint.pt")}  # what training wrote is not what it reads
+    paths = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.parent not in runs)
+    shown = (path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts))
     texts = [data for data in map(_bytes, shown) if kind == "byte" or _is_text(data)]
     if not texts:
         raise BadInput(f"the folder {folder} has no file of UTF-8 text in it")

@@ -46,10 +46,10 @@ class Run:
     def exists(self) -> bool:
         return any(path.exists() for path in (self.config, self.checkpoint, self.model))
 
-    def create(self, settings: Settings, force: bool, text: bytes) -> None:
-        """Makes the folder with its configuration; with `force`, an earlier run's files are removed.
+    def create(self, settings: Settings, force: bool, text: bytes | None = None) -> None:
+        """Makes the folder with its configuration, and the text if it is given.
 
-        The text is kept too if the settings name the folder's own text.txt.
+        With `force`, an earlier run's files are removed.
         """
         if self.folder.exists() and not self.folder.is_dir():
             raise BadInput(f"{self.folder} is a file: give --out a folder")
@@ -63,7 +63,7 @@ class Run:
             path.unlink(missing_ok=True)
         for events in self.folder.glob("events.out.tfevents.*"):
             events.unlink()
-        if settings.text == (str(self.text.resolve()),):
+        if text is not None:
             write(self.text, text)
         write(self.config, settings.to_toml().encode())
 

@@ -71,10 +71,11 @@ def start(settings: Settings, folder: Path, progress: Progress, force: bool = Fa
         raw = text.read(settings.text, settings.tokens)
         data = Data.of(raw, settings, group)
         build(settings, len(data.vocabulary))  # a cell that fails should not cost the run that --force removes
-        if settings.text == ("-",):
+        heard = "-" in settings.text  # standard input comes only once, so the run's folder keeps it
+        if heard:
             settings = replace(settings, text=(str(run.text.resolve()),))
         if group.first:
-            run.create(settings, force, raw)
+            run.create(settings, force, raw if heard else None)
         group.wait()
         return train(settings, run, data, group, progress)
 

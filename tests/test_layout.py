@@ -1,0 +1,79 @@
+"""Who may import whom: an arrow that is not drawn here is not allowed."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+import conveyor
+
+ROOT = Path(conveyor.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+
+# What each part may import of the package: itself, and the parts named. A part is a file or a folder.
+ARROWS = {
+    "errors": "",
+    "affine": "",
+    "cell": "affine",
+    "eager": "cell",
+    "regularise": "affine cell",
+    "sequences": "",
+    "layer": "affine cell eager regularise sequences",
+    "zoo": "cell errors",
+    "dropin": "cell layer zoo",
+    "tasks": "errors",
+    "language": "cell errors layer",
+    "training": "errors language layer tasks zoo",
+    "cli": "errors language tasks training zoo",
+    "__init__": "cell dropin layer zoo",
+    "__main__": "cli",
+}
+# What the parts may import from outside, besides Python's own library; the rest comes in extras, where it is used.
+OUTSIDE = {
+    "tasks": "torch numpy pydoc_data",
+    "training": "torch numpy safetensors rich matplotlib",
+    "cli": "torch typer",
+}
+
+
+def part(file):
+    return file.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports(file):
+    """The modules that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{file}: a relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_imports_follow_the_arrows(file):
+    here = part(file)
+    for name in imports(file):
+        first, _, rest = name.partition(".")
+        if first == "conveyor":
+            assert rest.partition(".")[0] in {here, *ARROWS[here].split()}, f"{here} imports {name}"
+        elif first not in sys.stdlib_module_names or first == "pydoc_data":
+            assert first in OUTSIDE.get(here, "torch").split(), f"{here} imports {name}"
+
+
+def test_the_arrows_have_no_circle():
+    done: list[str] = []
+    while len(done) < len(ARROWS):
+        ready = [name for name, arrows in ARROWS.items() if name not in done and set(arrows.split()) <= set(done)]
+        assert ready, f"a circle among {set(ARROWS) - set(done)}"
+        done += ready
+
+
+def test_files_and_functions_are_short():
+    for file in FILES:
+        lines = file.read_text(encoding="utf-8").splitlines()
+        assert len(lines) <= 500, file
+        for node in ast.walk(ast.parse("\n".join(lines))):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 60, f"{file}: {node.name}"

@@ -1,0 +1,171 @@
+"""`RNN`, `LSTM` and `GRU` are `torch.nn`'s: the same numbers, shapes, arguments and weights."""
+
+import copy
+import itertools
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence, pad_packed_sequence
+
+import conveyor
+from cases import tensors
+from tolerance import assert_equal
+
+KINDS = {
+    "rnn": ("RNN", {}),
+    "rnn-relu": ("RNN", {"nonlinearity": "relu"}),
+    "lstm": ("LSTM", {}),
+    "lstm-projected": ("LSTM", {"proj_size": 3}),
+    "gru": ("GRU", {}),
+}
+SHAPES = list(itertools.product((1, 2, 3), (False, True), (False, True)))  # layers, both directions, batch_first
+INPUT, HIDDEN = 4, 5
+
+
+def pair(kind, **keywords):
+    name, options = KINDS[kind]
+    theirs = getattr(nn, name)(INPUT, HIDDEN, **options, **keywords)
+    ours = getattr(conveyor, name)(INPUT, HIDDEN, **options, **keywords)
+    ours.load_state_dict(theirs.state_dict())
+    return theirs, ours
+
+
+def random_state(module, *batch):
+    rows = module.num_layers * (2 if module.bidirectional else 1)
+    widths = [getattr(module, "proj_size", 0) or HIDDEN] + [HIDDEN] * isinstance(module, nn.LSTM)
+    states = tuple(torch.randn(rows, *batch, width) for width in widths)
+    return states if len(states) > 1 else states[0]
+
+
+def run(module, x, state):
+    """Outputs, last states, and the gradients of a random scalar of them: by input, states and weights."""
+    given = tuple(s.detach().requires_grad_() for s in tensors(state)) if state is not None else ()
+    value = x.data if isinstance(x, PackedSequence) else x
+    leaf = value.detach().requires_grad_()
+    x = PackedSequence(leaf, *x[1:]) if isinstance(x, PackedSequence) else leaf
+    output, last = module(x, (given if len(given) > 1 else given[0]) if given else None)
+    data = output.data if isinstance(output, PackedSequence) else output
+    generator = torch.Generator().manual_seed(1)
+    results = (data, *tensors(last))
+    loss = sum((r * torch.randn(r.shape, generator=generator)).mean() for r in results)
+    module.zero_grad()
+    loss.backward()
+    return results, (leaf.grad, *(s.grad for s in given))
+
+
+def weight_gradients(theirs, ours):
+    """Compares by torch.nn's names. Both its biases get the gradient of their sum, which is the one that we keep."""
+    carrier = copy.deepcopy(ours)
+    for parameter, source in zip(carrier.parameters(), ours.parameters(), strict=True):
+        parameter.data = source.grad
+    found = carrier.torch_state_dict()
+    for name, parameter in theirs.named_parameters():
+        if "bias_hh" in name:
+            rows = slice(None) if not isinstance(theirs, nn.GRU) else slice(2 * HIDDEN, None)
+            shared = slice(0, 2 * HIDDEN) if isinstance(theirs, nn.GRU) else slice(None)
+            assert_equal(found[name.replace("hh", "ih")][shared], parameter.grad[shared], name)
+            if isinstance(theirs, nn.GRU):
+                assert_equal(found[name][rows], parameter.grad[rows], name)
+        else:
+            assert_equal(found[name], parameter.grad, name)
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+@pytest.mark.parametrize("form", ["batch", "unbatched", "packed", "packed unsorted"])
+@pytest.mark.parametrize(("layers", "both", "batch_first"), SHAPES)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("given", [True, False], ids=["state", "no state"])
+def test_same_numbers_and_gradients(kind, layers, both, batch_first, form, given):
+    theirs, ours = pair(kind, num_layers=layers, bidirectional=both, batch_first=batch_first)
+    batch = () if form == "unbatched" else (3,)
+    if form == "unbatched":
+        x = torch.randn(6, INPUT)
+    elif form == "batch":
+        x = torch.randn(*((3, 6) if batch_first else (6, 3)), INPUT)
+    else:
+        lengths = [6, 4, 1] if form == "packed" else [4, 6, 1]
+        x = pack_sequence([torch.randn(length, INPUT) for length in lengths], enforce_sorted=form == "packed")
+    state = random_state(theirs, *batch) if given else None
+    expected, expected_gradients = run(theirs, x, state)
+    actual, gradients = run(ours, x, state)
+    for value, wanted in zip((*actual, *gradients), (*expected, *expected_gradients), strict=True):
+        assert_equal(value, wanted)
+    weight_gradients(theirs, ours)
+
+
+def test_a_packed_sequence_comes_back_in_its_own_order():
+    theirs, ours = pair("lstm")
+    x = pack_sequence([torch.randn(n, INPUT) for n in (2, 5, 3)], enforce_sorted=False)
+    ours_out, theirs_out = ours(x)[0], theirs(x)[0]
+    for value, wanted in zip(ours_out[1:], theirs_out[1:], strict=True):
+        assert torch.equal(value, wanted)
+    assert_equal(pad_packed_sequence(ours_out)[0], pad_packed_sequence(theirs_out)[0])
+    plain = pack_padded_sequence(torch.randn(4, 2, INPUT), [4, 2])
+    assert ours(plain)[0].sorted_indices is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_go_both_ways(kind):
+    theirs, ours = pair(kind, num_layers=2, bidirectional=True)
+    name, _ = KINDS[kind]
+    back = ours.to_torch()
+    assert type(back) is type(theirs)
+    assert {key: value.shape for key, value in back.state_dict().items()} == {
+        key: value.shape for key, value in theirs.state_dict().items()
+    }
+    copied = getattr(conveyor, name).from_torch(back)
+    for value, wanted in zip(copied.parameters(), ours.parameters(), strict=True):
+        assert torch.equal(value, wanted)
+
+
+def test_a_model_that_holds_the_layer_loads_torchs_state_dict():
+    theirs = nn.ModuleDict({"encoder": nn.LSTM(INPUT, HIDDEN), "head": nn.Linear(HIDDEN, 2)})
+    ours = nn.ModuleDict({"encoder": conveyor.LSTM(INPUT, HIDDEN), "head": nn.Linear(HIDDEN, 2)})
+    assert not any(ours.load_state_dict(theirs.state_dict()))
+    x = torch.randn(3, 2, INPUT)
+    assert_equal(ours["encoder"](x)[0], theirs["encoder"](x)[0])
+
+
+def test_a_state_dict_of_another_size_is_refused_by_name():
+    with pytest.raises(RuntimeError, match=r"cells\.0\.input\.weight_h"):
+        conveyor.LSTM(INPUT, HIDDEN).load_state_dict(nn.LSTM(INPUT, HIDDEN + 1).state_dict())
+    with pytest.raises(RuntimeError, match="Unexpected key"):
+        conveyor.LSTM(INPUT, HIDDEN).load_state_dict(nn.LSTM(INPUT, HIDDEN, 2).state_dict())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("bias", [True, False])
+def test_positional_arguments_dtype_bias_and_state_dict_of_its_own(kind, bias):
+    name, options = KINDS[kind]
+    make = getattr(conveyor, name)
+    layer = make(INPUT, HIDDEN, 2, bias=bias, dropout=0.5, device="cpu", dtype=torch.float64, **options)
+    assert {parameter.dtype for parameter in layer.parameters()} == {torch.float64}
+    assert any("bias" in key for key in layer.state_dict()) == bias
+    again = make(INPUT, HIDDEN, 2, bias=bias, dropout=0.5, dtype=torch.float64, **options)
+    again.load_state_dict(layer.state_dict())
+    x = torch.randn(3, 2, INPUT, dtype=torch.float64)
+    assert torch.equal(layer.eval()(x)[0], again.eval()(x)[0])
+    assert_equal(layer.to_torch().eval()(x)[0] if "proj" not in kind else again(x)[0], layer(x)[0])
+
+
+def test_dropout_acts_between_layers_and_in_training_only():
+    theirs, ours = pair("lstm", num_layers=2, dropout=1.0)
+    x = torch.randn(3, 2, INPUT)
+    assert_equal(ours(x)[0], theirs(x)[0])  # with everything dropped, both see zeros between the layers
+    assert_equal(ours.eval()(x)[0], theirs.eval()(x)[0])
+    with pytest.warns(UserWarning, match="between layers"):
+        conveyor.LSTM(INPUT, HIDDEN, dropout=0.1)
+
+
+def test_what_torch_lacks_is_not_silently_lost():
+    with pytest.raises(ValueError, match="zoneout"):
+        conveyor.LSTM(INPUT, HIDDEN, zoneout=0.1).to_torch()
+    with pytest.raises(TypeError, match=r"torch\.nn\.LSTM"):
+        conveyor.LSTM.from_torch(nn.GRU(INPUT, HIDDEN))
+    with pytest.raises(AttributeError, match="torch_state_dict"):
+        _ = conveyor.LSTM(INPUT, HIDDEN).weight_ih_l0
+    with pytest.raises(ValueError, match="nonlinearity"):
+        conveyor.RNN(INPUT, HIDDEN, nonlinearity="sin")
+    with pytest.raises(ValueError, match="proj_size"):
+        conveyor.LSTM(INPUT, HIDDEN, proj_size=HIDDEN)
