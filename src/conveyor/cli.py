@@ -31,6 +31,7 @@ app = typer.Typer(
 # What Typer raises for unknown commands and flags and for values of the wrong type; it has no public name for it.
 USAGE_ERRORS: Any = typer.BadParameter.__mro__[1]
 
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto: cuda where there is one")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="the folder of a run, as conveyor train made it")]
 
 
@@ -105,23 +106,20 @@ def evaluate(
     run: RunFolder,
     text: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="none: the tail held out")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda ...")] = "cpu",
+    device: Device = "auto",
 ) -> None:
     """Measure a trained model: loss in nats, bits per character, perplexity."""
     from conveyor import language
-    from conveyor.tasks import text as texts
+    from conveyor.training.parallel import find_device
     from conveyor.training.run import Run
 
-    folder = Run(run)
-    model, vocabulary = folder.load_model(device)
-    settings = folder.settings()
-    tokens = vocabulary.encode(texts.read(text or settings.text, vocabulary.kind))
-    if not text:
-        tokens = texts.split(tokens, settings.held_out)[1]
+    device = find_device(device)
+    trained = Run(run).load_model(device)
+    tokens = trained.tokens(text or ())
     began = time.perf_counter()
-    loss = language.loss(model, tokens.to(device))
+    loss = language.loss(trained.model, tokens.to(device))
     speed = (len(tokens) - 1) / (time.perf_counter() - began)
-    measure = language.Measure(loss, len(tokens) - 1, vocabulary.characters(tokens[1:]))
+    measure = language.Measure(loss, len(tokens) - 1, trained.vocabulary.characters(tokens[1:]))
     figures = {
         "loss": measure.loss,
         "bits_per_character": measure.bits_per_character,
@@ -142,28 +140,35 @@ def evaluate(
 @app.command()
 def generate(
     run: RunFolder,
-    prompt: Annotated[str, typer.Option(help="the text to go on from")] = "\n",
+    prompt: Annotated[str | None, typer.Option(help="the text to go on from [default: a new line]")] = None,
     length: Annotated[int, typer.Option(min=0, help="tokens to write")] = 500,
     temperature: Annotated[float, typer.Option(min=0, help="below 1 more careful; 0 always the likeliest")] = 0.8,
     top_k: Annotated[int, typer.Option(min=0, help="draw from the k likeliest only; 0: from all")] = 0,
     seed: Annotated[int | None, typer.Option(help="to write the same again")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda ...")] = "cpu",
+    device: Device = "auto",
 ) -> None:
     """Let a trained model write on from a prompt."""
     import torch
 
     from conveyor import language
+    from conveyor.tasks.text import UNKNOWN
+    from conveyor.training.parallel import find_device
     from conveyor.training.run import Run
 
-    model, vocabulary = Run(run).load_model(device)
+    device = find_device(device)
+    trained = Run(run).load_model(device)
+    vocabulary = trained.vocabulary
+    prompt = vocabulary.opening() if prompt is None else prompt
     start = vocabulary.encode(prompt.encode())
     if not len(start):
         raise BadInput("the prompt is empty: give at least one character")
+    if vocabulary.unknown in start.tolist():
+        print(f"a word of the prompt is new to the model: it reads {UNKNOWN}", file=sys.stderr)
     generator = torch.Generator()
     generator.manual_seed(seed) if seed is not None else generator.seed()
     began = time.perf_counter()
     print(prompt, end="", flush=True)
-    drawn = language.generate(model, start.to(device), length, temperature, top_k, generator)
+    drawn = language.generate(trained.model, start.to(device), length, temperature, top_k, generator)
     for piece in vocabulary.decode(drawn):
         print(piece, end="", flush=True)
     print()

@@ -132,6 +132,15 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.symbols)
 
+    @property
+    def unknown(self) -> int | None:
+        """The number of `<unk>`, if there is one."""
+        return 0 if self.kind == "word" else None
+
+    def opening(self) -> str:
+        """Something to begin a text with: a new line, or else the first token there is."""
+        return "\n" if self.kind == "byte" or "\n" in self.symbols else self.symbols[min(1, len(self) - 1)]
+
     def encode(self, data: bytes) -> Tensor:
         """The numbers of the tokens, [N]. Raises BadInput for characters that are not in the vocabulary."""
         if self.kind == "byte":

@@ -13,6 +13,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from conveyor.errors import BadInput
+
 
 @dataclass(frozen=True)
 class Group:
@@ -56,8 +58,15 @@ class Group:
             dist.barrier()
 
 
-def local_rank() -> int:
-    return int(os.environ.get("LOCAL_RANK", "0"))
+def find_device(name: str) -> str:
+    """The name itself, or for "auto" cuda where there is one. Raises BadInput if PyTorch does not find it."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=name).tolist()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # PyTorch raises each of them, by device
+        raise BadInput(f"there is no device {name} here: give --device cpu, or one that PyTorch finds") from error
+    return name
 
 
 @contextmanager
@@ -65,7 +74,7 @@ def join(device: str) -> Iterator[Group]:
     """The group that torchrun's environment describes, for as long as the block lasts."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if device == "cuda" and world > 1:
-        device = f"cuda:{local_rank()}"
+        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     group = Group(int(os.environ.get("RANK", "0")), world, torch.device(device))
     if world == 1:
         yield group

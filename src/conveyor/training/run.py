@@ -10,20 +10,25 @@ text.txt           the text, if it came through standard input
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
 import pickle
 import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import safetensors
 import safetensors.torch
 import torch
+from torch import Tensor
 
 from conveyor.errors import BadInput
 from conveyor.language import LanguageModel
+from conveyor.tasks import text
 from conveyor.tasks.text import Vocabulary
 from conveyor.training.settings import Settings
 from conveyor.zoo.find import find
@@ -46,7 +51,7 @@ class Run:
     def exists(self) -> bool:
         return any(path.exists() for path in (self.config, self.checkpoint, self.model))
 
-    def create(self, settings: Settings, force: bool, text: bytes | None = None) -> None:
+    def create(self, settings: Settings, force: bool, raw: bytes | None = None) -> None:
         """Makes the folder with its configuration, and the text if it is given.
 
         With `force`, an earlier run's files are removed.
@@ -63,8 +68,8 @@ class Run:
             path.unlink(missing_ok=True)
         for events in self.folder.glob("events.out.tfevents.*"):
             events.unlink()
-        if text is not None:
-            write(self.text, text)
+        if raw is not None:
+            write(self.text, raw)
         write(self.config, settings.to_toml().encode())
 
     def settings(self) -> Settings:
@@ -131,13 +136,14 @@ class Run:
 
     # the best model
 
-    def save_model(self, model: LanguageModel, vocabulary: Vocabulary) -> None:
-        description = {"format": FORMAT, "kind": vocabulary.kind, "symbols": json.dumps(vocabulary.symbols)}
+    def save_model(self, model: LanguageModel, vocabulary: Vocabulary, digest: str) -> None:
+        symbols = json.dumps(vocabulary.symbols)
+        description = {"format": FORMAT, "kind": vocabulary.kind, "symbols": symbols, "digest": digest}
         tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
         write(self.model, safetensors.torch.save(tensors, description))
 
-    def load_model(self, device: str = "cpu") -> tuple[LanguageModel, Vocabulary]:
-        """The best model and its vocabulary. Raises BadInput if the file is missing, damaged or does not fit."""
+    def load_model(self, device: str = "cpu") -> Trained:
+        """The best model. Raises BadInput if the file is missing, damaged or does not fit."""
         settings = self.settings()
         if not self.model.is_file():
             raise BadInput(f"{self.folder} has no model.safetensors: its training ended before the first validation")
@@ -155,7 +161,34 @@ class Run:
             model.load_state_dict(tensors)
         except RuntimeError as error:
             raise BadInput(f"{self.model} does not fit config.toml: restore the run's own config.toml") from error
-        return model.to(device).eval(), vocabulary
+        return Trained(model.to(device).eval(), vocabulary, settings, description["digest"])
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model that a run has trained, and what goes with it."""
+
+    model: LanguageModel
+    vocabulary: Vocabulary
+    settings: Settings
+    digest: str  # of the text that it has learnt from
+
+    def tokens(self, sources: Sequence[str] = ()) -> Tensor:
+        """The tokens of a text to measure the model on; of its own text, if none is named, the tail held out.
+
+        Raises BadInput if its own text is no longer the one that it has learnt from: the tail would be another.
+        """
+        raw = text.read(sources or self.settings.text, self.vocabulary.kind)
+        if sources:
+            return self.vocabulary.encode(raw)
+        if digest(raw) != self.digest:
+            raise BadInput("the text of this run has changed since the training: name a text to measure the model on")
+        return text.split(self.vocabulary.encode(raw), self.settings.held_out)[1]
+
+
+def digest(raw: bytes) -> str:
+    """Tells whether a text is still the same."""
+    return hashlib.sha256(raw).hexdigest()
 
 
 def build(settings: Settings, vocabulary_size: int) -> LanguageModel:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import signal
 import time
@@ -22,9 +21,9 @@ from conveyor.tasks.text import Rows, Vocabulary
 from conveyor.training.checkpoint import Training, detach, seed
 from conveyor.training.interrupt import signals
 from conveyor.training.log import Log, plot
-from conveyor.training.parallel import Group, join
+from conveyor.training.parallel import Group, find_device, join
 from conveyor.training.progress import Progress
-from conveyor.training.run import Run, build
+from conveyor.training.run import Run, build, digest
 from conveyor.training.settings import Settings
 
 LOG_EVERY = 10  # steps
@@ -42,7 +41,7 @@ class Data:
     rows: Rows
     learnt: int  # tokens to learn from
     held_out: Tensor
-    digest: str  # tells whether a text is still the same
+    digest: str
 
     @classmethod
     def of(cls, raw: bytes, settings: Settings, group: Group) -> Data:
@@ -54,7 +53,7 @@ class Data:
         rows = Rows(learnt, settings.batch_size, settings.window, group.rank, group.world)
         if len(held_out) < 2:
             raise BadInput("the held-out tail has fewer than two tokens: give more text or a larger --held-out")
-        return cls(vocabulary, rows, len(learnt), held_out, hashlib.sha256(raw).hexdigest())
+        return cls(vocabulary, rows, len(learnt), held_out, digest(raw))
 
 
 @dataclass(frozen=True)
@@ -97,14 +96,7 @@ def resolve(settings: Settings) -> Settings:
     sources = tuple(str(Path(name).resolve()) if Path(name).exists() else name for name in settings.text)
     path, colon, name = settings.cell.rpartition(":")
     cell = f"{Path(path).resolve()}:{name}" if colon and Path(path).exists() else settings.cell
-    device = settings.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise BadInput(f"--device {device} is not there: give cpu, or a device that PyTorch finds here") from error
-    return replace(settings, text=sources or (text.DEFAULT_CORPUS,), cell=cell, device=device)
+    return replace(settings, text=sources or (text.DEFAULT_CORPUS,), cell=cell, device=find_device(settings.device))
 
 
 def train(
@@ -212,7 +204,7 @@ class Trainer:
 
     def save_model(self) -> None:
         if self.group.first:
-            self.folder.save_model(self.training.model, self.data.vocabulary)
+            self.folder.save_model(self.training.model, self.data.vocabulary, self.data.digest)
 
 
 def optimiser(model: LanguageModel, settings: Settings) -> torch.optim.Optimizer:
