@@ -223,8 +223,15 @@ def test_a_cell_that_cannot_work_says_so():
         def step(self, x, h, C):
             return h + C
 
-    with pytest.raises(ValueError, match=r"states \(h, C\) of shapes"):
+    with pytest.raises(ValueError, match=r"states \(h, C\), of shapes \[\[3, 6\], \[3, 6\]\], but it returned \[\[3, 6\]\]"):
         conveyor.Recurrent(Short, INPUT, HIDDEN)(X)
+
+    class Nothing(conveyor.Cell):
+        def step(self, x, h):
+            h = h + 1
+
+    with pytest.raises(ValueError, match=r"but it returned \['NoneType'\]"):
+        conveyor.Recurrent(Nothing, INPUT, HIDDEN)(X)
 
     class Mapping(conveyor.Cell):
         def __init__(self, input_size, hidden_size):

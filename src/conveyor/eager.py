@@ -42,23 +42,25 @@ def unroll(
     """
     steps, batch = streams["x"].shape[:2]
     present = tuple(state)
+    outputs: list[Tensor] = []
     history: list[dict[str, Tensor]] = []
     for t in range(steps):
         given = {name: stream[t] for name, stream in streams.items()}
         given |= dict(zip(cell.state, present, strict=True)) | dict(constants)
         new, named = _step(cell, tuple(given[name] for name in cell.arguments), present, record)
-        named = {"output": new[0]} | {f"value {name}": _rows(value, batch) for name, value in named.items()}
+        output, named = new[0], {name: _rows(value, batch) for name, value in named.items()}
         if lengths is not None:
             active = t < lengths
-            new = tuple(_where(active, value, old) for value, old in zip(new, present, strict=True))
+            output = _where(active, output, torch.zeros_like(output))
             named = {name: _where(active, value, torch.zeros_like(value)) for name, value in named.items()}
+            new = tuple(_where(active, value, old) for value, old in zip(new, present, strict=True))
+        outputs.append(output)
         history.append(named)
         present = new
-    if not history:
+    if not outputs:
         return streams["x"].new_zeros(0, batch, present[0].shape[1]), present, {}
-    over_time = {name: torch.stack([named[name] for named in history]) for name in history[0]}
-    output = over_time.pop("output")
-    return output, present, {name.removeprefix("value "): value for name, value in over_time.items()}
+    values = {name: torch.stack([named[name] for named in history]) for name in history[0]}
+    return torch.stack(outputs), present, values
 
 
 def _rows(value: Tensor, batch: int) -> Tensor:
@@ -78,11 +80,12 @@ def _step(
             result = cell.step(*arguments)
     else:
         result = cell.step(*arguments)
-    new = (result,) if isinstance(result, Tensor) else tuple(result)
-    shapes, wanted = [tuple(value.shape) for value in new], [tuple(value.shape) for value in old]
+    new = tuple(result) if isinstance(result, tuple | list) else (result,)
+    wanted = [list(value.shape) for value in old]
+    shapes = [list(v.shape) if isinstance(v, Tensor) else type(v).__name__ for v in new]
     if shapes != wanted:
         raise ValueError(
-            f"{cell!r}: step must return the states ({', '.join(cell.state)}) of shapes {wanted}, but it returned "
+            f"{cell!r}: step must return its new states ({', '.join(cell.state)}), of shapes {wanted}, but it returned "
             f"{shapes}"
         )
     # A new state that `step` returns without having named it still has the state's name.
@@ -97,8 +100,8 @@ def _watched(cell: Step, arguments: tuple[Tensor, ...], named: dict[str, Tensor]
     def look(frame: FrameType, event: str, _: Any) -> None:
         if event == "return" and frame.f_code in codes:
             tensors = {name: value for name, value in frame.f_locals.items() if isinstance(value, Tensor)}
-            given = (nn.Parameter, nn.Buffer)
-            named.update({n: v for n, v in tensors.items() if id(v) not in known and not isinstance(v, given)})
+            new = {n: v for n, v in tensors.items() if id(v) not in known and not isinstance(v, nn.Parameter)}
+            named.update(new)
 
     previous = sys.getprofile()
     sys.setprofile(look)

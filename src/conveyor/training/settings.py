@@ -59,7 +59,7 @@ class Settings:
     evaluate_every: int = _setting(250, "steps between validations", low=1)
     save_every: float = _setting(60.0, "seconds between checkpoints", low=0)
     seed: int = _setting(0, "of every random number", low=0, high=2**32 - 1)
-    threads: int = _setting(0, "of PyTorch; 0: as many as it finds", low=0)
+    threads: int = _setting(1, "of PyTorch, on the CPU: small models gain nothing by more; 0: one a core", low=0)
     device: str = _setting("auto", "cpu, cuda, cuda:1 ...; auto: cuda where there is one")
     tensorboard: bool = _setting(False, "write TensorBoard events too (needs the package tensorboard)")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import time
 from dataclasses import dataclass, replace
@@ -103,8 +104,7 @@ def train(
     settings: Settings, run: Run, data: Data, group: Group, progress: Progress, contents: dict[str, Any] | None = None
 ) -> Result:
     """Runs the steps that are left: all of them, or those after a checkpoint's contents."""
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    torch.set_num_threads(settings.threads or os.cpu_count() or 1)
     seed(settings.seed)
     model = build(settings, len(data.vocabulary)).to(group.device)
     training = Training(model, optimiser(model, settings))
