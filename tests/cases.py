@@ -1,7 +1,8 @@
 """Every cell that the laws must hold for. A new cell joins here with its oracle, and so joins every test."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import combinations
 
 import numpy as np
 import torch
@@ -46,6 +47,39 @@ class Fed(conveyor.Cell):
         return self.norm(tanh(self.read(memory, drive)) + key), memory
 
 
+class Normed(conveyor.Cell):
+    """A user's own: not differentiable at zero, so that a step on padding would show; a value of one number a row."""
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.scale = torch.nn.Parameter(torch.ones(input_size))
+        self.candidate = self.affine("h", "x", bias=False)
+
+    def step(self, x, h):
+        n = (self.scale * x).norm(dim=-1)
+        h_tilde = tanh(self.candidate(h, x / n[:, None]))
+        h = h_tilde / h_tilde.norm(dim=-1, keepdim=True)
+        return h
+
+
+class Nested(conveyor.Cell):
+    """A user's own: a cell within a cell, of other widths, beside maps in a list."""
+
+    state = ("h", "inner_h", "C")
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size, inner_h=4, C=4)
+        self.inner = zoo.LSTM(hidden_size, 4)
+        self.maps = torch.nn.ModuleList([self.affine("h", "x", h="diagonal"), self.affine("inner_h")])
+
+    def step(self, x, h, inner_h, C):
+        read, write = self.maps
+        drive = tanh(read(h, x))
+        inner_h, C = self.inner.step(drive, inner_h, C)
+        h = tanh(write(inner_h))
+        return h, inner_h, C
+
+
 def matrices(**rows):
     """From a cell's named parameters to a paper's matrices: symbol="module: operand operand" or a parameter's name."""
 
@@ -53,18 +87,18 @@ def matrices(**rows):
         found = {}
         for symbol, source in rows.items():
             module, colon, operands = source.partition(": ")
-            found[symbol] = (
-                np.concatenate([block(named[f"{module}.weight_{name}"]) for name in operands.split()], axis=1)
-                if colon
-                else named[source]
-            )
+            blocks = [block(named, f"{module}.weight_{name}") for name in operands.split()]
+            found[symbol] = np.concatenate(blocks, axis=1) if colon else named[source]
         return found
 
     return gather
 
 
-def block(weight):
-    return np.diag(weight) if weight.ndim == 1 else weight
+def block(named, name):
+    """A block of a matrix: a diagonal one is held as a vector, one that is zero not at all (and then it is square)."""
+    if name not in named:
+        return np.zeros([len(named[name.replace("weight_C", "bias")])] * 2)
+    return np.diag(named[name]) if named[name].ndim == 1 else named[name]
 
 
 GATES = {
@@ -123,8 +157,18 @@ CASES = {
     ),
     "own": Case(Leaky),
     "own, with streams": Case(Fed),
+    "own, normed": Case(Normed),
+    "own, nested": Case(Nested),
 }
 PAPERS = {name: case for name, case in CASES.items() if case.oracle}
+# Every subset of the peepholes, against the same oracle: a gate that does not look has a zero block.
+SUBSETS = [gates for n in range(4) for gates in combinations(("forget", "input", "output"), n)]
+PEEPHOLE_PAPERS = {
+    f"{name}, {'+'.join(gates) or 'none'}": replace(PAPERS[name], options={"peepholes": gates})
+    for name in ("lstm-peephole", "lstm-peephole-full")
+    for gates in SUBSETS[:-1]
+}
+PAPERS |= PEEPHOLE_PAPERS
 
 
 def others(layer, steps, batch, dtype=torch.float64):

@@ -1,7 +1,9 @@
 """The layer's interface, for every cell: recorded values, streaming, initial states, copies, and its refusals."""
 
 import copy
+import cProfile
 import pickle
+import sys
 
 import pytest
 import torch
@@ -22,6 +24,8 @@ NAMES = {
     "gru": {"z", "r", "h_tilde", "h"},
     "own": {"h_tilde", "a", "h"},
     "own, with streams": {"memory", "h"},
+    "own, normed": {"n", "h_tilde", "h"},
+    "own, nested": {"drive", "inner_h", "C", "h"} | {f"inner.{name}" for name in ("f", "i", "C_tilde", "C", "o", "h")},
 }
 
 
@@ -31,7 +35,8 @@ def test_record_returns_every_named_value(name):
     output, _, values = layer(torch.randn(T, B, INPUT), record=True, **others(layer, T, B, torch.float32))
     assert set(values) == NAMES[name]
     for symbol, value in values.items():
-        assert value.shape == (2, 2, T, B, layer.cell.widths.get(symbol, HIDDEN)), symbol
+        width = 4 if symbol.startswith("inner.") else layer.cell.widths.get(symbol, HIDDEN)
+        assert value.shape == (2, 2, T, B, *[width] * (symbol != "n")), symbol
     both = torch.cat(tuple(values["h"][1]), -1)
     assert_equal(both, output, "the last layer's h is the output")
 
@@ -63,6 +68,34 @@ def test_recorded_values_follow_the_form_of_the_input():
         assert_equal(single[symbol], value[:, :, :, 0])
         assert_equal(of_packed[symbol][:, :, :3, 1], value[:, :, :3, 1])
         assert not of_packed[symbol][:, :, 3:, 1].any()
+
+
+def test_a_value_without_rows_is_repeated_for_each_even_when_its_size_is_the_batchs():
+    layer = CASES["own"].layer(INPUT, HIDDEN)
+    for batch in (0, 1, HIDDEN, HIDDEN + 1):
+        _, _, values = layer(torch.randn(T, batch, INPUT), record=True)
+        assert values["a"].shape == (1, 1, T, batch, HIDDEN)
+        assert_equal(values["a"][0, 0], torch.sigmoid(layer.cell.rate).expand(T, batch, HIDDEN))
+
+
+def test_recording_leaves_a_profiler_at_work():
+    calls = []
+    sys.setprofile(lambda frame, *_: calls.append(frame.f_code.co_name))
+    try:
+        conveyor.GRU(INPUT, HIDDEN)(X, record=True)
+        calls.clear()
+        len(str(X.shape))
+    finally:
+        sys.setprofile(None)
+    assert calls
+    with cProfile.Profile() as profile:
+        conveyor.GRU(INPUT, HIDDEN)(X, record=True)
+        reversed_rows(X)
+    assert any(entry.code.co_name == "reversed_rows" for entry in profile.getstats() if not isinstance(entry.code, str))
+
+
+def reversed_rows(x):
+    return x.flip(1)
 
 
 def test_a_value_whose_width_differs_between_layers_comes_layer_by_layer():
@@ -175,9 +208,13 @@ REFUSALS = {
     "no layers": (lambda: conveyor.GRU(INPUT, HIDDEN, 0), ValueError, "num_layers must be greater than zero"),
     "dropout": (lambda: conveyor.LSTM(INPUT, HIDDEN, 2, dropout=2), ValueError, "dropout must be a probability"),
     "zoneout's name": (lambda: conveyor.GRU(INPUT, HIDDEN, zoneout={"C": 0.1}), ValueError, "states are h"),
-    "option": (lambda: conveyor.Recurrent(zoo.GRU, 3, 5, proj_size=2), TypeError, "GRU has no option proj_size"),
+    "option": (
+        lambda: conveyor.Recurrent(zoo.GRU, 3, 5, proj_size=2),
+        TypeError,
+        "neither the layer nor GRU takes proj_size: the layer takes num_layers",
+    ),
     "no cell": (lambda: conveyor.Recurrent("lstm", 3, 5), TypeError, "a class made from conveyor.Cell"),
-    "peephole": (lambda: zoo.PeepholeLSTM(3, 5, peepholes=["candidate"]), ValueError, "peepholes names gates"),
+    "peephole": (lambda: zoo.PeepholeLSTM(3, 5, peepholes=["candidate"]), ValueError, "peepholes is a list of gates"),
     "step of both directions": (
         lambda: conveyor.GRU(INPUT, HIDDEN, bidirectional=True).step(X[0]),
         ValueError,
@@ -223,8 +260,19 @@ def test_a_cell_that_cannot_work_says_so():
         def step(self, x, h, C):
             return h + C
 
-    with pytest.raises(ValueError, match=r"states \(h, C\), of shapes \[\[3, 6\], \[3, 6\]\], but it returned \[\[3, 6\]\]"):
+    message = r"Short\.step \(test_layer\.py, line \d+\) must return the new \(h, C\), .* it returned \[\[3, 6\]\]"
+    with pytest.raises(ValueError, match=message):
         conveyor.Recurrent(Short, INPUT, HIDDEN)(X)
+
+    class Sometimes(conveyor.Cell):
+        def step(self, x, h):
+            if not h.any():
+                first = h + 1
+                return first
+            return h
+
+    with pytest.raises(ValueError, match=r"Sometimes\.step .* names first in some steps only"):
+        conveyor.Recurrent(Sometimes, HIDDEN, HIDDEN)(torch.zeros(T, B, HIDDEN), record=True)
 
     class Nothing(conveyor.Cell):
         def step(self, x, h):
@@ -243,5 +291,5 @@ def test_a_cell_that_cannot_work_says_so():
 
     with pytest.raises(ValueError, match="no value called y"):
         Mapping(INPUT, HIDDEN)
-    with pytest.raises(TypeError, match=r"takes \(h, x\), but was given 1"):
+    with pytest.raises(ValueError, match=r"takes the widths \(h: 6, x: 4\), but was given values of widths \[4\]"):
         zoo.RNN(INPUT, HIDDEN).hidden(X[0])

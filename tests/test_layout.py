@@ -17,7 +17,7 @@ ARROWS = {
     "affine": "",
     "cell": "affine",
     "eager": "cell",
-    "regularise": "affine cell",
+    "regularise": "affine cell eager",
     "sequences": "",
     "layer": "affine cell eager regularise sequences",
     "zoo": "cell errors",

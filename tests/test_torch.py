@@ -48,7 +48,7 @@ def run(module, x, state):
     data = output.data if isinstance(output, PackedSequence) else output
     generator = torch.Generator().manual_seed(1)
     results = (data, *tensors(last))
-    loss = sum((r * torch.randn(r.shape, generator=generator)).mean() for r in results)
+    loss = sum((r * torch.randn(r.shape, generator=generator)).sum() for r in results)
     module.zero_grad()
     loss.backward()
     return results, (leaf.grad, *(s.grad for s in given))
@@ -128,15 +128,21 @@ def test_a_model_that_holds_the_layer_loads_torchs_state_dict():
 
 
 def test_a_state_dict_of_another_size_is_refused_by_name():
-    with pytest.raises(RuntimeError, match=r"cells\.0\.input\.weight_h"):
+    with pytest.raises(RuntimeError, match=r"Missing key.*cells\.0\.forget\.weight_h"):
         conveyor.LSTM(INPUT, HIDDEN).load_state_dict(nn.LSTM(INPUT, HIDDEN + 1).state_dict())
+    with pytest.raises(RuntimeError, match=r"Unexpected key.*weight_ih_l0"):
+        conveyor.LSTM(INPUT, HIDDEN).load_state_dict(nn.RNN(INPUT, HIDDEN).state_dict())
+    incomplete = nn.LSTM(INPUT, HIDDEN).state_dict()
+    del incomplete["bias_hh_l0"]
+    with pytest.raises(RuntimeError, match="Missing key"):
+        conveyor.LSTM(INPUT, HIDDEN).load_state_dict(incomplete)
     with pytest.raises(RuntimeError, match="Unexpected key"):
         conveyor.LSTM(INPUT, HIDDEN).load_state_dict(nn.LSTM(INPUT, HIDDEN, 2).state_dict())
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("bias", [True, False])
-def test_positional_arguments_dtype_bias_and_state_dict_of_its_own(kind, bias):
+def test_arguments_by_keyword_dtype_bias_and_a_state_dict_of_its_own(kind, bias):
     name, options = KINDS[kind]
     make = getattr(conveyor, name)
     layer = make(INPUT, HIDDEN, 2, bias=bias, dropout=0.5, device="cpu", dtype=torch.float64, **options)
@@ -147,6 +153,24 @@ def test_positional_arguments_dtype_bias_and_state_dict_of_its_own(kind, bias):
     x = torch.randn(3, 2, INPUT, dtype=torch.float64)
     assert torch.equal(layer.eval()(x)[0], again.eval()(x)[0])
     assert_equal(layer.to_torch().eval()(x)[0] if "proj" not in kind else again(x)[0], layer(x)[0])
+
+
+def test_arguments_by_position():
+    for theirs in (
+        nn.LSTM(4, 5, 2, False, True, 0.0, True, 3, "cpu", torch.float64),
+        nn.GRU(4, 5, 2, False, True, 0.0, True),
+        nn.RNN(4, 5, 2, "relu", False, True, 0.0, True),
+    ):
+        name = type(theirs).__name__
+        arguments = {
+            "LSTM": (4, 5, 2, False, True, 0.0, True, 3, "cpu", torch.float64),
+            "GRU": (4, 5, 2, False, True, 0.0, True),
+            "RNN": (4, 5, 2, "relu", False, True, 0.0, True),
+        }[name]
+        ours = getattr(conveyor, name)(*arguments)
+        ours.load_state_dict(theirs.state_dict())
+        x = torch.randn(3, 2, 4, dtype=theirs.weight_ih_l0.dtype)
+        assert_equal(ours(x)[0], theirs(x)[0])
 
 
 def test_dropout_acts_between_layers_and_in_training_only():

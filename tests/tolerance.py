@@ -7,7 +7,8 @@ TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-6}
 
 def assert_equal(actual, expected, what="result"):
     """Within the tolerance of the actual tensor's type. A NaN is equal to nothing."""
-    expected = torch.as_tensor(expected).to(actual)
+    expected = torch.as_tensor(expected)
+    assert actual.dtype == expected.dtype, f"{what}: {actual.dtype}, not {expected.dtype}"
     assert actual.shape == expected.shape, f"{what}: shape {list(actual.shape)}, not {list(expected.shape)}"
     if actual.numel():
         error = (actual - expected).abs().max().item()

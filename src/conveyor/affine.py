@@ -13,12 +13,13 @@ BLOCKS = ("full", "diagonal", "zero")
 
 # Variational dropout masks what an affine map reads of a state and leaves the state itself alone (a state that is
 # carried over would otherwise fade or explode), so the masks reach the maps past the equations of the step.
-_masks: ContextVar[Mapping[str, Tensor]] = ContextVar("masks", default={})  # noqa: B039 - only ever read
+Masks = Mapping["Affine", Mapping[str, Tensor]]
+_masks: ContextVar[Masks] = ContextVar("masks", default={})  # noqa: B039 - only ever read
 
 
 @contextmanager
-def masked(masks: Mapping[str, Tensor]) -> Iterator[None]:
-    """Inside, every affine map multiplies the operand called `name` by `masks[name]`, [B, width]."""
+def masked(masks: Masks) -> Iterator[None]:
+    """Inside, an affine map multiplies its operand called `name` by `masks[map][name]`, [B, width]."""
     token = _masks.set(masks)
     try:
         yield
@@ -37,7 +38,7 @@ class Affine(nn.Module):
 
     def __init__(self, out: int, widths: Mapping[str, int], blocks: Mapping[str, str], bias: bool, bound: float):
         super().__init__()
-        self.out, self.operands, self.blocks, self.bound = out, tuple(widths), dict(blocks), bound
+        self.out, self.widths, self.blocks, self.bound = out, dict(widths), dict(blocks), bound
         for name, width in widths.items():
             block = blocks.get(name, "full")
             if block not in BLOCKS:
@@ -50,14 +51,20 @@ class Affine(nn.Module):
         self.register_parameter("bias", nn.Parameter(torch.empty(out)) if bias else None)
         self.reset_parameters()
 
+    @property
+    def operands(self) -> tuple[str, ...]:
+        return tuple(self.widths)
+
     def reset_parameters(self) -> None:
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -self.bound, self.bound)
 
     def forward(self, *values: Tensor) -> Tensor:
-        if len(values) != len(self.operands):
-            raise TypeError(f"this affine map takes ({', '.join(self.operands)}), but was given {len(values)} values")
-        masks = _masks.get()
+        found = [value.shape[-1] for value in values]
+        if found != list(self.widths.values()):
+            wanted = ", ".join(f"{name}: {width}" for name, width in self.widths.items())
+            raise ValueError(f"this affine map takes the widths ({wanted}), but was given values of widths {found}")
+        masks = _masks.get().get(self, {})
         total: Tensor | None = self.bias
         for name, value in zip(self.operands, values, strict=True):
             weight = getattr(self, f"weight_{name}")
@@ -69,7 +76,9 @@ class Affine(nn.Module):
             else:
                 term = value @ weight.t() if weight.dim() == 2 else value * weight
                 total = term if total is None else total + term
-        return values[0].new_zeros(values[0].shape[0], self.out) if total is None else total
+        if total is None or total.dim() == 1:  # every block is zero
+            return values[0].new_zeros(values[0].shape[0], self.out) + (0 if total is None else total)
+        return total
 
     def extra_repr(self) -> str:
         blocks = [f"{name}: {self.blocks[name]}" if name in self.blocks else name for name in self.operands]

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from conveyor.affine import Affine
 
+RESERVED = {"input", "hx", "lengths", "record", "output"}  # names that the layer's own arguments and results have
+
 
 class Cell(nn.Module):
     """One step of a recurrent network, written as its equations.
@@ -46,7 +48,7 @@ class Cell(nn.Module):
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
-        if "step" in cls.__dict__ or "state" in cls.__dict__ or "constant" in cls.__dict__:
+        if cls.step is not Cell.step:
             cls.arguments = _arguments(cls)
 
     def __init__(self, input_size: int, hidden_size: int, **widths: int):
@@ -68,7 +70,8 @@ class Cell(nn.Module):
                 f"the widths of {', '.join(self.widths)} are known, give others to Cell.__init__ by name"
             )
         widths = {name: self.widths[name] for name in operands}
-        return Affine(out or self.hidden_size, widths, blocks, bias, bound=1 / math.sqrt(self.hidden_size))
+        out = self.hidden_size if out is None else _size("out", out)
+        return Affine(out, widths, blocks, bias, bound=1 / math.sqrt(self.hidden_size))
 
     def step(self, *arguments: Any) -> Tensor | tuple[Tensor, ...]:
         """The equations: from the input and the states of t-1 to the states of t."""
@@ -86,8 +89,12 @@ def _size(name: str, value: int) -> int:
 def _arguments(cls: type[Cell]) -> tuple[str, ...]:
     _, *parameters = inspect.signature(cls.step).parameters.values()
     names = tuple(parameter.name for parameter in parameters)
-    if any(p.kind not in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters):
-        raise TypeError(f"{cls.__name__}.step must name each of its arguments: no *args, no **kwargs")
+    if any(p.kind not in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) or p.default is not p.empty for p in parameters):
+        raise TypeError(f"{cls.__name__}.step must name each of its arguments, with no *args, **kwargs or defaults")
+    if taken := RESERVED & set(names):
+        raise TypeError(
+            f"{cls.__name__}.step takes {', '.join(taken)}, which is a name of the layer's own: take another"
+        )
     if not isinstance(cls.state, tuple) or not cls.state:
         raise TypeError(f'{cls.__name__}.state must be a tuple of names such as ("h",), not {cls.state!r}')
     missing = [name for name in ("x", *cls.state, *cls.constant) if name not in names]

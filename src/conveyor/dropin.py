@@ -16,9 +16,11 @@ Rows = dict[str, tuple[str, ...]]
 
 
 class _DropIn(Recurrent):
-    """A layer that reads and gives the weights of `torch.nn`, which holds all gates in one matrix and adds two biases.
+    """A layer that reads and gives the weights of `torch.nn`.
 
-    Of torch.nn's two biases `bias_ih + bias_hh` the sum is kept, except where the equations keep them apart (GRU).
+    The weights are held gate by gate, where torch.nn holds all gates in one matrix, and with one bias, where torch.nn
+    adds two (but for the GRU's candidate). So outputs and gradients are the same, but code that goes through the
+    parameters by name finds other names, and training moves a bias as one parameter and not as two.
     """
 
     torch_class: ClassVar[type[nn.RNNBase]]
@@ -41,6 +43,7 @@ class _DropIn(Recurrent):
         weight = module.weight_ih_l0
         layer = cls(**_constructor(module), device=weight.device, dtype=weight.dtype)
         layer.load_state_dict(module.state_dict())
+        layer.requires_grad_(any(parameter.requires_grad for parameter in module.parameters()))
         return layer.train(module.training)
 
     def to_torch(self) -> nn.RNNBase:
@@ -93,7 +96,7 @@ class RNN(_DropIn):
         rnn = conveyor.RNN(32, 128, num_layers=2, nonlinearity="relu")
         output, h = rnn(x)                      # x: [T, B, 32], output: [T, B, 128], h: [2, B, 128]
 
-    Arguments, inputs and outputs are those of `torch.nn.RNN`; further ones are those of `conveyor.Recurrent`.
+    Arguments, inputs and outputs are those of `torch.nn.RNN`; `further` ones are those of `conveyor.Recurrent`.
     """
 
     torch_class = nn.RNN
@@ -105,14 +108,21 @@ class RNN(_DropIn):
         hidden_size: int,
         num_layers: int = 1,
         nonlinearity: str = "tanh",
-        *args: Any,
-        **keywords: Any,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        **further: Any,
     ):
         cells: dict[str, type[Cell]] = {"tanh": zoo.RNN, "relu": zoo.ReluRNN}
         if nonlinearity not in cells:
             raise ValueError(f"nonlinearity is 'tanh' or 'relu', not {nonlinearity!r}")
-        super().__init__(cells[nonlinearity], input_size, hidden_size, num_layers, *args, **keywords)
+        sizes = (input_size, hidden_size, num_layers)
+        super().__init__(cells[nonlinearity], *sizes, bias, batch_first, dropout, bidirectional, **further)
         self.nonlinearity = nonlinearity
+
+    def extra_repr(self) -> str:
+        return super().extra_repr() + (", nonlinearity='relu'" if self.nonlinearity == "relu" else "")
 
 
 class LSTM(_DropIn):
@@ -121,7 +131,7 @@ class LSTM(_DropIn):
         rnn = conveyor.LSTM(32, 128, num_layers=2)
         output, (h, C) = rnn(x)                 # x: [T, B, 32], output: [T, B, 128], h and C: [2, B, 128]
 
-    Arguments, inputs and outputs are those of `torch.nn.LSTM`; further ones are those of `conveyor.Recurrent`.
+    Arguments, inputs and outputs are those of `torch.nn.LSTM`; `further` ones are those of `conveyor.Recurrent`.
     """
 
     torch_class = nn.LSTM
@@ -137,13 +147,15 @@ class LSTM(_DropIn):
         dropout: float = 0.0,
         bidirectional: bool = False,
         proj_size: int = 0,
-        **keywords: Any,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+        **further: Any,
     ):
         if not 0 <= proj_size < max(hidden_size, 1):
             raise ValueError(f"proj_size must lie between 0 and hidden_size - 1 = {hidden_size - 1}, not {proj_size}")
         cell, options = (zoo.ProjectedLSTM, {"proj_size": proj_size}) if proj_size else (zoo.LSTM, {})
         arguments = (input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional)
-        super().__init__(cell, *arguments, **options, **keywords)
+        super().__init__(cell, *arguments, device=device, dtype=dtype, **options, **further)
         self.proj_size = proj_size
 
 
@@ -153,14 +165,25 @@ class GRU(_DropIn):
         rnn = conveyor.GRU(32, 128, num_layers=2)
         output, h = rnn(x)                      # x: [T, B, 32], output: [T, B, 128], h: [2, B, 128]
 
-    Arguments, inputs and outputs are those of `torch.nn.GRU`; further ones are those of `conveyor.Recurrent`.
+    Arguments, inputs and outputs are those of `torch.nn.GRU`; `further` ones are those of `conveyor.Recurrent`.
     """
 
     torch_class = nn.GRU
     rows: ClassVar[Rows] = {"ih": ("reset", "update", "candidate"), "hh": ("reset", "update", "recall")}
 
-    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, *args: Any, **keywords: Any):
-        super().__init__(zoo.GRU, input_size, hidden_size, num_layers, *args, **keywords)
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        **further: Any,
+    ):
+        sizes = (input_size, hidden_size, num_layers)
+        super().__init__(zoo.GRU, *sizes, bias, batch_first, dropout, bidirectional, **further)
 
 
 def _constructor(module: nn.RNNBase | _DropIn) -> dict[str, Any]:
@@ -175,18 +198,22 @@ def _suffixes(module: Recurrent) -> list[str]:
 
 
 def _accept_torch_names(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Before a state_dict is loaded: rewrites torch.nn's names in it, if it has them, as this layer's."""
+    """Before a state_dict is loaded: if it has torch.nn's weights, rewrites them as this layer's.
+
+    If one is missing or of another size, none is rewritten, and `load_state_dict` reports them in its own way.
+    """
     assert isinstance(module, _DropIn)
+    wanted = {f"{prefix}{name}": value.shape for name, value in module.torch_state_dict().items()}
+    if any(name not in state or state[name].shape != shape for name, shape in wanted.items()):
+        return
     for row, suffix in enumerate(_suffixes(module)):
         cell = f"{prefix}cells.{row}."
         for side, operand, affines in module._sides():
-            weight = state.pop(f"{prefix}weight_{side}_{suffix}", None)
-            bias = state.pop(f"{prefix}bias_{side}_{suffix}", None)
-            if weight is not None:
-                blocks = zip(affines, weight.chunk(len(affines)), strict=True)
-                state |= {f"{cell}{name}.weight_{operand}": block for name, block in blocks}
-            if bias is not None:
-                for name, block in zip(affines, bias.chunk(len(affines)), strict=True):
+            weight = state.pop(f"{prefix}weight_{side}_{suffix}").chunk(len(affines))
+            state |= {f"{cell}{n}.weight_{operand}": block for n, block in zip(affines, weight, strict=True)}
+            if module.bias:
+                bias = state.pop(f"{prefix}bias_{side}_{suffix}").chunk(len(affines))
+                for name, block in zip(affines, bias, strict=True):
                     state[f"{cell}{name}.bias"] = state.get(f"{cell}{name}.bias", 0) + block
-        if f"{prefix}weight_hr_{suffix}" in state:
+        if f"{prefix}weight_hr_{suffix}" in wanted:
             state[f"{cell}projection.weight_m"] = state.pop(f"{prefix}weight_hr_{suffix}")

@@ -15,8 +15,14 @@ from torch.nn.utils.rnn import PackedSequence
 from conveyor.affine import Affine
 from conveyor.cell import Cell
 from conveyor.eager import Step, unroll
-from conveyor.regularise import Regularised, check_probability, dropout_mask, zoneout_rates
-from conveyor.sequences import Form, clear_padding, read, reverse
+from conveyor.regularise import (
+    Regularised,
+    check_probability,
+    check_recurrent_dropout,
+    dropout_mask,
+    zoneout_rates,
+)
+from conveyor.sequences import Form, read, reverse
 
 State = Tensor | tuple[Tensor, ...]
 
@@ -71,7 +77,6 @@ class Recurrent(nn.Module):
         self.bias, self.batch_first, self.bidirectional = bias, batch_first, bidirectional
         self.dropout = check_probability("dropout", dropout)
         self.input_dropout = check_probability("input_dropout", input_dropout)
-        self.recurrent_dropout = check_probability("recurrent_dropout", recurrent_dropout)
         self.options = options
         if dropout and num_layers == 1:
             warnings.warn("dropout acts between layers, and there is only one: num_layers=1", stacklevel=2)
@@ -80,6 +85,7 @@ class Recurrent(nn.Module):
             width = input_size if layer == 0 else self.output_size
             self.cells.extend(_cell(cell, width, hidden_size, bias, options) for _ in range(self.directions))
         self.zoneout = zoneout_rates(self.cell, zoneout)
+        self.recurrent_dropout = check_recurrent_dropout(self.cell, recurrent_dropout)
         self.learn_initial_state = learn_initial_state
         if learn_initial_state:
             shapes = {name: (len(self.cells), self.cell.widths[name]) for name in self.state_names}
@@ -105,7 +111,7 @@ class Recurrent(nn.Module):
         return self.directions * self.cell.widths[self.state_names[0]]
 
     def reset_parameters(self) -> None:
-        """New random parameters, as when the layer was made."""
+        """New random parameters in every module of the cells that can draw them; a learnt initial state is zero."""
         for module in self.cells.modules():
             reset = getattr(module, "reset_parameters", None)
             if reset is not None:
@@ -128,12 +134,14 @@ class Recurrent(nn.Module):
         """The output and the last state; with `record=True` also every named value of the step.
 
         `lengths` [B]: steps of each row, the rest is padding. `others`: the cell's further streams and constants.
-        Recorded values are [layers, directions, T, B, ...], or, where the layers' shapes differ, a list of one tensor
+        Recorded are the tensors that `step` has in variables of its own when it returns, but for what it was given and
+        parameters. They are [layers, directions, T, B, ...], or, where the layers' shapes differ, a list of one tensor
         [directions, T, B, ...] for each layer; past a row's length they are zero.
         """
         x, counts, form = read(input, lengths, self.batch_first, self.input_size)
+        self._check_type(x)
         states = self._initial(x, hx, form)
-        streams, constants = self._others(others, x, counts, form)
+        streams, constants = self._others(others, x, form)
         lasts: list[tuple[Tensor, ...]] = []
         values: list[dict[str, Tensor]] = []
         for layer in range(self.num_layers):
@@ -155,7 +163,10 @@ class Recurrent(nn.Module):
         return (*result, self._gather(values, form)) if record else result
 
     def step(self, x: Tensor, state: State | None = None, **others: Tensor) -> tuple[Tensor, State]:
-        """One step of all layers: `x` [B, input_size] or [input_size], and the state after it, to hand to the next."""
+        """One step of all layers: `x` [B, input_size] or [input_size], and the state after it, to hand to the next.
+
+        Each call is a sequence of its own: in training, a variational dropout's mask is drawn anew.
+        """
         if self.bidirectional:
             raise ValueError("a bidirectional layer cannot go step by step: its second direction starts at the end")
         if x.dim() not in (1, 2):
@@ -196,17 +207,18 @@ class Recurrent(nn.Module):
         if hx is None:
             return tuple(x.new_zeros(shape) for shape in shapes.values())
         given = (hx,) if isinstance(hx, Tensor) else tuple(hx)
-        if len(given) != len(shapes):
-            raise ValueError(f"the state is ({', '.join(shapes)}), but {len(given)} tensors were given")
+        if len(given) != len(shapes) or not all(isinstance(value, Tensor) for value in given):
+            kinds = ", ".join(type(value).__name__ for value in given)
+            raise ValueError(
+                f"the state is a tensor for each of ({', '.join(shapes)}), but what was given is ({kinds})"
+            )
         for (name, shape), value in zip(shapes.items(), given, strict=True):
             wanted = shape if form.batched else (shape[0], shape[2])
             if tuple(value.shape) != wanted:
                 raise ValueError(f"the initial {name} must have shape {list(wanted)}, not {list(value.shape)}")
         return tuple(value if form.batched else value[:, None] for value in given)
 
-    def _others(
-        self, others: dict[str, Tensor], x: Tensor, lengths: Tensor | None, form: Form
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def _others(self, others: dict[str, Tensor], x: Tensor, form: Form) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The cell's streams besides x, and its constants."""
         further = set(self.cell.arguments) - {"x", *self.state_names}
         if set(others) != further:
@@ -218,9 +230,15 @@ class Recurrent(nn.Module):
             if stream.shape[:2] != x.shape[:2]:
                 wanted, found = list(x.shape[:2]), list(stream.shape[:2])
                 raise ValueError(f"{name} must have the input's steps and rows {wanted}, not {found}")
-            if lengths is not None:
-                streams[name] = clear_padding(stream, lengths)
         return streams, constants
+
+    def _check_type(self, x: Tensor) -> None:
+        weight = next(self.parameters(), x)
+        if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+            raise ValueError(
+                f"the input is {x.dtype}, but the weights are {weight.dtype}: bring one to the other's type, "
+                f"input.to({weight.dtype}) or layer.to({x.dtype})"
+            )
 
     def _gather(self, values: list[dict[str, Tensor]], form: Form) -> dict[str, Tensor | list[Tensor]]:
         gathered: dict[str, Tensor | list[Tensor]] = {}
@@ -259,7 +277,11 @@ def _check(cell: type[Cell], num_layers: int, options: dict[str, Any]) -> None:
     known = [parameter.name for parameter in parameters]
     unknown = [name for name in options if name not in known]
     if unknown and not any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters):
-        raise TypeError(f"{cell.__name__} has no option {', '.join(unknown)}; it has {', '.join(known) or 'none'}")
+        layers = list(inspect.signature(Recurrent).parameters)[3:-1]
+        raise TypeError(
+            f"neither the layer nor {cell.__name__} takes {', '.join(unknown)}: the layer takes {', '.join(layers)}, "
+            f"the cell {', '.join(known) or 'no option'}"
+        )
 
 
 def _cell(cell: type[Cell], input_size: int, hidden_size: int, bias: bool, options: dict[str, Any]) -> Cell:

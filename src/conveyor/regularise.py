@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from conveyor.affine import masked
+from conveyor.affine import Affine, masked
 from conveyor.cell import Cell
+from conveyor.eager import new_state
 
 
 def check_probability(name: str, value: Any) -> float:
@@ -28,9 +29,30 @@ def zoneout_rates(cell: Cell, zoneout: float | Mapping[str, float]) -> dict[str,
     return {name: rate for name, rate in checked.items() if rate > 0}
 
 
+def readers(cell: Cell) -> list[Affine]:
+    """The cell's own affine maps that read its output state; a cell within it has a state and maps of its own."""
+
+    def own(module: nn.Module) -> Iterator[nn.Module]:
+        for child in module.children():
+            if not isinstance(child, Cell):
+                yield child
+                yield from own(child)
+
+    return [module for module in own(cell) if isinstance(module, Affine) and cell.state[0] in module.operands]
+
+
+def check_recurrent_dropout(cell: Cell, rate: Any) -> float:
+    if check_probability("recurrent_dropout", rate) and not readers(cell):
+        raise ValueError(
+            f"recurrent_dropout acts where an affine map reads {cell.state[0]}, but {type(cell).__name__} has no such "
+            f'map: make one by self.affine("{cell.state[0]}", ...)'
+        )
+    return float(rate)
+
+
 def dropout_mask(shape: tuple[int, ...], rate: float, like: Tensor) -> Tensor:
     """Zero with probability `rate`, else 1 / (1 - rate), so that the mean stays as it was."""
-    kept = torch.rand(shape, device=like.device, dtype=like.dtype) >= rate
+    kept = torch.rand(shape, device=like.device) >= rate  # in float32: a coarser type would shift small rates
     return kept.to(like.dtype) / (1 - rate) if rate < 1 else torch.zeros_like(kept, dtype=like.dtype)
 
 
@@ -46,6 +68,7 @@ class Regularised:
     def __init__(self, cell: Cell, recurrent_dropout: float, zoneout: Mapping[str, float]):
         self.cell, self.state = cell, cell.state
         self.dropout = {cell.state[0]: recurrent_dropout} if recurrent_dropout > 0 and cell.training else {}
+        self.readers = readers(cell) if self.dropout else []
         self.zoneout = zoneout
         self.arguments = (*cell.arguments, *(f"drop_{n}" for n in self.dropout), *(f"zone_{n}" for n in zoneout))
 
@@ -62,21 +85,19 @@ class Regularised:
         def zones(shape: tuple[int, ...], rate: float) -> Tensor:
             if not self.cell.training:
                 return torch.full((), rate, device=like.device, dtype=like.dtype).expand(shape)
-            return (torch.rand(shape, device=like.device, dtype=like.dtype) < rate).to(like.dtype)
+            return (torch.rand(shape, device=like.device) < rate).to(like.dtype)
 
         return {f"zone_{n}": zones((steps, batch, self.cell.widths[n]), rate) for n, rate in self.zoneout.items()}
 
     def step(self, *arguments: Tensor) -> tuple[Tensor, ...]:
         given = dict(zip(self.arguments, arguments, strict=True))
-        with masked({name: given[f"drop_{name}"] for name in self.dropout}):
+        masks = {name: given[f"drop_{name}"] for name in self.dropout}
+        with masked(dict.fromkeys(self.readers, masks)):
             result = self.cell.step(*(given[name] for name in self.cell.arguments))
-        new = (result,) if isinstance(result, Tensor) else tuple(result)
+        old = tuple(given[name] for name in self.state)
+        new = new_state(self.cell, result, old)
         zones = (given.get(f"zone_{name}") for name in self.state)
-        old = (given[name] for name in self.state)
         return tuple(n if z is None else z * o + (1 - z) * n for n, o, z in zip(new, old, zones, strict=True))
 
-    def modules(self) -> Iterator[nn.Module]:
-        return self.cell.modules()
-
-    def __repr__(self) -> str:
-        return repr(self.cell)
+    def named_modules(self) -> Iterator[tuple[str, nn.Module]]:
+        return self.cell.named_modules()

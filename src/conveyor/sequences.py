@@ -50,7 +50,7 @@ class Form:
 def read(
     input: Tensor | PackedSequence, lengths: Tensor | Sequence[int] | None, batch_first: bool, width: int
 ) -> tuple[Tensor, Tensor | None, Form]:
-    """The input as [T, B, width] with zeros past the lengths, the lengths [B] or none, and the form it came in."""
+    """The input as [T, B, width], the lengths [B] or none, and the form it came in."""
     if isinstance(input, PackedSequence):
         if lengths is not None:
             raise ValueError("a PackedSequence has its own lengths: leave lengths= out")
@@ -69,13 +69,7 @@ def read(
     if not form.batched:
         raise ValueError("lengths= is for a batch: cut an unbatched sequence instead, input[:length]")
     counts = _lengths(lengths, *x.shape[:2]).to(x.device)
-    return clear_padding(x, counts), counts, form
-
-
-def clear_padding(x: Tensor, lengths: Tensor) -> Tensor:
-    """Zeros past each row's length: a NaN there would reach the gradients of the weights as 0 * NaN."""
-    padding = torch.arange(x.shape[0], device=x.device)[:, None] >= lengths
-    return x.masked_fill(padding.reshape(*padding.shape, *[1] * (x.dim() - 2)), 0)
+    return x, counts, form
 
 
 def reverse(x: Tensor, lengths: Tensor | None) -> Tensor:
@@ -93,7 +87,10 @@ def _check_width(x: Tensor, width: int) -> None:
 
 
 def _lengths(lengths: Any, steps: int, batch: int) -> Tensor:
-    counts = torch.as_tensor(lengths, dtype=None if len(lengths) else torch.long)
+    try:
+        counts = torch.as_tensor(lengths if isinstance(lengths, Tensor) else list(lengths) or torch.zeros(0).long())
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"lengths is a list or tensor of whole numbers, not {lengths!r}") from error
     if counts.is_floating_point() or counts.is_complex() or counts.dtype == torch.bool:
         raise TypeError(f"lengths are whole numbers, not {counts.dtype}")
     if counts.shape != (batch,):

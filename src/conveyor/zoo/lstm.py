@@ -1,6 +1,6 @@
 """Long short-term memory, and what the essay varies in it: peepholes, and forget and input gate coupled."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 
 from torch import Tensor, sigmoid, tanh
 
@@ -36,7 +36,9 @@ class LSTM(Cell):
 
 
 class ProjectedLSTM(Cell):
-    """LSTM whose output is a projection of `proj_size` units (Sak et al. 2014, without its second, idle projection).
+    """LSTM whose output is a projection of `proj_size` units, as torch.nn has it (after Sak et al. 2014).
+
+    Without that paper's peepholes and its optional second projection.
 
     f_t, i_t, o_t, C̃_t and C_t as in the LSTM; m_t = o_t * tanh(C_t), h_t = W · m_t
     """
@@ -74,10 +76,10 @@ class PeepholeLSTM(Cell):
     state = ("h", "C")
     peephole = "diagonal"
 
-    def __init__(self, input_size: int, hidden_size: int, peepholes: Sequence[str] = GATES):
+    def __init__(self, input_size: int, hidden_size: int, peepholes: Collection[str] = GATES):
         super().__init__(input_size, hidden_size)
-        if isinstance(peepholes, str) or not set(peepholes) <= set(GATES):
-            raise ValueError(f"peepholes names gates out of {GATES}, not {peepholes!r}")
+        if not isinstance(peepholes, list | tuple | set) or not set(peepholes) <= set(GATES):
+            raise ValueError(f"peepholes is a list of gates out of {GATES}, not {peepholes!r}")
         looks = {gate: self.peephole if gate in peepholes else "zero" for gate in GATES}
         self.forget = self.affine("C", "h", "x", C=looks["forget"])
         self.input = self.affine("C", "h", "x", C=looks["input"])
