@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import conveyor
-from cases import CASES, others
+from cases import CASES, others, random_state, tensors
 from conveyor import zoo
 from tolerance import assert_equal
 
@@ -66,13 +66,57 @@ def test_recurrent_dropout_leaves_the_memory_alone():
     assert not torch.equal(C, fresh)
 
 
+def test_input_dropout_acts_on_every_layer():
+    """With everything dropped, the last layer hears nothing of those below."""
+    layer = conveyor.LSTM(INPUT, HIDDEN, 2, bidirectional=True, input_dropout=1.0)
+    last = conveyor.LSTM(2 * HIDDEN, HIDDEN, bidirectional=True)
+    for cell, of_layer in zip(last.cells, layer.cells[2:], strict=True):
+        cell.load_state_dict(of_layer.state_dict())
+    assert torch.equal(layer(X)[0], last(torch.zeros(T, B, 2 * HIDDEN))[0])
+
+
+def test_recurrent_dropout_acts_in_every_layer_and_direction():
+    """With everything dropped, where h starts is heard nowhere."""
+    layer = conveyor.LSTM(INPUT, HIDDEN, 2, bidirectional=True, recurrent_dropout=1.0)
+    h, C = random_state(layer, B, torch.float32)
+    for row in range(4):
+        other = h.clone()
+        other[row] += 1
+        assert torch.equal(layer(X, (other, C))[0], layer(X, (h, C))[0]), f"row {row}"
+
+
+def test_recurrent_dropout_without_a_map_that_reads_h_is_refused():
+    class Linear(conveyor.Cell):
+        def __init__(self, input_size, hidden_size):
+            super().__init__(input_size, hidden_size)
+            self.map = torch.nn.Linear(input_size + hidden_size, hidden_size)
+
+        def step(self, x, h):
+            return torch.tanh(self.map(torch.cat([x, h], 1)))
+
+    with pytest.raises(ValueError, match="acts where an affine map reads h, but Linear has no such map"):
+        conveyor.Recurrent(Linear, INPUT, HIDDEN, recurrent_dropout=0.1)
+
+
 @every_cell
 def test_zoneout_of_one_keeps_the_initial_state(name):
-    _, layer = twins(name, zoneout=1.0)
-    further = others(layer, T, B, torch.float32)
+    layer = CASES[name].layer(INPUT, HIDDEN, 2, bidirectional=True, zoneout=1.0)
+    further, state = others(layer, T, B, torch.float32), random_state(layer, B, torch.float32)
     for module in (layer.train(), layer.eval()):
-        output, _ = module(X, **further)
-        assert not output.any()
+        output, last = module(X, state, **further)
+        for value, wanted in zip(tensors(last), tensors(state), strict=True):
+            assert torch.equal(value, wanted)
+        h = tensors(state)[0][2:].transpose(0, 1).flatten(1)  # the last layer's, both directions side by side
+        assert torch.equal(output, h.expand_as(output))
+
+
+def test_zoneout_does_not_hide_a_wrong_step():
+    class Narrow(conveyor.Cell):
+        def step(self, x, h):
+            return h[:, :1]
+
+    with pytest.raises(ValueError, match=r"Narrow\.step .* it returned \[\[4, 1\]\]"):
+        conveyor.Recurrent(Narrow, INPUT, HIDDEN, zoneout=0.5)(X)
 
 
 def test_zoneout_keeps_the_old_unit_or_takes_the_new_one_in_training_and_their_mean_in_evaluation():
