@@ -1,11 +1,19 @@
-"""One thread, so that workers do not fight for cores, and examples that are the same on every machine."""
+"""One thread, so that workers do not fight for cores, and examples that are the same on every machine.
+
+With EXAMPLES=500 in the environment, as many examples as that, and others every time.
+"""
+
+import os
 
 import hypothesis
 import pytest
 import torch
 
 torch.set_num_threads(1)
-hypothesis.settings.register_profile("conveyor", deadline=None, derandomize=True, max_examples=25)
+EXAMPLES = os.environ.get("EXAMPLES")
+hypothesis.settings.register_profile(
+    "conveyor", deadline=None, derandomize=EXAMPLES is None, max_examples=int(EXAMPLES or 25)
+)
 hypothesis.settings.load_profile("conveyor")
 
 

@@ -191,12 +191,15 @@ def test_gradients_of_random_cells_are_those_of_finite_differences(data):
     layer = draw_layer(data, "random")
     names, values = zip(*layer.named_parameters(), strict=True)
     x, state = torch.randn(2, 1, layer.input_size, dtype=torch.float64), tensors(random_state(layer, 1))
-    inputs = tuple(value.detach().requires_grad_() for value in (x, *state, *values))
+    further = others(layer, 2, 1)
+    inputs = tuple(value.detach().requires_grad_() for value in (x, *state, *further.values(), *values))
+    count = len(state)
 
     def run(x, *rest):
-        given = rest[: len(state)]
-        parameters = dict(zip(names, rest[len(state) :], strict=True))
-        output, last = functional_call(layer, parameters, (x, given if len(given) > 1 else given[0]))
+        given, rest = rest[:count], rest[count:]
+        streams = dict(zip(further, rest[: len(further)], strict=True))
+        parameters = dict(zip(names, rest[len(further) :], strict=True))
+        output, last = functional_call(layer, parameters, (x, given if count > 1 else given[0]), streams)
         return (output, *tensors(last))
 
     # In one random direction: the exact cells are checked entry by entry in test_equations.py.

@@ -71,14 +71,16 @@ class Affine(nn.Module):
             if weight is None:
                 continue
             value = value * masks[name] if name in masks else value
-            if weight.dim() == 2 and total is not None:
+            if weight.dim() == value.dim() == 2 and total is not None:
                 total = torch.addmm(total, value, weight.t())  # one operation less than a product and a sum
             else:
                 term = value @ weight.t() if weight.dim() == 2 else value * weight
                 total = term if total is None else total + term
-        if total is None or total.dim() == 1:  # every block is zero
-            return values[0].new_zeros(values[0].shape[0], self.out) + (0 if total is None else total)
-        return total
+        if total is not None and total.dim() > 1:
+            return total
+        # Every block is zero, or every value is without rows.
+        shape = torch.broadcast_shapes(*(value.shape[:-1] for value in values))
+        return values[0].new_zeros(*shape, self.out) + (0 if total is None else total)
 
     def extra_repr(self) -> str:
         blocks = [f"{name}: {self.blocks[name]}" if name in self.blocks else name for name in self.operands]
