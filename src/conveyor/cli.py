@@ -144,7 +144,7 @@ def generate(
     length: Annotated[int, typer.Option(min=0, help="tokens to write")] = 500,
     temperature: Annotated[float, typer.Option(min=0, help="below 1 more careful; 0 always the likeliest")] = 0.8,
     top_k: Annotated[int, typer.Option(min=0, help="draw from the k likeliest only; 0: from all")] = 0,
-    seed: Annotated[int | None, typer.Option(help="to write the same again")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=2**64 - 1, help="to write the same again")] = None,
     device: Device = "auto",
 ) -> None:
     """Let a trained model write on from a prompt."""
@@ -155,11 +155,16 @@ def generate(
     from conveyor.training.parallel import find_device
     from conveyor.training.run import Run
 
+    if not math.isfinite(temperature):
+        raise BadInput(f"--temperature must be a finite number, not {temperature}")
     device = find_device(device)
     trained = Run(run).load_model(device)
     vocabulary = trained.vocabulary
     prompt = vocabulary.opening() if prompt is None else prompt
-    start = vocabulary.encode(prompt.encode())
+    try:
+        start = vocabulary.encode(prompt.encode())
+    except UnicodeEncodeError as error:
+        raise BadInput("the prompt is not UTF-8: type it again in a terminal that is") from error
     if not len(start):
         raise BadInput("the prompt is empty: give at least one character")
     if vocabulary.unknown in start.tolist():

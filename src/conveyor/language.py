@@ -128,6 +128,7 @@ def _draw(scores: Tensor, temperature: float, top_k: int, generator: torch.Gener
     if temperature == 0:
         return scores.argmax()
     if 0 < top_k < len(scores):
-        scores = scores.masked_fill(scores < scores.topk(top_k).values[-1], -math.inf)
+        likeliest = scores.topk(top_k)
+        scores = torch.full_like(scores, -math.inf).scatter(0, likeliest.indices, likeliest.values)
     # Shifted first, so that a tiny temperature gives large negative numbers and not infinity minus infinity.
     return torch.multinomial(((scores - scores.max()) / temperature).softmax(0).cpu(), 1, generator=generator)[0]

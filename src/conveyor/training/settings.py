@@ -50,7 +50,7 @@ class Settings:
     steps: int = _setting(1_500, "steps of the optimiser", low=1)
     batch_size: int = _setting(32, "rows of text read side by side, in each process", low=1)
     window: int = _setting(64, "tokens a step, and how far gradients go back", low=1)
-    lr: float = _setting(8e-3, "highest learning rate", above=0)
+    lr: float = _setting(8e-3, "highest learning rate", above=0, high=1e38)
     lr_end: float = _setting(0.02, "learning rate of the last step, as a fraction of the highest", low=0, high=1)
     warmup: int = _setting(50, "steps over which the learning rate rises from zero", low=0)
     weight_decay: float = _setting(0.01, "weight decay of AdamW, on matrices", low=0)

@@ -74,6 +74,8 @@ def start(settings: Settings, folder: Path, progress: Progress, force: bool = Fa
         heard = "-" in settings.text  # standard input comes only once, so the run's folder keeps it
         if heard:
             settings = replace(settings, text=(str(run.text.resolve()),))
+        if str(folder.resolve()) in settings.text:
+            raise BadInput(f"{folder} is the folder of the text: give --out another, so that the two stay apart")
         if group.first:
             run.create(settings, force, raw if heard else None)
         group.wait()
@@ -84,7 +86,7 @@ def resume(folder: Path, progress: Progress) -> Result:
     """Goes on with a run from its checkpoint, as if it had never stopped."""
     run = Run(folder)
     settings = run.settings()
-    with join(settings.device) as group:
+    with join(find_device(settings.device)) as group:
         contents = run.load_checkpoint(settings)
         data = Data.of(text.read(settings.text, settings.tokens), settings, group)
         if data.digest != contents["digest"]:
@@ -95,9 +97,20 @@ def resume(folder: Path, progress: Progress) -> Result:
 def resolve(settings: Settings) -> Settings:
     """The settings in words that still hold in another folder and on another day."""
     sources = tuple(str(Path(name).resolve()) if Path(name).exists() else name for name in settings.text)
+    for source in (*sources, settings.cell):
+        if not _is_utf8(source):
+            raise BadInput(f"the name {source!r} is not UTF-8, so config.toml cannot hold it: rename the file")
     path, colon, name = settings.cell.rpartition(":")
     cell = f"{Path(path).resolve()}:{name}" if colon and Path(path).exists() else settings.cell
     return replace(settings, text=sources or (text.DEFAULT_CORPUS,), cell=cell, device=find_device(settings.device))
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def train(
@@ -110,7 +123,11 @@ def train(
     training = Training(model, optimiser(model, settings))
     seed(settings.seed + group.rank)  # the model is the same in every process, the dropout is not
     if contents is not None:
-        training.restore(contents, group)
+        try:
+            training.restore(contents, group)
+        except (RuntimeError, ValueError, KeyError) as error:
+            reason = str(error) if isinstance(error, BadInput) else "it is of another model"
+            raise BadInput(f"{run.checkpoint} does not fit {settings.cell}: {reason}") from error
     progress.note(describe(settings, data, model))
     return Trainer(settings, run, data, group, progress, training).run()
 
@@ -125,6 +142,7 @@ class Trainer:
     group: Group
     progress: Progress
     training: Training
+    saved: int = 0  # the step of the last checkpoint
 
     def run(self) -> Result:
         training, settings = self.training, self.settings
@@ -170,10 +188,7 @@ class Trainer:
         norm = nn.utils.clip_grad_norm_(model.parameters(), settings.clip).item()
         mean = self.group.sum(loss.item())[0] / self.group.world
         if not math.isfinite(mean) or not math.isfinite(norm):
-            raise Diverged(
-                f"at step {training.step + 1} the loss was {mean} and the gradient's norm {norm}: "
-                f"stopped, {self.folder.folder} keeps the last good state; try again with a lower --lr or --clip"
-            )
+            raise self.diverged(training.step + 1, f"the loss was {mean} and the gradient's norm {norm}")
         rate = learning_rate(settings, training.step)
         for parameters in training.optimiser.param_groups:
             parameters["lr"] = rate
@@ -188,6 +203,8 @@ class Trainer:
         if self.group.first:
             loss = language.loss(training.model, self.data.held_out.to(self.group.device))
         loss = self.group.sum(loss)[0]
+        if not math.isfinite(loss):
+            raise self.diverged(training.step, f"the held-out loss was {loss}")
         best = loss < training.best
         self.progress.validated(training.step, loss, best)
         if best:
@@ -195,10 +212,17 @@ class Trainer:
             self.save_model()
         return {"held_out_loss": loss}
 
+    def diverged(self, step: int, what: str) -> Diverged:
+        kept = f"{self.folder.folder} keeps the checkpoint of step {self.saved}"
+        return Diverged(f"at step {step} {what}: stopped, and {kept}; try again with a lower --lr or --clip")
+
     def save(self) -> None:
+        if not all(parameter.isfinite().all() for parameter in self.training.model.parameters()):
+            raise self.diverged(self.training.step, "a weight was no longer a finite number")
         contents = self.training.snapshot(self.group)
         if self.group.first:
             self.folder.save_checkpoint(contents | {"settings": self.settings.to_dict(), "digest": self.data.digest})
+        self.saved = self.training.step
         if self.training.best == math.inf:  # nothing is measured yet, so the latest model is the best
             self.save_model()
 
