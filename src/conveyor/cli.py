@@ -174,9 +174,13 @@ def generate(
     began = time.perf_counter()
     print(prompt, end="", flush=True)
     drawn = language.generate(trained.model, start.to(device), length, temperature, top_k, generator)
-    for piece in vocabulary.decode(drawn):
-        print(piece, end="", flush=True)
-    print()
+    try:
+        for piece in vocabulary.decode(drawn):
+            print(piece, end="", flush=True)
+        print(flush=True)
+    except BrokenPipeError:  # a reader such as `head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return
     speed = (len(start) + length) / (time.perf_counter() - began)
     print(f"{length:,} tokens written, {speed:,.0f} tokens/s", file=sys.stderr)
 
@@ -203,9 +207,6 @@ def main() -> None:
         _fail(error.format_message())
     except BadInput as error:
         _fail(str(error))
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # a reader such as `head` has seen enough
-        code = 0
     except OSError as error:
         _fail(f"{error.filename or 'a file'}: {error.strerror or error}; what was saved before is kept")
     except KeyboardInterrupt:

@@ -133,10 +133,10 @@ class Run:
     # the best model
 
     def save_model(self, model: LanguageModel, vocabulary: Vocabulary, digest: str) -> None:
-        symbols = json.dumps(vocabulary.symbols)
-        description = {"format": FORMAT, "kind": vocabulary.kind, "symbols": symbols, "digest": digest}
+        # All in one entry: several would be in another order in every file.
+        description = {"format": FORMAT, "kind": vocabulary.kind, "symbols": vocabulary.symbols, "digest": digest}
         tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-        write(self.model, safetensors.torch.save(tensors, description))
+        write(self.model, safetensors.torch.save(tensors, {"conveyor": json.dumps(description)}))
 
     def load_model(self, device: str = "cpu") -> Trained:
         """The best model. Raises BadInput if the file is missing, damaged or does not fit."""
@@ -145,13 +145,13 @@ class Run:
             raise BadInput(f"{self.folder} has no model.safetensors: its training ended before the first validation")
         try:
             with safetensors.safe_open(self.model, "pt") as file:
-                description = file.metadata() or {}
+                description = json.loads((file.metadata() or {}).get("conveyor", "{}"))
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
-        except (OSError, safetensors.SafetensorError) as error:
+        except (OSError, ValueError, safetensors.SafetensorError) as error:
             raise BadInput(f"{self.model} is damaged or not a model: {error}") from error
         if description.get("format") != FORMAT:
             raise BadInput(f"{self.model} is not a model of this program")
-        vocabulary = Vocabulary(description["kind"], tuple(json.loads(description["symbols"])))
+        vocabulary = Vocabulary(description["kind"], tuple(description["symbols"]))
         model = build(settings, len(vocabulary))
         try:
             model.load_state_dict(tensors)
