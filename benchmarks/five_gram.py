@@ -12,7 +12,6 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 from conveyor import language
-from conveyor.tasks import text
 from conveyor.training.run import Run
 
 
@@ -59,9 +58,9 @@ def five_gram_bits(characters: str, held_out: float) -> float:
 
 def main(folder: str) -> int:
     trained = Run(Path(folder)).load_model()
-    tail = trained.tokens()
+    tail, _ = trained.tokens()
     ours = language.loss(trained.model, tail) / math.log(2)
-    theirs = five_gram_bits(text.read(trained.settings.text).decode(), trained.settings.held_out)
+    theirs = five_gram_bits(trained.own_text().decode(), trained.settings.held_out)
     print(f"{len(tail):,} characters held out; bits per character:")
     print(f"  {folder:<20} {ours:.4f}")
     print(f"  {'5-gram, Kneser-Ney':<20} {theirs:.4f}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import json
 import math
 import os
@@ -21,7 +22,6 @@ if TYPE_CHECKING:  # PyTorch takes seconds to import, so only the commands that 
     from conveyor.training.train import Result
 
 app = typer.Typer(
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -115,17 +115,19 @@ def evaluate(
 
     device = find_device(device)
     trained = Run(run).load_model(device)
-    tokens = trained.tokens(text or ())
+    tokens, lengths = trained.tokens(text or ())
     began = time.perf_counter()
     loss = language.loss(trained.model, tokens.to(device))
     speed = (len(tokens) - 1) / (time.perf_counter() - began)
-    measure = language.Measure(loss, len(tokens) - 1, trained.vocabulary.characters(tokens[1:]))
+    measure = language.Measure(loss, len(tokens) - 1, int(lengths[1:].sum()))
+    unknown = tokens[1:].tolist().count(trained.vocabulary.unknown) / measure.tokens
     figures = {
         "loss": measure.loss,
         "bits_per_character": measure.bits_per_character,
         "perplexity": measure.perplexity,
         "tokens": measure.tokens,
         "characters": measure.characters,
+        "unknown": unknown,
         "tokens_per_second": speed,
     }
     if as_json:
@@ -134,6 +136,8 @@ def evaluate(
     print(f"loss                {measure.loss:.4f} nats a token")
     print(f"bits per character  {measure.bits_per_character:.4f}")
     print(f"perplexity          {measure.perplexity:.3f}")
+    if unknown:
+        print(f"unknown             {unknown:.1%} of the words, which it need not spell: the figures flatter it")
     print(f"{measure.tokens:,} tokens, {speed:,.0f} tokens/s", file=sys.stderr)
 
 
@@ -201,6 +205,10 @@ def cells(as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = 
 
 def main() -> None:
     """Runs the command; bad input ends with one line on standard error and code 2, and never with a traceback."""
+    if len(sys.argv) == 1:
+        sys.argv.append("--help")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character shows a ? for it
     try:
         code = app(standalone_mode=False)
     except USAGE_ERRORS as error:
@@ -208,12 +216,13 @@ def main() -> None:
     except BadInput as error:
         _fail(str(error))
     except OSError as error:
-        _fail(f"{error.filename or 'a file'}: {error.strerror or error}; what was saved before is kept")
+        place = error.filename or "a file"
+        _fail(f"{place}: {error.strerror or error}: mend that and try again; nothing that was saved is lost")
     except KeyboardInterrupt:
         code = 130
     sys.exit(code)
 
 
 def _fail(message: str) -> None:
-    print(f"conveyor: {message}", file=sys.stderr)
+    print(f"conveyor: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(2)

@@ -131,4 +131,5 @@ def _draw(scores: Tensor, temperature: float, top_k: int, generator: torch.Gener
         likeliest = scores.topk(top_k)
         scores = torch.full_like(scores, -math.inf).scatter(0, likeliest.indices, likeliest.values)
     # Shifted first, so that a tiny temperature gives large negative numbers and not infinity minus infinity.
-    return torch.multinomial(((scores - scores.max()) / temperature).softmax(0).cpu(), 1, generator=generator)[0]
+    shifted = (scores - scores.max()).double()
+    return torch.multinomial((shifted / temperature).softmax(0).cpu(), 1, generator=generator)[0]

@@ -55,7 +55,11 @@ def read(sources: Sequence[str], kind: str = "char") -> bytes:
 
 def _read(source: str, kind: str) -> bytes:
     path = Path(source)
+    if not source:
+        raise BadInput("a TEXT is an empty name: give a file, a folder, a corpus, or - for standard input")
     if source == "-":
+        if sys.stdin is None:
+            raise BadInput("there is no standard input to read the text from: it is closed")
         return _decodable(sys.stdin.buffer.read(), "standard input", kind)
     if path.is_dir():
         return _read_folder(path, kind)
@@ -94,6 +98,7 @@ def _is_text(data: bytes) -> bool:
 def _decodable(data: bytes, name: str, kind: str) -> bytes:
     if kind == "byte":
         return data
+    data = data.removeprefix(codecs.BOM_UTF8)
     try:
         data.decode()
     except UnicodeDecodeError as error:
@@ -171,11 +176,14 @@ class Vocabulary:
         yield from (decoder.decode(bytes([number])) for number in numbers)
         yield decoder.decode(b"", final=True)
 
-    def characters(self, numbers: Tensor) -> int:
-        """How many characters the tokens stand for."""
-        if self.kind == "char":
-            return len(numbers)
-        return sum(map(len, self.decode(numbers.tolist())))
+    def lengths(self, data: bytes) -> Tensor:
+        """How many characters each token of the text has, [N]; a word that is `<unk>` has those of the word."""
+        if self.kind == "byte":  # each character has one byte that is not a continuation
+            return torch.from_numpy((np.frombuffer(data, np.uint8) & 0xC0 != 0x80).astype(np.int64))
+        text = data.decode()
+        if self.kind == "word":
+            return torch.tensor([len(word) for word in WORD.findall(text)], dtype=torch.long)
+        return torch.ones(len(text), dtype=torch.long)
 
 
 def split(tokens: Tensor, held_out: float) -> tuple[Tensor, Tensor]:
@@ -188,7 +196,8 @@ class Rows:
     """A text as `batch_size` rows of equal length that are read side by side, `window` tokens at a time.
 
     Each row goes on where its window before ended, so that a state can be carried from window to window; after `count`
-    windows all begin anew. Of `world` processes, each reads its own `batch_size` rows.
+    windows, the last of which may be shorter, all begin anew. Of `world` processes, each reads `batch_size` rows of its
+    own.
     """
 
     def __init__(self, tokens: Tensor, batch_size: int, window: int, rank: int = 0, world: int = 1):
@@ -201,18 +210,13 @@ class Rows:
         if not self.batch_size:
             raise BadInput(f"the text is too short for {world} processes: give more text or a shorter --window")
         rows = self.batch_size * world
-        self.window, self.count = window, (len(tokens) - 1) // (rows * window)
-        length = self.count * window
+        length = (len(tokens) - 1) // rows
+        self.window, self.count = window, -(-length // window)
         mine = slice(rank * self.batch_size, (rank + 1) * self.batch_size)
         self.inputs = tokens[: rows * length].view(rows, length)[mine].t()  # [T, B]
         self.targets = tokens[1 : rows * length + 1].view(rows, length)[mine].t()
 
-    @property
-    def tokens(self) -> int:
-        """How many tokens a step reads."""
-        return self.window * self.batch_size
-
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
-        """The inputs and targets of a step, [window, batch_size] each."""
+        """The inputs and targets of a step, [at most window, batch_size] each."""
         start = (step % self.count) * self.window
         return self.inputs[start : start + self.window], self.targets[start : start + self.window]

@@ -13,12 +13,12 @@ from conveyor.training.run import Run, write
 class Log:
     """Figures of a run, by step: into metrics.jsonl, and into TensorBoard's events where they are asked for."""
 
-    def __init__(self, run: Run, tensorboard: bool, group: Group):
+    def __init__(self, run: Run, tensorboard: bool, group: Group, step: int):
         self.run, self.first, self.board = run, group.first, None
         if tensorboard and group.first:
             from torch.utils.tensorboard.writer import SummaryWriter
 
-            self.board = SummaryWriter(str(run.folder))
+            self.board = SummaryWriter(str(run.folder), purge_step=step + 1)
 
     def write(self, step: int, values: dict[str, float]) -> None:
         if self.first:

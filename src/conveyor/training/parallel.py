@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,8 +65,11 @@ def find_device(name: str) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         torch.empty(1, device=name).tolist()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # PyTorch raises each of them, by device
-        raise BadInput(f"there is no device {name} here: give --device cpu, or one that PyTorch finds") from error
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:  # each of them, by device
+        raise BadInput(
+            f"there is no device {name} here: set device (--device, or in the run's config.toml) to cpu, or to one "
+            "that PyTorch finds"
+        ) from error
     return name
 
 
@@ -81,8 +85,12 @@ def join(device: str) -> Iterator[Group]:
         return
     if group.device.type == "cuda":
         torch.cuda.set_device(group.device)
+    # The first step of an optimiser imports this; if there is a group by then, it holds the group, whose threads then
+    # outlive Python's end and abort the process.
+    importlib.import_module("torch._dynamo")
     dist.init_process_group("nccl" if group.device.type == "cuda" else "gloo")
     try:
         yield group
+        group.wait()  # a process that leaves before the others are done breaks their connections
     finally:
         dist.destroy_process_group()

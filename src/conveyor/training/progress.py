@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 import time
@@ -38,7 +39,8 @@ class Lines(Progress):
         self.last = time.monotonic()
 
     def note(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # a reader that is gone should not cost the training
+            print(text, file=sys.stderr, flush=True)
 
     def begin(self, done: int, steps: int) -> None:
         self.steps, self.last = steps, time.monotonic()
@@ -100,4 +102,4 @@ def for_terminal(first: bool = True) -> Progress:
     """The one that suits where standard error goes; only the first of several processes speaks."""
     if not first:
         return Progress()
-    return Bar() if sys.stderr.isatty() else Lines()
+    return Bar() if sys.stderr is not None and sys.stderr.isatty() else Lines()

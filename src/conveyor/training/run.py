@@ -10,13 +10,15 @@ text.txt           the text, if it came through standard input
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import json
 import os
 import warnings
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,7 @@ from conveyor.training.settings import Settings
 from conveyor.zoo.find import find
 
 FORMAT = "conveyor run 1"  # in checkpoints and models; another number when they change
+FREE = {"device", "threads", "save_every", "tensorboard"}  # settings that may change in a run that goes on
 
 
 class Run:
@@ -48,29 +51,45 @@ class Run:
         self.plot = folder / "loss.png"
         self.text = folder / "text.txt"
 
-    def exists(self) -> bool:
-        return any(path.exists() for path in (self.config, self.checkpoint, self.model))
-
-    def create(self, settings: Settings, force: bool, raw: bytes | None = None) -> None:
-        """Makes the folder with its configuration, and the text if it is given.
-
-        With `force`, an earlier run's files are removed.
-        """
-        if self.folder.exists() and not self.folder.is_dir():
-            raise BadInput(f"{self.folder} is a file: give --out a folder")
-        if self.exists() and not force:
+    def check_free(self, force: bool) -> None:
+        """Raises BadInput if the folder cannot take a new run, or if that would write over a file without `force`."""
+        for path in (self.folder, *self.folder.parents):
+            if path.is_file():
+                raise BadInput(f"--out {self.folder} cannot be a folder: {path} is a file")
+        if any(path.exists() for path in (self.config, self.checkpoint, self.model)) and not force:
             raise BadInput(
                 f"{self.folder} already holds a run: go on with it by --resume {self.folder}, "
                 "write over it with --force, or name another folder with --out"
             )
+        taken = [path.name for path in (self.metrics, self.plot, self.text) if path.exists()]
+        if taken and not force:
+            raise BadInput(f"{self.folder} already holds {', '.join(taken)}: name another with --out, or use --force")
+
+    def create(self, settings: Settings, files: dict[Path, bytes]) -> None:
+        """Writes the configuration and the first files of a run; what an earlier run left goes when these are there."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        for path in (self.config, self.metrics, self.model, self.checkpoint, self.plot):
+        write_all({**files, self.config: settings.to_toml().encode()})
+        for path in (self.metrics, self.plot, *self.folder.glob("events.out.tfevents.*")):
             path.unlink(missing_ok=True)
-        for events in self.folder.glob("events.out.tfevents.*"):
-            events.unlink()
-        if raw is not None:
-            write(self.text, raw)
-        write(self.config, settings.to_toml().encode())
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Inside, no other process can train this run. Raises BadInput if one does."""
+        folder = os.open(self.folder, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise BadInput(f"another process is training {self.folder}: wait for it, or stop it") from error
+            yield
+        finally:
+            os.close(folder)  # which unlocks it
+
+    def read_text(self, settings: Settings) -> bytes:
+        """The text of the run; what came through standard input lies in its folder."""
+        if "-" in settings.text and self.text.is_file():
+            return text.read([str(self.text)], settings.tokens)
+        return text.read(settings.text, settings.tokens)
 
     def settings(self) -> Settings:
         if not self.config.is_file():
@@ -85,13 +104,16 @@ class Run:
 
     def history(self) -> list[dict[str, Any]]:
         """The metrics so far; a last line that a kill cut off is left out."""
-        lines = self.metrics.read_text(encoding="utf-8").splitlines() if self.metrics.exists() else []
+        lines = self.metrics.read_bytes().splitlines() if self.metrics.exists() else []
         whole = []
         for line in lines:
             try:
-                whole.append(json.loads(line))
-            except json.JSONDecodeError:
+                values = json.loads(line)
+            except ValueError:
                 break
+            if not isinstance(values, dict) or "step" not in values:
+                break
+            whole.append(values)
         return whole
 
     def rewind(self, step: int) -> None:
@@ -101,10 +123,10 @@ class Run:
 
     # checkpoint
 
-    def save_checkpoint(self, contents: dict[str, Any]) -> None:
+    def checkpoint_file(self, contents: dict[str, Any]) -> bytes:
         buffer = io.BytesIO()  # whole in memory first: torch.save hides the reason when a disk is full
         torch.save({"format": FORMAT, **contents}, buffer)
-        write(self.checkpoint, buffer.getbuffer())
+        return buffer.getvalue()
 
     def load_checkpoint(self, settings: Settings) -> dict[str, Any]:
         """Raises BadInput if it is missing, damaged, foreign or of another configuration."""
@@ -122,7 +144,7 @@ class Run:
         if not isinstance(contents, dict) or contents.get("format") != FORMAT:
             raise BadInput(f"{path} is not a checkpoint of this program: start the run again with --force")
         now, then = settings.to_dict(), contents["settings"]
-        changed = [name for name in now if now[name] != then.get(name)]
+        changed = [name for name in now if now[name] != then.get(name) and name not in FREE]
         if changed:
             listed = ", ".join(f"{name} was {then.get(name)!r}, now {now[name]!r}" for name in changed)
             raise BadInput(
@@ -132,11 +154,11 @@ class Run:
 
     # the best model
 
-    def save_model(self, model: LanguageModel, vocabulary: Vocabulary, digest: str) -> None:
+    def model_file(self, model: LanguageModel, vocabulary: Vocabulary, digest: str) -> bytes:
         # All in one entry: several would be in another order in every file.
         description = {"format": FORMAT, "kind": vocabulary.kind, "symbols": vocabulary.symbols, "digest": digest}
         tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-        write(self.model, safetensors.torch.save(tensors, {"conveyor": json.dumps(description)}))
+        return safetensors.torch.save(tensors, {"conveyor": json.dumps(description)})
 
     def load_model(self, device: str = "cpu") -> Trained:
         """The best model. Raises BadInput if the file is missing, damaged or does not fit."""
@@ -159,7 +181,7 @@ class Run:
             raise BadInput(
                 f"{self.model} does not fit config.toml and its cell {settings.cell}: restore what has changed"
             ) from error
-        return Trained(model.to(device).eval(), vocabulary, settings, description["digest"])
+        return Trained(model.to(device).eval(), vocabulary, settings, self, description["digest"])
 
 
 @dataclass(frozen=True)
@@ -169,19 +191,26 @@ class Trained:
     model: LanguageModel
     vocabulary: Vocabulary
     settings: Settings
+    run: Run
     digest: str  # of the text that it has learnt from
 
-    def tokens(self, sources: Sequence[str] = ()) -> Tensor:
-        """The tokens of a text to measure the model on; of its own text, if none is named, the tail held out.
-
-        Raises BadInput if its own text is no longer the one that it has learnt from: the tail would be another.
-        """
-        raw = text.read(sources or self.settings.text, self.vocabulary.kind)
-        if sources:
-            return self.vocabulary.encode(raw)
+    def own_text(self) -> bytes:
+        """The text that it has learnt from. Raises BadInput if it is no longer the same: the tail would be another."""
+        raw = self.run.read_text(self.settings)
         if digest(raw) != self.digest:
             raise BadInput("the text of this run has changed since the training: name a text to measure the model on")
-        return text.split(self.vocabulary.encode(raw), self.settings.held_out)[1]
+        return raw
+
+    def tokens(self, sources: Sequence[str] = ()) -> tuple[Tensor, Tensor]:
+        """A text to measure the model on, and how many characters each of its tokens has.
+
+        Of its own text, if none is named, that is the tail held out.
+        """
+        raw = text.read(sources, self.vocabulary.kind) if sources else self.own_text()
+        tokens, lengths = self.vocabulary.encode(raw), self.vocabulary.lengths(raw)
+        if sources:
+            return tokens, lengths
+        return text.split(tokens, self.settings.held_out)[1], text.split(lengths, self.settings.held_out)[1]
 
 
 def digest(raw: bytes) -> str:
@@ -221,22 +250,29 @@ def build(settings: Settings, vocabulary_size: int) -> LanguageModel:
 
 
 def write(path: Path, data: bytes | memoryview) -> None:
-    """Writes the whole file or nothing: beside it, flushed to the disk, then renamed over it."""
-    beside = path.with_name(path.name + ".tmp")
+    """Writes the whole file or nothing."""
+    write_all({path: data})
+
+
+def write_all(files: Mapping[Path, bytes | memoryview]) -> None:
+    """Writes all files of a folder or none: beside their places, flushed to the disk, then renamed."""
+    beside = {path: path.with_name(path.name + ".tmp") for path in files}
+    path = next(iter(files))
     try:
-        with beside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
+        for path, data in files.items():
+            with beside[path].open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        for path in files:
+            beside[path].replace(path)
     except OSError as error:  # that of a full disk does not know of which file it is
-        beside.unlink(missing_ok=True)
         raise OSError(error.errno, error.strerror, str(path)) from error
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+    finally:
+        for left in beside.values():
+            left.unlink(missing_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)  # the new name itself
+        os.fsync(folder)  # the new names themselves
     finally:
         os.close(folder)

@@ -52,20 +52,22 @@ class Settings:
     window: int = _setting(64, "tokens a step, and how far gradients go back", low=1)
     lr: float = _setting(8e-3, "highest learning rate", above=0, high=1e38)
     lr_end: float = _setting(0.02, "learning rate of the last step, as a fraction of the highest", low=0, high=1)
-    warmup: int = _setting(50, "steps over which the learning rate rises from zero", low=0)
+    warmup: int = _setting(50, "steps over which the learning rate rises from zero, at most a tenth of all", low=0)
     weight_decay: float = _setting(0.01, "weight decay of AdamW, on matrices", low=0)
     clip: float = _setting(1.0, "largest norm of the gradient", above=0)
     held_out: float = _setting(0.1, "the tail of the text that is kept for validation", above=0, high=0.9)
     evaluate_every: int = _setting(250, "steps between validations", low=1)
     save_every: float = _setting(60.0, "seconds between checkpoints", low=0)
     seed: int = _setting(0, "of every random number", low=0, high=2**32 - 1)
-    threads: int = _setting(1, "of PyTorch, on the CPU: small models gain nothing by more; 0: one a core", low=0)
+    threads: int = _setting(1, "of PyTorch; small models gain nothing by more; 0: one a core", low=0, high=1024)
     device: str = _setting("auto", "cpu, cuda, cuda:1 ...; auto: cuda where there is one")
     tensorboard: bool = _setting(False, "write TensorBoard events too (needs the package tensorboard)")
 
     def __post_init__(self) -> None:
         for setting in fields(self):
-            _check(setting, getattr(self, setting.name))
+            value = _convert(setting, getattr(self, setting.name), "settings")
+            object.__setattr__(self, setting.name, value)  # the dataclass is frozen for everyone else
+            _check(setting, value)
 
     @classmethod
     def of(cls, values: Mapping[str, Any], source: str = "settings") -> Settings:
@@ -111,9 +113,9 @@ def flag(name: str) -> str:
 def _convert(setting: dataclasses.Field[Any], value: Any, source: str) -> Any:
     """The value as its setting's type, where nothing is lost by it."""
     kind = type(setting.default)
-    if kind is tuple and isinstance(value, list) and all(isinstance(part, str) for part in value):
+    if kind is tuple and isinstance(value, list | tuple) and all(isinstance(part, str) for part in value):
         return tuple(value)
-    if kind is float and type(value) is int:
+    if kind is float and type(value) is int and abs(value) < 2**1000:
         return float(value)
     if type(value) is not kind:
         raise BadInput(f"{source}: {setting.name} must be {KINDS[kind]}, not {value!r}")

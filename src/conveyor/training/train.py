@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import math
 import os
 import signal
@@ -24,8 +26,9 @@ from conveyor.training.interrupt import signals
 from conveyor.training.log import Log, plot
 from conveyor.training.parallel import Group, find_device, join
 from conveyor.training.progress import Progress
-from conveyor.training.run import Run, build, digest
+from conveyor.training.run import Run, build, digest, write, write_all
 from conveyor.training.settings import Settings
+from conveyor.zoo.find import find
 
 LOG_EVERY = 10  # steps
 
@@ -43,6 +46,7 @@ class Data:
     learnt: int  # tokens to learn from
     held_out: Tensor
     digest: str
+    raw: bytes
 
     @classmethod
     def of(cls, raw: bytes, settings: Settings, group: Group) -> Data:
@@ -52,9 +56,11 @@ class Data:
         vocabulary = Vocabulary.of(seen, settings.tokens, settings.vocabulary_size)
         learnt, held_out = text.split(vocabulary.encode(raw), settings.held_out)
         rows = Rows(learnt, settings.batch_size, settings.window, group.rank, group.world)
+        if len(set(group.gather(digest(raw)))) > 1:
+            raise BadInput("the processes read different texts: give each of them the same files")
         if len(held_out) < 2:
             raise BadInput("the held-out tail has fewer than two tokens: give more text or a larger --held-out")
-        return cls(vocabulary, rows, len(learnt), held_out, digest(raw))
+        return cls(vocabulary, rows, len(learnt), held_out, digest(raw), raw)
 
 
 @dataclass(frozen=True)
@@ -67,19 +73,14 @@ class Result:
 def start(settings: Settings, folder: Path, progress: Progress, force: bool = False) -> Result:
     """Trains a new model into `folder`. Raises BadInput, before anything is written, for what cannot be trained."""
     run, settings = Run(folder), resolve(settings)
+    if any(folder.resolve() in (Path(name), *Path(name).parents) for name in settings.text):
+        raise BadInput(f"{folder} is the folder of the text: give --out another, so that the two stay apart")
+    run.check_free(force)
     with join(settings.device) as group:
+        if "-" in settings.text and group.world > 1:
+            raise BadInput("standard input reaches one process only: give the text as a file")
         raw = text.read(settings.text, settings.tokens)
-        data = Data.of(raw, settings, group)
-        build(settings, len(data.vocabulary))  # a cell that fails should not cost the run that --force removes
-        heard = "-" in settings.text  # standard input comes only once, so the run's folder keeps it
-        if heard:
-            settings = replace(settings, text=(str(run.text.resolve()),))
-        if str(folder.resolve()) in settings.text:
-            raise BadInput(f"{folder} is the folder of the text: give --out another, so that the two stay apart")
-        if group.first:
-            run.create(settings, force, raw if heard else None)
-        group.wait()
-        return train(settings, run, data, group, progress)
+        return train(settings, run, Data.of(raw, settings, group), group, progress)
 
 
 def resume(folder: Path, progress: Progress) -> Result:
@@ -88,15 +89,24 @@ def resume(folder: Path, progress: Progress) -> Result:
     settings = run.settings()
     with join(find_device(settings.device)) as group:
         contents = run.load_checkpoint(settings)
-        data = Data.of(text.read(settings.text, settings.tokens), settings, group)
+        data = Data.of(run.read_text(settings), settings, group)
         if data.digest != contents["digest"]:
             raise BadInput(f"the text of {folder} has changed since its checkpoint: restore it, or start with --force")
+        find(settings.cell)
+        if cell_digest(settings) != contents["cell"]:
+            raise BadInput(f"{settings.cell} has changed since the checkpoint: restore it, or start with --force")
         return train(settings, run, data, group, progress, contents)
 
 
 def resolve(settings: Settings) -> Settings:
-    """The settings in words that still hold in another folder and on another day."""
-    sources = tuple(str(Path(name).resolve()) if Path(name).exists() else name for name in settings.text)
+    """The settings in words that still hold in another folder and on another day.
+
+    Raises BadInput for what cannot be had here.
+    """
+    if settings.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise BadInput("--tensorboard needs the package tensorboard: pip install tensorboard")
+    found = [name and (Path(name).is_file() or Path(name).is_dir()) for name in settings.text]
+    sources = tuple(str(Path(n).resolve()) if f else n for n, f in zip(settings.text, found, strict=True))
     for source in (*sources, settings.cell):
         if not _is_utf8(source):
             raise BadInput(f"the name {source!r} is not UTF-8, so config.toml cannot hold it: rename the file")
@@ -129,7 +139,7 @@ def train(
             reason = str(error) if isinstance(error, BadInput) else "it is of another model"
             raise BadInput(f"{run.checkpoint} does not fit {settings.cell}: {reason}") from error
     progress.note(describe(settings, data, model))
-    return Trainer(settings, run, data, group, progress, training).run()
+    return Trainer(settings, run, data, group, progress, training, contents is None, training.step).run()
 
 
 @dataclass
@@ -142,37 +152,47 @@ class Trainer:
     group: Group
     progress: Progress
     training: Training
-    saved: int = 0  # the step of the last checkpoint
+    new: bool  # no file of the run is written yet
+    saved: int  # the step of the last checkpoint
 
     def run(self) -> Result:
+        """All steps that are left, with what they need around them."""
+        with signals() as caught:
+            if self.new:
+                self.create()
+            with contextlib.ExitStack() as stack:
+                if self.group.first:
+                    stack.enter_context(self.folder.locked())
+                self.save()  # the same again, but a disk that is full shows now and not after an hour
+                if self.group.first:
+                    self.folder.rewind(self.training.step)
+                tensorboard = self.settings.tensorboard
+                self.loop(caught, stack.enter_context(Log(self.folder, tensorboard, self.group, self.training.step)))
+            if self.group.first:
+                self.progress.note(plot(self.folder.history(), self.folder.plot))
+        return Result(self.training.step, self.training.best, signal.Signals(caught[0]) if caught else None)
+
+    def loop(self, caught: list[int], log: Log) -> None:
+        """Steps, with a validation and a checkpoint now and then, until the last or until a signal is caught."""
         training, settings = self.training, self.settings
-        if self.group.first:
-            self.folder.rewind(training.step)
-        with signals() as caught, Log(self.folder, settings.tensorboard, self.group) as log:
-            self.save()
-            saved = began = time.monotonic()
-            self.progress.begin(training.step, settings.steps)
-            while training.step < settings.steps:
-                values = self.step()
-                self.progress.stepped(training.step, values["loss"], self.data.rows.tokens * self.group.world)
-                if training.step % LOG_EVERY == 0:
-                    log.write(training.step, values | {"seconds": round(time.monotonic() - began, 3)})
-                if training.step % settings.evaluate_every == 0 or training.step == settings.steps:
-                    log.write(training.step, self.validate())
-                # The processes stop and save at the same step, whichever of them was told to.
-                stop, due = self.group.sum(
-                    len(caught), self.group.first and time.monotonic() - saved >= settings.save_every
-                )
-                if due or stop:
-                    self.save()
-                    saved = time.monotonic()
-                if stop:
-                    break
-            self.progress.end()
-            self.save()
-        if self.group.first:
-            self.progress.note(plot(self.folder.history(), self.folder.plot))
-        return Result(training.step, training.best, signal.Signals(caught[0]) if caught else None)
+        saved = began = time.monotonic()
+        self.progress.begin(training.step, settings.steps)
+        while training.step < settings.steps:
+            values = self.step()
+            last = training.step == settings.steps
+            if training.step % LOG_EVERY == 0 or last:
+                log.write(training.step, values | {"seconds": round(time.monotonic() - began, 3)})
+            if training.step % settings.evaluate_every == 0 or last:
+                log.write(training.step, self.validate())
+            # The processes stop and save at the same step, whichever of them was told to.
+            late = self.group.first and time.monotonic() - saved >= settings.save_every
+            stop, due = self.group.sum(len(caught), late)
+            if stop or due or last:
+                self.save()
+                saved = time.monotonic()
+            if stop:
+                break
+        self.progress.end()
 
     def step(self) -> dict[str, float]:
         """One step of the optimiser: a window of text forward, back, and the weights moved."""
@@ -195,6 +215,7 @@ class Trainer:
         training.optimiser.step()
         training.state = detach(state)
         training.step += 1
+        self.progress.stepped(training.step, mean, inputs.numel() * self.group.world)
         return {"loss": mean, "lr": rate, "norm": norm}
 
     def validate(self) -> dict[str, float]:
@@ -209,41 +230,61 @@ class Trainer:
         self.progress.validated(training.step, loss, best)
         if best:
             training.best = loss
-            self.save_model()
+            if self.group.first:
+                write(self.folder.model, self.model_file())
         return {"held_out_loss": loss}
 
     def diverged(self, step: int, what: str) -> Diverged:
         kept = f"{self.folder.folder} keeps the checkpoint of step {self.saved}"
         return Diverged(f"at step {step} {what}: stopped, and {kept}; try again with a lower --lr or --clip")
 
+    def create(self) -> None:
+        """The run's first files, all or none, so that one that cannot begin costs no other."""
+        files = {self.folder.checkpoint: self.checkpoint_file(), self.folder.model: self.model_file()}
+        if "-" in self.settings.text:
+            files[self.folder.text] = self.data.raw  # standard input comes only once
+        if self.group.first:
+            self.folder.create(self.settings, files)
+
     def save(self) -> None:
         if not all(parameter.isfinite().all() for parameter in self.training.model.parameters()):
             raise self.diverged(self.training.step, "a weight was no longer a finite number")
-        contents = self.training.snapshot(self.group)
-        if self.group.first:
-            self.folder.save_checkpoint(contents | {"settings": self.settings.to_dict(), "digest": self.data.digest})
-        self.saved = self.training.step
+        files = {self.folder.checkpoint: self.checkpoint_file()}
         if self.training.best == math.inf:  # nothing is measured yet, so the latest model is the best
-            self.save_model()
-
-    def save_model(self) -> None:
+            files[self.folder.model] = self.model_file()
         if self.group.first:
-            self.folder.save_model(self.training.model, self.data.vocabulary, self.data.digest)
+            write_all(files)
+        self.saved = self.training.step
+
+    def checkpoint_file(self) -> bytes:
+        """Every process must call it, since it holds something of each."""
+        extra = {"settings": self.settings.to_dict(), "digest": self.data.digest, "cell": cell_digest(self.settings)}
+        return self.folder.checkpoint_file(self.training.snapshot(self.group) | extra)
+
+    def model_file(self) -> bytes:
+        return self.folder.model_file(self.training.model, self.data.vocabulary, self.data.digest)
+
+
+def cell_digest(settings: Settings) -> str:
+    """Tells whether the file of a person's own cell is still the same; empty for one that is built in."""
+    path, colon, _ = settings.cell.rpartition(":")
+    return digest(Path(path).read_bytes()) if colon else ""
 
 
 def optimiser(model: LanguageModel, settings: Settings) -> torch.optim.Optimizer:
     """AdamW, with weight decay on matrices only."""
-    matrices = [parameter for parameter in model.parameters() if parameter.dim() > 1]
-    vectors = [parameter for parameter in model.parameters() if parameter.dim() <= 1]
-    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    matrices = [p for name, p in model.named_parameters() if p.dim() > 1 and "initial_state" not in name]
+    others = [p for name, p in model.named_parameters() if p.dim() <= 1 or "initial_state" in name]
+    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.99))
 
 
 def learning_rate(settings: Settings, step: int) -> float:
-    """Rises over `warmup` steps, then falls along half a cosine to `lr_end` of the highest."""
-    if step < settings.warmup:
-        return settings.lr * (step + 1) / settings.warmup
-    done = (step - settings.warmup) / max(1, settings.steps - 1 - settings.warmup)
+    """Rises over `warmup` steps, a tenth of all at most, then falls along half a cosine to `lr_end` of the highest."""
+    warmup = min(settings.warmup, settings.steps // 10)
+    if step < warmup:
+        return settings.lr * (step + 1) / warmup
+    done = (step - warmup) / max(1, settings.steps - 1 - warmup)
     return settings.lr * (settings.lr_end + (1 - settings.lr_end) * (1 + math.cos(math.pi * min(done, 1.0))) / 2)
 
 
