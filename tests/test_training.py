@@ -85,10 +85,15 @@ def uninterrupted(home: Path) -> Path:
 
 def together(*args: Any) -> list[Any]:
     """The command in two processes that train together."""
+    return twice(*command(*args)[1:])
+
+
+def twice(*args: Any) -> list[Any]:
+    """Python in two processes that find each other."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     launch = f"-m torch.distributed.run --nproc-per-node=2 --master-addr=127.0.0.1 --master-port={port}".split()
-    return [sys.executable, *launch, *command(*args)[1:]]
+    return [sys.executable, *launch, *args]
 
 
 def together_done(*args: Any, cwd: Path) -> None:
@@ -230,6 +235,29 @@ def test_one_process_cannot_resume_what_two_began(pair: Path) -> None:
     assert result.returncode == 2
     assert "2 processes" in result.stderr.splitlines()[-1]
     assert snapshot(pair) == before
+
+
+# A group that something still holds has threads, and a thread that outlives Python aborts the process.
+JOIN_AND_LEAVE = """
+import weakref
+import torch
+import torch.distributed as dist
+from conveyor.training.parallel import join
+
+with join("cpu"):
+    group = weakref.ref(dist.group.WORLD)
+    parameter = torch.nn.Parameter(torch.ones(1))
+    parameter.sum().backward()
+    torch.optim.AdamW([parameter]).step()
+assert group() is None, "the group is still held"
+"""
+
+
+def test_nothing_holds_the_group_when_training_together_is_over(tmp_path: Path) -> None:
+    (tmp_path / "leave.py").write_text(JOIN_AND_LEAVE)
+    with begun(twice("leave.py"), tmp_path) as process:
+        _, told = process.communicate()
+        assert process.returncode == 0, told
 
 
 @pytest.mark.parametrize("tokens", ["word", "byte"])
