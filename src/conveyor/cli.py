@@ -11,15 +11,20 @@ import sys
 import time
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
+import torch
 import typer
 
+from conveyor import language
 from conveyor.errors import BadInput
+from conveyor.tasks.text import UNKNOWN
+from conveyor.training import progress
+from conveyor.training import train as training
+from conveyor.training.parallel import find_device
+from conveyor.training.run import Run
 from conveyor.training.settings import Settings, flag, read_toml
-
-if TYPE_CHECKING:  # PyTorch takes seconds to import, so only the commands that need it do
-    from conveyor.training.train import Result
+from conveyor.zoo import CELLS
 
 app = typer.Typer(
     add_completion=False,
@@ -54,9 +59,6 @@ def train(
     settings = Settings.of(read_toml(config), str(config)) if config else Settings()
     settings = Settings.of({**settings.to_dict(), **given}, "the command line")
 
-    from conveyor.training import progress
-    from conveyor.training import train as training
-
     folder = resume or out or Path("runs") / settings.cell.rpartition(":")[2].lower()
     shown = progress.for_terminal(first=os.environ.get("RANK", "0") == "0")
     try:
@@ -66,7 +68,7 @@ def train(
     _tell(result, folder, shown)
 
 
-def _tell(result: Result, folder: Path, shown: Any) -> None:
+def _tell(result: training.Result, folder: Path, shown: Any) -> None:
     """How a training ended; leaves with the code of the signal if one ended it."""
     if result.signal is not None:
         shown.note(f"stopped at step {result.step} and saved; go on with: conveyor train --resume {folder}")
@@ -109,10 +111,6 @@ def evaluate(
     device: Device = "auto",
 ) -> None:
     """Measure a trained model: loss in nats, bits per character, perplexity."""
-    from conveyor import language
-    from conveyor.training.parallel import find_device
-    from conveyor.training.run import Run
-
     device = find_device(device)
     trained = Run(run).load_model(device)
     tokens, lengths = trained.tokens(text or ())
@@ -152,13 +150,6 @@ def generate(
     device: Device = "auto",
 ) -> None:
     """Let a trained model write on from a prompt."""
-    import torch
-
-    from conveyor import language
-    from conveyor.tasks.text import UNKNOWN
-    from conveyor.training.parallel import find_device
-    from conveyor.training.run import Run
-
     if not math.isfinite(temperature):
         raise BadInput(f"--temperature must be a finite number, not {temperature}")
     device = find_device(device)
@@ -192,8 +183,6 @@ def generate(
 @app.command()
 def cells(as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False) -> None:
     """List the cells."""
-    from conveyor.zoo import CELLS
-
     about = {name: inspect.getdoc(cell).partition("\n")[0] for name, cell in CELLS.items()}  # type: ignore[union-attr]
     if as_json:
         print(json.dumps([{"name": name, "class": CELLS[name].__name__, "about": about[name]} for name in about]))

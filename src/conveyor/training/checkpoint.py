@@ -43,7 +43,10 @@ class Training:
         """Becomes the training that the snapshot was taken of. Raises BadInput if the processes are not as many."""
         processes = contents["processes"]
         if len(processes) != group.world:
-            raise BadInput(f"this run was trained by {len(processes)} processes, so resume it with as many")
+            raise BadInput(
+                f"this run was trained by {len(processes)} processes, so resume it with as many: "
+                f"torchrun --nproc-per-node={len(processes)} -m conveyor train --resume ..."
+            )
         self.step, self.best = contents["step"], contents["best"]
         self.model.load_state_dict(contents["model"])
         self.optimiser.load_state_dict(contents["optimiser"])
