@@ -22,7 +22,7 @@ def values(default: Any, bounds: dict[str, Any]) -> st.SearchStrategy[Any]:
     if isinstance(default, bool):
         return st.booleans()
     if isinstance(default, int):
-        return st.integers(low, bounds["high"])
+        return st.integers(low, bounds["high"] or 2**63 - 1)
     if isinstance(default, float):
         above = bounds["above"] is not None
         return st.floats(low, bounds["high"], exclude_min=above, allow_nan=False, allow_infinity=False)

@@ -127,7 +127,7 @@ def _check(setting: dataclasses.Field[Any], value: Any) -> None:
     name = flag(setting.name)
     if bounds["choices"] and value not in bounds["choices"]:
         raise BadInput(f"{name} cannot be {value!r}; {suggest(str(value), bounds['choices'])}")
-    if type(value) is int and value > 2**53:
+    if type(value) is int and value >= 2**63:  # what TOML and PyTorch can hold
         raise BadInput(f"{name} is larger than any number that makes sense here: {str(value)[:20]}...")
     if bounds["low"] is not None and not value >= bounds["low"]:
         raise BadInput(f"{name} must be at least {bounds['low']}, not {value}")
