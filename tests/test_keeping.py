@@ -48,13 +48,14 @@ def test_a_run_from_standard_input_can_be_moved(home: Path) -> None:
     done("train", "--resume", "moved", cwd=home)
 
 
-def test_a_run_in_use_is_not_trained_twice(home: Path) -> None:
+@pytest.mark.parametrize("words", [["train", "--resume", "run"], [*TRAIN, "--out", "run", "--force"]])
+def test_a_run_in_use_is_not_trained_twice(words: list[str], home: Path) -> None:
     done(*TRAIN, "--out", "run", cwd=home)
     before = snapshot(home)
     folder = os.open(home / "run", os.O_RDONLY)
     fcntl.flock(folder, fcntl.LOCK_EX)
     try:
-        result = conveyor("train", "--resume", "run", cwd=home)
+        result = conveyor(*words, cwd=home)
     finally:
         os.close(folder)
     assert result.returncode == 2

@@ -67,14 +67,14 @@ class Run:
 
     def create(self, settings: Settings, files: dict[Path, bytes]) -> None:
         """Writes the configuration and the first files of a run; what an earlier run left goes when these are there."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         write_all({**files, self.config: settings.to_toml().encode()})
         for path in (self.metrics, self.plot, *self.folder.glob("events.out.tfevents.*")):
             path.unlink(missing_ok=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Inside, no other process can train this run. Raises BadInput if one does."""
+        """Inside, no other process can train this run; makes its folder. Raises BadInput if one does."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         folder = os.open(self.folder, os.O_RDONLY)
         try:
             try:

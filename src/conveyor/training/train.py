@@ -158,11 +158,11 @@ class Trainer:
     def run(self) -> Result:
         """All steps that are left, with what they need around them."""
         with signals() as caught:
-            if self.new:
-                self.create()
             with contextlib.ExitStack() as stack:
                 if self.group.first:
                     stack.enter_context(self.folder.locked())
+                if self.new:
+                    self.create()
                 self.save()  # the same again, but a disk that is full shows now and not after an hour
                 if self.group.first:
                     self.folder.rewind(self.training.step)
