@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any, ClassVar, Self
 
 import torch
@@ -63,18 +64,17 @@ class _DropIn(Recurrent):
         """The weights under torch.nn's names, as copies."""
         state: dict[str, Tensor] = {}
         for suffix, cell in zip(_suffixes(self), self.cells, strict=True):
-            parameters = {name: parameter.detach() for name, parameter in cell.named_parameters()}
             for side, operand, affines in self._sides():
-                blocks = [parameters[f"{name}.weight_{operand}"] for name in affines]
+                blocks = [_weight(cell, f"{name}.weight_{operand}") for name in affines]
                 state[f"weight_{side}_{suffix}"] = torch.cat(blocks)
                 if self.bias:
-                    biases = [parameters[f"{name}.bias"] for name in affines]
+                    biases = [_weight(cell, f"{name}.bias") for name in affines]
                     # A map of both x and h has one bias, and it stands on the side of x.
                     shared = [side == "hh" and name in self.rows["ih"] for name in affines]
                     kept = [torch.zeros_like(b) if s else b for b, s in zip(biases, shared, strict=True)]
                     state[f"bias_{side}_{suffix}"] = torch.cat(kept)
-            if "projection.weight_m" in parameters:
-                state[f"weight_hr_{suffix}"] = parameters["projection.weight_m"].clone()
+            if hasattr(cell, "projection"):
+                state[f"weight_hr_{suffix}"] = _weight(cell, "projection.weight_m").clone()
         return state
 
     def _sides(self) -> list[tuple[str, str, tuple[str, ...]]]:
@@ -192,6 +192,12 @@ def _constructor(module: nn.RNNBase | _DropIn) -> dict[str, Any]:
     return {name: getattr(module, name) for name in names}
 
 
+def _weight(cell: nn.Module, path: str) -> Tensor:
+    """By its path, not from the named parameters, among which one that is parametrized is not."""
+    weight: Tensor = attrgetter(path)(cell)
+    return weight.detach()
+
+
 def _suffixes(module: Recurrent) -> list[str]:
     directions = ("", "_reverse")[: module.directions]
     return [f"l{layer}{direction}" for layer in range(module.num_layers) for direction in directions]
@@ -203,6 +209,8 @@ def _accept_torch_names(module: nn.Module, state: dict[str, Any], prefix: str, *
     If one is missing or of another size, none is rewritten, and `load_state_dict` reports them in its own way.
     """
     assert isinstance(module, _DropIn)
+    if f"{prefix}weight_ih_l0" not in state:
+        return
     wanted = {f"{prefix}{name}": value.shape for name, value in module.torch_state_dict().items()}
     if any(name not in state or state[name].shape != shape for name, shape in wanted.items()):
         return
