@@ -80,6 +80,38 @@ class Nested(conveyor.Cell):
         return h, inner_h, C
 
 
+class Counted(conveyor.Cell):
+    """A user's own: the number of the step in its equations."""
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.candidate = self.affine("h", "x")
+        self.rate = torch.nn.Parameter(torch.linspace(0.1, 2, hidden_size))
+
+    def step(self, x, h, t):
+        phase = torch.cos(self.rate * t)
+        h = tanh(self.candidate(h, x) + phase)
+        return h
+
+
+class Telling(conveyor.Cell):
+    """A user's own: extra outputs, a number and a matrix for each row; a cell within it counts."""
+
+    state = ("h", "C")
+    extra = ("p", "pair")
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.inner = Counted(input_size, hidden_size)
+        self.halt = self.affine("h", "x", out=1)
+
+    def step(self, x, h, C, t):
+        C = 0.5 * C + self.inner.step(x, h, t)
+        p = sigmoid(self.halt(h, x)).squeeze(-1)
+        h = tanh(C) * p[:, None]
+        return h, C, p, torch.stack([h, C], 1)
+
+
 def matrices(**rows):
     """From a cell's named parameters to a paper's matrices: symbol="module: operand operand" or a parameter's name."""
 
@@ -159,6 +191,8 @@ CASES = {
     "own, with streams": Case(Fed),
     "own, normed": Case(Normed),
     "own, nested": Case(Nested),
+    "own, counted": Case(Counted),
+    "own, with extra outputs": Case(Telling),
 }
 PAPERS = {name: case for name, case in CASES.items() if case.oracle}
 # Every subset of the peepholes, against the same oracle: a gate that does not look has a zero block.
@@ -174,7 +208,7 @@ PAPERS |= PEEPHOLE_PAPERS
 def others(layer, steps, batch, dtype=torch.float64):
     """Random values for what the layer's cell takes besides x and its states, by name."""
     cell = layer.cell
-    names = [name for name in cell.arguments if name not in ("x", *cell.state)]
+    names = [name for name in cell.arguments if name not in ("x", "t", *cell.state)]
     shapes = {name: (batch,) if name in cell.constant else (steps, batch) for name in names}
     return {name: torch.randn(*shape, cell.widths[name], dtype=dtype) for name, shape in shapes.items()}
 
@@ -183,6 +217,11 @@ def random_state(layer, batch, dtype=torch.float64):
     widths = [layer.cell.widths[name] for name in layer.state_names]
     states = tuple(torch.randn(len(layer.cells), batch, width, dtype=dtype) * 0.5 for width in widths)
     return states if len(states) > 1 else states[0]
+
+
+def values_of(further):
+    """The extra outputs of a layer whose cell has any: what it gives out after its output and its state."""
+    return further[0] if further else {}
 
 
 def tensors(state):

@@ -6,7 +6,7 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import functional_call
 
-from cases import CASES, PAPERS, others, random_state, tensors
+from cases import CASES, PAPERS, others, random_state, tensors, values_of
 from tolerance import assert_equal
 
 T, B, INPUT, HIDDEN = 4, 2, 3, 3
@@ -74,7 +74,7 @@ def test_gradients_are_those_of_finite_differences(name, check):
         state, rest = rest[:count], rest[count:]
         streams = dict(zip(further, rest[: len(further)], strict=True))
         parameters = dict(zip(names, rest[len(further) :], strict=True))
-        output, last = functional_call(layer, parameters, (x, state if count > 1 else state[0]), streams)
-        return (output, *tensors(last))
+        output, last, *values = functional_call(layer, parameters, (x, state if count > 1 else state[0]), streams)
+        return (output, *tensors(last), *values_of(values).values())
 
     assert check(run, tuple(value.detach().requires_grad_() for value in inputs))

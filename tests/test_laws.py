@@ -5,9 +5,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
-from torch.func import functional_call
+from torch.func import functional_call, grad, vmap
+from torch.utils._pytree import tree_map
 
-from cases import CASES, Case, others, random_state, tensors
+from cases import CASES, Case, others, random_state, tensors, values_of
 from conveyor.sequences import reverse
 from random_cells import random_cells
 from tolerance import assert_equal
@@ -17,7 +18,11 @@ anything = given(data=st.data())
 
 
 def draw_layer(data, name, **keywords):
-    case = Case(data.draw(random_cells())) if name == "random" else CASES[name]
+    case = (
+        Case(data.draw(random_cells(numbered=True, extra=data.draw(st.booleans()))))
+        if name == "random"
+        else CASES[name]
+    )
     sizes = data.draw(st.tuples(st.integers(1, 5), st.integers(3, 6)), label="input and hidden size")
     keywords.setdefault("num_layers", data.draw(st.integers(1, 3), label="layers"))
     return case.layer(*sizes, dtype=torch.float64, **keywords)
@@ -44,6 +49,17 @@ def gradients(layer, loss):
     return torch.autograd.grad(loss, tuple(layer.parameters()), allow_unused=True, materialize_grads=True)
 
 
+def stack(function, trees):
+    """`function` of the tensors that stand at the same place in each."""
+    return tree_map(lambda *values: function(values), *trees)
+
+
+def assert_same_values(actual, expected):
+    assert set(actual) == set(expected)
+    for name, wanted in expected.items():
+        assert_equal(actual[name], wanted, name)
+
+
 def assert_same_state(actual, expected):
     for value, wanted in zip(tensors(actual), tensors(expected), strict=True):
         assert_equal(value, wanted, "state")
@@ -55,11 +71,14 @@ def test_a_sequence_cut_in_two_and_carried_over_is_the_whole(name, data):
     layer = draw_layer(data, name)
     x, state, further = draw_input(data, layer)
     cut = data.draw(st.integers(0, len(x)), label="cut")
-    whole, end = layer(x, state, **further)
-    first, middle = layer(x[:cut], state, **part(layer, further, slice(0, cut)))
-    second, last = layer(x[cut:], middle, **part(layer, further, slice(cut, None)))
+    start = data.draw(st.integers(0, 3), label="start")
+    whole, end, *values = layer(x, state, start=start, **further)
+    first, middle, *early = layer(x[:cut], state, start=start, **part(layer, further, slice(0, cut)))
+    second, last, *late = layer(x[cut:], middle, start=start + cut, **part(layer, further, slice(cut, None)))
     assert_equal(torch.cat([first, second]), whole, "output")
     assert_same_state(last, end)
+    both = {name: torch.cat([value, values_of(late)[name]], 2) for name, value in values_of(early).items()}
+    assert_same_values(both, values_of(values))
 
 
 @every_cell
@@ -67,14 +86,16 @@ def test_a_sequence_cut_in_two_and_carried_over_is_the_whole(name, data):
 def test_step_by_step_is_the_whole(name, data):
     layer = draw_layer(data, name)
     x, state, further = draw_input(data, layer, least=1)
-    whole, end = layer(x, state, **further)
-    outputs = []
+    whole, end, *values = layer(x, state, **further)
+    outputs, told = [], []
     for t, x_t in enumerate(x):
         now = {n: v if n in layer.cell.constant else v[t] for n, v in further.items()}
-        output, state = layer.step(x_t, state, **now)
+        output, state, *value = layer.step(x_t, state, start=t, **now)
         outputs.append(output)
+        told.append(values_of(value))
     assert_equal(torch.stack(outputs), whole, "output")
     assert_same_state(state, end)
+    assert_same_values({name: torch.stack([now[name] for now in told], 2) for name in told[0]}, values_of(values))
 
 
 @every_cell
@@ -82,12 +103,13 @@ def test_step_by_step_is_the_whole(name, data):
 def test_rows_are_independent(name, data):
     layer = draw_layer(data, name, bidirectional=data.draw(st.booleans()))
     x, state, further = draw_input(data, layer, least=1)
-    output, last = layer(x, state, **further)
+    output, last, *values = layer(x, state, **further)
     for b in range(x.shape[1]):
         row = slice(b, b + 1)
-        alone, alone_last = layer(x[:, row], rows_of(state, row), **part(layer, further, rows=row))
+        alone, alone_last, *told = layer(x[:, row], rows_of(state, row), **part(layer, further, rows=row))
         assert_equal(output[:, row], alone, "output")
         assert_same_state(rows_of(last, row), alone_last)
+        assert_same_values({name: v[:, :, :, row] for name, v in values_of(values).items()}, values_of(told))
 
 
 @every_cell
@@ -130,9 +152,9 @@ def test_the_reversed_direction_is_the_forward_one_on_reversed_input(name, data)
     lengths = torch.tensor(data.draw(st.lists(st.integers(0, len(x)), min_size=x.shape[1], max_size=x.shape[1])))
     state = random_state(both, x.shape[1])
     backwards = {n: v if n in both.cell.constant else reverse(v, lengths) for n, v in further.items()}
-    output, last = both(x, state, lengths=lengths, **further)
+    output, last, *_ = both(x, state, lengths=lengths, **further)
     second = tuple(s[1:] for s in tensors(state))
-    alone, alone_last = forward(
+    alone, alone_last, *_ = forward(
         reverse(x, lengths), second if len(second) > 1 else second[0], lengths=lengths, **backwards
     )
     assert_equal(output[..., forward.output_size :], reverse(alone, lengths), "output")
@@ -140,10 +162,39 @@ def test_the_reversed_direction_is_the_forward_one_on_reversed_input(name, data)
         assert_equal(value[1:], wanted, "state")
 
 
+@every_cell
+@anything
+def test_vmap_and_grad_are_one_after_the_other(name, data):
+    """Over inputs, states and lengths at once, NaN in the padding."""
+    layer = draw_layer(data, name, bidirectional=data.draw(st.booleans()))
+    x, *_ = draw_input(data, layer, least=1)
+    parameters, (steps, batch) = dict(layer.named_parameters()), x.shape[:2]
+    drawn = st.lists(st.integers(0, steps), min_size=batch, max_size=batch)
+    lengths = torch.tensor([data.draw(drawn, label="lengths") for _ in range(2)])
+    xs, states = torch.randn(2, *x.shape, dtype=x.dtype), [random_state(layer, batch) for _ in range(2)]
+    further = [others(layer, steps, batch) for _ in range(2)]
+    for i, row in ((i, row) for i in range(2) for row in range(batch)):
+        for stream in (xs[i], *(v for n, v in further[i].items() if n not in layer.cell.constant)):
+            stream[lengths[i, row] :, row] = torch.nan
+
+    def loss(parameters, x, state, lengths, further):
+        output, last, *values = functional_call(layer, parameters, (x, state), {"lengths": lengths, **further})
+        found = (output, *tensors(last), *values_of(values).values())
+        return sum(value.square().sum() for value in found), output
+
+    both = stack(torch.stack, states), lengths, stack(torch.stack, further)
+    at_once, outputs = vmap(grad(loss, has_aux=True), (None, 0, 0, 0, 0))(parameters, xs, *both)
+    for i in range(2):
+        alone, output = loss(parameters, xs[i], states[i], lengths[i], further[i])
+        assert_equal(outputs[i], output, "output")
+        for symbol, wanted in zip(parameters, gradients(layer, alone), strict=True):
+            assert_equal(at_once[symbol][i], wanted, symbol)
+
+
 def results(layer, x, state, further):
-    output, last = layer(x, state, **further)
-    loss = output.sum() + sum(s.sum() for s in tensors(last))
-    return (output, *tensors(last), *gradients(layer, loss))
+    output, last, *values = layer(x, state, **further)
+    found = (output, *tensors(last), *values_of(values).values())
+    return (*found, *gradients(layer, sum(value.sum() for value in found)))
 
 
 @every_cell
@@ -179,8 +230,14 @@ def test_every_shape_that_is_not_there_yet_has_its_shape(name, data):
     """Sequences of no steps, batches of no rows."""
     layer = draw_layer(data, name, bidirectional=data.draw(st.booleans()))
     x, state, further = draw_input(data, layer)
+    one = {n: v if n in layer.cell.constant else v.new_zeros(1, *v.shape[1:]) for n, v in further.items()}
+    _, _, usual = layer(x.new_zeros(1, *x.shape[1:]), record=True, **one)
     for initial in (None, state):
-        output, last = layer(x, initial, **further)
+        output, last, values = layer(x, initial, record=True, **further)
+        assert set(layer.cell.extra) <= set(values) == set(usual)
+        for symbol, value in usual.items():
+            for found, wanted in zip(values[symbol], value, strict=True):  # a layer each
+                assert found.shape == (wanted.shape[0], *x.shape[:2], *wanted.shape[3:]), symbol
         assert output.shape == (*x.shape[:2], layer.output_size)
         assert [s.shape for s in tensors(last)] == [s.shape for s in tensors(state)]
         assert output.isfinite().all()
@@ -199,8 +256,8 @@ def test_gradients_of_random_cells_are_those_of_finite_differences(data):
         given, rest = rest[:count], rest[count:]
         streams = dict(zip(further, rest[: len(further)], strict=True))
         parameters = dict(zip(names, rest[len(further) :], strict=True))
-        output, last = functional_call(layer, parameters, (x, given if count > 1 else given[0]), streams)
-        return (output, *tensors(last))
+        output, last, *values = functional_call(layer, parameters, (x, given if count > 1 else given[0]), streams)
+        return (output, *tensors(last), *values_of(values).values())
 
     # In one random direction: the exact cells are checked entry by entry in test_equations.py.
     assert gradcheck(run, inputs, fast_mode=True)

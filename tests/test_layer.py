@@ -7,6 +7,8 @@ import sys
 
 import pytest
 import torch
+from torch.func import jacrev
+from torch.nn.utils import parametrize
 
 import conveyor
 from cases import CASES, Fed, Leaky, others, random_state, tensors
@@ -25,6 +27,8 @@ NAMES = {
     "own": {"h_tilde", "a", "h"},
     "own, with streams": {"memory", "h"},
     "own, normed": {"n", "h_tilde", "h"},
+    "own, counted": {"phase", "h"},
+    "own, with extra outputs": {"C", "p", "pair", "h", "inner.phase", "inner.h"},
     "own, nested": {"drive", "inner_h", "C", "h"} | {f"inner.{name}" for name in ("f", "i", "C_tilde", "C", "o", "h")},
 }
 
@@ -35,8 +39,9 @@ def test_record_returns_every_named_value(name):
     output, _, values = layer(torch.randn(T, B, INPUT), record=True, **others(layer, T, B, torch.float32))
     assert set(values) == NAMES[name]
     for symbol, value in values.items():
-        width = 4 if symbol.startswith("inner.") else layer.cell.widths.get(symbol, HIDDEN)
-        assert value.shape == (2, 2, T, B, *[width] * (symbol != "n")), symbol
+        width = 4 if name == "own, nested" and "inner." in symbol else layer.cell.widths.get(symbol, HIDDEN)
+        shape = {"n": (), "p": (), "pair": (2, HIDDEN)}.get(symbol, (width,))
+        assert value.shape == (2, 2, T, B, *shape), symbol
     both = torch.cat(tuple(values["h"][1]), -1)
     assert_equal(both, output, "the last layer's h is the output")
 
@@ -134,7 +139,7 @@ def test_copies_of_the_drop_ins_still_read_torchs_weights(kind):
 def test_moving_to_another_type_moves_everything(name):
     layer = CASES[name].layer(INPUT, HIDDEN, zoneout=0.1, learn_initial_state=True).double().eval()
     further = others(layer, T, B)
-    output, state = layer(torch.randn(T, B, INPUT, dtype=torch.float64), **further)
+    output, state, *_ = layer(torch.randn(T, B, INPUT, dtype=torch.float64), **further)
     assert {value.dtype for value in (output, *tensors(state))} == {torch.float64}
     assert all(p.device.type == "meta" for p in CASES[name].layer(INPUT, HIDDEN, device="meta").parameters())
 
@@ -154,6 +159,103 @@ def test_a_learnt_initial_state_starts_at_zero_and_learns(name):
     layer(x, **further)[0].square().sum().backward()
     for symbol, initial in layer.initial_state.items():
         assert initial.grad.abs().amax(1).min() > 0, symbol  # each layer's, in both directions
+
+
+class Clock(conveyor.Cell):
+    """Tells the number of each step."""
+
+    extra = ("number",)
+
+    def step(self, x, h, t):
+        assert t.dtype == torch.int64
+        assert t.shape == ()
+        return h + t, t.expand(len(x))
+
+
+def test_the_steps_are_numbered_in_the_order_in_which_they_are_taken():
+    layer = conveyor.Recurrent(Clock, INPUT, HIDDEN, bidirectional=True)
+    _, _, values = layer(X, lengths=[5, 2, 0], start=3)
+    forward, backward = values["number"][0]
+    assert forward.t().tolist() == [[3, 4, 5, 6, 7], [3, 4, 0, 0, 0], [0, 0, 0, 0, 0]]
+    assert backward.t().tolist() == [[7, 6, 5, 4, 3], [4, 3, 0, 0, 0], [0, 0, 0, 0, 0]]
+    one = conveyor.Recurrent(Clock, INPUT, HIDDEN)
+    assert one.step(X[0], start=9)[2]["number"].tolist() == [[[9, 9, 9]]]
+    assert one(X[:0])[2]["number"].shape == (1, 1, 0, B)
+
+
+def test_extra_outputs_follow_the_form_of_the_input():
+    x = torch.randn(T, B, INPUT)
+    time_first, batch_first = (CASES["own, with extra outputs"].layer(INPUT, HIDDEN, batch_first=b) for b in (0, 1))
+    batch_first.load_state_dict(time_first.state_dict())
+    _, state, values = time_first(x)
+    assert {name: value.shape[4:] for name, value in values.items()} == {"p": (), "pair": (2, HIDDEN)}
+    _, _, swapped = batch_first(x.transpose(0, 1))
+    _, _, single = time_first(x[:, 0])
+    _, _, packed = time_first(torch.nn.utils.rnn.pack_padded_sequence(x, [T, 3, 1]))
+    _, _, now = batch_first.step(x[0])
+    _, _, single_now = batch_first.step(x[0, 0])
+    _, _, recorded = time_first(x, record=True)
+    for name, value in values.items():
+        assert_equal(swapped[name].transpose(2, 3), value)
+        assert_equal(single[name], value[:, :, :, 0])
+        assert_equal(packed[name][:, :, :3, 1], value[:, :, :3, 1])
+        assert not packed[name][:, :, 3:, 1].any()
+        assert_equal(now[name], value[:, :, 0])
+        assert_equal(single_now[name], value[:, :, 0, 0])
+        assert torch.equal(recorded[name], value)
+    assert_equal(values["pair"][0, 0, -1], torch.stack([s[0] for s in state], 1))
+
+
+def test_extra_outputs_pass_through_zoneout_and_dropout():
+    layer = CASES["own, with extra outputs"].layer(INPUT, HIDDEN, zoneout=1.0, recurrent_dropout=0.5)
+    output, _, values = layer(torch.randn(T, B, INPUT))
+    assert not output.any()
+    assert values["p"].all()
+
+
+@every_cell
+def test_jacobians_are_autograds(name):
+    layer = CASES[name].layer(2, 3, bidirectional=True, dtype=torch.float64)
+    x, further = torch.randn(3, 2, 2, dtype=torch.float64), others(layer, 3, 2)
+
+    def run(x):
+        return layer(x, lengths=[3, 1], **further)[0]
+
+    assert_equal(jacrev(run)(x), torch.autograd.functional.jacobian(run, x))
+
+
+class Counting(torch.nn.Module):
+    """A random weight drop that counts how often it is drawn."""
+
+    count = 0
+
+    def forward(self, weight):
+        self.count += 1
+        return weight * (torch.rand_like(weight) < 0.5)
+
+
+@pytest.mark.parametrize("record", [False, True])
+def test_a_parametrized_weight_is_computed_once_a_sequence(record):
+    layer = conveyor.LSTM(INPUT, HIDDEN, 2, bidirectional=True)
+    drop = Counting()
+    parametrize.register_parametrization(layer.cells[3].forget, "weight_h", drop)
+    drop.count = 0
+    torch.manual_seed(7)
+    output = layer(torch.randn(T, B, INPUT), record=record)[0]
+    assert drop.count == 1
+    output.sum().backward()
+    layer(X)
+    assert drop.count == 2
+
+
+def test_a_layer_under_weight_norm_is_the_layer_that_it_was_and_turns_into_torchs():
+    layer, x = conveyor.LSTM(INPUT, HIDDEN), torch.randn(T, B, INPUT)
+    expected = layer(x)[0]
+    for gate in layer.cell.children():
+        torch.nn.utils.parametrizations.weight_norm(gate, "weight_h")
+    assert_equal(layer(x)[0], expected)
+    layer.load_state_dict(layer.state_dict())
+    assert_equal(layer.to_torch()(x)[0], expected)
 
 
 def test_blocks_of_an_affine_map():
@@ -224,6 +326,9 @@ REFUSALS = {
         ValueError,
         "starts at the end",
     ),
+    "start below zero": (lambda: conveyor.GRU(INPUT, HIDDEN)(X, start=-1), ValueError, "whole number from 0, not -1"),
+    "start of another type": (lambda: conveyor.GRU(INPUT, HIDDEN).step(X[0], start=0.5), ValueError, "not 0.5"),
+    "a step number given": (lambda: conveyor.Recurrent(Clock, 4, 6)(X, t=X), TypeError, "takes nothing, .* given t"),
     "missing stream": (lambda: conveyor.Recurrent(Fed, INPUT, HIDDEN)(X), TypeError, "takes drive, key, but was given"),
     "unknown stream": (lambda: conveyor.GRU(INPUT, HIDDEN)(X, u=X), TypeError, "takes nothing, but was given u"),
     "stream's length": (
@@ -258,6 +363,26 @@ def test_a_cell_that_cannot_work_says_so():
             def step(self, x, h):
                 return h
 
+    def step(self, x, h):
+        return self.read(h, x), h
+
+    def timed(self, x, h, t):
+        return self.read(h, x), t
+
+    def started(self, x, h, start):
+        return self.read(h, x), start
+
+    with pytest.raises(TypeError, match=r"extra must be a tuple .* not 'p'"):
+        type("Text", (conveyor.Cell,), {"extra": "p", "step": step})
+    for extra in (("h",), ("x",), ("lengths",), ("p", "p")):
+        with pytest.raises(TypeError, match="must differ from each other"):
+            type("Twice", (conveyor.Cell,), {"extra": extra, "step": step})
+    for kind in ("state", "constant", "extra"):
+        with pytest.raises(TypeError, match="t, which is the number of the step"):
+            type("Timed", (conveyor.Cell,), {kind: ("t",), "step": timed})
+    with pytest.raises(TypeError, match="takes start, which is a name of the layer's own"):
+        type("Started", (conveyor.Cell,), {"step": started})
+
     class Short(conveyor.Cell):
         state = ("h", "C")
 
@@ -267,6 +392,30 @@ def test_a_cell_that_cannot_work_says_so():
     message = r"Short\.step \(test_layer\.py, line \d+\) must return the new \(h, C\), .* it returned \[\[3, 6\]\]"
     with pytest.raises(ValueError, match=message):
         conveyor.Recurrent(Short, INPUT, HIDDEN)(X)
+
+    class Few(conveyor.Cell):
+        extra = ("p", "q")
+
+        def step(self, x, h):
+            return h, x[:, 0]
+
+    message = r"Few\.step \(test_layer\.py, line \d+\) must return the new \(h\), of shapes \[\[3, 6\]\] "
+    message += r"and the extra \(p, q\), with 3 rows each, but it returned \[\[3, 6\], \[3\]\]"
+    with pytest.raises(ValueError, match=message):
+        conveyor.Recurrent(Few, INPUT, HIDDEN)(X)
+    with pytest.raises(ValueError, match=r"Few\.step .* with 1 rows each"):
+        conveyor.Recurrent(Few, INPUT, HIDDEN)(X[:0])
+
+    class Rowless(conveyor.Cell):
+        extra = ("p",)
+
+        def step(self, x, h):
+            return h, x.sum()
+
+    with pytest.raises(
+        ValueError, match=r"Rowless\.step .* the extra \(p\), with 3 rows .* returned \[\[3, 6\], \[\]\]"
+    ):
+        conveyor.Recurrent(Rowless, INPUT, HIDDEN, zoneout=0.1)(X)
 
     class Sometimes(conveyor.Cell):
         def step(self, x, h):

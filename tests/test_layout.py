@@ -16,7 +16,7 @@ ARROWS = {
     "errors": "",
     "affine": "",
     "cell": "affine",
-    "eager": "cell",
+    "eager": "cell sequences",
     "regularise": "affine cell eager",
     "sequences": "",
     "layer": "affine cell eager regularise sequences",

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence, pad_packed_sequence
 
 import conveyor
-from cases import tensors
+from cases import CASES, others, tensors
 from tolerance import assert_equal
 
 KINDS = {
@@ -193,3 +193,45 @@ def test_what_torch_lacks_is_not_silently_lost():
         conveyor.RNN(INPUT, HIDDEN, nonlinearity="sin")
     with pytest.raises(ValueError, match="proj_size"):
         conveyor.LSTM(INPUT, HIDDEN, proj_size=HIDDEN)
+
+
+FORMS = {
+    "batch": lambda x: (x, {}),
+    "unbatched": lambda x: (x[:, 0], {}),
+    "packed": lambda x: (pack_padded_sequence(x, [6, 4, 1]), {}),
+    "lengths": lambda x: (x, {"lengths": [6, 4, 1]}),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("given", [True, False], ids=["state", "no state"])
+def test_autocast_rounds_what_an_lstm_of_torch_rounds(form, given):
+    theirs, ours = pair("lstm", num_layers=2, bidirectional=True)
+    x = torch.randn(6, 3, INPUT, requires_grad=True)
+    state = random_state(theirs, *(() if form == "unbatched" else (3,))) if given else None
+    found = []
+    for module in (theirs, ours):
+        value, lengths = FORMS[form](x)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            output, last = module(value, state, **(lengths if module is ours else {}))
+        data = output.data if isinstance(output, PackedSequence) else output
+        found.append((data, *last))
+        gradients = torch.autograd.grad(data.float().square().sum(), (x, *module.parameters()))
+        assert {gradient.dtype for gradient in gradients} == {torch.float32}
+    for expected, actual in zip(*found, strict=True):
+        assert actual.dtype == expected.dtype
+        if form != "lengths":  # which torch.nn has not
+            assert_equal(actual.bfloat16(), expected.bfloat16())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_under_autocast_every_cell_gives_what_it_gives_within_the_rounding(name):
+    layer, x = CASES[name].layer(INPUT, HIDDEN, 2, bidirectional=True), torch.randn(6, 3, INPUT)
+    further = others(layer, 6, 3, torch.float32)
+    output, state, *_ = layer(x, lengths=[6, 4, 1], **further)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        low, low_state, *_ = layer(x, lengths=[6, 4, 1], **further)
+        empty, *_ = layer(x[:0], **{n: v if n in layer.cell.constant else v[:0] for n, v in further.items()})
+    assert empty.dtype == torch.bfloat16
+    for value, wanted in zip((low, *tensors(low_state)), (output, *tensors(state)), strict=True):
+        assert_equal(value, wanted.bfloat16(), "rounded")

@@ -2,7 +2,7 @@
 
 import torch
 
-TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-6}
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-6, torch.bfloat16: 2e-2}
 
 
 def assert_equal(actual, expected, what="result"):

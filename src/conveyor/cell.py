@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from conveyor.affine import Affine
 
-RESERVED = {"input", "hx", "lengths", "record", "output"}  # names that the layer's own arguments and results have
+# Names that the layer's own arguments and results have.
+RESERVED = {"input", "hx", "lengths", "record", "start", "output"}
 
 
 class Cell(nn.Module):
@@ -36,14 +37,30 @@ class Cell(nn.Module):
     one more stream, [B, ...] at each step, or, if `constant` names it, a value that stays the same over the sequence;
     both are given to the layer by name. Randomness belongs into a stream, so that a step is a pure function.
 
+    An argument called `t` is the number of the step, an integer tensor without dimensions that counts from 0 (or from
+    the layer's `start`) in the order in which the steps are taken. What `extra` names, `step` returns after the states,
+    [B, ...] of any shape: values that the layer gives out over time, [layers, directions, T, B, ...], by these names.
+
+        class Halting(Leaky):
+            extra = ("p",)
+
+            def step(self, x, h, t):
+                h = super().step(x, h) / (1 + t)
+                p = torch.sigmoid(h.sum(-1))                  # [B]
+                return h, p
+
+        output, h, values = conveyor.Recurrent(Halting, 32, 128)(x)    # values["p"]: [1, 1, T, B]
+
     Widths are `input_size` for `x` and `hidden_size` for every state; those of other values that an affine map is to
     read, and other widths of states, are given by name: `super().__init__(input_size, hidden_size, h=64)`.
 
-    Raises TypeError when the class is made if `step` does not take `x` and every state by name.
+    Raises TypeError when the class is made if `step` does not take `x` and every state by name, or if a name has two
+    meanings.
     """
 
     state: ClassVar[tuple[str, ...]] = ("h",)
     constant: ClassVar[tuple[str, ...]] = ()
+    extra: ClassVar[tuple[str, ...]] = ()
     arguments: ClassVar[tuple[str, ...]] = ()  # what `step` takes, in order; read from its signature
 
     def __init_subclass__(cls, **keywords: Any) -> None:
@@ -97,6 +114,17 @@ def _arguments(cls: type[Cell]) -> tuple[str, ...]:
         )
     if not isinstance(cls.state, tuple) or not cls.state:
         raise TypeError(f'{cls.__name__}.state must be a tuple of names such as ("h",), not {cls.state!r}')
+    for kind, declared in (("constant", cls.constant), ("extra", cls.extra)):
+        if not isinstance(declared, tuple):
+            raise TypeError(f'{cls.__name__}.{kind} must be a tuple of names such as ("a",), not {declared!r}')
+    if "t" in (*cls.state, *cls.constant, *cls.extra):
+        raise TypeError(f"{cls.__name__} calls a value of its own t, which is the number of the step: take another")
+    taken = (RESERVED | set(names)) & set(cls.extra)
+    if taken or len(set(cls.extra)) < len(cls.extra):
+        raise TypeError(
+            f"{cls.__name__}.extra is ({', '.join(cls.extra)}), but these names must differ from each other, from what "
+            f"step takes ({', '.join(names)}) and from the layer's own ({', '.join(sorted(RESERVED))})"
+        )
     missing = [name for name in ("x", *cls.state, *cls.constant) if name not in names]
     if missing:
         raise TypeError(

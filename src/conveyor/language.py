@@ -38,6 +38,8 @@ class LanguageModel(nn.Module):
         **options: Any,
     ):
         super().__init__()
+        if "t" in cell.arguments:
+            raise ValueError(f"{cell.__name__} takes the step number t, but a language model reads text without end")
         embedding_size = embedding_size or hidden_size
         between = dropout if num_layers > 1 else 0.0
         self.embedding = nn.Embedding(vocabulary_size, embedding_size)
@@ -52,7 +54,7 @@ class LanguageModel(nn.Module):
 
     def forward(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """The scores of the next token, [T, B, vocabulary], and the state after the last."""
-        output, state = self.rnn(self.dropout(self.embedding(tokens)), state)
+        output, state, *_ = self.rnn(self.dropout(self.embedding(tokens)), state)
         weight = self.embedding.weight if self.tied else self.output
         return F.linear(self.dropout(output), weight, self.bias), state
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from torch.nn.utils.rnn import PackedSequence
 
 from conveyor.affine import Affine
@@ -25,6 +28,7 @@ from conveyor.regularise import (
 from conveyor.sequences import Form, read, reverse
 
 State = Tensor | tuple[Tensor, ...]
+Unrolled = tuple[Tensor, tuple[Tensor, ...], dict[str, Tensor]]  # the output, the last states, the values by name
 
 
 class Recurrent(nn.Module):
@@ -129,21 +133,70 @@ class Recurrent(nn.Module):
         *,
         lengths: Tensor | Sequence[int] | None = None,
         record: bool = False,
+        start: int = 0,
         **others: Tensor,
     ) -> Any:
         """The output and the last state; with `record=True` also every named value of the step.
 
-        `lengths` [B]: steps of each row, the rest is padding. `others`: the cell's further streams and constants.
-        Recorded are the tensors that `step` has in variables of its own when it returns, but for what it was given and
-        parameters. They are [layers, directions, T, B, ...], or, where the layers' shapes differ, a list of one tensor
+        `lengths` [B]: steps of each row, the rest is padding. `start`: the number of the first step, for a cell that
+        takes `t`; a sequence that is carried over goes on counting. `others`: the cell's further streams and constants.
+
+        The values come third, by name: the cell's extra outputs, if it has any, and with `record=True` the tensors that
+        `step` has in variables of its own when it returns, but for what it was given and parameters. They are
+        [layers, directions, T, B, ...], or, where the layers' shapes differ, a list of one tensor
         [directions, T, B, ...] for each layer; past a row's length they are zero.
         """
+        if not isinstance(start, int) or isinstance(start, bool) or start < 0:
+            raise ValueError(f"start is the number of the first step, a whole number from 0, not {start!r}")
         x, counts, form = read(input, lengths, self.batch_first, self.input_size)
         self._check_type(x)
         states = self._initial(x, hx, form)
         streams, constants = self._others(others, x, form)
-        lasts: list[tuple[Tensor, ...]] = []
-        values: list[dict[str, Tensor]] = []
+        with self._parametrized_once():
+            run = partial(self._run, lengths=counts, record=record, start=start)
+            x, lasts, values = self._stack(x, states, streams, constants, run, rounding(x, form))
+        state = tuple(form.state(torch.stack(tensors)) for tensors in zip(*lasts, strict=True))
+        result = form.output(x, counts), state[0] if len(state) == 1 else state
+        return (*result, self._gather(values, form)) if record or self.cell.extra else result
+
+    def step(self, x: Tensor, state: State | None = None, *, start: int = 0, **others: Tensor) -> Any:
+        """One step of all layers: `x` [B, input_size] or [input_size], and the state after it, to hand to the next.
+
+        `start` is the step's number, for a cell that takes `t`. The extra outputs of a cell that has any come third,
+        [layers, directions, B, ...]. Each call is a sequence of its own: in training, a variational dropout's mask is
+        drawn anew.
+        """
+        if self.bidirectional:
+            raise ValueError("a bidirectional layer cannot go step by step: its second direction starts at the end")
+        if x.dim() not in (1, 2):
+            raise ValueError(f"a step's input is [B, {self.input_size}] or [{self.input_size}], not {list(x.shape)}")
+        time = 1 if self.batch_first and x.dim() == 2 else 0
+        others = {n: v if n in self.cell.constant else v.unsqueeze(time) for n, v in others.items()}
+        output, state, *values = self(x.unsqueeze(time), state, start=start, **others)
+        now = ({name: _squeeze(value, time) for name, value in named.items()} for named in values)
+        return output.squeeze(time), state, *now
+
+    def _parametrized_once(self) -> AbstractContextManager[Any]:
+        """Inside, a weight that torch.nn.utils.parametrize computes is computed once, not once a step.
+
+        That is less work, and more: a weight drop has one mask over the sequence, and a spectral norm goes one
+        iteration on, so that every step of the sequence has the same weights.
+        """
+        parametrized = any(map(parametrize.is_parametrized, self.cells.modules()))
+        return parametrize.cached() if parametrized else nullcontext()
+
+    def _stack(
+        self,
+        x: Tensor,
+        states: tuple[Tensor, ...],
+        streams: dict[str, Tensor],
+        constants: dict[str, Tensor],
+        run: Callable[..., Unrolled],
+        rounded: Callable[[Tensor], Tensor],
+    ) -> tuple[Tensor, list[tuple[Tensor, ...]], list[dict[str, Tensor]]]:
+        """The layers one above the other, each in its directions: the output, and the last states and the values."""
+        lasts, values = [], []
+        x, streams, constants = rounded(x), _each(rounded, streams), _each(rounded, constants)
         for layer in range(self.num_layers):
             if layer and self.dropout:
                 x = F.dropout(x, self.dropout, self.training)
@@ -152,29 +205,13 @@ class Recurrent(nn.Module):
             outputs = []
             for direction in range(self.directions):
                 row = layer * self.directions + direction
-                state = tuple(state[row] for state in states)
-                output, last, named = self._run(row, {"x": x, **streams}, state, constants, counts, record)
-                outputs.append(output)
-                lasts.append(last)
-                values.append(named)
+                state = tuple(rounded(state[row]) for state in states)
+                output, last, named = run(row, {"x": x, **streams}, state, constants)
+                outputs.append(rounded(output))
+                lasts.append(tuple(map(rounded, last)))
+                values.append(_each(rounded, named))
             x = torch.cat(outputs, -1) if self.bidirectional else outputs[0]
-        state = tuple(form.state(torch.stack(tensors)) for tensors in zip(*lasts, strict=True))
-        result = form.output(x, counts), state[0] if len(state) == 1 else state
-        return (*result, self._gather(values, form)) if record else result
-
-    def step(self, x: Tensor, state: State | None = None, **others: Tensor) -> tuple[Tensor, State]:
-        """One step of all layers: `x` [B, input_size] or [input_size], and the state after it, to hand to the next.
-
-        Each call is a sequence of its own: in training, a variational dropout's mask is drawn anew.
-        """
-        if self.bidirectional:
-            raise ValueError("a bidirectional layer cannot go step by step: its second direction starts at the end")
-        if x.dim() not in (1, 2):
-            raise ValueError(f"a step's input is [B, {self.input_size}] or [{self.input_size}], not {list(x.shape)}")
-        time = 1 if self.batch_first and x.dim() == 2 else 0
-        others = {n: v if n in self.cell.constant else v.unsqueeze(time) for n, v in others.items()}
-        output, state = self(x.unsqueeze(time), state, **others)
-        return output.squeeze(time), state
+        return x, lasts, values
 
     def _run(
         self,
@@ -184,7 +221,8 @@ class Recurrent(nn.Module):
         constants: dict[str, Tensor],
         lengths: Tensor | None,
         record: bool,
-    ) -> tuple[Tensor, tuple[Tensor, ...], dict[str, Tensor]]:
+        start: int,
+    ) -> Unrolled:
         """One layer in one direction."""
         cell: Step = self.cells[row]  # type: ignore[assignment]
         x = streams["x"]
@@ -193,9 +231,9 @@ class Recurrent(nn.Module):
             streams = streams | cell.streams(x.shape[0], x.shape[1], like=x)
             constants = constants | cell.constants(x.shape[1], like=x)
         if row % self.directions == 0:
-            return unroll(cell, streams, state, constants, lengths, record)
+            return unroll(cell, streams, state, constants, lengths, record, start)
         streams = {name: reverse(stream, lengths) for name, stream in streams.items()}
-        output, last, values = unroll(cell, streams, state, constants, lengths, record)
+        output, last, values = unroll(cell, streams, state, constants, lengths, record, start)
         return reverse(output, lengths), last, {name: reverse(value, lengths) for name, value in values.items()}
 
     def _initial(self, x: Tensor, hx: State | None, form: Form) -> tuple[Tensor, ...]:
@@ -220,7 +258,7 @@ class Recurrent(nn.Module):
 
     def _others(self, others: dict[str, Tensor], x: Tensor, form: Form) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The cell's streams besides x, and its constants."""
-        further = set(self.cell.arguments) - {"x", *self.state_names}
+        further = set(self.cell.arguments) - {"x", "t", *self.state_names}
         if set(others) != further:
             names, given = (", ".join(sorted(names)) or "nothing" for names in (further, others))
             raise TypeError(f"besides input and state, {type(self.cell).__name__} takes {names}, but was given {given}")
@@ -264,6 +302,34 @@ class Recurrent(nn.Module):
         }
         changed = [f"{name}={value!r}" for name, (value, default) in shown.items() if value != default]
         return ", ".join([str(self.input_size), str(self.hidden_size), *changed])
+
+
+def rounding(x: Tensor, form: Form) -> Callable[[Tensor], Tensor]:
+    """What goes into a layer and comes out of it is rounded by this, as `torch.nn.LSTM` does under autocast.
+
+    The weights are left to the autocast itself, under which the loop runs: it rounds what a product reads, where an
+    operation that does not lower its precision still has the whole weight.
+    """
+    kind = x.device.type
+    if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
+        return lambda value: value
+    if form.packed is not None and kind == "cpu":
+        return lambda value: value  # here torch.nn.LSTM has a loop of its own, which rounds no state
+    lower = torch.get_autocast_dtype(kind)
+
+    def rounded(value: Tensor) -> Tensor:
+        return value.to(lower) if value.is_floating_point() and value.dtype != torch.float64 else value
+
+    return rounded
+
+
+def _each(function: Callable[[Tensor], Tensor], named: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: function(value) for name, value in named.items()}
+
+
+def _squeeze(value: Tensor | list[Tensor], time: int) -> Tensor | list[Tensor]:
+    """Gathered values of one step, without their dimension of time."""
+    return value.squeeze(2 + time) if isinstance(value, Tensor) else [layer.squeeze(1 + time) for layer in value]
 
 
 def _check(cell: type[Cell], num_layers: int, options: dict[str, Any]) -> None:

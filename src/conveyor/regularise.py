@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from conveyor.affine import Affine, masked
 from conveyor.cell import Cell
-from conveyor.eager import new_state
+from conveyor.eager import check_new
 
 
 def check_probability(name: str, value: Any) -> float:
@@ -66,7 +66,7 @@ class Regularised:
     """
 
     def __init__(self, cell: Cell, recurrent_dropout: float, zoneout: Mapping[str, float]):
-        self.cell, self.state = cell, cell.state
+        self.cell, self.state, self.extra = cell, cell.state, cell.extra
         self.dropout = {cell.state[0]: recurrent_dropout} if recurrent_dropout > 0 and cell.training else {}
         self.readers = readers(cell) if self.dropout else []
         self.zoneout = zoneout
@@ -95,9 +95,11 @@ class Regularised:
         with masked(dict.fromkeys(self.readers, masks)):
             result = self.cell.step(*(given[name] for name in self.cell.arguments))
         old = tuple(given[name] for name in self.state)
-        new = new_state(self.cell, result, old)
+        new = check_new(self.cell, result, old)
+        states, extra = new[: len(old)], new[len(old) :]
         zones = (given.get(f"zone_{name}") for name in self.state)
-        return tuple(n if z is None else z * o + (1 - z) * n for n, o, z in zip(new, old, zones, strict=True))
+        kept = (n if z is None else z * o + (1 - z) * n for n, o, z in zip(states, old, zones, strict=True))
+        return (*kept, *extra)
 
     def named_modules(self) -> Iterator[tuple[str, nn.Module]]:
         return self.cell.named_modules()

@@ -81,6 +81,11 @@ def reverse(x: Tensor, lengths: Tensor | None) -> Tensor:
     return x.gather(0, source.reshape(*source.shape, *[1] * (x.dim() - 2)).expand(x.shape))
 
 
+def is_transformed(value: Tensor) -> bool:
+    """Whether torch.func is at work on it, so that its numbers may not be looked at: vmap has many in one."""
+    return torch._C._functorch.is_functorch_wrapped_tensor(value)
+
+
 def _check_width(x: Tensor, width: int) -> None:
     if x.shape[-1] != width:
         raise ValueError(f"the input's last dimension must be input_size = {width}, but its shape is {list(x.shape)}")
@@ -95,6 +100,6 @@ def _lengths(lengths: Any, steps: int, batch: int) -> Tensor:
         raise TypeError(f"lengths are whole numbers, not {counts.dtype}")
     if counts.shape != (batch,):
         raise ValueError(f"lengths has shape {list(counts.shape)}, but the batch has {batch} rows")
-    if batch and (int(counts.min()) < 0 or int(counts.max()) > steps):
+    if batch and not is_transformed(counts) and (int(counts.min()) < 0 or int(counts.max()) > steps):
         raise ValueError(f"lengths must lie between 0 and the {steps} steps of the input, not {counts.tolist()}")
     return counts.long()
