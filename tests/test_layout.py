@@ -25,7 +25,8 @@ ARROWS = {
     "tasks": "errors",
     "language": "cell errors layer",
     "training": "errors language layer tasks zoo",
-    "cli": "errors language tasks training zoo",
+    "bench": "affine cell dropin errors layer zoo",
+    "cli": "bench errors language tasks training zoo",
     "__init__": "cell dropin layer zoo",
     "__main__": "cli",
 }
@@ -33,7 +34,8 @@ ARROWS = {
 OUTSIDE = {
     "tasks": "torch numpy pydoc_data",
     "training": "torch numpy safetensors rich matplotlib",
-    "cli": "torch typer",
+    "bench": "torch numpy rich matplotlib jax onnx onnxruntime",
+    "cli": "torch typer rich",
 }
 
 

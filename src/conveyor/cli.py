@@ -15,8 +15,14 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from rich.console import Console
+from rich.text import Text
 
 from conveyor import language
+from conveyor.bench import plan as planning
+from conveyor.bench import plot, report, suite
+from conveyor.bench.contenders import CONTENDERS, ON_REQUEST, check_cells, choose
+from conveyor.bench.results import Results
 from conveyor.errors import BadInput
 from conveyor.tasks.text import UNKNOWN
 from conveyor.training import progress
@@ -35,6 +41,8 @@ app = typer.Typer(
 
 # What Typer raises for unknown commands and flags and for values of the wrong type; it has no public name for it.
 USAGE_ERRORS: Any = typer.BadParameter.__mro__[1]
+
+WIDE = 200  # columns of a table that goes to a file
 
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto: cuda where there is one")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="the folder of a run, as conveyor train made it")]
@@ -190,6 +198,85 @@ def cells(as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = 
     width = max(map(len, about))
     for name, line in about.items():
         print(f"{name:{width}}  {line}")
+
+
+@app.command()
+def bench(
+    cell: Annotated[list[str] | None, typer.Option(help="its name, or file.py:ClassName [default: lstm]")] = None,
+    shape: Annotated[
+        list[str] | None, typer.Option(metavar="T,B,I,H", help="steps, rows, inputs, hidden units [default: eight]")
+    ] = None,
+    threads: Annotated[list[int] | None, typer.Option(min=1, help="[default: 1, and all]")] = None,
+    mode: Annotated[str, typer.Option(help="training, inference or both")] = "both",
+    against: Annotated[
+        list[str] | None, typer.Option(help=f"{', '.join(CONTENDERS)} [default: all but {', '.join(ON_REQUEST)}]")
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="for each shape, mode and number of threads")] = 10.0,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="write every figure as JSON; - prints it instead")
+    ] = None,
+    plot_file: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="draw time against T, B and H, which takes longer")
+    ] = None,
+) -> None:
+    """Time the layers side by side with every other way to compute them.
+
+    --cell, --shape, --threads and --against can be given several times.
+    """
+    if not 0 <= seconds < math.inf:
+        raise BadInput(f"--seconds must be a finite number from 0 up, not {seconds}")
+    shapes = tuple(map(planning.Shape.of, shape or ())) or planning.SHAPES
+    plan = planning.Plan(
+        cells=tuple(dict.fromkeys(cell or ["lstm"])),
+        shapes=tuple(dict.fromkeys(shapes)),
+        threads=planning.check_threads(threads or []),
+        modes=planning.check_mode(mode),
+        against=choose(against or []),
+        seconds=seconds,
+        sweeps=plot_file is not None,
+    )
+    check_cells(plan.cells, shapes[0])
+    for name, file in (("--json", json_file), ("--plot", plot_file)):
+        _check_new(name, file)
+    if plot_file is not None:
+        plot.check(plot_file)
+    _measure(plan, json_file, plot_file)
+
+
+def _check_new(name: str, file: Path | None) -> None:
+    """Before minutes are spent on what is to go into the file. Raises BadInput."""
+    if file is None or str(file) == "-":
+        return
+    if file.exists():
+        raise BadInput(f"{name} {file}: there is such a file already; take another name, or remove it")
+    if not file.parent.is_dir():
+        raise BadInput(f"{name} {file}: there is no folder {file.parent}; make it first")
+
+
+def _measure(plan: planning.Plan, json_file: Path | None, plot_file: Path | None) -> None:
+    """Measures, and shows what there is however it ends; then leaves as it ended."""
+    results, console = Results(), Console(stderr=True)
+    ended: BaseException | None = None
+    try:
+        if console.is_terminal:
+            with console.status("measuring") as status:
+                suite.run(plan, results, lambda text: status.update(Text(text)))
+        else:
+            suite.run(plan, results, lambda text: print(text, file=sys.stderr, flush=True))
+    except (KeyboardInterrupt, BadInput) as error:
+        ended = error
+    text = json.dumps(results.to_dict(), indent=1)
+    if str(json_file) == "-":
+        print(text)
+    else:
+        out = Console()
+        report.show(results, out if out.is_terminal else Console(width=WIDE))
+        if json_file is not None:
+            json_file.write_text(text + "\n", encoding="utf-8")
+    if plot_file is not None:
+        plot.draw(results, plot_file)
+    if ended is not None:
+        raise ended
 
 
 def main() -> None:

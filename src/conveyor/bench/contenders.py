@@ -1,0 +1,177 @@
+"""The ways to compute a layer that are timed side by side."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext, redirect_stdout
+from dataclasses import dataclass, field, replace
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from conveyor import dropin, zoo
+from conveyor.bench.plan import Shape
+from conveyor.cell import Cell
+from conveyor.errors import BadInput, suggest
+from conveyor.layer import Recurrent
+from conveyor.zoo.find import find
+
+
+@dataclass
+class Work:
+    """What every contender is to compute: one layer on one input; in training also the parameters' gradients.
+
+    `gradient` is that of the loss by the output. The input's own gradient is not asked for.
+    """
+
+    layer: Recurrent
+    x: Tensor  # [T, B, I]
+    gradient: Tensor | None  # [T, B, width of the output]
+    others: dict[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def make(cls, cell: type[Cell], shape: Shape, training: bool) -> Work:
+        """The work at one shape, with random numbers, the same every time."""
+        torch.manual_seed(0)
+        layer = Recurrent(cell, shape.inputs, shape.hidden).train(training)
+        unknown = [name for name in cell.arguments if name not in layer.cell.widths]
+        if unknown:
+            raise ValueError(
+                f"the width of {', '.join(unknown)} is not known: give it to Cell.__init__ by name, "
+                f"super().__init__(input_size, hidden_size, {unknown[0]}=...)"
+            )
+        steps_rows = (shape.steps, shape.batch)
+        others = {
+            name: torch.randn(*(steps_rows[1:] if name in cell.constant else steps_rows), layer.cell.widths[name])
+            for name in cell.arguments
+            if name not in ("x", *cell.state)
+        }
+        gradient = torch.randn(*steps_rows, layer.output_size) if training else None
+        return cls(layer, torch.randn(*steps_rows, shape.inputs), gradient, others)
+
+    @property
+    def cell(self) -> type[Cell]:
+        return type(self.layer.cell)
+
+
+Run = Callable[[], Any]  # computes it once, and returns the output, [T, B, width]
+
+
+@dataclass
+class TorchRun:
+    """A module of PyTorch that does the work; with a `backend`, a layer of this library that is to take that one."""
+
+    module: nn.Module
+    work: Work
+    backend: str | None = None
+
+    def forward(self) -> Tensor:
+        with _backend(self.backend):
+            return self.module(self.work.x, **self.work.others)[0]
+
+    def __call__(self) -> Tensor:
+        if self.work.gradient is None:
+            with torch.inference_mode():
+                return self.forward()
+        self.module.zero_grad()
+        output = self.forward()
+        output.backward(self.work.gradient)
+        return output
+
+
+def _backend(name: str | None) -> Any:
+    if name is None:
+        return nullcontext()
+    try:
+        chosen = import_module("conveyor.backend")
+    except ModuleNotFoundError:
+        if name == "eager":  # the only one there is, so far
+            return nullcontext()
+        raise
+    return chosen.backend(name)
+
+
+def kernel(work: Work) -> Run:
+    return TorchRun(work.layer, work, "compiled")
+
+
+def eager(work: Work) -> Run:
+    return TorchRun(work.layer, work, "eager")
+
+
+def torch_nn(work: Work) -> Run | None:
+    layers: dict[type[Cell], Callable[..., Any]] = {
+        zoo.LSTM: dropin.LSTM,
+        zoo.GRU: dropin.GRU,
+        zoo.RNN: dropin.RNN,
+        zoo.ReluRNN: partial(dropin.RNN, nonlinearity="relu"),
+    }
+    if work.cell not in layers:
+        return None
+    layer = layers[work.cell](work.layer.input_size, work.layer.hidden_size)
+    layer.load_state_dict(work.layer.state_dict())
+    return TorchRun(layer.to_torch().train(work.layer.training), work)
+
+
+def onnx_runtime(work: Work) -> Run | None:
+    from conveyor.bench import onnx_op
+
+    return onnx_op.run(work)
+
+
+def jax_scan(work: Work) -> Run | None:
+    from conveyor.bench import jax_scan
+
+    return jax_scan.run(work)
+
+
+def torch_compile(work: Work) -> Run:
+    module: Any = torch.compile(work.layer)
+    return TorchRun(module, work, "eager")
+
+
+# By the names of the command line; the first that runs is "ours", what the others are compared with. What makes the
+# contender returns none where there is no such layer, and raises ImportError where a library is not installed.
+CONTENDERS: dict[str, Callable[[Work], Run | None]] = {
+    "kernel": kernel,
+    "eager": eager,
+    "torch.nn": torch_nn,
+    "onnxruntime": onnx_runtime,
+    "jax": jax_scan,
+    "torch.compile": torch_compile,
+}
+OURS = ("kernel", "eager")
+CURES = dict.fromkeys(("onnxruntime", "jax"), "pip install 'conveyor[bench]'")  # where a library is not installed
+ON_REQUEST = ("torch.compile",)  # takes minutes to compile
+
+
+def choose(against: list[str]) -> tuple[str, ...]:
+    """The contenders besides the kernel, in their order; none named: all that are quick to prepare."""
+    for name in against:
+        if name not in CONTENDERS:
+            raise BadInput(f"--against cannot be {name!r}; {suggest(name, CONTENDERS)}")
+    wanted = against or [name for name in CONTENDERS if name not in ON_REQUEST]
+    return tuple(name for name in CONTENDERS if name in wanted or name == "kernel")
+
+
+def check_cells(names: tuple[str, ...], shape: Shape) -> None:
+    """Raises BadInput for a cell that is not there, or cannot be made or run: one's own can fail in any way."""
+    for name in names:
+        with redirect_stdout(sys.stderr):  # what it prints must not get into the JSON
+            cell = find(name)
+            try:
+                work = Work.make(cell, replace(shape, steps=1, batch=2), training=False)
+                with torch.no_grad():
+                    work.layer(work.x, **work.others)
+            except Exception as error:
+                raise BadInput(f"--cell {name} does not run at {shape}: {reason(error)}") from error
+
+
+def reason(error: Exception) -> str:
+    """The error in one line of a sensible length."""
+    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return text if len(text) <= 200 else f"{text[:197]}..."

@@ -1,0 +1,121 @@
+"""The results as a person reads them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from conveyor.bench.results import Group, Results, Row
+from conveyor.bench.suite import amount
+
+LABELS = {"kernel": "conveyor", "eager": "its loop"}
+TOLERANCE = 1e-4  # how far an output may be from ours before a contender is said to compute something else
+
+BUSY = 0.5  # processes that want a processor, beyond which the figures are those of the machine's other work
+
+
+def show(results: Results, console: Console) -> None:
+    """Prints the machine's figures, a table for each cell and mode, and what was not measured."""
+
+    def line(text: str = "") -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    for machine in results.machines:
+        reads = ", ".join(f"{level} {speed / 1e9:.0f}" for level, speed in machine.reads.items())
+        pinned = " on as many processors" if machine.pinned else ""
+        products = ", ".join(f"{name} {speed / 1e9:.0f}" for name, speed in machine.products.items())
+        line(f"{amount(machine.threads)}{pinned}: matrix products in GFLOP/s: {products}; reads in GB/s: {reads}")
+    if any(row.seconds for row in results.rows):
+        line(
+            "\nTimes are medians in ms, in brackets as multiples of the first column's. Its own bracket is the part of"
+        )
+        line("that time which the machine needs in any case for the products and for reading the weights (1: best).")
+        line("What is saved for backward has in brackets what part it is of that of torch.nn.")
+    for group in results.groups():
+        line(f"\n{group.cell}, {group.mode}, {amount(group.threads)}")
+        console.print(_table(group, results, console.is_terminal))
+    for name, times in results.compilation.items():
+        line(f"compilation of {name}: " + ", ".join(f"{kind} {seconds:.2g} s" for kind, seconds in times.items()))
+    for text in remarks(results):
+        line(text)
+
+
+def remarks(results: Results) -> list[str]:
+    """What is missing from the tables, and what in them is not to be trusted; each once."""
+    lines = [f"not measured: {name}: {why}" for name, why in results.absent.items()]
+    for row in results.rows:
+        place = f"{row.cell}, {row.mode}"
+        lines += [f"{name} fails on {place}: {why}" for name, why in row.failed.items()]
+        lines += [
+            f"{LABELS.get(name, name)} gives other outputs on {place}: off by {error:.1g}"
+            for name, error in row.errors.items()
+            if error is not None and error > TOLERANCE
+        ]
+        lines += [
+            f"{LABELS.get(name, name)} gives no numbers on {place}" for name, e in row.errors.items() if e is None
+        ]
+    if results.load is not None and results.load > BUSY:
+        busy = f"the machine was busy in the minute before (load {results.load:.1f})"
+        lines.append(f"{busy}: measure again if that went on, above all with several threads")
+    if not results.complete:
+        lines.append("not complete: this is what had been measured")
+    return list(dict.fromkeys(lines))
+
+
+def digits(value: float | None) -> str:
+    """Three digits that matter, and no more: 1234, 12.3, 1.23, 0.0123."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if value == 0:
+        return "0"
+    return f"{value:,.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
+
+
+def ratio(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _table(group: Group, results: Results, terminal: bool) -> Table:
+    ours = group.ours
+    others = [name for name in group.contenders if name != ours]
+    # To a file or a pipe as Markdown, so that it can be put into a document as it is.
+    table = Table(box=box.SIMPLE_HEAD if terminal else box.MARKDOWN)
+    columns: dict[str, Any] = {"T, B, I, H": lambda row: str(row.shape)}
+    if ours:
+        columns[LABELS.get(ours, ours)] = lambda row: _cell(row, ours, ours, row.fraction)
+    for name in others:
+        columns[LABELS.get(name, name)] = lambda row, name=name: _cell(row, name, ours, row.ratios.get(name))
+    means = {LABELS.get(name, name): ratio(value) for name, value in group.ratios.items()}
+    if ours:
+        means[LABELS.get(ours, ours)] = ratio(group.fraction)
+    if any(row.saved for row in group.rows):
+        columns["saved, MB"] = _saved
+    if group.cell != "lstm" and any(row.cell == "lstm" for row in results.rows):
+        columns["per operation of lstm"] = lambda row: ratio(results.per_operation(row))
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in group.rows:
+        table.add_row(*(show(row) for show in columns.values()))
+    if len(group.rows) > 1:
+        means["T, B, I, H"] = "geometric mean"
+        table.add_section()
+        table.add_row(*(f"({means[n]})" if n in means and n != "T, B, I, H" else means.get(n, "") for n in columns))
+    return table
+
+
+def _cell(row: Row, name: str, ours: str | None, comparison: float | None) -> str:
+    seconds = row.seconds.get(name)
+    compared = f" ({ratio(comparison)})" if ours and row.ours == ours else ""
+    return "–" if seconds is None else f"{digits(seconds * 1000)}{compared}"
+
+
+def _saved(row: Row) -> str:
+    """What ours keeps for backward, and in brackets as a part of what torch.nn keeps."""
+    saved = row.saved.get(row.ours or "")
+    if saved is None:
+        return "–"
+    return digits(saved / 1e6) + ("" if row.saved_ratio is None else f" ({ratio(row.saved_ratio)})")

@@ -1,0 +1,89 @@
+"""Runs a plan: a process of its own for each number of threads, and what they tell."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from conveyor.bench.machine import Machine
+from conveyor.bench.plan import Plan, Shape
+from conveyor.bench.results import Results, Row
+from conveyor.errors import BadInput
+
+
+def run(plan: Plan, results: Results, note: Callable[[str], None]) -> None:
+    """Measures everything in the plan into `results`, where what there is can be read when it is interrupted.
+
+        results = Results()
+        run(Plan(cells=("gru",)), results, note=print)
+
+    `note` is told what is being measured. Raises BadInput if a process that measures ends before it is done.
+    """
+    tasks = list(plan.tasks())
+    done = 0
+    results.load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    for threads in plan.threads:
+        order = {
+            "tasks": [asdict(task) for task in tasks],
+            "contenders": plan.against,
+            "seconds": plan.seconds,
+            "threads": threads,
+        }
+        # In a session of its own a Ctrl-C does not reach it, and it cannot print over what is shown then.
+        with subprocess.Popen(
+            [sys.executable, "-m", "conveyor.bench.worker"],
+            env=environment(threads),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+            start_new_session=True,
+        ) as process:
+            try:
+                assert process.stdin is not None
+                assert process.stdout is not None
+                with contextlib.suppress(BrokenPipeError):  # it has ended already: its code tells
+                    process.stdin.write(json.dumps(order))
+                    process.stdin.close()
+                for line in process.stdout:
+                    message = json.loads(line)
+                    if "begun" in message:
+                        done += 1
+                        note(f"{done} of {len(tasks) * len(plan.threads)}: {message['begun']}, {amount(threads)}")
+                    take(message, results)
+                code = process.wait()
+            finally:
+                process.kill()
+        if code:
+            how = f"was ended by signal {-code}" if code < 0 else f"failed with code {code}"
+            raise BadInput(f"the process that measures {how}: take smaller shapes if it ran out of memory")
+    results.complete = True
+
+
+def take(message: dict[str, Any], results: Results) -> None:
+    """Adds what a process told."""
+    if "machine" in message:
+        results.machines.append(Machine(**message["machine"]))
+    if "row" in message:
+        row = message["row"]
+        results.rows.append(Row(**{**row, "shape": Shape(**row["shape"])}))
+    results.absent |= message.get("absent", {})
+    results.compilation |= {name: times for name, times in message.get("compilation", {}).items() if times}
+
+
+def environment(threads: int) -> dict[str, str]:
+    """What makes every library of the process take so many threads, as far as it heeds the environment."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+    flags = os.environ.get("XLA_FLAGS", "")
+    if threads == 1:
+        flags += " --xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+    return os.environ | dict.fromkeys(names, str(threads)) | {"XLA_FLAGS": flags.strip(), "JAX_PLATFORMS": "cpu"}
+
+
+def amount(threads: int) -> str:
+    return f"{threads} thread{'s' if threads != 1 else ''}"

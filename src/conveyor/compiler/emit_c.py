@@ -1,0 +1,388 @@
+"""A plan spelled in C. No decision is taken here.
+
+The text does not depend on sizes: sizes, strides and offsets are numbers in a table `d`, so that one compiled kernel
+serves every size of a cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from conveyor.compiler.plan import Arg, Contract, Gemm, Line, Local, Loop, Outer, Pack, Pass, Plan, Reduce, Ref, Stage
+
+# How an op is written, given its arguments.
+SPELLING: dict[str, str] = {
+    "neg": "-{0}",
+    "abs": "F(fabs)({0})",
+    "sign": "sign_({0})",
+    "floor": "F(floor)({0})",
+    "exp": "exp_({0})",
+    "log": "F(log)({0})",
+    "log1p": "F(log1p)({0})",
+    "sin": "F(sin)({0})",
+    "cos": "F(cos)({0})",
+    "erf": "F(erf)({0})",
+    "tanh": "tanh_({0})",
+    "sigmoid": "sigmoid_({0})",
+    "sqrt": "F(sqrt)({0})",
+    "root": "F(sqrt)({0})",
+    "expm1": "F(expm1)({0})",
+    "add": "{0} + {1}",
+    "sub": "{0} - {1}",
+    "mul": "{0} * {1}",
+    "div": "{0} / {1}",
+    "pow": "F(pow)({0}, {1})",
+    "mod": "mod_({0}, {1})",
+    "maximum": "max_({0}, {1})",
+    "minimum": "min_({0}, {1})",
+    "lt": "(real)({0} < {1})",
+    "le": "(real)({0} <= {1})",
+    "eq": "(real)({0} == {1})",
+    "ne": "(real)({0} != {1})",
+    "where": "{0} != 0 ? {1} : {2}",
+    "stop": "{0}",
+    "copy": "{0}",
+    "fill": "{0}",
+    "store": "{0}",
+    "accumulate": "{0}",
+}
+
+INDEX = "ijklmnopq"
+
+
+@dataclass(frozen=True)
+class Source:
+    """`text` in C, and the `numbers` that it finds in d."""
+
+    text: str
+    numbers: tuple[int, ...]
+
+
+def emit(plan: Plan) -> Source:
+    """The kernel of a plan."""
+    e = _Emitter(plan)
+    bodies = [e.section(k, one) for k, one in enumerate(plan.passes)]
+    calls = "\n  c->f->wait(c);\n".join(f"  pass{k}(c, thread);" for k in range(len(bodies)))
+    head = '#include "runtime.h"\n#include "maths.h"\n'
+    main = f"void kernel(const call *c, idx thread) {{\n{calls}\n}}\n"
+    return Source("\n".join([head, *e.functions, *bodies, main]), tuple(e.numbers))
+
+
+class _Emitter:
+    def __init__(self, plan: Plan):
+        self.plan = plan
+        self.numbers: list[int] = []
+        self.functions: list[str] = []
+        self.widths: dict[int, str] = {}
+        self.blocks: dict[int, str] = {}
+        at = 0
+        for i, buffer in enumerate(plan.buffers):  # where each block buffer begins in a thread's scratch
+            if buffer.space in ("block", "step"):
+                self.blocks[i] = self.number(at)
+                at += buffer.width * (plan.block if buffer.space == "block" else 1)
+        self.block = self.number(plan.block)
+
+    def number(self, value: int) -> str:
+        self.numbers.append(value)
+        return f"d[{len(self.numbers) - 1}]"
+
+    def width(self, buffer: int) -> str:
+        """Of a row of this buffer, in numbers; 0 if all rows are one."""
+        if self.plan.buffers[buffer].space in ("shared", "step"):
+            return "0"
+        if buffer not in self.widths:
+            self.widths[buffer] = self.number(self.plan.buffers[buffer].width)
+        return self.widths[buffer]
+
+    def base(self, ref: Ref) -> str:
+        """Where the first row of a block has this value."""
+        space = self.plan.buffers[ref.buffer].space
+        offset = f" + {self.number(ref.offset)}" if ref.offset else ""
+        if space in ("block", "step"):
+            return f"room + {self.blocks[ref.buffer]}{offset}"
+        if space == "shared":
+            return f"p[{ref.buffer}]{offset}"
+        row = {
+            "stream": "now",
+            "rows": "b",
+            "history": "old" if ref.when == "before" else "c->batch + now",
+            "pair": "even" if ref.when == "before" else "odd",
+        }[space]
+        return f"p[{ref.buffer}] + ({row}) * {self.width(ref.buffer)}{offset}"
+
+    # --- passes ---
+
+    def section(self, k: int, one: Pass) -> str:
+        emit = {"time": self.time, "rows": self.rows, "shared": self.shared, "bulk": self.bulk}[one.over]
+        head = "  const idx *d = c->d;\n  real *const *p = c->p;\n  real *room = c->room[thread];\n"
+        unused = "  (void)d, (void)p, (void)room;\n"
+        return f"static void pass{k}(const call *c, idx thread) {{\n{head}{unused}{emit(one)}}}\n"
+
+    def time(self, one: Pass) -> str:
+        step = "c->steps - 1 - i" if self.plan.reverse else "i"
+        even, odd = ("t + 1", "t") if self.plan.reverse else ("t", "t + 1")
+        calls = "".join(f"      {line}\n" for stage in one.stages for line in self.stage(stage))
+        return (
+            f"  for (idx i = 0; i < c->steps; i++) {{\n    idx t = {step};\n"
+            "    idx end = c->count[t] < c->cut[thread + 1] ? c->count[t] : c->cut[thread + 1];\n"
+            f"    for (idx b = c->cut[thread]; b < end; b += {self.block}) {{\n"
+            f"      idx n = end - b < {self.block} ? end - b : {self.block};\n"
+            "      idx now = c->at[t] + b, old = c->before[t] + b;\n"
+            f"      idx even = ({even}) % 2 * c->batch + b, odd = ({odd}) % 2 * c->batch + b;\n"
+            "      (void)n, (void)now, (void)old, (void)even, (void)odd;\n"
+            f"{calls}    }}\n  }}\n"
+        )
+
+    def rows(self, one: Pass) -> str:
+        calls = "".join(f"    {line}\n" for stage in one.stages for line in self.stage(stage))
+        return (
+            f"  const idx t = 0, end = c->cut[thread + 1];\n"
+            f"  for (idx b = c->cut[thread]; b < end; b += {self.block}) {{\n"
+            f"    idx n = end - b < {self.block} ? end - b : {self.block};\n"
+            f"    (void)t, (void)n;\n{calls}  }}\n"
+        )
+
+    def shared(self, one: Pass) -> str:
+        """Matrices are packed by all threads, one each in turn; the rest is little, and done by one."""
+        packs = [stage for stage in one.stages if isinstance(stage, Pack)]
+        rest = [stage for stage in one.stages if not isinstance(stage, Pack)]
+        text = "".join(f"  if ({k} % c->threads == thread)\n    {self.pack(pack)}\n" for k, pack in enumerate(packs))
+        calls = "".join(f"  {line}\n" for stage in rest for line in self.stage(stage))
+        return text + (f"  if (thread) return;\n  const idx n = 1, t = 0;\n  (void)n, (void)t;\n{calls}" if rest else "")
+
+    def bulk(self, one: Pass) -> str:
+        text = ""
+        for stage in one.stages:
+            if isinstance(stage, Gemm):
+                text += self.bulk_gemm(stage)
+            else:
+                assert isinstance(stage, Outer)
+                text += self.outer(stage)
+        return text
+
+    def bulk_gemm(self, stage: Gemm) -> str:
+        calls = "".join(f"    {line}\n" for line in self.gemm(stage))
+        return (
+            "  {\n    idx now = c->rows * thread / c->threads, n = c->rows * (thread + 1) / c->threads - now;\n"
+            f"{calls}  }}\n"
+        )
+
+    # --- stages ---
+
+    def stage(self, stage: Stage) -> list[str]:
+        if isinstance(stage, Gemm):
+            return self.gemm(stage)
+        assert isinstance(stage, Loop | Reduce | Contract)
+        body = _Body(self)
+        text = {Loop: loop, Reduce: reduction, Contract: contraction}[type(stage)](body, stage)  # type: ignore[operator]
+        name = f"stage{len(self.functions)}"
+        parameters = "".join(f", real *a{k}, idx w{k}" for k in range(len(body.refs)))
+        steps = "".join(f", a{k} += w{k}" for k in range(len(body.refs)))
+        self.functions.append(
+            f"static void {name}(const idx *d, idx rows, real t{parameters}) {{\n  (void)d, (void)t;\n"
+            f"  for (idx r = 0; r < rows; r++{steps}) {{\n{text}  }}\n}}\n"
+        )
+        given = "".join(f", {self.base(ref)}, {self.width(ref.buffer)}" for ref in body.refs.values())
+        return [f"{name}(d, {'n' if stage.rows else '1'}, (real)(c->start + t){given});"]
+
+    def gemm(self, stage: Gemm) -> list[str]:
+        lead = stage.lead > 1
+        segments = []
+        for ref, size in stage.operands:
+            by = f" + l * {self.number(_step(ref))}" if lead else ""
+            segments.append(f"{{{self.base(ref)}{by}, {self.width(ref.buffer)}, {self.number(size)}}}")
+        width = self.number(stage.width)
+        to = f"{self.base(stage.target)}{f' + l * {width}' if lead else ''}"
+        matrix = f"p[{stage.packed}]"
+        call = (
+            f"c->f->gemm({'n' if stage.rows else '1'}, {width}, {len(segments)}, s, {matrix}, {to}, "
+            f"{self.width(stage.target.buffer)}, 0, 0, 1);"
+        )
+        around = f"for (idx l = 0; l < {self.number(stage.lead)}; l++) " if lead else ""
+        return [f"{around}{{", f"  const segment s[] = {{{', '.join(segments)}}};", f"  {call}", "}"]
+
+    def pack(self, stage: Pack) -> str:
+        ref = stage.source
+        assert self.plan.buffers[ref.buffer].space == "shared"
+        numbers = [*ref.strides, *stage.size]
+        place = [*stage.place, *stage.total]
+        first, last = (", ".join(self.number(n) for n in some) for some in (numbers, place))
+        return f"c->f->pack({self.base(ref)}, {first}, p[{stage.target}], {last});"
+
+    def outer(self, stage: Outer) -> str:
+        spaces = {self.plan.buffers[ref.buffer].space for ref in (stage.a, stage.b) if ref}
+        rows = "c->rows" if spaces & {"stream", "history"} else "c->batch" if "rows" in spaces else "1"
+        lead = self.number(stage.lead)
+        a = self.operand(stage.a, rows)
+        to = self.base(stage.target)
+        size = self.number(stage.size[0])
+        if stage.b is None:
+            return f"  c->f->colsum({rows}, {lead}, {a}, {size}, {to}, thread, c->threads);\n"
+        b = self.operand(stage.b, rows)
+        columns = self.number(stage.size[1])
+        return f"  c->f->outer({rows}, {lead}, {a}, {size}, {b}, {columns}, {to}, room, thread, c->threads);\n"
+
+    def operand(self, ref: Ref, rows: str) -> str:
+        space = self.plan.buffers[ref.buffer].space
+        offset = f" + {self.number(ref.offset)}" if ref.offset else ""
+        after = f" + c->batch * {self.width(ref.buffer)}" if space == "history" and ref.when == "after" else ""
+        mapped = "0"
+        if space == "history" and ref.when == "before":
+            mapped = "c->map"
+        elif space == "rows" and rows == "c->rows":
+            mapped = "c->row"
+        step = self.number(_step(ref))
+        return f"(operand){{p[{ref.buffer}]{after}{offset}, {self.width(ref.buffer)}, {step}, {mapped}}}"
+
+
+def _step(ref: Ref) -> int:
+    """From one leading index of an operand to the next: the strides before the last are one even run."""
+    return next((s for s in reversed(ref.strides[:-1]) if s), 0)
+
+
+class _Body:
+    """A loop's text, and the places that it reads and writes: a0, a1, ... with w0, w1, ... from row to row."""
+
+    def __init__(self, emitter: _Emitter):
+        self.emitter = emitter
+        self.refs: dict[str, Ref] = {}
+
+    def pointer(self, ref: Ref) -> str:
+        key = f"{ref.buffer} {ref.offset} {ref.when}"
+        self.refs.setdefault(key, ref)
+        return f"a{list(self.refs).index(key)}"
+
+    def at(self, arg: Arg, strides: tuple[int, ...], indices: str) -> str:
+        """A number of a value, or a constant, or one that has just been computed."""
+        if isinstance(arg, Local):
+            return f"v{arg.node}"
+        if isinstance(arg, str):
+            return "t"
+        if isinstance(arg, float):
+            return constant(arg)
+        terms = []
+        for letter, stride in zip(indices, strides, strict=True):
+            if stride:
+                terms.append(letter if stride == 1 else f"{letter} * {self.emitter.number(stride)}")
+        return f"{self.pointer(arg)}[{' + '.join(terms) or '0'}]"
+
+    def loops(self, dims: tuple[int, ...], inner: Callable[[str], str], letters: str, pragma: str, indent: str) -> str:
+        """Nested loops over dims; the innermost runs for many numbers at once."""
+        if not dims:
+            return inner(indent)
+        text = ""
+        for k, (letter, size) in enumerate(zip(letters, dims, strict=False)):
+            if k == len(dims) - 1 and pragma:
+                text += f"{indent}_Pragma(\"{pragma}\")\n"
+            text += f"{indent}for (idx {letter} = 0; {letter} < {self.emitter.number(size)}; {letter}++) {{\n"
+            indent += "  "
+        text += inner(indent)
+        for _ in dims:
+            indent = indent[:-2]
+            text += f"{indent}}}\n"
+        return text
+
+
+def constant(value: float) -> str:
+    if value != value:
+        return "(real)NAN"
+    if value in (float("inf"), float("-inf")):
+        return f"({'-' if value < 0 else ''}(real)INFINITY)"
+    return f"((real){value!r})"
+
+
+def loop(body: _Body, stage: Loop) -> str:
+    refs = [a for line in stage.lines for a in (*line.args, line.target) if isinstance(a, Ref)]
+    dims, groups = collapse(stage.dims, [ref.strides for ref in refs])
+
+    def strides(ref: Arg) -> tuple[int, ...]:
+        return tuple(ref.strides[k] for k in groups) if isinstance(ref, Ref) else ()
+
+    def spell(line: Line, indent: str) -> str:
+        args = [body.at(a, strides(a), INDEX[: len(dims)]) for a in line.args]
+        text = SPELLING[line.op].format(*args)
+        note = f" /* {line.name} */" if line.name else ""
+        lines = []
+        if line.node >= 0:
+            lines.append(f"const real v{line.node} = {text};{note}")
+            text = f"v{line.node}"
+        if line.target is not None:
+            sign = "+=" if line.op == "accumulate" else "="
+            lines.append(f"{body.at(line.target, strides(line.target), INDEX[: len(dims)])} {sign} {text};")
+        return "".join(f"{indent}{one}\n" for one in lines)
+
+    return body.loops(dims, lambda i: "".join(spell(line, i) for line in stage.lines), INDEX, "omp simd", "    ")
+
+
+def collapse(dims: tuple[int, ...], strides: list[tuple[int, ...]]) -> tuple[tuple[int, ...], list[int]]:
+    """Dimensions that all values run through without a gap as one: the new sizes, and whose strides they have."""
+    sizes: list[int] = []
+    whose: list[int] = []
+    for k, d in enumerate(dims):
+        if d == 1 and len(dims) > 1:
+            continue
+        if sizes and all(s[whose[-1]] == s[k] * d for s in strides):
+            sizes[-1], whose[-1] = sizes[-1] * d, k
+        else:
+            sizes.append(d)
+            whose.append(k)
+    return tuple(sizes), whose
+
+
+def reduction(body: _Body, stage: Reduce) -> str:
+    outer, inner = len(stage.outer), len(stage.inner)
+    letters, within = INDEX[:outer], INDEX[outer : outer + inner]
+    source = stage.source
+    strides = source.strides if isinstance(source, Ref) else ()
+
+    def one(indent: str) -> str:
+        value = body.at(source, strides, letters + within) if isinstance(source, Ref) else body.at(source, (), "")
+        start, step = ("0", f"s += {value};") if stage.op == "sum" else ("-(real)INFINITY", f"s = max_({value}, s);")
+        pragma = "omp simd reduction(+ : s)" if stage.op == "sum" else ""
+        text = f"{indent}real s = {start};\n"
+        text += body.loops(stage.inner, lambda i: f"{i}{step}\n", within, pragma, indent)
+        return text + f"{indent}{body.at(stage.target, stage.target.strides, letters)} = s;\n"
+
+    return body.loops(stage.outer, one, letters, "", "    ")
+
+
+def contraction(body: _Body, stage: Contract) -> str:
+    first, second, out = stage.labels
+    sizes = dict(stage.sizes)
+    sums = [c for c in first if c in second and c not in out]
+    strides = [dict(zip(names, ref.strides, strict=True)) if isinstance(ref, Ref) else {} for names, ref in
+               zip((first, second), stage.sources, strict=True)]  # fmt: skip
+    names = {c: INDEX[k] for k, c in enumerate(out + "".join(sums))}
+    to = dict(zip(out, stage.target.strides, strict=True))
+    # Along the result's last dimension if that is how the operands lie, else along the sum.
+    along = bool(out) and all(s.get(out[-1], 0) in (0, 1) for s in strides) and not all(s.get(sums[-1]) == 1 for s in strides)
+
+    def product(indent: str, left: str) -> str:
+        values = []
+        for k, arg in enumerate(stage.sources):
+            used = "".join(strides[k]) if isinstance(arg, Ref) else ""
+            values.append(body.at(arg, tuple(strides[k].values()), "".join(names[c] for c in used)))
+        return f"{indent}{left} += {values[0]} * {values[1]};\n"
+
+    place = body.at(stage.target, tuple(to.values()), "".join(names[c] for c in out))
+    if along:
+        last = out[-1]
+
+        def row(indent: str) -> str:
+            size, letter = (sizes[last],), names[last]
+            text = body.loops(size, lambda i: f"{i}{place} = 0;\n", letter, "", indent)
+            order = (*(sizes[c] for c in sums), sizes[last])
+            letters = "".join(names[c] for c in sums) + letter
+            return text + body.loops(order, lambda i: product(i, place), letters, "omp simd", indent)
+
+        return body.loops(tuple(sizes[c] for c in out[:-1]), row, "".join(names[c] for c in out[:-1]), "", "    ")
+
+    def one(indent: str) -> str:
+        letters = "".join(names[c] for c in sums)
+        dims = tuple(sizes[c] for c in sums)
+        text = f"{indent}real s = 0;\n"
+        text += body.loops(dims, lambda i: product(i, "s"), letters, "omp simd reduction(+ : s)", indent)
+        return text + f"{indent}{place} = s;\n"
+
+    return body.loops(tuple(sizes[c] for c in out), one, "".join(names[c] for c in out), "", "    ")

@@ -1,0 +1,286 @@
+"""The graph of one step: immutable, hashable, checked when it is made; and the builder that makes it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from conveyor.compiler.ops import OPS
+
+
+@dataclass(frozen=True)
+class Node:
+    """A value: `op` of the nodes at `inputs`. For each row it has an array of the shape `dims`.
+
+    `rows`: it differs from row to row of the batch; `time`: it differs from step to step. A weight does neither.
+    `name` is what the step calls it.
+    """
+
+    op: str
+    inputs: tuple[int, ...] = ()
+    attrs: tuple[Any, ...] = ()
+    dims: tuple[int, ...] = ()
+    rows: bool = False
+    time: bool = False
+    name: str = ""
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.dims)
+
+    @property
+    def kind(self) -> str:
+        return OPS[self.op].kind
+
+    @property
+    def shared(self) -> bool:
+        """Whether all rows and steps share it, as they do a weight."""
+        return not self.rows and not self.time
+
+
+@dataclass(frozen=True)
+class Output:
+    """`kind`: "state" (handed to the next step), "stream" (one a step), "once" (one for the whole sequence)."""
+
+    kind: str
+    name: str
+    node: int
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One step. `nodes` are in an order in which each comes after its inputs."""
+
+    nodes: tuple[Node, ...]
+    outputs: tuple[Output, ...]
+
+    def __post_init__(self) -> None:
+        for i, node in enumerate(self.nodes):
+            arity = OPS[node.op].arity
+            assert arity is None or arity == len(node.inputs), f"%{i}: {node.op} of {len(node.inputs)} values"
+            assert all(0 <= j < i for j in node.inputs), f"%{i} comes before one of its inputs"
+            assert all(isinstance(d, int) and d >= 0 for d in node.dims), f"%{i} has the shape {node.dims}"
+            if node.op in ("total", "outer"):
+                continue
+            assert node.rows >= any(self.nodes[j].rows for j in node.inputs), f"%{i} loses its rows"
+            assert node.time >= any(self.nodes[j].time for j in node.inputs), f"%{i} loses its steps"
+        for output in self.outputs:
+            node = self.nodes[output.node]
+            assert output.kind in ("state", "stream", "once"), output
+            assert output.kind != "once" or not node.time, f"{output.name} is one for all steps, but varies"
+
+    def inputs(self, kind: str) -> dict[str, int]:
+        """Where the inputs of this kind are, by name."""
+        return {n.attrs[1]: i for i, n in enumerate(self.nodes) if n.op == "input" and n.attrs[0] == kind}
+
+    def users(self) -> list[list[int]]:
+        found: list[list[int]] = [[] for _ in self.nodes]
+        for i, node in enumerate(self.nodes):
+            for j in node.inputs:
+                found[j].append(i)
+        return found
+
+    def __str__(self) -> str:
+        lines = [f"%{i:<4}{_shape(node):18}{_text(node)}" for i, node in enumerate(self.nodes)]
+        ends = [f"{output.kind:6}{output.name} = %{output.node}" for output in self.outputs]
+        return "\n".join([*lines, *ends])
+
+
+def _shape(node: Node) -> str:
+    letters = [letter for letter, has in (("T", node.time), ("B", node.rows)) if has]
+    return f"[{', '.join([*letters, *map(str, node.dims)])}]"
+
+
+def _text(node: Node) -> str:
+    inputs = ", ".join(f"%{j}" for j in node.inputs)
+    attrs = " ".join(str(a) for a in node.attrs)
+    return f"{node.op}({inputs}){' ' + attrs if attrs else ''}{'   # ' + node.name if node.name else ''}"
+
+
+def prune(graph: Graph) -> Graph:
+    """Without the nodes that no output needs."""
+    needed: set[int] = set()
+    stack = [output.node for output in graph.outputs]
+    while stack:
+        i = stack.pop()
+        if i not in needed:
+            needed.add(i)
+            stack.extend(graph.nodes[i].inputs)
+    order = sorted(needed)
+    new = {old: i for i, old in enumerate(order)}
+    nodes = tuple(replace(graph.nodes[i], inputs=tuple(new[j] for j in graph.nodes[i].inputs)) for i in order)
+    return Graph(nodes, tuple(replace(output, node=new[output.node]) for output in graph.outputs))
+
+
+class Builder:
+    """Makes nodes; equal ones are one, and what costs nothing to see is seen (x * 1, a slice of all, ...)."""
+
+    def __init__(self, nodes: Sequence[Node] = ()) -> None:
+        self.nodes: list[Node] = []
+        self._known: dict[Any, int] = {}
+        for node in nodes:
+            self.node(node.op, *node.inputs, attrs=node.attrs, dims=node.dims, name=node.name, like=node)
+
+    def node(
+        self,
+        op: str,
+        *inputs: int,
+        attrs: tuple[Any, ...] = (),
+        dims: tuple[int, ...] = (),
+        name: str = "",
+        like: Node | None = None,
+    ) -> int:
+        """The node, new or known. Its rows and steps are those of its inputs, or of the node `like`."""
+        rows = like.rows if like else any(self.nodes[i].rows for i in inputs)
+        time = like.time if like else any(self.nodes[i].time for i in inputs)
+        key = (op, inputs, attrs if op != "const" else repr(attrs), dims, rows, time)
+        if key not in self._known:
+            self._known[key] = len(self.nodes)
+            self.nodes.append(Node(op, inputs, attrs, dims, rows, time, name))
+        return self._known[key]
+
+    def input(self, kind: str, name: str, dims: tuple[int, ...], rows: bool, time: bool) -> int:
+        return self.node(
+            "input", attrs=(kind, name), dims=dims, name=name, like=Node("input", rows=rows, time=time)
+        )
+
+    def name(self, i: int, name: str) -> None:
+        if not self.nodes[i].name:
+            self.nodes[i] = replace(self.nodes[i], name=name)
+
+    def const(self, value: float) -> int:
+        return self.node("const", attrs=(float(value),))
+
+    def is_const(self, i: int, value: float | None = None) -> bool:
+        node = self.nodes[i]
+        return node.op == "const" and (value is None or node.attrs[0] == value)
+
+    def pointwise(self, op: str, *inputs: int) -> int:
+        known = _plain(self, op, inputs)
+        if known is not None:
+            return known
+        return self.node(op, *inputs, dims=broadcast([self.nodes[i].dims for i in inputs]))
+
+    def add(self, a: int, b: int) -> int:
+        return self.pointwise("add", a, b)
+
+    def sub(self, a: int, b: int) -> int:
+        return self.pointwise("sub", a, b)
+
+    def mul(self, a: int, b: int) -> int:
+        return self.pointwise("mul", a, b)
+
+    def div(self, a: int, b: int) -> int:
+        return self.pointwise("div", a, b)
+
+    def permute(self, i: int, order: tuple[int, ...]) -> int:
+        node = self.nodes[i]
+        if order == tuple(range(len(order))):
+            return i
+        if node.op == "permute":
+            return self.permute(node.inputs[0], tuple(node.attrs[0][k] for k in order))
+        if node.op == "outer" and order == (1, 0):
+            return self.outer(*reversed(node.inputs), like=node)
+        return self.node("permute", i, attrs=(order,), dims=tuple(node.dims[k] for k in order))
+
+    def slice(self, i: int, dim: int, start: int, step: int, size: int) -> int:
+        dims = self.nodes[i].dims
+        if (start, step, size) == (0, 1, dims[dim]):
+            return i
+        node = self.nodes[i]
+        if node.op == "cat" and node.attrs[0] == dim and step == 1:  # exactly one of its pieces
+            at = 0
+            for piece in node.inputs:
+                width = self.nodes[piece].dims[dim]
+                if (at, width) == (start, size):
+                    return piece
+                at += width
+        return self.node("slice", i, attrs=(dim, start, step), dims=(*dims[:dim], size, *dims[dim + 1 :]))
+
+    def reshape(self, i: int, dims: tuple[int, ...]) -> int:
+        if self.nodes[i].dims == dims:
+            return i
+        if self.nodes[i].op == "reshape":
+            return self.reshape(self.nodes[i].inputs[0], dims)
+        return self.node("reshape", i, dims=dims)
+
+    def expand(self, i: int, dims: tuple[int, ...], like: Node | None = None) -> int:
+        """To the shape `dims`, and to the rows and steps of `like`."""
+        node = self.nodes[i]
+        like = like or node
+        if node.dims == dims and (node.rows, node.time) == (like.rows, like.time):
+            return i
+        return self.node("expand", i, dims=dims, like=like)
+
+    def cat(self, pieces: Sequence[int], dim: int) -> int:
+        if len(pieces) == 1:
+            return pieces[0]
+        first = self.nodes[pieces[0]].dims
+        size = sum(self.nodes[i].dims[dim] for i in pieces)
+        return self.node("cat", *pieces, attrs=(dim,), dims=(*first[:dim], size, *first[dim + 1 :]))
+
+    def pad(self, i: int, dim: int, start: int, step: int, size: int) -> int:
+        """Zeros of `size` along `dim`, with the value at `start` and every `step` from there."""
+        dims = self.nodes[i].dims
+        if (start, step, size) == (0, 1, dims[dim]):
+            return i
+        return self.node("pad", i, attrs=(dim, start, step), dims=(*dims[:dim], size, *dims[dim + 1 :]))
+
+    def reduce(self, op: str, i: int, dims: tuple[int, ...]) -> int:
+        """`sum` or `max` over these dimensions, which go."""
+        kept = tuple(d for k, d in enumerate(self.nodes[i].dims) if k not in dims)
+        return self.node(op, i, attrs=(dims,), dims=kept) if dims else i
+
+    def total(self, i: int, like: Node) -> int:
+        """The sum over the rows and steps that `like` does not have."""
+        node = self.nodes[i]
+        if (node.rows, node.time) == (like.rows, like.time):
+            return i
+        return self.node("total", i, dims=node.dims, like=like)
+
+    def matmul(self, value: int, matrix: int) -> int:
+        """[..., K] and a matrix [K, N] that all rows share."""
+        dims = (*self.nodes[value].dims[:-1], self.nodes[matrix].dims[1])
+        return self.node("matmul", value, matrix, dims=dims)
+
+    def outer(self, a: int, b: int, like: Node) -> int:
+        """The sum over rows, steps and leading dimensions of a[..., K] and b[..., N], as a matrix [K, N]."""
+        dims = (self.nodes[a].dims[-1], self.nodes[b].dims[-1])
+        return self.node("outer", a, b, dims=dims, like=like)
+
+    def contract(self, a: int, b: int, labels: tuple[str, str, str]) -> int:
+        """The sum of products over the labels that the third lacks, within each row: ("sd", "d", "s")."""
+        sizes = dict(zip(labels[0] + labels[1], self.nodes[a].dims + self.nodes[b].dims, strict=True))
+        return self.node("contract", a, b, attrs=labels, dims=tuple(sizes[letter] for letter in labels[2]))
+
+    def graph(self, outputs: Sequence[Output]) -> Graph:
+        return prune(Graph(tuple(self.nodes), tuple(outputs)))
+
+
+def broadcast(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    rank = max(map(len, shapes))
+    columns = zip(*((1,) * (rank - len(shape)) + shape for shape in shapes), strict=True)
+    return tuple(next((d for d in column if d != 1), 1) for column in columns)
+
+
+def _plain(b: Builder, op: str, inputs: tuple[int, ...]) -> int | None:
+    """What it is without any work, if so. Nothing here may change a NaN or an infinity: x * 0 stays."""
+    if op in ("add", "mul"):
+        neutral = 0.0 if op == "add" else 1.0
+        for one, other in (inputs, inputs[::-1]):
+            if b.is_const(one, neutral):
+                return other
+    if op in ("sub", "div") and b.is_const(inputs[1], 0.0 if op == "sub" else 1.0):
+        return inputs[0]
+    if op == "neg" and b.nodes[inputs[0]].op == "neg":
+        return b.nodes[inputs[0]].inputs[0]
+    if all(b.is_const(i) for i in inputs):
+        return _folded(b, op, [b.nodes[i].attrs[0] for i in inputs])
+    return None
+
+
+def _folded(b: Builder, op: str, values: list[float]) -> int | None:
+    exact = {"neg": lambda x: -x, "add": lambda x, y: x + y, "sub": lambda x, y: x - y, "mul": lambda x, y: x * y}
+    return b.const(exact[op](*values)) if op in exact else None

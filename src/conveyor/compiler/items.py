@@ -1,0 +1,242 @@
+"""The work of a graph: what must be computed or moved, and where in its buffer each value lies."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from conveyor.compiler.graph import Graph, Node
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A value as part of another: number (i, j, ...) is at offset + i * strides[0] + j * strides[1] + ... of `root`."""
+
+    root: int
+    offset: int
+    strides: tuple[int, ...]
+
+    def is_whole(self, node: Node) -> bool:
+        return self.offset == 0 and self.strides == packed(node.dims)
+
+
+def packed(dims: tuple[int, ...]) -> tuple[int, ...]:
+    """The strides of an array without gaps."""
+    return tuple(math.prod(dims[k + 1 :]) for k in range(len(dims)))
+
+
+@dataclass(frozen=True)
+class Item:
+    """A piece of work. `op` is a node's, or "copy", "fill" (with zeros), "store" (to an output), or a part of "total":
+    "accumulate" (onto what is there, row by row) and "colsum" (over all rows).
+
+    `dims` is what it runs over; `args` are the nodes that it reads. What it makes belongs to `target`.
+    """
+
+    op: str
+    args: tuple[int, ...]
+    target: Layout
+    dims: tuple[int, ...]
+    rows: bool
+    time: bool
+    output: str = ""  # of a "store": which
+    after: tuple[int, ...] = ()  # items that must have run before, besides those that make the arguments
+
+    @property
+    def domain(self) -> str:
+        """What it runs over besides its dimensions."""
+        return "time" if self.time else "rows" if self.rows else "shared"
+
+    @property
+    def fuses(self) -> bool:
+        return self.op not in ("sum", "max", "contract", "gemm", "outer", "colsum")
+
+
+@dataclass
+class Work:
+    """All items of a graph, and the layout of every node."""
+
+    graph: Graph
+    nodes: list[Node]  # the graph's, and after these the copies that products needed
+    items: list[Item] = field(default_factory=list)
+    layouts: dict[int, Layout] = field(default_factory=dict)
+    makers: dict[int, list[int]] = field(default_factory=dict)  # root -> the items that fill it
+    homes: dict[int, str] = field(default_factory=dict)  # root -> the output that it is stored as
+
+    def needs(self, i: int) -> set[int]:
+        """The items that must run before item i."""
+        item = self.items[i]
+        found = {m for j in item.args for m in self.makers.get(self.layouts[j].root, ())}
+        return (found | set(item.after)) - {i}
+
+    def whole(self, j: int) -> bool:
+        return self.layouts[j].is_whole(self.nodes[j])
+
+    def constant(self, j: int) -> float | None:
+        """The number that all of a value is, if it is one."""
+        root = self.nodes[self.layouts[j].root]
+        return root.attrs[0] if root.op == "const" else None
+
+
+def work(graph: Graph) -> Work:
+    """The items of a graph, in an order in which each comes after what it needs."""
+    w = Work(graph, list(graph.nodes))
+    for i, node in enumerate(graph.nodes):
+        _add(w, i, node)
+    for output in graph.outputs:
+        node = graph.nodes[output.node]
+        layout = w.layouts[output.node]
+        key = f"{output.kind} {output.name}"
+        made = layout.root in w.makers and layout.root == output.node and layout.root not in w.homes
+        if made and layout.is_whole(node) and node.rows == w.nodes[layout.root].rows:
+            w.homes[layout.root] = key
+        else:
+            strides = Layout(-1, 0, packed(node.dims))
+            w.items.append(Item("store", (output.node,), strides, node.dims, node.rows, node.time, output=key))
+    return w
+
+
+def _put(w: Work, item: Item) -> int:
+    w.items.append(item)
+    w.makers.setdefault(item.target.root, []).append(len(w.items) - 1)
+    return len(w.items) - 1
+
+
+def _own(w: Work, i: int) -> Layout:
+    w.layouts[i] = Layout(i, 0, packed(w.nodes[i].dims))
+    return w.layouts[i]
+
+
+def _add(w: Work, i: int, node: Node) -> None:
+    if node.kind == "input":
+        _own(w, i)
+    elif node.kind == "view":
+        _view(w, i, node)
+    elif node.op == "cat":
+        _cat(w, i, node)
+    elif node.op == "pad":
+        _pad(w, i, node)
+    elif node.op == "total":
+        _total(w, i, node)
+    else:
+        args = tuple(_readable(w, j, k, node.op) for k, j in enumerate(node.inputs))
+        w.layouts[i] = Layout(i, 0, packed(node.dims))
+        dims = w.nodes[args[0]].dims if node.op in ("sum", "max") else node.dims
+        _put(w, Item(node.op, args, w.layouts[i], dims, node.rows, node.time))
+
+
+def _total(w: Work, i: int, node: Node) -> None:
+    """Added up where it is made, row by row; or in one go, if it is stored for a weight's gradient anyway."""
+    (j,) = node.inputs
+    source = w.nodes[j]
+    stored = any(n.op == "outer" and j in n.inputs for n in w.graph.nodes)
+    if source.time and (node.rows or not stored):
+        rowwise = i
+        if not node.rows:
+            w.nodes.append(Node("copy", (j,), (), node.dims, source.rows, False))
+            rowwise = len(w.nodes) - 1
+        target = _own(w, rowwise)
+        _put(w, Item("accumulate", (j,), target, node.dims, source.rows, True))
+        j = rowwise
+    if not node.rows:
+        j = _readable(w, j, 0, "outer")
+        _put(w, Item("colsum", (j,), _own(w, i), node.dims, w.nodes[j].rows, w.nodes[j].time))
+
+
+def _readable(w: Work, j: int, place: int, op: str) -> int:
+    """The value, or a copy of it if it does not lie as a matrix product reads it: rows without gaps, evenly spaced."""
+    node, layout = w.nodes[j], w.layouts[j]
+    if op not in ("gemm", "outer"):
+        return j
+    carried = w.nodes[layout.root].op == "input" and w.nodes[layout.root].attrs[0] == "state" and op == "outer"
+    ordered = not carried and (not node.dims or node.dims[-1] == 1 or layout.strides[-1] == 1)
+    even = len(_runs(node.dims[:-1], layout.strides[:-1])) <= 1
+    if w.constant(j) is None and ((op == "gemm" and place % 2) or (ordered and even)):
+        return j
+    w.nodes.append(Node("copy", (j,), (), node.dims, node.rows, node.time))
+    new = len(w.nodes) - 1
+    w.layouts[new] = Layout(new, 0, packed(node.dims))
+    _put(w, Item("copy", (j,), w.layouts[new], node.dims, node.rows, node.time))
+    return new
+
+
+def _view(w: Work, i: int, node: Node) -> None:
+    (j,) = node.inputs
+    base, source = w.layouts[j], w.nodes[j]
+    strides: tuple[int, ...] | None = None
+    offset = base.offset
+    if node.op == "permute":
+        strides = tuple(base.strides[k] for k in node.attrs[0])
+    elif node.op == "slice":
+        dim, start, step = node.attrs
+        offset += start * base.strides[dim]
+        strides = tuple(s * step if k == dim else s for k, s in enumerate(base.strides))
+    elif node.op == "expand":
+        strides = spread(source.dims, base.strides, node.dims)
+    else:
+        strides = _reshaped(source.dims, base.strides, node.dims)
+    if strides is not None:
+        w.layouts[i] = Layout(base.root, offset, strides)
+        return
+    _own(w, i)  # it does not lie in order: a copy does; shaped as the source while it is made
+    _put(w, Item("copy", (j,), Layout(i, 0, packed(source.dims)), source.dims, source.rows, source.time))
+
+
+def spread(dims: tuple[int, ...], strides: tuple[int, ...], to: tuple[int, ...]) -> tuple[int, ...]:
+    """The strides of a value broadcast to another shape."""
+    missing = len(to) - len(dims)
+    return (0,) * missing + tuple(0 if d == 1 else s for d, s in zip(dims, strides, strict=True))
+
+
+def _reshaped(dims: tuple[int, ...], strides: tuple[int, ...], to: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The strides under which the same numbers have another shape, if there are such."""
+    if math.prod(dims) == 0:
+        return packed(to)
+    runs = _runs(dims, strides)  # (size, stride of its last), the longest pieces that lie in order
+    found: list[int] = []
+    todo = list(runs)
+    for k in reversed(range(len(to))):
+        if to[k] == 1:
+            found.append(0)
+            continue
+        if not todo:
+            return None
+        size, stride = todo.pop()
+        if size % to[k]:
+            return None
+        found.append(stride)
+        if size > to[k]:
+            todo.append((size // to[k], stride * to[k]))
+    return tuple(reversed(found))
+
+
+def _runs(dims: tuple[int, ...], strides: tuple[int, ...]) -> list[tuple[int, int]]:
+    runs: list[tuple[int, int]] = []
+    for d, s in zip(dims, strides, strict=True):
+        if d == 1:
+            continue
+        if runs and runs[-1][1] == s * d:
+            runs[-1] = (runs[-1][0] * d, s)
+        else:
+            runs.append((d, s))
+    return runs
+
+
+def _cat(w: Work, i: int, node: Node) -> None:
+    target, at = _own(w, i), 0
+    dim = node.attrs[0]
+    for j in node.inputs:
+        dims = w.nodes[j].dims
+        place = Layout(i, at * target.strides[dim], target.strides)
+        _put(w, Item("copy", (j,), place, dims, node.rows, node.time))
+        at += dims[dim]
+
+
+def _pad(w: Work, i: int, node: Node) -> None:
+    dim, start, step = node.attrs
+    target = _own(w, i)
+    fill = _put(w, Item("fill", (), target, node.dims, node.rows, node.time))
+    strides = tuple(s * step if k == dim else s for k, s in enumerate(target.strides))
+    place = Layout(i, start * target.strides[dim], strides)
+    dims = w.nodes[node.inputs[0]].dims
+    _put(w, Item("copy", node.inputs, place, dims, node.rows, node.time, after=(fill,)))

@@ -1,0 +1,208 @@
+"""A step's kernels: one for inference, and a pair for training behind torch.autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from conveyor.compiler.differentiate import differentiate
+from conveyor.compiler.graph import Graph
+from conveyor.compiler.plan import Plan, plan
+from conveyor.compiler.run import Extent, Program, Result
+from conveyor.compiler.simplify import simplify
+
+Source = tuple[str, str]  # an input's kind and name
+
+
+@dataclass
+class Kernel:
+    """The kernels of the graph of one step, built when they are first wanted."""
+
+    graph: Graph
+    dtype: torch.dtype
+    _inference: Program | None = None
+    _training: dict[frozenset[Source], tuple[Program, Program]] = field(default_factory=dict)
+
+    @property
+    def states(self) -> list[str]:
+        return [output.name for output in self.graph.outputs if output.kind == "state"]
+
+    @property
+    def further(self) -> list[str]:
+        return [output.name for output in self.graph.outputs if output.kind == "stream"]
+
+    def inference(self) -> Program:
+        """Keeps the first state of every step, which is the output, and nothing else."""
+        if self._inference is None:
+            self._inference = Program(self.plans()[0], self.dtype)
+        return self._inference
+
+    def training(self, wanted: frozenset[Source]) -> tuple[Program, Program]:
+        """Forward and backward, for the gradients by the inputs wanted."""
+        if wanted not in self._training:
+            forward, backward = self.plans(wanted)
+            self._training[wanted] = (Program(forward, self.dtype), Program(backward, self.dtype))
+        return self._training[wanted]
+
+    def plans(self, wanted: frozenset[Source] | None = None) -> tuple[Plan, ...]:
+        if wanted is None:
+            return (plan(simplify(self.graph), frozenset(self.states[:1]), (), reverse=False),)
+        forward, backward = self.graphs(wanted)
+        histories = {n.attrs[1] for n in backward.nodes if n.op == "input" and n.attrs[0] in ("before", "after")}
+        first = plan(forward, frozenset({*self.states[:1], *histories}), (), reverse=False)
+        saved = tuple(
+            (key.split(" ", 1)[1], ref, first.buffers[ref.buffer].width)
+            for key, ref, _ in first.outputs
+            if key.split(" ", 1)[1].startswith("saved ")
+        )
+        return first, plan(backward, frozenset(), saved, reverse=True)
+
+    def graphs(self, wanted: frozenset[Source]) -> tuple[Graph, Graph]:
+        given = [("state", self.states[0]), *(("stream", name) for name in self.further)]
+        derivative = differentiate(self.graph, wanted, given)
+        return simplify(derivative.forward), simplify(derivative.backward)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run over the sequences of a batch: what the tensors are, and the eager loop that gives the same."""
+
+    kernel: Kernel
+    extent: Extent
+    start: int
+    sources: tuple[Source, ...]
+    eager: Callable[..., tuple[Tensor, ...]]
+
+    def arranged(self, tensors: Sequence[Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """As a program takes them: the inputs by kind and name, and the first states."""
+        given, states = {}, {}
+        for (kind, name), tensor in zip(self.sources, tensors, strict=True):
+            if kind == "stream":
+                given[f"stream {name}"] = self.extent.pack(tensor)
+            elif kind == "constant":
+                given[f"constant {name}"] = self.extent.sort(tensor).contiguous()
+            elif kind == "state":
+                states[name] = self.extent.sort(tensor)
+            else:
+                given[f"weight {name}"] = tensor.contiguous()
+        return given, states
+
+    def results(self, result: Result) -> tuple[Tensor, ...]:
+        """The output, the last states, and the further values."""
+        kernel, extent = self.kernel, self.extent
+        output = extent.unpack(result.output(f"state {kernel.states[0]}"))
+        last = (extent.unsort(result.last(name)) for name in kernel.states)
+        further = (extent.unpack(result.output(f"stream {name}")) for name in kernel.further)
+        return (output, *last, *further)
+
+
+def run(job: Job, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The output [T, B, ...], the last states [B, width], and the further values [T, B, ...]."""
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        return _Run.apply(job, *tensors)  # type: ignore[no-any-return]
+    given, states = job.arranged(tensors)
+    return job.results(job.kernel.inference()(given, states, job.extent, job.start))
+
+
+class _Run(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, job: Job, *tensors: Tensor) -> tuple[Tensor, ...]:
+        wanted = frozenset(s for s, needed in zip(job.sources, ctx.needs_input_grad[1:], strict=True) if needed)
+        forward, backward = job.kernel.training(wanted)
+        given, states = job.arranged(tensors)
+        result = forward(given, states, job.extent, job.start)
+        kept = _kept(forward, backward, result)
+        ctx.job, ctx.programs, ctx.names, ctx.count = job, (forward, backward), list(kept), len(tensors)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*tensors, *kept.values())
+        return job.results(result)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        job: Job = ctx.job
+        saved = ctx.saved_tensors
+        tensors, kept = saved[: ctx.count], dict(zip(ctx.names, saved[ctx.count :], strict=True))
+        if torch.is_grad_enabled():
+            return None, *_again(job, tensors, gradients, ctx.needs_input_grad[1:])
+        backward: Program = ctx.programs[1]
+        given, states = job.arranged(tensors)
+        given |= {name: kept[key] for name, key in _readings(*ctx.programs).items()}
+        states = _last_gradients(job, states, gradients)
+        given |= _step_gradients(job, backward, tensors, gradients)
+        result = backward(given, states, job.extent, job.start)
+        found = [
+            _gradient(job, result, source, tensor) if needed else None
+            for source, tensor, needed in zip(job.sources, tensors, ctx.needs_input_grad[1:], strict=True)
+        ]
+        return None, *found
+
+
+def _readings(forward: Program, backward: Program) -> dict[str, str]:
+    """The backward program's inputs that the forward one has made, and what they are called among the kept."""
+    found = {}
+    for name, _ in backward.inputs:
+        kind, what = name.split(" ", 1)
+        if kind in ("before", "after"):
+            found[name] = f"buffer {forward.states[what]}"
+        elif kind == "saved":
+            key = f"stream {what}" if f"stream {what}" in forward.shapes else f"once {what}"
+            found[name] = f"buffer {forward.shapes[key][0].buffer}"
+    return found
+
+
+def _kept(forward: Program, backward: Program, result: Result) -> dict[str, Tensor]:
+    return {key: result.made[int(key.split()[1])] for key in _readings(forward, backward).values()}
+
+
+def _last_gradients(
+    job: Job, like: Mapping[str, Tensor], gradients: Sequence[Tensor | None]
+) -> dict[str, Tensor]:
+    """By the last states; where they are not used, zero."""
+    found = {}
+    for name, gradient in zip(job.kernel.states, gradients[1:], strict=False):
+        zero = torch.zeros_like(like[name]) if gradient is None else job.extent.sort(gradient)
+        found[f"grad {name}"] = zero
+    return found
+
+
+def _step_gradients(
+    job: Job, backward: Program, tensors: Sequence[Tensor], gradients: Sequence[Tensor | None]
+) -> dict[str, Tensor]:
+    """By what comes out at each step, as rows."""
+    kernel, extent = job.kernel, job.extent
+    names = [f"state {kernel.states[0]}", *(f"stream {name}" for name in kernel.further)]
+    found = {}
+    widths = {name: backward.plan.buffers[buffer].width for name, buffer in backward.inputs}
+    for name, gradient in zip(names, (gradients[0], *gradients[1 + len(kernel.states) :]), strict=True):
+        key = f"stream grad {name}"
+        if key in widths:
+            zero = torch.zeros(extent.rows, widths[key], dtype=backward.dtype)
+            found[key] = zero if gradient is None else extent.pack(gradient)
+    return found
+
+
+def _gradient(job: Job, result: Result, source: Source, like: Tensor) -> Tensor:
+    kind, name = source
+    if kind == "state":
+        return job.extent.unsort(result.last(f"grad {name}"))
+    if kind == "stream":
+        return job.extent.unpack(result.output(f"stream grad {name}"))
+    found = result.output(f"once grad {name}")
+    return job.extent.unsort(found) if kind == "constant" else found.view(like.shape)
+
+
+def _again(
+    job: Job, tensors: Sequence[Tensor], gradients: Sequence[Tensor | None], needed: Sequence[bool]
+) -> list[Tensor | None]:
+    """A gradient that is to be differentiated again comes from the eager loop."""
+    outputs = job.eager(*tensors)
+    ends = [(o, g) for o, g in zip(outputs, gradients, strict=True) if g is not None and o.requires_grad]
+    wanted = [t for t, n in zip(tensors, needed, strict=True) if n]
+    found = iter(
+        torch.autograd.grad([o for o, _ in ends], wanted, [g for _, g in ends], create_graph=True, allow_unused=True)
+    )
+    return [next(found) if n else None for n in needed]

@@ -1,0 +1,243 @@
+"""Kernels run: memory for their buffers, threads, and the shape of the sequences."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from conveyor.compiler.build import load, runtime
+from conveyor.compiler.emit_c import Source, emit
+from conveyor.compiler.plan import Outer, Plan
+
+Pointer = ctypes.c_void_p
+FEW = 1 << 21  # operations below which a second thread costs more than it saves
+
+
+class _Call(ctypes.Structure):
+    """`call` of runtime.h."""
+
+    _fields_ = (
+        *((name, Pointer) for name in ("f", "team", "d", "p", "room", "at", "before", "count", "cut", "map", "row")),
+        *((name, ctypes.c_ssize_t) for name in ("steps", "batch", "rows", "start", "threads")),
+    )
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How many steps the sequences of a batch have, and from that where each step lies in a stream.
+
+    Sequences of different lengths lie as in a PackedSequence: the longest first, each step as many rows as still run.
+    """
+
+    steps: int
+    batch: int
+    rows: int
+    at: Tensor
+    before: Tensor
+    count: Tensor
+    map: Tensor | None = None  # rows of a history before each row of a stream, if they are not the same
+    row: Tensor | None = None  # the sequence of each row of a stream
+    order: Tensor | None = None  # the sequences by length, the longest first
+    index: Tensor | None = None  # the place of each row of a stream among [steps * batch]
+    lengths: Tensor | None = None  # in that order
+
+    def pack(self, stream: Tensor) -> Tensor:
+        """[T, B, ...] as rows."""
+        flat = stream.reshape(self.steps * self.batch, *stream.shape[2:])
+        return flat.contiguous() if self.index is None else flat.index_select(0, self.index)
+
+    def unpack(self, rows: Tensor) -> Tensor:
+        """Rows as [T, B, ...], zero in the padding."""
+        if self.index is not None:
+            whole = rows.new_zeros(self.steps * self.batch, *rows.shape[1:])
+            rows = whole.index_copy_(0, self.index, rows)
+        return rows.view(self.steps, self.batch, *rows.shape[1:])
+
+    def sort(self, values: Tensor) -> Tensor:
+        """[B, ...] in the order of the rows."""
+        return values if self.order is None else values.index_select(0, self.order)
+
+    def unsort(self, values: Tensor) -> Tensor:
+        return values if self.order is None else torch.empty_like(values).index_copy_(0, self.order, values)
+
+
+@lru_cache(maxsize=256)
+def even_extent(steps: int, batch: int) -> Extent:
+    """Of sequences that are all of one length."""
+    at = torch.arange(steps, dtype=torch.int64) * batch
+    count = torch.full((steps,), batch, dtype=torch.int64)
+    return Extent(steps, batch, steps * batch, at, at, count)
+
+
+def extent(steps: int, lengths: Tensor) -> Extent:
+    """Of sequences of these lengths, [B]."""
+    batch = len(lengths)
+    ordered, order = lengths.sort(descending=True, stable=True)
+    t = torch.arange(steps)
+    count = (t[:, None] < ordered).sum(1)
+    at = count.cumsum(0) - count
+    before = torch.cat([torch.zeros(1, dtype=torch.int64), batch + at])[:steps]
+    running = (t[:, None] < ordered).flatten()
+    step, row = t.repeat_interleave(batch)[running], torch.arange(batch).repeat(steps)[running]
+    index = step * batch + order[row]
+    rows = int(count.sum())
+    return Extent(steps, batch, rows, at, before, count, before[step] + row, row, order, index, ordered)
+
+
+class Program:
+    """One compiled plan."""
+
+    def __init__(self, plan: Plan, dtype: torch.dtype):
+        self.plan, self.dtype = plan, dtype
+        self.source: Source = emit(plan)
+        double = dtype == torch.float64
+        self.runtime = runtime(double)
+        self.kernel = ctypes.cast(load(self.source.text, double).kernel, Pointer)
+        self.numbers = (ctypes.c_ssize_t * len(self.source.numbers))(*self.source.numbers)
+        self.inputs = [(name, ref.buffer) for name, ref in plan.inputs]
+        self.shapes = {name: (ref, dims) for name, ref, dims in plan.outputs}
+        self.states = {b.name[6:]: i for i, b in enumerate(plan.buffers) if b.name.startswith("state ")}
+        given = {buffer for _, buffer in self.inputs} - set(self.states.values())
+        self.kept = sorted({ref.buffer for _, ref, _ in plan.outputs} | set(self.states.values()) | set(plan.zero))
+        self.temporary = [
+            i
+            for i, b in enumerate(plan.buffers)
+            if i not in given and i not in self.kept and b.space not in ("block", "step")
+        ]
+        scratch = sum(b.width * (plan.block if b.space == "block" else 1) for b in plan.buffers if b.space in ("block", "step"))
+        columns = [max(s.size[0], s.size[1]) for one in plan.passes for s in one.stages if isinstance(s, Outer)]
+        self.scratch = max(scratch, max((self.runtime.outer_room(n) for n in columns), default=0)) + 64
+        self.work = sum(b.width for b in plan.buffers if b.space == "packed")
+
+    def __call__(self, given: Mapping[str, Tensor], states: Mapping[str, Tensor], extent: Extent, start: int = 0) -> Result:
+        """Runs it. `given`: every input but the states, by kind and name, rows without gaps; `states`: the first."""
+        threads = self.threads(extent)
+        made = self._allocate(states, extent)
+        pointers = [0] * len(self.plan.buffers)
+        for name, buffer in self.inputs:
+            if name in given:
+                pointers[buffer] = given[name].data_ptr()
+        for buffer, tensor in made.items():
+            pointers[buffer] = tensor.data_ptr()
+        sizes = [-(-self._rows(i, extent) * self.plan.buffers[i].width // 16) * 16 for i in self.temporary]
+        room = self._empty(sum(sizes) + threads * self.scratch + 16)
+        item = room.element_size()
+        at = -(-room.data_ptr() // 64) * 64
+        for buffer, size in zip(self.temporary, sizes, strict=True):
+            pointers[buffer] = at
+            at += size * item
+        scratch = [at + k * self.scratch * item // 64 * 64 for k in range(threads)]
+        cut = _cut(extent.batch, threads) if extent.lengths is None else _fair_cut(extent.lengths, threads)
+        call = _Call(
+            None,
+            None,
+            ctypes.addressof(self.numbers),
+            ctypes.addressof(p := (Pointer * len(pointers))(*pointers)),
+            ctypes.addressof(rooms := (Pointer * threads)(*scratch)),
+            extent.at.data_ptr(),
+            extent.before.data_ptr(),
+            extent.count.data_ptr(),
+            ctypes.addressof(cut),
+            None if extent.map is None else extent.map.data_ptr(),
+            self._row(extent),
+            extent.steps,
+            extent.batch,
+            extent.rows,
+            start,
+            threads,
+        )
+        error = self.runtime.run(self.kernel, ctypes.byref(call))
+        del p, rooms
+        if error:
+            raise RuntimeError(f"{threads} threads could not be started (error {error}): torch.set_num_threads(1)")
+        return Result(self, made, extent)
+
+    def threads(self, extent: Extent) -> int:
+        wanted = min(torch.get_num_threads(), 256)
+        return wanted if wanted > 1 and 2 * self.work * extent.rows >= FEW else 1
+
+    def _row(self, extent: Extent) -> int | None:
+        if not any(b.space == "rows" for b in self.plan.buffers):
+            return None
+        return (_even_row(extent.steps, extent.batch) if extent.row is None else extent.row).data_ptr()
+
+    def _rows(self, buffer: int, extent: Extent) -> int:
+        space = self.plan.buffers[buffer].space
+        rows = {"stream": extent.rows, "history": extent.batch + extent.rows, "pair": 2 * extent.batch}
+        return rows.get(space, extent.batch if space == "rows" else 1)
+
+    def _empty(self, *shape: int) -> Tensor:
+        return torch.empty(shape, dtype=self.dtype)
+
+    def _allocate(self, states: Mapping[str, Tensor], extent: Extent) -> dict[int, Tensor]:
+        """The buffers that outlive the run, with the first states in their places."""
+        made: dict[int, Tensor] = {}
+        for buffer in self.kept:
+            made[buffer] = self._empty(self._rows(buffer, extent), self.plan.buffers[buffer].width)
+            if buffer in self.plan.zero:
+                made[buffer].zero_()
+        for name, buffer in self.states.items():
+            made[buffer][: extent.batch] = states[name]
+            if self.plan.buffers[buffer].space == "pair" and (self.plan.reverse or extent.lengths is not None):
+                made[buffer][extent.batch :] = states[name]
+        return made
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run has made: buffers, and the outputs in them."""
+
+    program: Program
+    made: dict[int, Tensor]
+    extent: Extent
+
+    def output(self, key: str) -> Tensor:
+        """An output by kind and name: rows for a "stream", one value a sequence or one alone for "once"."""
+        ref, dims = self.program.shapes[key]
+        buffer = self.made[ref.buffer]
+        space = self.program.plan.buffers[ref.buffer].space
+        if space == "shared":
+            return buffer.as_strided(dims, ref.strides, ref.offset)
+        skipped = self.extent.batch if space == "history" else 0
+        rows, width = buffer.shape
+        return buffer.as_strided((rows - skipped, *dims), (width, *ref.strides), skipped * width + ref.offset)
+
+    def last(self, name: str) -> Tensor:
+        """A state after each sequence's last step, [B, width]."""
+        buffer, e = self.made[self.program.states[name]], self.extent
+        plan = self.program.plan
+        if plan.buffers[self.program.states[name]].space == "history":
+            if e.lengths is None:
+                return buffer[e.rows :]
+            last = (e.lengths - 1).clamp(min=0)
+            place = torch.where(e.lengths > 0, e.batch + (e.at[last] if e.steps else last), 0)
+            return buffer.index_select(0, place + torch.arange(e.batch))
+        if plan.reverse:
+            return buffer[: e.batch]
+        if e.lengths is None:
+            return buffer[e.steps % 2 * e.batch :][: e.batch]
+        return buffer.index_select(0, e.lengths % 2 * e.batch + torch.arange(e.batch))
+
+
+@lru_cache(maxsize=256)
+def _even_row(steps: int, batch: int) -> Tensor:
+    return torch.arange(batch).repeat(steps)
+
+
+@lru_cache(maxsize=256)
+def _cut(batch: int, threads: int) -> ctypes.Array[ctypes.c_ssize_t]:
+    """The first row of each thread, and the end."""
+    return (ctypes.c_ssize_t * (threads + 1))(*(batch * k // threads for k in range(threads + 1)))
+
+
+def _fair_cut(lengths: Tensor, threads: int) -> ctypes.Array[ctypes.c_ssize_t]:
+    """The same for sequences of different lengths: each thread has as many steps."""
+    steps = lengths.cumsum(0)
+    total = int(steps[-1]) if len(steps) else 0
+    cut = [int((steps <= total * k // threads).sum()) for k in range(threads)]
+    return (ctypes.c_ssize_t * (threads + 1))(0, *cut[1:], len(lengths))

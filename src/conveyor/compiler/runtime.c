@@ -1,0 +1,285 @@
+/* What every kernel calls: matrix products, and the threads. Compiled once for each machine and number type (REAL).
+
+   A matrix product reads its matrix packed: panels of NR columns, each [K][NR], so that the innermost loop reads it in
+   order. One tile is m rows of NR columns, held in registers while K is run through. A result does not depend on which
+   rows share a tile: every number is summed in the order of K, so one thread and many give the same bits. */
+
+#include "runtime.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__AVX512F__)
+#define VB 64
+#define MR 12
+#elif defined(__AVX__)
+#define VB 32
+#define MR 6
+#elif defined(__ARM_NEON) && defined(__aarch64__)
+#define VB 16
+#define MR 12
+#else
+#define VB 16
+#define MR 6
+#endif
+#define VL ((idx)(VB / sizeof(real)))
+#define NR (2 * VL)
+#define FEW 3   /* rows so few that several panels are run at once, or the sums would wait for each other */
+#define WIDE 4  /* panels at once then */
+#define KC 384  /* rows of an outer product that are packed at once */
+
+typedef real vec __attribute__((vector_size(VB), aligned(sizeof(real)), may_alias));
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 16")
+
+INLINE void store(vec one, vec two, real *c, int add, idx n) {
+  if (n >= NR) {
+    vec *d = (vec *)c, *e = (vec *)(c + VL);
+    if (add) { one += *d; two += *e; }
+    *d = one; *e = two;
+  } else {
+    real t[2 * VB / sizeof(real)];
+    *(vec *)t = one; *(vec *)(t + VL) = two;
+    for (idx j = 0; j < n; j++) c[j] = (add ? c[j] : 0) + t[j];
+  }
+}
+
+/* c[i][0..n) (+)= sum over segments and k of a[i][k] b[k][..], for m rows. step: from one k to the next. */
+INLINE void tile(const int m, const int across, idx segments, const segment *s, const real *b, real *c, idx ldc, int add, idx n) {
+  vec acc[MR][2];
+  UNROLL for (int i = 0; i < m; i++) acc[i][0] = acc[i][1] = (vec){0};
+  for (idx q = 0; q < segments; q++) {
+    const idx lda = s[q].row;
+    const real *p0 = s[q].a, *p3 = p0 + 3 * lda, *p6 = p0 + 6 * lda, *p9 = p0 + 9 * lda;
+    for (idx k = 0; k < s[q].size; k++, b += NR) {
+      vec b0 = *(const vec *)b, b1 = *(const vec *)(b + VL);
+      UNROLL for (int i = 0; i < m; i++) {
+        const real *p = i < 3 ? p0 : i < 6 ? p3 : i < 9 ? p6 : p9;
+        vec x = (across ? p0[i] : p[(i % 3) * lda]) - (vec){0};
+        acc[i][0] += x * b0; acc[i][1] += x * b1;
+      }
+      if (across) p0 += MR; else { p0++; p3++; p6++; p9++; }
+    }
+  }
+  UNROLL for (int i = 0; i < m; i++) store(acc[i][0], acc[i][1], c + i * ldc, add, n);
+}
+
+/* The same for few rows and WIDE panels, the next of which is `panel` numbers on. */
+INLINE void wide(const int m, idx segments, const segment *s, const real *b, idx panel, real *c, idx ldc, int add) {
+  vec acc[FEW][WIDE][2];
+  UNROLL for (int i = 0; i < m; i++)
+    UNROLL for (int w = 0; w < WIDE; w++) acc[i][w][0] = acc[i][w][1] = (vec){0};
+  for (idx q = 0; q < segments; q++) {
+    const idx lda = s[q].row;
+    const real *p = s[q].a;
+    for (idx k = 0; k < s[q].size; k++, b += NR, p++) {
+      UNROLL for (int i = 0; i < m; i++) {
+        vec x = p[i * lda] - (vec){0};
+        UNROLL for (int w = 0; w < WIDE; w++) {
+          acc[i][w][0] += x * *(const vec *)(b + w * panel);
+          acc[i][w][1] += x * *(const vec *)(b + w * panel + VL);
+        }
+      }
+    }
+  }
+  UNROLL for (int i = 0; i < m; i++)
+    UNROLL for (int w = 0; w < WIDE; w++) store(acc[i][w][0], acc[i][w][1], c + i * ldc + w * NR, add, NR);
+}
+
+typedef void (*tile_fn)(idx, const segment *, const real *, real *, idx, int, idx);
+typedef void (*wide_fn)(idx, const segment *, const real *, idx, real *, idx, int);
+#define TILE(m)                                                                                        \
+  static void tile##m(idx q, const segment *s, const real *b, real *c, idx ldc, int add, idx n) {      \
+    tile(m, 0, q, s, b, c, ldc, add, n);                                                               \
+  }                                                                                                    \
+  static void across##m(idx q, const segment *s, const real *b, real *c, idx ldc, int add, idx n) {    \
+    tile(m, 1, q, s, b, c, ldc, add, n);                                                               \
+  }
+#define WIDETILE(m)                                                                                    \
+  static void wide##m(idx q, const segment *s, const real *b, idx panel, real *c, idx ldc, int add) {  \
+    wide(m, q, s, b, panel, c, ldc, add);                                                              \
+  }
+TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6) WIDETILE(1) WIDETILE(2) WIDETILE(3)
+#if MR > 6
+TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12)
+#define MORE(name) , name##7, name##8, name##9, name##10, name##11, name##12
+#else
+#define MORE(name)
+#endif
+static const tile_fn tiles[MR + 1] = {0, tile1, tile2, tile3, tile4, tile5, tile6 MORE(tile)};
+static const tile_fn acrosses[MR + 1] = {0, across1, across2, across3, across4, across5, across6 MORE(across)};
+static const wide_fn wides[FEW + 1] = {0, wide1, wide2, wide3};
+
+static idx least(idx a, idx b) { return a < b ? a : b; }
+
+/* The share of `part` of `size` things that come in lots of `lot`. */
+static idx share(idx size, idx lot, idx part, idx parts) {
+  return least(size, (size + lot - 1) / lot * part / parts * lot);
+}
+
+/* [K][N] with these strides to rows k0.. and columns n0.. of a packed matrix of `inner` rows and `width` columns. */
+static void pack(const real *s, idx row, idx column, idx K, idx N, real *d, idx k0, idx n0, idx inner, idx width) {
+  for (idx n = 0; n < N;) {
+    idx at = n0 + n, in = at % NR, count = least(NR - in, N - n);
+    real *panel = d + at / NR * NR * inner + k0 * NR + in;
+    for (idx k = 0; k < K; k++)
+      for (idx j = 0; j < count; j++) panel[k * NR + j] = s[k * row + (n + j) * column];
+    n += count;
+  }
+  if (n0 + N == width && width % NR) /* the columns that are not there */
+    for (idx k = 0; k < K; k++)
+      for (idx j = width % NR; j < NR; j++) d[width / NR * NR * inner + (k0 + k) * NR + j] = 0;
+}
+
+/* Rows [0, M) of the target; of the panels of columns, the share of `part`. */
+static void gemm(idx M, idx N, idx segments, const segment *s, const real *b, real *c, idx ldc, int add, idx part, idx parts) {
+  idx inner = 0;
+  for (idx q = 0; q < segments; q++) inner += s[q].size;
+  idx from = share(N, NR, part, parts), to = share(N, NR, part + 1, parts);
+  if (M <= 0 || from >= to) return;
+  for (idx r = 0; r < M;) { /* rows of a block stay in the second cache while all panels pass by */
+    idx rows = least(M - r, 8 * MR);
+    if (M - r < 16 * MR && M - r > 8 * MR) rows = (M - r + 1) / 2;
+    idx chunks = (rows + MR - 1) / MR;
+    segment mine[MAX_SEGMENTS];
+    for (idx n = from; n < to;) {
+      idx many = rows <= FEW && n + WIDE * NR <= least(to, N) ? WIDE : 1;
+      for (idx q = 0; q < chunks; q++) {
+        idx lo = rows * q / chunks, m = rows * (q + 1) / chunks - lo;
+        for (idx g = 0; g < segments; g++) {
+          mine[g] = s[g];
+          mine[g].a += (r + lo) * s[g].row;
+        }
+        real *to_ = c + (r + lo) * ldc + n;
+        if (many > 1) wides[m](segments, mine, b + n * inner, NR * inner, to_, ldc, add);
+        else tiles[m](segments, mine, b + n * inner, to_, ldc, add, N - n);
+      }
+      n += many * NR;
+    }
+    r += rows;
+  }
+}
+
+/* Row r of an operand of `lead` rows for each row of the batch, which may lie elsewhere by `map`. */
+static const real *row_of(const operand *o, idx r, idx lead) {
+  idx row = r / lead;
+  return o->a + (o->map ? o->map[row] : row) * o->row + r % lead * o->step;
+}
+
+/* c[M][N] = sum over rows of a[r][M] b[r][N]; of the larger side, the share of `part`. */
+static void outer(idx rows, idx lead, operand a, idx M, operand b, idx N, real *c, real *room, idx part, idx parts) {
+  int by_rows = M >= N;
+  idx m0 = by_rows ? share(M, MR, part, parts) : 0, m1 = by_rows ? share(M, MR, part + 1, parts) : M;
+  idx n0 = by_rows ? 0 : share(N, NR, part, parts), n1 = by_rows ? N : share(N, NR, part + 1, parts);
+  if (m0 >= m1 || n0 >= n1) return;
+  real *right = room, *left = room + KC * ((n1 - n0 + NR - 1) / NR * NR);
+  rows *= lead;
+  for (idx i = m0; i < m1; i++) memset(c + i * N + n0, 0, (n1 - n0) * sizeof(real));
+  for (idx r = 0; r < rows; r += KC) {
+    idx size = least(KC, rows - r);
+    for (idx k = 0; k < size; k++) {
+      const real *s = row_of(&b, r + k, lead);
+      for (idx n = n0; n < n1; n += NR) {
+        real *d = right + (n - n0) * size + k * NR;
+        idx count = least(NR, n1 - n);
+        for (idx j = 0; j < count; j++) d[j] = s[n + j];
+        for (idx j = count; j < NR; j++) d[j] = 0;
+      }
+    }
+    for (idx m = m0; m < m1; m += MR) {
+      idx count = least(MR, m1 - m);
+      for (idx k = 0; k < size; k++) {
+        const real *s = row_of(&a, r + k, lead) + m;
+        for (idx i = 0; i < count; i++) left[k * MR + i] = s[i];
+      }
+      segment one = {left, 0, size};
+      for (idx n = n0; n < n1; n += NR)
+        acrosses[count](1, &one, right + (n - n0) * size, c + m * N + n, N, 1, n1 - n);
+    }
+  }
+}
+
+/* c[N] = sum over rows of a[r][N]; of the columns, the share of `part`. */
+static void colsum(idx rows, idx lead, operand a, idx N, real *c, idx part, idx parts) {
+  idx from = share(N, NR, part, parts), to = share(N, NR, part + 1, parts);
+  for (idx n = from; n < to; n += 4 * NR) {
+    idx count = least(4 * NR, to - n);
+    real sum[8 * VB / sizeof(real)] = {0};
+    if (count == 4 * NR)
+      for (idx r = 0; r < rows * lead; r++) {
+        const real *s = row_of(&a, r, lead) + n;
+        for (idx j = 0; j < 4 * NR; j++) sum[j] += s[j];
+      }
+    else
+      for (idx r = 0; r < rows * lead; r++) {
+        const real *s = row_of(&a, r, lead) + n;
+        for (idx j = 0; j < count; j++) sum[j] += s[j];
+      }
+    memcpy(c + n, sum, count * sizeof(real));
+  }
+}
+
+/* --- threads --- */
+
+struct team {
+  void (*run)(const call *, idx);
+  const call *c;
+  atomic_long waiting, round, go;
+};
+
+static void wait(const call *c) {
+  struct team *t = c->team;
+  if (c->threads == 1) return;
+  long round = atomic_load_explicit(&t->round, memory_order_relaxed);
+  if (atomic_fetch_add(&t->waiting, 1) == c->threads - 1) {
+    atomic_store(&t->waiting, 0);
+    atomic_store_explicit(&t->round, round + 1, memory_order_release);
+    return;
+  }
+  for (long n = 0; atomic_load_explicit(&t->round, memory_order_acquire) == round; n++) {
+    if (n < 4096) {
+#if defined(__x86_64__)
+      __builtin_ia32_pause();
+#endif
+    } else sched_yield();
+  }
+}
+
+struct member { struct team *team; idx thread; };
+
+enum { NOT_YET, GO, LEAVE };
+
+static void *join_in(void *given) {
+  struct member *m = given;
+  long go;
+  while ((go = atomic_load_explicit(&m->team->go, memory_order_acquire)) == NOT_YET) sched_yield();
+  if (go == GO) m->team->run(m->team->c, m->thread);
+  return 0;
+}
+
+static const functions all = {pack, gemm, outer, colsum, wait};
+
+/* Runs a kernel with c->threads threads. Returns 0, or the error of pthread_create, and then nothing has been run. */
+int run(void (*kernel)(const call *, idx), call *c) {
+  struct team team = {kernel, c, 0, 0, NOT_YET};
+  pthread_t threads[MAX_THREADS];
+  struct member members[MAX_THREADS];
+  int error = 0;
+  idx made = 1;
+  c->team = &team;
+  c->f = &all;
+  for (; made < c->threads && !error; made += !error) {
+    members[made] = (struct member){&team, made};
+    error = pthread_create(&threads[made], 0, join_in, &members[made]);
+  }
+  atomic_store_explicit(&team.go, error ? LEAVE : GO, memory_order_release);
+  if (!error) kernel(c, 0);
+  for (idx i = 1; i < made; i++) pthread_join(threads[i], 0);
+  return error;
+}
+
+/* How much scratch `outer` needs for a matrix of N columns. */
+idx outer_room(idx N) { return KC * ((N + NR - 1) / NR * NR + MR); }

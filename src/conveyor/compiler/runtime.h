@@ -1,0 +1,44 @@
+/* What a kernel and the runtime say to each other. */
+#ifndef CONVEYOR_RUNTIME_H
+#define CONVEYOR_RUNTIME_H
+
+#include <stddef.h>
+
+typedef REAL real;
+typedef ptrdiff_t idx;
+
+#define MAX_SEGMENTS 64
+#define MAX_THREADS 256
+
+/* Operands of a product that lie apart: rows a, a + row, ..., each of `size` numbers. */
+typedef struct { const real *a; idx row, size; } segment;
+
+/* Rows for a sum over all rows: row r lies at a + map[r] * row (or r * row), and within it each `step` a row of its own. */
+typedef struct { const real *a; idx row, step; const idx *map; } operand;
+
+typedef struct call call;
+
+typedef struct {
+  void (*pack)(const real *, idx row, idx column, idx K, idx N, real *, idx k0, idx n0, idx inner, idx width);
+  void (*gemm)(idx M, idx N, idx segments, const segment *, const real *packed, real *, idx ldc, int add, idx part, idx parts);
+  void (*outer)(idx rows, idx lead, operand, idx M, operand, idx N, real *, real *room, idx part, idx parts);
+  void (*colsum)(idx rows, idx lead, operand, idx N, real *, idx part, idx parts);
+  void (*wait)(const call *);
+} functions;
+
+struct call {
+  const functions *f;
+  struct team *team;
+  const idx *d;        /* the numbers of the plan: sizes, strides, offsets */
+  real *const *p;      /* the buffers */
+  real *const *room;   /* scratch, for each thread */
+  const idx *at;       /* at[t]: the row of a stream where step t begins */
+  const idx *before;   /* before[t]: the row of a history where the states before step t begin */
+  const idx *count;    /* count[t]: sequences that are still running at step t; they come first */
+  const idx *cut;      /* cut[k]: the first sequence of thread k */
+  const idx *map;      /* for each row of a stream, the row of a history before it; none if it is the same */
+  const idx *row;      /* for each row of a stream, its sequence */
+  idx steps, batch, rows, start, threads;
+};
+
+#endif

@@ -1,0 +1,206 @@
+"""A step that is run once with every PyTorch function that it calls written down, as a graph."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from conveyor.compiler.graph import Builder, Graph, Node, Output
+from conveyor.compiler.lower import LOWER, Lowering, NoRule, Value
+
+
+@dataclass(frozen=True)
+class Argument:
+    """What the step is given: `kind` is "stream", "state", "constant" or "step" (the number of the step)."""
+
+    kind: str
+    name: str
+    dims: tuple[int, ...] = ()
+
+
+# The step, called with a tensor for each argument: its new states, and its further values by name.
+Step = Callable[..., tuple[Sequence[Tensor], Mapping[str, Tensor]]]
+
+
+class CannotCompile(Exception):
+    """A step that has no kernel: `line` is where, `reason` is why, `cure` what to write instead."""
+
+    def __init__(self, line: str, reason: str, cure: str):
+        super().__init__(f"{line}: {reason}; {cure}")
+        self.line, self.reason, self.cure = line, reason, cure
+
+
+@dataclass
+class _Call:
+    function: Any
+    name: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    result: Any
+    line: str
+
+
+VALUE_READERS = {"__bool__", "item", "tolist", "__int__", "__float__", "__index__", "numpy", "__contains__", "equal"}
+
+
+class _Recorder(TorchFunctionMode):
+    """Runs every function, and writes down those that give tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[_Call] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = _name(func)
+        if name in VALUE_READERS:
+            raise CannotCompile(
+                _line(),
+                f"the step reads a tensor's value ({name}), which is not known before the sequence runs",
+                "write torch.where(condition, a, b) for a branch, and keep numbers in tensors",
+            )
+        result = func(*args, **kwargs)
+        if _has_tensor(result):
+            self.calls.append(_Call(func, name, args, kwargs, result, _line()))
+        return result
+
+
+def _name(func: Any) -> str:
+    name = getattr(func, "__name__", str(func))
+    return getattr(func.__self__, "__name__", name) if name == "__get__" else name
+
+
+def _has_tensor(value: Any) -> bool:
+    return isinstance(value, Tensor) or (isinstance(value, tuple | list) and any(map(_has_tensor, value)))
+
+
+OURS = str(Path(__file__).parent)
+TORCH = str(Path(torch.__file__).parent)
+
+
+def _line() -> str:
+    """The line of the step that is being run."""
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if not file.startswith((OURS, TORCH)) and Path(file).name not in ("affine.py", "contextlib.py"):
+            return f"{Path(file).name}, line {frame.f_lineno}"
+        frame = frame.f_back
+    return "the step"
+
+
+BATCHES = (2, 3)  # two sizes of the batch show which dimension is the batch's
+
+
+def trace(step: Step, arguments: Sequence[Argument], states: Sequence[str], weights: Mapping[str, Tensor]) -> Graph:
+    """The graph of `step`. `weights` are the tensors that it may use besides its arguments, by name.
+
+    Its outputs are the new states, and a stream for each further value.
+    Raises CannotCompile if an operation has no rule, the batch is not kept apart, or a branch depends on a value.
+    """
+    dtype = next((w.dtype for w in weights.values() if w.is_floating_point()), torch.get_default_dtype())
+    runs = [_run(step, arguments, dtype, batch) for batch in BATCHES]
+    (given, calls, ends, named), (_, others, other_ends, other_named) = runs
+    if [c.name for c in calls] != [c.name for c in others] or list(named) != list(other_named):
+        raise CannotCompile("the step", "it does other things for another size of the batch", "treat all rows alike")
+    builder = Builder()
+    lowering = Lowering(builder)
+    known: dict[int, Value] = {}
+    for name, weight in weights.items():
+        i = builder.input("weight", name, tuple(weight.shape), False, False)
+        known[id(weight)] = Value(i, weight.dim())
+    for argument, tensor in zip(arguments, given, strict=True):
+        rows, time = argument.kind != "step", argument.kind != "constant"
+        i = builder.input(argument.kind, argument.name, argument.dims, rows, time)
+        known[id(tensor)] = Value(i, tensor.dim())
+    for call, other in zip(calls, others, strict=True):
+        _lower(lowering, call, other, known)
+    return _graph(builder, states, known, (ends, named), (other_ends, other_named))
+
+
+def _run(step: Step, arguments: Sequence[Argument], dtype: torch.dtype, batch: int) -> Any:
+    shapes = [() if a.kind == "step" else (batch, *a.dims) for a in arguments]
+    given = [
+        torch.zeros((), dtype=torch.long) if a.kind == "step" else torch.rand(shape, dtype=dtype)
+        for a, shape in zip(arguments, shapes, strict=True)
+    ]
+    recorder = _Recorder()
+    with torch.no_grad(), recorder:
+        ends, named = step(*given)
+    return given, recorder.calls, tuple(ends), dict(named)
+
+
+def _lower(lowering: Lowering, call: _Call, other: _Call, known: dict[int, Value]) -> None:
+    def read(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            if id(value) not in known:
+                raise NoRule("it uses a tensor that is neither given to the step nor a parameter or buffer of the cell")
+            return known[id(value)]
+        if isinstance(value, tuple | list):
+            return type(value)(map(read, value)) if not hasattr(value, "_fields") else value
+        return value
+
+    rule = LOWER.get(call.name)
+    try:
+        if rule is None:
+            raise NoRule(f"{call.name} has no rule")
+        lowering.shapes = _shapes(call.result, other.result)
+        found = rule(lowering, *map(read, call.args), **{k: read(v) for k, v in call.kwargs.items()})
+        _keep(found, call.result, lowering, known)
+    except NoRule as error:
+        raise CannotCompile(call.line, str(error), error.cure) from None
+    except TypeError as error:
+        raise CannotCompile(call.line, f"{call.name} with these arguments has no rule ({error})", NoRule.CURE) from None
+
+
+def _shapes(result: Any, other: Any) -> list[tuple[tuple[int, ...], bool]]:
+    """The feature shape of each tensor in a result, and whether it has rows."""
+    pairs = [(result, other)] if isinstance(result, Tensor) else list(zip(result, other, strict=True))
+    found = []
+    for one, two in pairs:
+        a, b = tuple(one.shape), tuple(two.shape)
+        if a == b:
+            found.append((a, False))
+        elif a[1:] == b[1:] and (a[0], b[0]) == BATCHES:
+            found.append((a[1:], True))
+        else:
+            raise NoRule("it moves the batch to another dimension or joins it with another", NoRule.BATCH)
+    return found
+
+
+def _keep(found: Any, result: Any, lowering: Lowering, known: dict[int, Value]) -> None:
+    values = [found] if isinstance(found, Value) else list(found)
+    tensors = [result] if isinstance(result, Tensor) else list(result)
+    for value, tensor, (dims, rows) in zip(values, tensors, lowering.shapes, strict=True):
+        node = lowering.b.nodes[value.i]
+        if node.dims != dims and node.size == Node("", dims=dims).size:
+            value = Value(lowering.b.reshape(value.i, dims), len(dims) + rows)
+        node = lowering.b.nodes[value.i]
+        assert node.dims == dims, f"{node.dims} is not {dims}"
+        if rows and not node.rows:
+            value = Value(lowering.b.expand(value.i, dims, Node("", rows=True, time=node.time)), len(dims) + 1)
+        known[id(tensor)] = value
+
+
+def _graph(builder: Builder, states: Sequence[str], known: dict[int, Value], one: Any, two: Any) -> Graph:
+    (ends, named), (other_ends, other_named) = one, two
+    outputs = []
+    for kind, found, other in (
+        ("state", zip(states, ends, strict=True), other_ends),
+        ("stream", named.items(), other_named.values()),
+    ):
+        for (name, tensor), twin in zip(found, other, strict=True):
+            ((dims, rows),) = _shapes(tensor, twin)
+            if id(tensor) not in known:
+                raise CannotCompile("the step", f"{name} is not computed from what the step is given", NoRule.CURE)
+            i = known[id(tensor)].i
+            builder.name(i, name)
+            outputs.append(Output(kind, name, builder.expand(i, dims, Node("", rows=True, time=True))))
+    return builder.graph(outputs)

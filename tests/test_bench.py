@@ -1,0 +1,392 @@
+"""What `conveyor bench` makes of times, by small fakes; and the command on a tiny shape."""
+
+import json
+import math
+import signal
+import sys
+from importlib.util import find_spec
+
+import pytest
+import torch
+
+from command import begun, command, conveyor, done, wait
+from conveyor import zoo
+from conveyor.bench import contenders, memory, plot, report, suite, timing, worker
+from conveyor.bench.contenders import Work, choose
+from conveyor.bench.cost import Cost
+from conveyor.bench.machine import Machine, cache_sizes
+from conveyor.bench.plan import SHAPES, Plan, Shape, Task, check_mode, check_threads, sweep
+from conveyor.bench.results import Results, Row, geometric_mean
+from conveyor.errors import BadInput
+
+SHAPE = Shape(10, 4, 3, 8)
+MACHINE = Machine(
+    1, True, products={"slow": 1e8, "fast": 1e9}, caches={"L1": 100, "L2": 1000}, reads={"L2": 1e9, "memory": 1e8}
+)
+TINY = ["bench", "--shape", "3,2,4,5", "--seconds", "0", "--threads", "1", "--against", "eager"]
+
+
+class Clock:
+    """Time that passes only where a run says so."""
+
+    def __init__(self):
+        self.now, self.calls = 0.0, []
+
+    def __call__(self):
+        return self.now
+
+    def run(self, name, seconds):
+        def once():
+            self.calls.append(name)
+            self.now += seconds
+
+        return once
+
+
+def row(cell="lstm", mode="training", shape=SHAPE, sweep="", threads=1, **values):
+    made = Row.of(Task(cell, mode, shape, sweep), threads)
+    for name, value in values.items():
+        setattr(made, name, value)
+    return made
+
+
+def test_every_run_has_its_turn_in_every_round():
+    clock = Clock()
+    runs = {name: clock.run(name, seconds) for name, seconds in (("a", 1.0), ("b", 2.0), ("c", 3.0))}
+    times = timing.interleaved(runs, seconds=60, clock=clock)
+    assert times == {"a": [1.0] * 10, "b": [2.0] * 10, "c": [3.0] * 10}
+    rounds = [clock.calls[i : i + 3] for i in range(0, len(clock.calls), 3)]
+    assert all(sorted(calls) == ["a", "b", "c"] for calls in rounds)
+    assert len(set(map(tuple, rounds))) > 1, "always in the same order"
+
+
+def test_a_budget_that_is_too_small_still_gives_a_median():
+    clock = Clock()
+    assert timing.interleaved({"a": clock.run("a", 5.0)}, seconds=0, clock=clock) == {"a": [5.0] * 3}
+    assert timing.interleaved({}, seconds=1e9) == {}
+
+
+def test_a_short_run_wakes_its_threads_before_it_is_timed():
+    clock = Clock()
+    timing.interleaved({"short": clock.run("short", 0.01), "long": clock.run("long", 9.0)}, 0, 2, clock)
+    assert (clock.calls.count("short"), clock.calls.count("long")) == (5, 3)
+
+
+def test_the_products_of_a_cell_are_counted_from_its_affine_maps():
+    assert Cost.of(zoo.LSTM(3, 8)) == Cost(outer=4 * 2 * 3 * 8, inner=4 * 2 * 8 * 8)
+    assert Cost.of(zoo.GRU(3, 8)) == Cost(outer=3 * 2 * 3 * 8, inner=3 * 2 * 8 * 8)
+    assert Cost.of(zoo.PeepholeLSTM(3, 8)) == Cost.of(zoo.LSTM(3, 8)), "a diagonal block is no product"
+    assert Cost.of(zoo.FullPeepholeLSTM(3, 8)).inner == 7 * 2 * 8 * 8
+    assert Cost.of(zoo.ProjectedLSTM(3, 8, 2)) == Cost(outer=4 * 2 * 3 * 8, inner=4 * 2 * 2 * 8 + 2 * 8 * 2)
+    assert Cost.of(zoo.RNN(3, 8)).weight_bytes == 4 * 8 * 8
+
+
+def test_the_operations_of_training_leave_out_the_gradient_of_the_input():
+    cost = Cost(outer=10, inner=100)
+    assert cost.operations(SHAPE, training=False) == 40 * 110
+    assert cost.operations(SHAPE, training=True) == 40 * (2 * 10 + 3 * 100)
+
+
+def test_the_floor_is_the_products_or_the_reading_of_the_weights():
+    # 400 bytes of weights, from L2: a step takes 400 ns to read them, and 200 ns of products for each row.
+    cost = Cost(outer=100, inner=200)
+    one_row, rows = Shape(10, 1, 3, 8), Shape(10, 4, 3, 8)
+    assert cost.floor(one_row, False, MACHINE) == pytest.approx(10 * (100e-9 + 400e-9))
+    assert cost.floor(one_row, True, MACHINE) == pytest.approx(10 * (2 * 100e-9 + 200e-9 + 2 * 400e-9))
+    assert cost.floor(rows, False, MACHINE) == pytest.approx(40 * 300e-9)
+    assert cost.floor(rows, True, MACHINE) == pytest.approx(cost.operations(rows, True) / MACHINE.sgemm)
+
+
+def test_the_bandwidth_is_that_of_the_first_cache_that_is_large_enough():
+    assert [MACHINE.bandwidth(size) for size in (100, 101, 1000, 1001)] == [math.inf, 1e9, 1e9, 1e8]
+
+
+def test_a_cache_that_cores_share_counts_once(tmp_path):
+    caches = {
+        0: [("1", "Data", "32K", "0"), ("1", "Instruction", "32K", "0"), ("2", "Unified", "1M", "0-1")],
+        1: [("1", "Data", "32K", "1"), ("2", "Unified", "1M", "0-1")],
+    }
+    for cpu, indices in caches.items():
+        for number, values in enumerate(indices):
+            index = tmp_path / f"cpu{cpu}" / "cache" / f"index{number}"
+            index.mkdir(parents=True)
+            for name, value in zip(("level", "type", "size", "shared_cpu_list"), values, strict=True):
+                (index / name).write_text(f"{value}\n")
+    assert cache_sizes([0, 1], tmp_path) == {"L1": 2 * 32 * 1024, "L2": 1024 * 1024}
+    assert cache_sizes([0], tmp_path) == {"L1": 32 * 1024, "L2": 1024 * 1024}
+    assert cache_sizes([0, 1], tmp_path / "nothing")["L2"] > 0
+
+
+def test_ratios_are_to_our_kernel_or_else_to_our_loop():
+    assert row(seconds={"kernel": 2.0, "eager": 10.0, "jax": 3.0}).ratios == {"eager": 5.0, "jax": 1.5}
+    assert row(seconds={"eager": 10.0, "jax": 5.0}).ratios == {"jax": 0.5}
+    assert row(seconds={"jax": 5.0}).ratios == {}
+    assert row(seconds={"kernel": 2.0, "eager": 10.0}, floor=1.0).fraction == 0.5
+    assert row(seconds={"kernel": 1.0}, saved={"kernel": 3, "torch.nn": 4}).saved_ratio == 0.75
+
+
+def test_means_are_geometric_and_of_whole_columns_only():
+    results = Results()
+    results.rows = [
+        row(seconds={"kernel": 1.0, "eager": 2.0, "jax": 4.0}, floor=0.5),
+        row(seconds={"kernel": 1.0, "eager": 8.0}, floor=0.125),
+        row(seconds={"kernel": 1.0, "eager": 100.0}, sweep="T"),
+        row(seconds={"eager": 2.0, "jax": 1.0}, mode="inference"),
+    ]
+    training, inference = results.groups()
+    assert training.ratios == {"eager": pytest.approx(4.0)}
+    assert training.fraction == pytest.approx(0.25)
+    assert (inference.ours, inference.ratios) == ("eager", {"jax": pytest.approx(0.5)})
+    assert geometric_mean([]) is None
+
+
+def test_the_time_of_an_operation_is_compared_with_the_lstm_at_the_same_shape():
+    results = Results()
+    results.rows = [
+        row(seconds={"kernel": 1.0}, operations=100),
+        row(seconds={"kernel": 9.0}, operations=100, threads=2),
+        row("gru", seconds={"kernel": 3.0}, operations=200),
+    ]
+    assert results.per_operation(results.rows[2]) == pytest.approx(1.5)
+    results.rows[0].seconds = {"eager": 1.0}
+    assert results.per_operation(results.rows[2]) is None, "a kernel against a loop"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1234.5, "1,234"), (123.4, "123"), (12.34, "12.3"), (1.234, "1.23"), (0.01234, "0.0123"), (0, "0"), (None, "–")],
+)
+def test_three_digits_are_shown(value, text):
+    assert report.digits(value) == text
+
+
+def test_storages_saved_for_backward_count_once_and_those_that_are_there_anyway_not():
+    weight, x = torch.randn(5, requires_grad=True), torch.randn(5)
+
+    def forward():
+        y = weight * x  # saves both, which are there anyway
+        y = y.exp()  # saves its result
+        return y * y.view(5)  # saves the same storage twice
+
+    assert memory.saved_bytes(forward, [weight, x]) == 5 * 4
+
+
+@pytest.mark.parametrize("name", ["rnn", "rnn-relu", "lstm", "gru"])
+def test_torch_gives_the_same(name):
+    work = Work.make(zoo.CELLS[name], SHAPE, training=True)
+    ours, theirs = contenders.eager(work), contenders.torch_nn(work)
+    torch.testing.assert_close(ours(), theirs())
+    assert contenders.torch_nn(Work.make(zoo.PeepholeLSTM, SHAPE, training=True)) is None
+
+
+def test_what_is_not_there_or_fails_or_differs_is_said_and_the_rest_is_measured(monkeypatch):
+    def missing(_):
+        raise ImportError("No module named 'jax'")
+
+    def failing(_):
+        return lambda: 1 / 0
+
+    monkeypatch.setitem(contenders.CONTENDERS, "jax", missing)
+    monkeypatch.setitem(contenders.CONTENDERS, "kernel", failing)
+    monkeypatch.setitem(contenders.CONTENDERS, "onnxruntime", lambda _: lambda: torch.full((10, 4, 8), 7.0))
+    monkeypatch.setitem(contenders.CONTENDERS, "torch.compile", lambda _: lambda: torch.full((10, 4, 8), math.nan))
+    told = {}
+    names = ("kernel", "torch.nn", "onnxruntime", "jax", "torch.compile")
+    measured = worker.measure(
+        Task("lstm", "inference", SHAPE), names, 0.0, MACHINE, lambda **message: told.update(message)
+    )
+    assert set(measured.seconds) == {"torch.nn", "onnxruntime", "torch.compile", "eager"}, "the loop stands in for ours"
+    results = Results(rows=[measured], absent=told["absent"], complete=True)
+    missed, failed, *others = report.remarks(results)
+    assert missed == "not measured: jax: ImportError: No module named 'jax': pip install 'conveyor[bench]'"
+    assert failed == "kernel fails on lstm, inference: ZeroDivisionError: division by zero"
+    assert [line.partition(" on ")[0] for line in others] == [
+        "onnxruntime gives other outputs",
+        "torch.compile gives no numbers",
+    ]
+
+
+def test_the_tasks_are_all_combinations_and_the_sweeps_of_a_picture():
+    plan = Plan(("lstm", "gru"), SHAPES, modes=("training", "inference"))
+    assert len(list(plan.tasks())) == 2 * 8 * 2
+    only = Plan(shapes=(SHAPE,), modes=("training",), sweeps=True)
+    assert [task.sweep for task in only.tasks()] == ["", *"TTTTT", *"BBBB", *"HHHH"]
+    for size, shape in sweep(SHAPE):
+        changed = {
+            name for name, one, other in zip("TBIH", astuple(shape), astuple(SHAPE), strict=True) if one != other
+        }
+        assert changed <= ({"H", "I"} if size == "H" else {size})
+
+
+def astuple(shape):
+    return shape.steps, shape.batch, shape.inputs, shape.hidden
+
+
+def test_a_shape_is_four_numbers():
+    assert Shape.of("100,16,64,128") == Shape(100, 16, 64, 128)
+    for text in ("", "1,2,3", "1,2,3,4,5", "1,2,3,x", "1,2,3,0", "1,2,-3,4", "1.5,2,3,4"):
+        with pytest.raises(BadInput, match="T,B,I,H"):
+            Shape.of(text)
+    with pytest.raises(BadInput, match="memory"):
+        Shape.of("1000000,1000000,1000,1000")
+
+
+def test_choices():
+    assert choose([]) == ("kernel", "eager", "torch.nn", "onnxruntime", "jax")
+    assert choose(["torch.compile", "torch.nn"]) == ("kernel", "torch.nn", "torch.compile")
+    assert check_mode("both") == ("training", "inference")
+    assert check_threads([1, 1]) == (1,)
+    assert check_threads([])[0] == 1
+    with pytest.raises(BadInput, match=r"did you mean torch\.nn"):
+        choose(["torch-nn"])
+    with pytest.raises(BadInput, match="did you mean training"):
+        check_mode("train")
+    with pytest.raises(BadInput, match="processors"):
+        check_threads([10**6])
+
+
+def test_the_picture_shows_what_was_measured(tmp_path):
+    results = Results()
+    results.rows = [
+        row(seconds={"eager": 0.1}, floor=0.01, shape=shape, sweep=size, threads=threads)
+        for size, shape in sweep(SHAPE)
+        for threads in (1, 2)
+    ]
+    plot.draw(results, tmp_path / "times.png")
+    assert (tmp_path / "times.png").read_bytes().startswith(b"\x89PNG")
+    plot.draw(Results(), tmp_path / "none.png")
+    assert not (tmp_path / "none.png").exists()
+
+
+def test_the_command_prints_a_table_that_is_markdown(tmp_path):
+    table = done(*TINY, "--against", "torch.nn", cwd=tmp_path).stdout
+    assert "lstm, training, 1 thread" in table
+    assert "lstm, inference, 1 thread" in table
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    assert "torch.nn" in lines[0]
+    assert lines[2].split("|")[1].strip() == "3, 2, 4, 5"
+
+
+def test_json_has_every_figure(tmp_path):
+    cells = ["--cell", "lstm", "--cell", "lstm-coupled", "--mode", "training"]
+    values = json.loads(done(*TINY, *cells, "--against", "torch.nn", "--json", "-", cwd=tmp_path).stdout)
+    assert values["complete"] is True
+    (machine,) = values["machines"]
+    assert machine["threads"] == 1
+    assert min(*machine["products"].values(), *machine["reads"].values()) > 0
+    lstm, coupled = values["rows"]
+    assert lstm["shape"] == {"steps": 3, "batch": 2, "inputs": 4, "hidden": 5}
+    assert (lstm["cell"], lstm["mode"], lstm["threads"]) == ("lstm", "training", 1)
+    assert {"eager", "torch.nn"} <= set(lstm["seconds"])
+    assert lstm["rounds"] == timing.LEAST_ROUNDS
+    assert lstm["operations"] == Cost.of(zoo.LSTM(4, 5)).operations(Shape(3, 2, 4, 5), True)
+    assert 0 < lstm["floor"] < lstm["seconds"][lstm["ours"]]
+    assert lstm["saved"]["torch.nn"] > 0
+    assert lstm["per_operation_of_lstm"] == 1
+    assert max(lstm["errors"].values()) < 1e-6
+    assert "torch.nn" not in coupled["seconds"]
+    assert [mean["cell"] for mean in values["means"]] == ["lstm", "lstm-coupled"]
+
+
+def test_a_file_gets_the_json_and_is_not_written_over(tmp_path):
+    file = tmp_path / "times.json"
+    done(*TINY, "--mode", "inference", "--json", file, cwd=tmp_path)
+    written = file.read_bytes()
+    assert json.loads(written)["rows"]
+    again = conveyor(*TINY, "--json", file, cwd=tmp_path)
+    assert (again.returncode, file.read_bytes()) == (2, written)
+    assert "already" in again.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is a signal")
+def test_ctrl_c_shows_what_there_is(tmp_path):
+    line = command("bench", "--cell", "rnn", "--shape", "2,1,3,4", "--shape", "3,1,3,4", "--seconds", "0.1")
+    line += ["--against", "eager", "--mode", "inference", "--threads", "1"]
+    with begun([*line, "--shape", "4,1,3,4", "--seconds", "60"], tmp_path) as process:
+        wait(process, lambda: "1 of 3" in process.stderr.readline())
+        process.send_signal(signal.SIGINT)
+        out, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "not complete" in out
+    assert "Traceback" not in error
+
+
+CELLS = """
+import torch
+from conveyor import Cell
+
+class Gated(Cell):
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size, gate=hidden_size)
+        self.hidden = self.affine("h", "x")
+
+    def step(self, x, h, gate):
+        print("not a line of JSON")
+        return gate * torch.tanh(self.hidden(h, x))
+
+class Unknown(Gated):
+    def step(self, x, h, gate, other):
+        return h
+
+class Broken(Gated):
+    def step(self, x, h, gate):
+        return h + torch.zeros(7)
+"""
+
+
+def test_a_cell_of_ones_own_with_a_further_stream(tmp_path):
+    (tmp_path / "cells.py").write_text(CELLS)
+    result = done(*TINY, "--cell", "cells.py:Gated", "--json", "-", cwd=tmp_path)
+    assert [row["failed"].get("eager") for row in json.loads(result.stdout)["rows"]] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("words", "cause"),
+    [
+        (["--cell", "lstn"], "did you mean lstm"),
+        (["--cell", "cells.py:Unknown"], "the width of other is not known"),
+        (["--cell", "cells.py:Broken"], "does not run"),
+        (["--shape", "1,2,3"], "T,B,I,H"),
+        (["--mode", "neither"], "--mode cannot be 'neither'"),
+        (["--against", "tensorflow"], "--against cannot be"),
+        (["--threads", "0"], "--threads"),
+        (["--threads", "99999"], "processors"),
+        (["--seconds", "-1"], "--seconds"),
+        (["--seconds", "inf"], "--seconds"),
+        (["--json", "missing/times.json"], "no folder missing"),
+        (["--plot", "times.doc"], "must end with"),
+    ],
+    ids=str,
+)
+def test_bad_input_is_one_line(words, cause, tmp_path):
+    (tmp_path / "cells.py").write_text(CELLS)
+    result = conveyor("bench", *words, cwd=tmp_path)
+    assert result.returncode == 2, result.stderr
+    assert cause in result.stderr
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+
+
+def test_a_process_that_ends_too_early_is_bad_input(monkeypatch):
+    monkeypatch.setattr(suite.sys, "executable", "/bin/false")
+    with pytest.raises(BadInput, match="smaller shapes"):
+        suite.run(Plan(shapes=()), Results(), note=print)
+
+
+@pytest.mark.parametrize(
+    ("name", "library", "cells"),
+    [
+        ("jax", "jax", ["rnn", "lstm", "lstm-peephole", "gru"]),
+        ("onnxruntime", "onnxruntime", ["lstm", "lstm-peephole", "lstm-coupled"]),
+    ],
+)
+def test_other_libraries_give_the_same(name, library, cells, tmp_path):
+    """In a process of their own, which may be left with threads."""
+    if find_spec(library) is None:
+        pytest.skip(f"{library} is not installed")
+    words = [word for cell in cells for word in ("--cell", cell)]
+    values = json.loads(done(*TINY, *words, "--against", name, "--json", "-", cwd=tmp_path).stdout)
+    modes = {"inference"} if name == "onnxruntime" else {"inference", "training"}
+    for row in values["rows"]:
+        assert row["failed"] == {}
+        assert (name in row["errors"]) == (row["mode"] in modes)
+        assert row["errors"].get(name, 0) < 1e-6
