@@ -38,7 +38,8 @@ class Work:
         """The work at one shape, with random numbers, the same every time."""
         torch.manual_seed(0)
         layer = Recurrent(cell, shape.inputs, shape.hidden).train(training)
-        unknown = [name for name in cell.arguments if name not in layer.cell.widths]
+        further = [name for name in cell.arguments if name not in ("x", "t", *cell.state)]
+        unknown = [name for name in further if name not in layer.cell.widths]
         if unknown:
             raise ValueError(
                 f"the width of {', '.join(unknown)} is not known: give it to Cell.__init__ by name, "
@@ -47,8 +48,7 @@ class Work:
         steps_rows = (shape.steps, shape.batch)
         others = {
             name: torch.randn(*(steps_rows[1:] if name in cell.constant else steps_rows), layer.cell.widths[name])
-            for name in cell.arguments
-            if name not in ("x", *cell.state)
+            for name in further
         }
         gradient = torch.randn(*steps_rows, layer.output_size) if training else None
         return cls(layer, torch.randn(*steps_rows, shape.inputs), gradient, others)
