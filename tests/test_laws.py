@@ -14,6 +14,7 @@ from random_cells import random_cells
 from tolerance import assert_equal
 
 every_cell = pytest.mark.parametrize("name", [*CASES, "random"])
+pytestmark = pytest.mark.filterwarnings(r"ignore:var\(\)")  # PyTorch warns of the variance of no rows
 anything = given(data=st.data())
 
 
@@ -261,4 +262,5 @@ def test_gradients_of_random_cells_are_those_of_finite_differences(data):
 
     # In one random direction: the exact cells are checked entry by entry in test_equations.py.
     assert gradcheck(run, inputs, fast_mode=True)
-    assert gradgradcheck(run, inputs, fast_mode=True)
+    if "hardsigmoid" not in layer.cell.source:  # of which PyTorch has no second derivative
+        assert gradgradcheck(run, inputs, fast_mode=True)

@@ -3,14 +3,37 @@
 import torch
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-6, torch.bfloat16: 2e-2}
+KERNEL = {torch.float64: 1e-10}  # a kernel's, from the loop over the step: it adds in another order
+WORSE = 4  # how many times the loop's own error in float32 a kernel's may be
 
 
-def assert_equal(actual, expected, what="result"):
+def assert_equal(actual, expected, what="result", table=TOLERANCE):
     """Within the tolerance of the actual tensor's type. A NaN is equal to nothing."""
     expected = torch.as_tensor(expected)
     assert actual.dtype == expected.dtype, f"{what}: {actual.dtype}, not {expected.dtype}"
     assert actual.shape == expected.shape, f"{what}: shape {list(actual.shape)}, not {list(expected.shape)}"
     if actual.numel():
         error = (actual - expected).abs().max().item()
-        bound = TOLERANCE[actual.dtype] * max(1.0, expected.abs().max().item())
+        bound = table[actual.dtype] * max(1.0, expected.abs().max().item())
         assert error <= bound, f"{what}: off by {error:.3g}, more than {bound:.3g}"
+
+
+def assert_as_exact(actual, other, exact, what="result"):
+    """`actual` is not much further from the exact value than `other`, of the same type, or within the tolerance."""
+    assert actual.dtype == other.dtype, f"{what}: {actual.dtype}, not {other.dtype}"
+    assert actual.shape == exact.shape, f"{what}: shape {list(actual.shape)}, not {list(exact.shape)}"
+    if actual.numel():
+        error, usual = ((value.double() - exact).abs().max().item() for value in (actual, other))
+        bound = max(WORSE * usual, TOLERANCE[actual.dtype] * max(1.0, exact.abs().max().item()))
+        assert error <= bound, f"{what}: off by {error:.3g}, more than {bound:.3g}; the loop is off by {usual:.3g}"
+
+
+def assert_same_kinds(actual, expected, what="result"):
+    """Infinite and NaN in the same places, and equal in all others, each relative to its own size or 1."""
+    assert actual.shape == expected.shape, f"{what}: shape {list(actual.shape)}, not {list(expected.shape)}"
+    bound = KERNEL[actual.dtype] * expected.abs().clamp(min=1)
+    right = (actual - expected).abs() <= bound
+    right = torch.where(expected.isfinite(), right, (actual == expected) | (actual.isnan() & expected.isnan()))
+    wrong = [tuple(place.tolist()) for place in (~right).nonzero()[:5]]
+    shown = [f"{what}{list(place)} = {actual[place].item()}, not {expected[place].item()}" for place in wrong]
+    assert right.all(), f"{(~right).sum()} of {right.numel()}: " + "; ".join(shown)
