@@ -112,7 +112,7 @@ class Equations:
             widths = {name: hidden_size + e for name, e in wider.items()}
             widths |= {} if memory is None else {"memory": 3 * (hidden_size + memory)}
             conveyor.Cell.__init__(self, input_size, hidden_size, **widths)
-            self.p = torch.nn.Parameter(torch.linspace(-1, 1, hidden_size))
+            self.p = torch.nn.Parameter(torch.linspace(-0.97, 0.93, hidden_size))  # at no kink
             add_members(self, source)
             for i, (operands, width, bias, blocks) in enumerate(made):
                 setattr(self, f"m{i}", self.affine(*operands, out=hidden_size + width, bias=bias, **blocks))

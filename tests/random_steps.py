@@ -3,7 +3,8 @@
 A form is source text in which {a} and {b} stand for values of one width, {e} for how much wider than `hidden_size` they
 are; it has that width again. It keeps values and gradients moderate whatever it is given, so that forms can be stacked:
 what grows is clamped, what is divided by stays away from zero, and so does what has an infinite slope there. Steps and
-kinks lie where no two values meet by their equations, such as those that are equal but for their rounding.
+kinks lie where no two values meet by their equations, such as those that are equal but for their rounding. Left out is
+hardsigmoid, whose slope PyTorch has in float32 only, and no second derivative.
 """
 
 import re
@@ -22,7 +23,6 @@ POINTWISE = (  # of values that may be without rows, such as those of parameters
     "F.gelu({a})",
     "F.gelu({a}, approximate='tanh')",
     "F.silu({a})",
-    "F.hardsigmoid({a})",
     "F.hardtanh({a})",
     "torch.sin({a})",
     "torch.cos({a})",
@@ -107,7 +107,7 @@ NUMBERED = (  # of the step number
     "torch.where(t % 2 == 0, {a}, {b})",
     "torch.where(t % self.periods_{e} == 0, {a}, {b})",
     "{a} / (t + 1)",
-    "{a} * torch.exp(-0.1 * t)",
+    "{a} - torch.sin(self.vector_{e} * t)",
 )
 FORMS = POINTWISE + FEATURES + SHAPES + MATRICES
 ROWLESS = frozenset(POINTWISE)

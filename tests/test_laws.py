@@ -262,5 +262,4 @@ def test_gradients_of_random_cells_are_those_of_finite_differences(data):
 
     # In one random direction: the exact cells are checked entry by entry in test_equations.py.
     assert gradcheck(run, inputs, fast_mode=True)
-    if "hardsigmoid" not in layer.cell.source:  # of which PyTorch has no second derivative
-        assert gradgradcheck(run, inputs, fast_mode=True)
+    assert gradgradcheck(run, inputs, fast_mode=True)
