@@ -8,6 +8,7 @@ output, state, values = rnn(x, record=True)         # values["f"]: the forget ga
 from conveyor import zoo
 from conveyor.cell import Cell
 from conveyor.dropin import GRU, LSTM, RNN
+from conveyor.execute import backend
 from conveyor.layer import Recurrent
 
-__all__ = ["GRU", "LSTM", "RNN", "Cell", "Recurrent", "zoo"]
+__all__ = ["GRU", "LSTM", "RNN", "Cell", "Recurrent", "backend", "zoo"]

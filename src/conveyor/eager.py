@@ -17,6 +17,9 @@ from conveyor.cell import Cell
 from conveyor.sequences import is_transformed
 
 
+Unrolled = tuple[Tensor, tuple[Tensor, ...], dict[str, Tensor]]  # the output, the last states, the values by name
+
+
 class Step(Protocol):
     """What the loop needs of a cell: its names, and the step itself."""
 
@@ -37,7 +40,7 @@ def unroll(
     lengths: Tensor | None = None,
     record: bool = False,
     start: int = 0,
-) -> tuple[Tensor, tuple[Tensor, ...], dict[str, Tensor]]:
+) -> Unrolled:
     """The loop over `step`. It is the specification: every faster way to run a cell must give its numbers.
 
     `streams`: [T, B, ...] each; `state`: [B, width] each; `lengths`: [B] or none; `start`: the number of the first
@@ -61,7 +64,7 @@ def unroll(
         now |= dict(zip(cell.state, present, strict=True)) | dict(constants)
         given = {name: _take(value, rows, given.get(name)) for name, value in now.items()} | {"t": numbers[t]}
         shared = _shared(cell, given) if record and t == 0 else shared
-        new, named = _step(cell, given, record)
+        new, named = take_step(cell, given, record)
         named |= {name: named[name].expand(len(new[0]), *named[name].shape) for name in shared & set(named)}
         outputs.append(_put(new[0], rows, new[0].new_zeros(batch, *new[0].shape[1:])))
         history.append({name: _put(v, rows, v.new_zeros(batch, *v.shape[1:])) for name, v in named.items()})
@@ -111,7 +114,7 @@ def _over_time(cell: Step, history: list[dict[str, Tensor]]) -> dict[str, Tensor
     return {name: torch.stack([named[name] for named in history]) for name in history[0]}
 
 
-def _step(cell: Step, given: Mapping[str, Tensor], record: bool) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+def take_step(cell: Step, given: Mapping[str, Tensor], record: bool) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
     """The new states, and by name the extra outputs or, with `record`, all values."""
     arguments, old = (tuple(given[name] for name in names) for names in (cell.arguments, cell.state))
     named: dict[str, Tensor] = {}
@@ -127,7 +130,7 @@ def _named_on_zeros(cell: Step, given: Mapping[str, Tensor], rows: int) -> dict[
     """What a step names, to learn the shapes."""
     zeros = {name: v if name == "t" else v.new_zeros(rows, *v.shape[1:]) for name, v in given.items()}
     with torch.no_grad():
-        return _step(cell, zeros, record=True)[1]
+        return take_step(cell, zeros, record=True)[1]
 
 
 def _shared(cell: Step, given: Mapping[str, Tensor]) -> set[str]:

@@ -17,7 +17,8 @@ from torch.nn.utils.rnn import PackedSequence
 
 from conveyor.affine import Affine
 from conveyor.cell import Cell
-from conveyor.eager import Step, unroll
+from conveyor.eager import Step, Unrolled
+from conveyor.execute import run as run_loop
 from conveyor.regularise import (
     Regularised,
     check_probability,
@@ -28,7 +29,6 @@ from conveyor.regularise import (
 from conveyor.sequences import Form, read, reverse
 
 State = Tensor | tuple[Tensor, ...]
-Unrolled = tuple[Tensor, tuple[Tensor, ...], dict[str, Tensor]]  # the output, the last states, the values by name
 
 
 class Recurrent(nn.Module):
@@ -231,9 +231,9 @@ class Recurrent(nn.Module):
             streams = streams | cell.streams(x.shape[0], x.shape[1], like=x)
             constants = constants | cell.constants(x.shape[1], like=x)
         if row % self.directions == 0:
-            return unroll(cell, streams, state, constants, lengths, record, start)
+            return run_loop(cell, streams, state, constants, lengths, record, start)
         streams = {name: reverse(stream, lengths) for name, stream in streams.items()}
-        output, last, values = unroll(cell, streams, state, constants, lengths, record, start)
+        output, last, values = run_loop(cell, streams, state, constants, lengths, record, start)
         return reverse(output, lengths), last, {name: reverse(value, lengths) for name, value in values.items()}
 
     def _initial(self, x: Tensor, hx: State | None, form: Form) -> tuple[Tensor, ...]:

@@ -86,6 +86,11 @@ def is_transformed(value: Tensor) -> bool:
     return torch._C._functorch.is_functorch_wrapped_tensor(value)
 
 
+def is_transforming() -> bool:
+    """Whether torch.func is at work at all: vmap, grad, jacrev, ..."""
+    return torch._C._functorch.maybe_current_level() is not None
+
+
 def _check_width(x: Tensor, width: int) -> None:
     if x.shape[-1] != width:
         raise ValueError(f"the input's last dimension must be input_size = {width}, but its shape is {list(x.shape)}")

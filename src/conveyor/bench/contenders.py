@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass, field, replace
 from functools import partial
-from importlib import import_module
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from conveyor import dropin, zoo
 from conveyor.bench.plan import Shape
 from conveyor.cell import Cell
 from conveyor.errors import BadInput, suggest
+from conveyor.execute import backend
 from conveyor.layer import Recurrent
 from conveyor.zoo.find import find
 
@@ -70,7 +70,7 @@ class TorchRun:
     backend: str | None = None
 
     def forward(self) -> Tensor:
-        with _backend(self.backend):
+        with backend(self.backend) if self.backend else nullcontext():
             return self.module(self.work.x, **self.work.others)[0]
 
     def __call__(self) -> Tensor:
@@ -81,18 +81,6 @@ class TorchRun:
         output = self.forward()
         output.backward(self.work.gradient)
         return output
-
-
-def _backend(name: str | None) -> Any:
-    if name is None:
-        return nullcontext()
-    try:
-        chosen = import_module("conveyor.backend")
-    except ModuleNotFoundError:
-        if name == "eager":  # the only one there is, so far
-            return nullcontext()
-        raise
-    return chosen.backend(name)
 
 
 def kernel(work: Work) -> Run:

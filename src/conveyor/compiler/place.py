@@ -199,7 +199,9 @@ class _Placer:
             node = self.w.nodes[root]
             if key.startswith("state "):
                 home = Home(self.state(key[6:], node.size), 0, "after")
-                if self.section_of[self.w.makers[root][0]] != self.main:
+                sections = {self.section_of[i] for i in (*self.w.makers[root], *self.readers.get(root, ()))}
+                pair = self.buffers[home.buffer].space == "pair"
+                if self.section_of[self.w.makers[root][0]] != self.main or (pair and sections != {self.main}):
                     self.late.append((root, key))
                     home = Home(self.buffer(self.label(root), self.space(root), node.size))
                 self.homes[root] = home

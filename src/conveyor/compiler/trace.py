@@ -99,7 +99,15 @@ def _line() -> str:
 BATCHES = (2, 3)  # two sizes of the batch show which dimension is the batch's
 
 
-def trace(step: Step, arguments: Sequence[Argument], states: Sequence[str], weights: Mapping[str, Tensor]) -> Graph:
+@dataclass(frozen=True)
+class Trace:
+    """`found`: the tensors that the step uses and that nobody has named, as more weights of the graph."""
+
+    graph: Graph
+    found: Mapping[str, Tensor]
+
+
+def trace(step: Step, arguments: Sequence[Argument], states: Sequence[str], weights: Mapping[str, Tensor]) -> Trace:
     """The graph of `step`. `weights` are the tensors that it may use besides its arguments, by name.
 
     Its outputs are the new states, and a stream for each further value.
@@ -111,7 +119,7 @@ def trace(step: Step, arguments: Sequence[Argument], states: Sequence[str], weig
     if [c.name for c in calls] != [c.name for c in others] or list(named) != list(other_named):
         raise CannotCompile("the step", "it does other things for another size of the batch", "treat all rows alike")
     builder = Builder()
-    lowering = Lowering(builder)
+    lowering, found = Lowering(builder), _Found(builder)
     known: dict[int, Value] = {}
     for name, weight in weights.items():
         i = builder.input("weight", name, tuple(weight.shape), False, False)
@@ -121,8 +129,25 @@ def trace(step: Step, arguments: Sequence[Argument], states: Sequence[str], weig
         i = builder.input(argument.kind, argument.name, argument.dims, rows, time)
         known[id(tensor)] = Value(i, tensor.dim())
     for call, other in zip(calls, others, strict=True):
-        _lower(lowering, call, other, known)
-    return _graph(builder, states, known, (ends, named), (other_ends, other_named))
+        _lower(lowering, call, other, known, found)
+    graph = _graph(builder, states, known, (ends, named), (other_ends, other_named))
+    return Trace(graph, found.tensors)
+
+
+class _Found:
+    """Tensors that the step makes of nothing, or takes from elsewhere: numbers, or weights without a gradient."""
+
+    def __init__(self, builder: Builder):
+        self.builder, self.tensors = builder, dict[str, Tensor]()
+
+    def add(self, tensor: Tensor) -> Value:
+        if tensor.requires_grad:
+            raise NoRule("it uses a tensor with a gradient that is no parameter of the cell", "make it a parameter")
+        if tensor.dim() == 0:
+            return Value(self.builder.const(float(tensor)), 0)
+        name = f"found {len(self.tensors)}"
+        self.tensors[name] = tensor
+        return Value(self.builder.input("weight", name, tuple(tensor.shape), False, False), tensor.dim())
 
 
 def _run(step: Step, arguments: Sequence[Argument], dtype: torch.dtype, batch: int) -> Any:
@@ -137,23 +162,29 @@ def _run(step: Step, arguments: Sequence[Argument], dtype: torch.dtype, batch: i
     return given, recorder.calls, tuple(ends), dict(named)
 
 
-def _lower(lowering: Lowering, call: _Call, other: _Call, known: dict[int, Value]) -> None:
+def _lower(lowering: Lowering, call: _Call, other: _Call, known: dict[int, Value], found: _Found) -> None:
     def read(value: Any) -> Any:
         if isinstance(value, Tensor):
             if id(value) not in known:
-                raise NoRule("it uses a tensor that is neither given to the step nor a parameter or buffer of the cell")
+                known[id(value)] = found.add(value)
             return known[id(value)]
         if isinstance(value, tuple | list):
             return type(value)(map(read, value)) if not hasattr(value, "_fields") else value
         return value
 
-    rule = LOWER.get(call.name)
     try:
+        lowering.shapes = _shapes(call.result, other.result)
+        if isinstance(call.result, Tensor) and not _has_tensor((*call.args, *call.kwargs.values())):
+            if not lowering.shapes[0][1]:  # made of nothing, and the same for every batch
+                if not torch.equal(call.result, other.result):
+                    raise NoRule("it draws random numbers", "give them to the step as a stream")
+                known[id(call.result)] = found.add(call.result)
+                return
+        rule = LOWER.get(call.name)
         if rule is None:
             raise NoRule(f"{call.name} has no rule")
-        lowering.shapes = _shapes(call.result, other.result)
-        found = rule(lowering, *map(read, call.args), **{k: read(v) for k, v in call.kwargs.items()})
-        _keep(found, call.result, lowering, known)
+        result = rule(lowering, *map(read, call.args), **{k: read(v) for k, v in call.kwargs.items()})
+        _keep(result, call.result, lowering, known)
     except NoRule as error:
         raise CannotCompile(call.line, str(error), error.cure) from None
     except TypeError as error:
