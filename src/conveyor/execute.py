@@ -232,7 +232,12 @@ def _compile(
 
     getters = dict(_weights(module))
     with torch.autocast("cpu", enabled=False), parametrize.cached():
-        traced = trace(step, arguments, cell.state, {name: get() for name, get in getters.items()})
+        weights = {name: get() for name, get in getters.items()}
+        try:
+            traced = trace(step, arguments, cell.state, weights)
+        except (RuntimeError, TypeError):
+            _check_weights(cell, weights, dtype)  # a likely reason, and easier to understand
+            raise
     used = traced.graph.inputs("weight")
     getters |= {name: (lambda tensor=tensor: tensor) for name, tensor in traced.found.items()}
     shapes = {name: traced.graph.nodes[i].dims for name, i in used.items()}

@@ -32,9 +32,12 @@ def differentiate(graph: Graph, wanted: Iterable[tuple[str, str]], given: Iterab
     border = len(builder.nodes)
     gradients = _backward(builder, graph, set(wanted), set(given))
     outputs = []
-    for name, i in graph.inputs("state").items():
-        outputs.append(Output("state", f"grad {name}", _or_zero(builder, gradients.get(i), graph.nodes[i])))
-    for kind, name in sorted(wanted):
+    read = graph.inputs("state")
+    for output in graph.outputs:
+        if output.kind == "state":  # which the step may not read at all
+            found = _or_zero(builder, gradients.get(read.get(output.name, -1)), graph.nodes[output.node])
+            outputs.append(Output("state", f"grad {output.name}", found))
+    for kind, name in sorted(source for source in wanted if source[0] != "state"):
         i = graph.inputs(kind)[name]
         found = _or_zero(builder, gradients.get(i), graph.nodes[i])
         outputs.append(Output("stream" if graph.nodes[i].time else "once", f"grad {name}", found))

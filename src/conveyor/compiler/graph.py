@@ -253,7 +253,14 @@ class Builder:
     def contract(self, a: int, b: int, labels: tuple[str, str, str]) -> int:
         """The sum of products over the labels that the third lacks, within each row: ("sd", "d", "s")."""
         sizes = dict(zip(labels[0] + labels[1], self.nodes[a].dims + self.nodes[b].dims, strict=True))
+        if set(labels[0]) | set(labels[1]) <= set(labels[2]):  # nothing is summed
+            return self.mul(*(self._spread(i, names, labels[2], sizes) for i, names in zip((a, b), labels, strict=False)))
         return self.node("contract", a, b, attrs=labels, dims=tuple(sizes[letter] for letter in labels[2]))
+
+    def _spread(self, i: int, names: str, to: str, sizes: dict[str, int]) -> int:
+        """The dimensions in the order of `to`, with 1 for those that the value lacks."""
+        ordered = self.permute(i, tuple(names.index(c) for c in to if c in names))
+        return self.reshape(ordered, tuple(sizes[c] if c in names else 1 for c in to))
 
     def graph(self, outputs: Sequence[Output]) -> Graph:
         return prune(Graph(tuple(self.nodes), tuple(outputs)))

@@ -38,8 +38,8 @@ Any_ = Value | Number
 class Lowering:
     """The builder, and what PyTorch's rules of shapes are in it."""
 
-    def __init__(self, builder: Builder):
-        self.b = builder
+    def __init__(self, builder: Builder, dtype: torch.dtype = torch.float32):
+        self.b, self.dtype = builder, dtype
         self.shapes: list[tuple[tuple[int, ...], bool]] = []  # the results' feature shapes, and if they have rows
 
     def rows(self, v: Value) -> bool:
@@ -122,9 +122,7 @@ class Lowering:
             a, la, b, lb = b, lb, a, la
         both = [c for c in la if c in lb]
         sums = [c for c in both if c not in out]
-        if not sums:
-            return self._outer_product(a, la, b, lb, out)
-        if not self.b.nodes[b.i].shared:
+        if not sums or not self.b.nodes[b.i].shared:
             return self.value(self.b.contract(a.i, b.i, (la, lb, out)))
         batch = [c for c in both if c in out]
         if batch:
@@ -144,14 +142,6 @@ class Lowering:
         alone = tuple(k for k, c in enumerate(labels) if c not in needed)
         return self.value(self.b.reduce("sum", v.i, alone)), "".join(c for c in labels if c in needed)
 
-    def _outer_product(self, a: Value, la: str, b: Value, lb: str, out: str) -> Value:
-        def spread(v: Value, labels: str) -> int:
-            order = [c for c in out if c in labels]
-            sizes = dict(zip(labels, self.dims(v), strict=True))
-            return self.b.reshape(self._ordered(v, labels, order), tuple(sizes.get(c, 1) for c in out))
-
-        return self.value(self.b.mul(spread(a, la), spread(b, lb)))
-
     def _each(self, a: Value, la: str, b: Value, lb: str, out: str, label: str) -> Value:
         """One product for each index of a label that both have, such as a head."""
         count = self.dims(a)[la.index(label)]
@@ -169,9 +159,6 @@ class Lowering:
         dim = labels.index(label)
         dims = self.dims(v)
         return self.value(self.b.reshape(self.b.slice(v.i, dim, k, 1, 1), (*dims[:dim], *dims[dim + 1 :])))
-
-
-def _activation(x: Value, low: Any, high: Any) -> None: ...
 
 
 def _unary(op: str) -> Callable[..., Value]:
@@ -211,8 +198,8 @@ def _leaky_relu(s: Lowering, x: Value, negative_slope: float = 0.01, inplace: bo
 
 def _elu(s: Lowering, x: Value, alpha: float = 1.0, inplace: bool = False) -> Value:
     _not_in_place(inplace)
-    low = s.apply("mul", s.apply("expm1", s.apply("minimum", x, 0)), alpha)
-    return _where(s, s.apply("lt", 0, x), x, low)
+    high = s.apply("lt", 0, x)
+    return _where(s, high, x, s.apply("mul", s.apply("expm1", _where(s, high, 0, x)), alpha))
 
 
 def _softplus(s: Lowering, x: Value, beta: float = 1, threshold: float = 20) -> Value:
@@ -237,11 +224,16 @@ def _silu(s: Lowering, x: Value, inplace: bool = False) -> Value:
     return s.apply("mul", x, s.apply("sigmoid", x))
 
 
+def _within(s: Lowering, x: Value, inside: Value, clamped: Value) -> Value:
+    """x where it is inside, else `clamped` without a gradient; a NaN is not inside, and stays one."""
+    return _where(s, inside, x, s.apply("stop", clamped))
+
+
 def _hardtanh(s: Lowering, x: Value, min_val: float = -1, max_val: float = 1, inplace: bool = False) -> Value:
     """Like clamp, but flat at its bounds themselves."""
     _not_in_place(inplace)
-    low = _where(s, s.apply("le", x, min_val), min_val, x)
-    return _where(s, s.apply("le", max_val, x), max_val, low)
+    low, high = s.apply("lt", min_val, x), s.apply("lt", x, max_val)
+    return _within(s, x, s.apply("mul", low, high), _clamped(s, x, min_val, max_val))
 
 
 def _hardsigmoid(s: Lowering, x: Value, inplace: bool = False) -> Value:
@@ -261,10 +253,18 @@ def _softsign(s: Lowering, x: Value) -> Value:
     return s.apply("div", x, s.apply("add", s.apply("abs", x), 1))
 
 
+def _clamped(s: Lowering, x: Value, low: Any, high: Any) -> Value:
+    found = x if low is None else _where(s, s.apply("lt", x, low), low, x)
+    return found if high is None else _where(s, s.apply("lt", high, found), high, found)
+
+
 def _clamp(s: Lowering, x: Value, min: Any = None, max: Any = None) -> Value:
-    """At its bounds the gradient passes; a NaN stays one."""
-    found = x if min is None else _where(s, s.apply("lt", x, min), min, x)
-    return found if max is None else _where(s, s.apply("lt", max, found), max, found)
+    """At its bounds the gradient passes."""
+    if isinstance(min, Value) or isinstance(max, Value):
+        return _clamped(s, x, min, max)
+    inside = [s.apply("le", min, x)] if min is not None else []
+    inside += [s.apply("le", x, max)] if max is not None else []
+    return _within(s, x, s.apply("mul", *inside) if len(inside) > 1 else inside[0], _clamped(s, x, min, max))
 
 
 def _div(s: Lowering, x: Any_, y: Any_, rounding_mode: str | None = None) -> Value:
@@ -372,10 +372,14 @@ def _log_softmax(s: Lowering, x: Value, dim: Any = None, *_: Any, **__: Any) -> 
 
 
 def _logsumexp(s: Lowering, x: Value, dim: Any, keepdim: bool = False) -> Value:
-    top = s.apply("stop", s.reduce("max", x, dim, True))
+    top, shift = (_finite(s, s.apply("stop", s.reduce("max", x, dim, kept))) for kept in (True, keepdim))
     e = s.apply("exp", s.apply("sub", x, top))
-    shift = top if keepdim else s.apply("stop", s.reduce("max", x, dim))
     return s.apply("add", s.apply("log", s.reduce("sum", e, dim, keepdim)), shift)
+
+
+def _finite(s: Lowering, x: Value) -> Value:
+    """0 in the place of an infinity."""
+    return _where(s, s.apply("eq", s.apply("abs", x), math.inf), 0, x)
 
 
 def _layer_norm(
@@ -391,7 +395,7 @@ def _layer_norm(
 
 def _rms_norm(s: Lowering, x: Value, normalized_shape: Any, weight: Any = None, eps: Any = None) -> Value:
     dim = tuple(range(-len(normalized_shape), 0))
-    eps = torch.finfo(torch.get_default_dtype()).eps if eps is None else eps
+    eps = torch.finfo(s.dtype).eps if eps is None else eps
     size = s.apply("sqrt", s.apply("add", _mean(s, s.apply("mul", x, x), dim, True), eps))
     found = s.apply("div", x, size)
     return found if weight is None else s.apply("mul", found, weight)
@@ -717,6 +721,18 @@ LOWER: dict[str, Callable[..., Any]] = {
     "ge": _swapped("le"),
     "greater_equal": _swapped("le"),
     "eq": _binary("eq"),
+    "__eq__": _binary("eq"),
+    "__ne__": _binary("ne"),
+    "__lt__": _binary("lt"),
+    "__le__": _binary("le"),
+    "__gt__": _swapped("lt"),
+    "__ge__": _swapped("le"),
+    "__invert__": _not,
+    "__neg__": _unary("neg"),
+    "__abs__": _unary("abs"),
+    "__add__": _binary("add"),
+    "__sub__": _binary("sub"),
+    "__mul__": _binary("mul"),
     "ne": _binary("ne"),
     "not_equal": _binary("ne"),
     "logical_not": _not,

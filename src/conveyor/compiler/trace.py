@@ -119,7 +119,7 @@ def trace(step: Step, arguments: Sequence[Argument], states: Sequence[str], weig
     if [c.name for c in calls] != [c.name for c in others] or list(named) != list(other_named):
         raise CannotCompile("the step", "it does other things for another size of the batch", "treat all rows alike")
     builder = Builder()
-    lowering, found = Lowering(builder), _Found(builder)
+    lowering, found = Lowering(builder, dtype), _Found(builder)
     known: dict[int, Value] = {}
     for name, weight in weights.items():
         i = builder.input("weight", name, tuple(weight.shape), False, False)
@@ -153,11 +153,11 @@ class _Found:
 def _run(step: Step, arguments: Sequence[Argument], dtype: torch.dtype, batch: int) -> Any:
     shapes = [() if a.kind == "step" else (batch, *a.dims) for a in arguments]
     given = [
-        torch.zeros((), dtype=torch.long) if a.kind == "step" else torch.rand(shape, dtype=dtype)
+        torch.zeros((), dtype=torch.long) if a.kind == "step" else torch.full(shape, 0.5, dtype=dtype)
         for a, shape in zip(arguments, shapes, strict=True)
     ]
     recorder = _Recorder()
-    with torch.no_grad(), recorder:
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), recorder:
         ends, named = step(*given)
     return given, recorder.calls, tuple(ends), dict(named)
 
