@@ -78,9 +78,9 @@ class _Emitter:
         self.blocks: dict[int, str] = {}
         at = 0
         for i, buffer in enumerate(plan.buffers):  # where each block buffer begins in a thread's scratch
-            if buffer.space in ("block", "step"):
+            if buffer.space == "block":
                 self.blocks[i] = self.number(at)
-                at += buffer.width * (plan.block if buffer.space == "block" else 1)
+                at += buffer.width * plan.block
         self.block = self.number(plan.block)
 
     def number(self, value: int) -> str:
@@ -89,7 +89,7 @@ class _Emitter:
 
     def width(self, buffer: int) -> str:
         """Of a row of this buffer, in numbers; 0 if all rows are one."""
-        if self.plan.buffers[buffer].space in ("shared", "step"):
+        if self.plan.buffers[buffer].space == "shared":
             return "0"
         if buffer not in self.widths:
             self.widths[buffer] = self.number(self.plan.buffers[buffer].width)
@@ -99,7 +99,7 @@ class _Emitter:
         """Where the first row of a block has this value."""
         space = self.plan.buffers[ref.buffer].space
         offset = f" + {self.number(ref.offset)}" if ref.offset else ""
-        if space in ("block", "step"):
+        if space == "block":
             return f"room + {self.blocks[ref.buffer]}{offset}"
         if space == "shared":
             return f"p[{ref.buffer}]{offset}"

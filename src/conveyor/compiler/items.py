@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from conveyor.compiler.graph import Graph, Node
 
@@ -92,12 +92,13 @@ def work(graph: Graph) -> Work:
             w.homes[layout.root] = key
         else:
             strides = Layout(-1, 0, packed(node.dims))
-            w.items.append(Item("store", (output.node,), strides, node.dims, node.rows, node.time, output=key))
+            w.items.append(Item("store", (output.node,), strides, node.dims, node.rows or node.time, node.time, output=key))
     return w
 
 
 def _put(w: Work, item: Item) -> int:
-    w.items.append(item)
+    # What varies with the step alone is computed for each row too: that costs little, and is one case less.
+    w.items.append(replace(item, rows=item.rows or item.time))
     w.makers.setdefault(item.target.root, []).append(len(w.items) - 1)
     return len(w.items) - 1
 
@@ -129,6 +130,7 @@ def _total(w: Work, i: int, node: Node) -> None:
     """Added up where it is made, row by row; or in one go, if it is stored for a weight's gradient anyway."""
     (j,) = node.inputs
     source = w.nodes[j]
+    assert source.rows, "a gradient has rows"
     stored = any(n.op == "outer" and j in n.inputs for n in w.graph.nodes)
     if source.time and (node.rows or not stored):
         rowwise = i

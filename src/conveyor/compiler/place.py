@@ -133,8 +133,6 @@ class _Placer:
         node = self.w.nodes[root]
         if not node.time:
             return "rows" if node.rows else "shared"
-        if not node.rows:
-            return "step"
         makers = {self.section_of[i] for i in self.w.makers[root]}
         crosses = makers | {self.section_of[i] for i in self.readers.get(root, ())}
         bulk = any(self.sections[s].kind == "bulk" for s in crosses)
@@ -153,7 +151,7 @@ class _Placer:
                 self.beside(list(dict.fromkeys(whole)))
 
     def beside(self, roots: list[int]) -> None:
-        roots = [r for r in roots if self.is_temporary(r) and self.w.nodes[r].time and self.w.nodes[r].rows]
+        roots = [r for r in roots if self.is_temporary(r) and self.w.nodes[r].time]
         if len(roots) < 2:
             return
         spaces = {self.space(r) for r in roots}

@@ -15,7 +15,7 @@ class Buffer:
 
     "stream": one for each step of each sequence; "history": these, and before them the initial state of each sequence;
     "pair": two for each sequence, by turns before and after a step; "rows": one for each sequence; "shared": one;
-    "block": one for each sequence of a block, overwritten by the next block; "step": one; "packed": a matrix for the micro-kernel.
+    "block": one for each sequence of a block, overwritten by the next block; "packed": a matrix for the micro-kernel.
     """
 
     name: str

@@ -107,9 +107,9 @@ class Program:
         self.temporary = [
             i
             for i, b in enumerate(plan.buffers)
-            if i not in given and i not in self.kept and b.space not in ("block", "step")
+            if i not in given and i not in self.kept and b.space != "block"
         ]
-        scratch = sum(b.width * (plan.block if b.space == "block" else 1) for b in plan.buffers if b.space in ("block", "step"))
+        scratch = sum(b.width * plan.block for b in plan.buffers if b.space == "block")
         columns = [max(s.size[0], s.size[1]) for one in plan.passes for s in one.stages if isinstance(s, Outer)]
         self.scratch = max(scratch, max((self.runtime.outer_room(n) for n in columns), default=0)) + 64
         self.work = sum(b.width for b in plan.buffers if b.space == "packed")
