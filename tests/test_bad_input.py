@@ -93,12 +93,13 @@ class NoEquations(Cell):
     pass
 
 class NaNLater(Plain):
-    calls = 0
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.drift = torch.nn.Parameter(torch.zeros(hidden_size))
 
     def step(self, x, h, C):
         h, C = super().step(x, h, C)
-        NaNLater.calls += self.training
-        return (h * float("nan") if NaNLater.calls > 200 else h), C
+        return torch.where(self.drift.abs() > 0.01, float("nan"), h + self.drift), C
 """
 
 

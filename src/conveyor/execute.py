@@ -230,6 +230,7 @@ def _compile(
     def step(*given: Tensor) -> tuple[Sequence[Tensor], Mapping[str, Tensor]]:
         return take_step(cell, dict(zip(cell.arguments, given, strict=True)), record)
 
+    before = tuple(_marks(module))
     getters = dict(_weights(module))
     with torch.autocast("cpu", enabled=False), parametrize.cached():
         weights = {name: get() for name, get in getters.items()}
@@ -238,6 +239,8 @@ def _compile(
         except (RuntimeError, TypeError):
             _check_weights(cell, weights, dtype)  # a likely reason, and easier to understand
             raise
+    if tuple(_marks(module)) != before:
+        raise CannotCompile("the step", "it changes what the cell holds", "keep what changes from step to step in a state")
     used = traced.graph.inputs("weight")
     getters |= {name: (lambda tensor=tensor: tensor) for name, tensor in traced.found.items()}
     shapes = {name: traced.graph.nodes[i].dims for name, i in used.items()}

@@ -1,4 +1,9 @@
-"""C made into functions of this process: compiled for this machine, kept by content, checked before it is loaded."""
+"""C made into functions of this process: compiled for this machine, kept by content, checked before it is loaded.
+
+Kernels are kept in the user's cache folder. What others could write there they could have us run, so the folder, and
+every folder above it through which it could be put in another's place, must be the user's or the system's alone; if
+it is not, or cannot be written, a kernel is made in a temporary folder, which is gone as soon as it is loaded.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +17,27 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 HERE = Path(__file__).parent
 FLAGS = ("-O3", "-fopenmp-simd", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fno-semantic-interposition")
 SHARED = ("-std=gnu11", "-fPIC", "-shared", "-w")
+MAKING = "conveyor-making-"  # folders where a compiler is at work
+ABANDONED = 3600  # seconds after which its process has surely ended, killed
 CURE = (
     "install a C compiler (Debian: apt-get install gcc; macOS: xcode-select --install; anywhere: "
     "pip install 'conveyor[compiler]'), or set CC to one"
 )
+
+# One thread builds at a time, and a process is not forked meanwhile: the child would wait for ever.
+BUILDING = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=BUILDING.acquire, after_in_parent=BUILDING.release, after_in_child=BUILDING.release)
 
 
 class CannotBuild(Exception):
@@ -33,44 +49,61 @@ def load(source: str, double: bool) -> ctypes.CDLL:
 
     Raises CannotBuild with the reason and the cure.
     """
-    return _load(source, double, _compiler(), os.environ.get("CONVEYOR_CFLAGS", ""))
+    if sys.platform == "win32":
+        raise CannotBuild("kernels are not made on Windows yet")
+    return _load(source, double, _compiler(), _words("CONVEYOR_CFLAGS"))
 
 
 @cache
 def runtime(double: bool) -> ctypes.CDLL:
     """The matrix products and threads that every kernel calls."""
     library = load((HERE / "runtime.c").read_text(encoding="utf-8"), double)
-    library.outer_room.restype = library.outer_room.argtypes = None
     library.outer_room.restype, library.outer_room.argtypes = ctypes.c_ssize_t, [ctypes.c_ssize_t]
     return library
 
 
 @cache
-def _load(source: str, double: bool, compiler: tuple[str, ...], extra: str) -> ctypes.CDLL:
+def _load(source: str, double: bool, compiler: tuple[str, ...], extra: tuple[str, ...]) -> ctypes.CDLL:
     defines = ("-DREAL=double", "-DDOUBLE") if double else ("-DREAL=float",)
-    command = (*compiler, *SHARED, *FLAGS, *_machine_flags(compiler[0]), *shlex.split(extra), *defines)
-    key = _digest("\n".join([source, _headers(), *command, _identity(compiler[0]), _processor()]).encode())
-    for folder in _folders():
-        path = folder / f"{key}.so"
+    command, machine = (*compiler, *SHARED, *FLAGS, *extra, *defines), _machine_flags()
+    key = _digest("\n".join([source, _headers(), *command, *machine, _identity(compiler), _processor()]).encode())
+    kept = _kept()
+    if kept is not None:
+        path = kept / f"{key}.so"
         try:
             if not _is_sound(path, key):
-                _compile(source, command, path, key)
+                with _compiled(source, command, machine, kept) as made:
+                    _seal(made, key)
+                    os.replace(made, path)  # in one step: nobody ever sees half a file
             return ctypes.CDLL(str(path))
-        except OSError as error:  # the folder cannot be written, or is full, or no code may run from it
-            reason = error
-    raise CannotBuild(f"no folder for compiled kernels can be used: {reason}; set XDG_CACHE_HOME to one that can")
+        except (OSError, CannotBuild):
+            pass  # the folder cannot be written, or is full, or no code may run from it
+    try:
+        with _compiled(source, command, machine, Path(tempfile.gettempdir())) as made:
+            return ctypes.CDLL(str(made))
+    except OSError as error:
+        raise CannotBuild(f"a kernel can be kept in no folder: {error}; set XDG_CACHE_HOME or TMPDIR to one") from error
 
 
-@cache
+# --- the compiler ---
+
+
+def _words(variable: str) -> tuple[str, ...]:
+    """What a variable of the environment says, as a shell reads it."""
+    try:
+        return tuple(shlex.split(os.environ.get(variable, "")))
+    except ValueError as error:
+        raise CannotBuild(f"{variable} is {os.environ[variable]!r}, which cannot be read: {error}") from None
+
+
 def _compiler() -> tuple[str, ...]:
     """The command of a C compiler."""
-    named = os.environ.get("CC")
+    named = _words("CC")
     if named:
-        words = tuple(shlex.split(named))
-        found = shutil.which(words[0])
+        found = shutil.which(named[0])
         if found:
-            return (found, *words[1:])
-        raise CannotBuild(f"CC names {named}, which is not there: {CURE}")
+            return (found, *named[1:])
+        raise CannotBuild(f"CC names {named[0]}, which is not there: {CURE}")
     for name in ("cc", "gcc", "clang"):
         found = shutil.which(name)
         if found:
@@ -82,7 +115,7 @@ def _compiler() -> tuple[str, ...]:
     return (str(Path(ziglang.__file__).parent / "zig"), "cc")
 
 
-def _machine_flags(compiler: str) -> tuple[str, ...]:
+def _machine_flags() -> tuple[str, ...]:
     arm = platform.machine().lower() in ("arm64", "aarch64")
     wide = ("-mprefer-vector-width=512",) if "avx512f" in _processor() else ()
     return ("-mcpu=native",) if arm else ("-march=native", *wide)
@@ -99,11 +132,11 @@ def _processor() -> str:
         return f"{platform.machine()} {platform.processor()} {platform.platform()}"
 
 
-def _identity(compiler: str) -> str:
-    """Changes when the compiler does, without running it."""
-    real = Path(compiler).resolve()
-    facts = real.stat()
-    return f"{real} {facts.st_size} {facts.st_mtime_ns}"
+def _identity(compiler: Sequence[str]) -> str:
+    """Changes when the compiler does, without running it; the words may be a wrapper and what it wraps."""
+    paths = [Path(found).resolve() for found in map(shutil.which, compiler) if found]
+    facts = [(path, path.stat()) for path in paths]
+    return "\n".join(f"{path} {fact.st_size} {fact.st_mtime_ns}" for path, fact in facts)
 
 
 @cache
@@ -111,70 +144,121 @@ def _headers() -> str:
     return "".join((HERE / name).read_text(encoding="utf-8") for name in ("runtime.h", "maths.h"))
 
 
+@contextmanager
+def _compiled(source: str, command: Sequence[str], machine: Sequence[str], folder: Path) -> Iterator[Path]:
+    """The library that a source compiles to, in a folder of its own within `folder`, which goes when the block ends."""
+    _sweep(folder)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=MAKING) as making:
+        text, made = Path(making, "kernel.c"), Path(making, "kernel.so")
+        text.write_text(source, encoding="utf-8")
+        # The libraries come last: a linker looks for what it has been asked for before.
+        rest = [f"-I{HERE}", str(text), "-o", str(made), "-lm", "-pthread"]
+        done = _run([*command, *machine, *rest], making)
+        if done.returncode and not _takes(tuple(command), tuple(machine), making):
+            done = _run([*command, *rest], making)
+        if done.returncode or not made.exists():
+            said = done.stderr.replace(making + os.sep, "").strip().splitlines()[:8]
+            reason = "\n".join([f"{command[0]} fails (it ended with {done.returncode}):", *said])
+            raise CannotBuild(f"{reason}\n{CURE}")
+        yield made
+
+
+def _run(words: Sequence[str], making: str) -> subprocess.CompletedProcess[str]:
+    """The compiler, run; what it writes besides goes into the folder, too, and with it."""
+    own = {"TMPDIR": making, "LC_ALL": "C", "ZIG_LOCAL_CACHE_DIR": making}
+    try:
+        return subprocess.run(
+            words,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            stdin=subprocess.DEVNULL,
+            env=os.environ | own,
+        )
+    except OSError as error:
+        raise CannotBuild(f"{words[0]} cannot be run: {error.strerror}; {CURE}") from error
+
+
+@cache
+def _takes(command: tuple[str, ...], machine: tuple[str, ...], making: str) -> bool:
+    """Whether the compiler knows the machine's flags: if not, it is asked to do without."""
+    empty = Path(making, "empty.c")
+    empty.write_text("", encoding="utf-8")
+    words = [*command, *machine, str(empty), "-o", str(Path(making, "empty.so"))]
+    return _run(words, making).returncode == 0
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what killed processes have left."""
+    for path in folder.glob(f"{MAKING}*"):
+        try:
+            facts = path.lstat()
+        except OSError:  # another process has removed it
+            continue
+        if facts.st_uid == os.geteuid() and time.time() - facts.st_mtime > ABANDONED:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+# --- the cache ---
+
+
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _folders() -> list[Path]:
-    """Where kernels are kept: the user's cache, or else a folder of this process's own."""
+def _kept() -> Path | None:
+    """The folder where kernels are kept, if there is one that only the user may write."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    folder = Path(home) / "conveyor" / "kernels"
-    return [folder, _temporary()] if _is_private(folder) else [_temporary()]
+    if not os.path.isabs(home):  # as the specification of XDG has it
+        return None
+    folder = Path(home, "conveyor", "kernels")
+    try:
+        for path in (*reversed(folder.parents), folder):
+            path.mkdir(mode=0o700, exist_ok=True)
+        # What is above a link's target counts as well as what is above the link.
+        return folder if all(map(_is_safe, {folder, *folder.parents, *folder.resolve().parents})) else None
+    except OSError:
+        return None
+
+
+def _is_safe(folder: Path) -> bool:
+    """Whether nobody but the user and the system can put something in the folder, or in the place of what is in it."""
+    facts = folder.stat()
+    own = (os.geteuid(), 0, os.stat("/").st_uid)  # the last: root, as a container may see it
+    others = facts.st_mode & stat.S_IWOTH or (facts.st_mode & stat.S_IWGRP and not _is_own_group(facts.st_gid))
+    # Above, a sticky bit, as that of /tmp, keeps others from renaming what is ours; in the folder itself from nothing.
+    sticky = facts.st_mode & stat.S_ISVTX and folder.name != "kernels"
+    return facts.st_uid in own and (not others or bool(sticky))
 
 
 @cache
-def _temporary() -> Path:
-    import atexit
+def _is_own_group(group: int) -> bool:
+    """Whether a group is one that the system has made for the user alone, as many do."""
+    import grp
+    import pwd
 
-    folder = Path(tempfile.mkdtemp(prefix="conveyor-"))
-    owner = os.getpid()
-    atexit.register(lambda: os.getpid() == owner and shutil.rmtree(folder, ignore_errors=True))
-    return folder
-
-
-def _is_private(folder: Path) -> bool:
-    """Makes the folder. What others may write there, they could have us run."""
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        facts = folder.stat()
-    except OSError:
+        user, found = pwd.getpwuid(os.geteuid()), grp.getgrgid(group)
+    except KeyError:
         return False
-    if not hasattr(os, "geteuid"):
-        return True
-    return facts.st_uid == os.geteuid() and not facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return user.pw_gid == group and found.gr_name == user.pw_name and set(found.gr_mem) <= {user.pw_name}
+
+
+def _seal(made: Path, key: str) -> None:
+    """Ends the file with the digest of what is in it: one that is cut short, or another's, is not loaded."""
+    content = made.read_bytes()
+    made.write_bytes(content + _digest(content + key.encode()).encode())
+    made.chmod(0o700)
 
 
 def _is_sound(path: Path, key: str) -> bool:
-    """Whether the file is ours and whole: at its end is the digest of the rest."""
+    """Whether a file is there, the user's alone, and whole."""
     try:
+        facts = path.lstat()
+        if not stat.S_ISREG(facts.st_mode) or facts.st_uid != os.geteuid() or facts.st_mode & 0o022:
+            return False
         content = path.read_bytes()
-        facts = path.stat()
-    except FileNotFoundError:
+    except OSError:
         return False
-    mine = not hasattr(os, "geteuid") or facts.st_uid == os.geteuid()
-    return mine and content[-64:] == _digest(content[:-64] + key.encode()).encode()
-
-
-def _compile(source: str, command: tuple[str, ...], path: Path, key: str) -> None:
-    """Compiles beside the place and moves there in one step, so that nobody ever sees half a file."""
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix="making-") as folder:
-        text, made = Path(folder, "kernel.c"), Path(folder, "kernel.so")
-        text.write_text(source, encoding="utf-8")
-        # The libraries come last: a linker looks for what it has been asked for before.
-        words = [*command, f"-I{HERE}", str(text), "-o", str(made), "-lm", "-pthread"]
-        try:
-            done = subprocess.run(words, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-        except OSError as error:
-            raise CannotBuild(f"{command[0]} cannot be run: {error}; {CURE}") from error
-        if done.returncode or not made.exists():
-            if "No space left" in done.stderr:
-                raise OSError(done.stderr.strip().splitlines()[0])
-            said = "\n".join(done.stderr.strip().splitlines()[:8])
-            raise CannotBuild(f"{shlex.join(command[:1])} fails:\n{said}\n{CURE}")
-        content = made.read_bytes()
-        made.write_bytes(content + _digest(content + key.encode()).encode())
-        os.replace(made, path)
-
-
-if sys.platform == "win32":  # pragma: no cover
-    raise ImportError("kernels are not built on Windows yet: the eager loop runs there")
+    return content[-64:] == _digest(content[:-64] + key.encode()).encode()
