@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from conveyor.affine import Affine
-from conveyor.compiler import Argument, CannotBuild, CannotCompile, Job, Kernel, even_extent, extent, trace
-from conveyor.compiler import run as run_kernel
+from conveyor.compiler import Argument, CannotBuild, CannotCompile, Job, Kernel, compute, even_extent, extent, trace
 from conveyor.eager import Step, Unrolled, place, take_step, unroll
 from conveyor.sequences import is_transforming
 
@@ -155,7 +154,7 @@ def _by_kernel(
         return _eager(cell, sources, again, (streams, constants), lengths, record, start, compiled.kernel.further)
 
     job = Job(compiled.kernel, rows, start, tuple(sources), eager)
-    output, *rest = run_kernel(job, tensors)
+    output, *rest = compute(job, tensors)
     count = len(cell.state)
     return output, tuple(rest[:count]), dict(zip(compiled.kernel.further, rest[count:], strict=True))
 

@@ -1,8 +1,8 @@
 """From the equations of one step to kernels: trace, differentiate, simplify, plan, emit, build, run."""
 
 from conveyor.compiler.build import CannotBuild
-from conveyor.compiler.kernel import Job, Kernel, run
+from conveyor.compiler.kernel import Job, Kernel, compute
 from conveyor.compiler.run import even_extent, extent
 from conveyor.compiler.trace import Argument, CannotCompile, trace
 
-__all__ = ["Argument", "CannotBuild", "CannotCompile", "Job", "Kernel", "even_extent", "extent", "run", "trace"]
+__all__ = ["Argument", "CannotBuild", "CannotCompile", "Job", "Kernel", "compute", "even_extent", "extent", "trace"]

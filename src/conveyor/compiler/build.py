@@ -25,7 +25,14 @@ from functools import cache
 from pathlib import Path
 
 HERE = Path(__file__).parent
-FLAGS = ("-O3", "-fopenmp-simd", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fno-semantic-interposition")
+FLAGS = (
+    "-O3",
+    "-fopenmp-simd",
+    "-ffp-contract=fast",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fno-semantic-interposition",
+)
 SHARED = ("-std=gnu11", "-fPIC", "-shared", "-w")
 MAKING = "conveyor-making-"  # folders where a compiler is at work
 ABANDONED = 3600  # seconds after which its process has surely ended, killed
@@ -82,7 +89,9 @@ def _load(source: str, double: bool, compiler: tuple[str, ...], extra: tuple[str
         with _compiled(source, command, machine, Path(tempfile.gettempdir())) as made:
             return ctypes.CDLL(str(made))
     except OSError as error:
-        raise CannotBuild(f"a kernel can be kept in no folder: {error}; set XDG_CACHE_HOME or TMPDIR to one") from error
+        raise CannotBuild(
+            f"a kernel can be loaded from nowhere: {error}; set XDG_CACHE_HOME to a folder for them"
+        ) from error
 
 
 # --- the compiler ---
@@ -154,7 +163,7 @@ def _compiled(source: str, command: Sequence[str], machine: Sequence[str], folde
         # The libraries come last: a linker looks for what it has been asked for before.
         rest = [f"-I{HERE}", str(text), "-o", str(made), "-lm", "-pthread"]
         done = _run([*command, *machine, *rest], making)
-        if done.returncode and not _takes(tuple(command), tuple(machine), making):
+        if done.returncode and not _takes(command, machine, making):
             done = _run([*command, *rest], making)
         if done.returncode or not made.exists():
             said = done.stderr.replace(making + os.sep, "").strip().splitlines()[:8]
@@ -180,8 +189,7 @@ def _run(words: Sequence[str], making: str) -> subprocess.CompletedProcess[str]:
         raise CannotBuild(f"{words[0]} cannot be run: {error.strerror}; {CURE}") from error
 
 
-@cache
-def _takes(command: tuple[str, ...], machine: tuple[str, ...], making: str) -> bool:
+def _takes(command: Sequence[str], machine: Sequence[str], making: str) -> bool:
     """Whether the compiler knows the machine's flags: if not, it is asked to do without."""
     empty = Path(making, "empty.c")
     empty.write_text("", encoding="utf-8")
@@ -209,27 +217,29 @@ def _digest(content: bytes) -> str:
 
 def _kept() -> Path | None:
     """The folder where kernels are kept, if there is one that only the user may write."""
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    if not os.path.isabs(home):  # as the specification of XDG has it
-        return None
+    home = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(home):  # then XDG's specification has us take no notice of it
+        home = os.path.join(os.path.expanduser("~"), ".cache")
     folder = Path(home, "conveyor", "kernels")
     try:
+        if not folder.is_absolute():
+            return None
         for path in (*reversed(folder.parents), folder):
             path.mkdir(mode=0o700, exist_ok=True)
         # What is above a link's target counts as well as what is above the link.
-        return folder if all(map(_is_safe, {folder, *folder.parents, *folder.resolve().parents})) else None
+        above = {*folder.parents, *folder.resolve().parents}
+        return folder if _is_safe(folder) and all(_is_safe(path, above=True) for path in above) else None
     except OSError:
         return None
 
 
-def _is_safe(folder: Path) -> bool:
+def _is_safe(folder: Path, above: bool = False) -> bool:
     """Whether nobody but the user and the system can put something in the folder, or in the place of what is in it."""
     facts = folder.stat()
-    own = (os.geteuid(), 0, os.stat("/").st_uid)  # the last: root, as a container may see it
+    system = (0, os.stat("/").st_uid)  # the same, unless a container gives root another number
     others = facts.st_mode & stat.S_IWOTH or (facts.st_mode & stat.S_IWGRP and not _is_own_group(facts.st_gid))
-    # Above, a sticky bit, as that of /tmp, keeps others from renaming what is ours; in the folder itself from nothing.
-    sticky = facts.st_mode & stat.S_ISVTX and folder.name != "kernels"
-    return facts.st_uid in own and (not others or bool(sticky))
+    kept = above and facts.st_mode & stat.S_ISVTX  # as /tmp, where nobody can rename what is another's
+    return facts.st_uid in (os.geteuid(), *system) and bool(not others or kept)
 
 
 @cache

@@ -100,7 +100,7 @@ class Job:
         return (output, *last, *further)
 
 
-def run(job: Job, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def compute(job: Job, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """The output [T, B, ...], the last states [B, width], and the further values [T, B, ...]."""
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
         return _Run.apply(job, *tensors)  # type: ignore[no-any-return]
