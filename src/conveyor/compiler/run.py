@@ -110,7 +110,7 @@ class Program:
             if i not in given and i not in self.kept and b.space != "block"
         ]
         scratch = sum(b.width * plan.block for b in plan.buffers if b.space == "block")
-        columns = [max(s.size[0], s.size[1]) for one in plan.passes for s in one.stages if isinstance(s, Outer)]
+        columns = [s.size[0] for one in plan.passes for s in one.stages if isinstance(s, Outer)]
         self.scratch = max(scratch, max((self.runtime.outer_room(n) for n in columns), default=0)) + 64
         self.work = sum(b.width for b in plan.buffers if b.space == "packed")
 

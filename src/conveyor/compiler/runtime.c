@@ -29,7 +29,7 @@
 #define NR (2 * VL)
 #define FEW 3   /* rows so few that several panels are run at once, or the sums would wait for each other */
 #define WIDE 4  /* panels at once then */
-#define KC 384  /* rows of an outer product that are packed at once */
+#define KC 256  /* rows of an outer product that are packed at once */
 
 typedef real vec __attribute__((vector_size(VB), aligned(sizeof(real)), may_alias));
 #define INLINE static inline __attribute__((always_inline))
@@ -164,40 +164,63 @@ static void gemm(idx M, idx N, idx segments, const segment *s, const real *b, re
 }
 
 /* Row r of an operand of `lead` rows for each row of the batch, which may lie elsewhere by `map`. */
-static const real *row_of(const operand *o, idx r, idx lead) {
+INLINE const real *row_of(const operand *o, idx r, idx lead) {
+  if (lead == 1) return o->a + (o->map ? o->map[r] : r) * o->row;
   idx row = r / lead;
   return o->a + (o->map ? o->map[row] : row) * o->row + r % lead * o->step;
 }
 
-/* c[M][N] = sum over rows of a[r][M] b[r][N]; of the larger side, the share of `part`. */
+#define COPIES ((MR + VL - 1) / VL)
+
+/* Rows [r, r + size) of columns [from, to) as chunks of MR columns, [size][MR] each. */
+static void pack_left(const operand *o, idx r, idx size, idx lead, idx from, idx to, real *d) {
+  for (idx m = from; m < to; m += MR, d += size * MR) {
+    idx count = least(MR, to - m);
+    if (m + COPIES * VL <= to) /* whole vectors: what is too much, the next row or chunk writes over */
+      for (idx k = 0; k < size; k++) {
+        const real *s = row_of(o, r + k, lead) + m;
+        for (idx v = 0; v < COPIES; v++) *(vec *)(d + k * MR + v * VL) = *(const vec *)(s + v * VL);
+      }
+    else
+      for (idx k = 0; k < size; k++) {
+        const real *s = row_of(o, r + k, lead) + m;
+        for (idx i = 0; i < count; i++) d[k * MR + i] = s[i];
+      }
+  }
+}
+
+/* Rows [r, r + size) of columns [n, n + count) as one panel. */
+static void pack_right(const operand *o, idx r, idx size, idx lead, idx n, idx count, real *d) {
+  for (idx k = 0; k < size; k++, d += NR) {
+    const real *s = row_of(o, r + k, lead) + n;
+    if (count == NR) {
+      *(vec *)d = *(const vec *)s;
+      *(vec *)(d + VL) = *(const vec *)(s + VL);
+    } else
+      for (idx j = 0; j < NR; j++) d[j] = j < count ? s[j] : 0;
+  }
+}
+
+/* c[M][N] = sum over rows of a[r][M] b[r][N]; of the larger side, the share of `part`. A panel of the right side stays
+   in the first cache while all chunks of the left pass by. */
 static void outer(idx rows, idx lead, operand a, idx M, operand b, idx N, real *c, real *room, idx part, idx parts) {
   int by_rows = M >= N;
   idx m0 = by_rows ? share(M, MR, part, parts) : 0, m1 = by_rows ? share(M, MR, part + 1, parts) : M;
   idx n0 = by_rows ? 0 : share(N, NR, part, parts), n1 = by_rows ? N : share(N, NR, part + 1, parts);
   if (m0 >= m1 || n0 >= n1) return;
-  real *right = room, *left = room + KC * ((n1 - n0 + NR - 1) / NR * NR);
+  real *right = room, *left = room + KC * NR;
   rows *= lead;
-  for (idx i = m0; i < m1; i++) memset(c + i * N + n0, 0, (n1 - n0) * sizeof(real));
+  if (!rows)
+    for (idx m = m0; m < m1; m++) memset(c + m * N + n0, 0, (n1 - n0) * sizeof(real));
   for (idx r = 0; r < rows; r += KC) {
     idx size = least(KC, rows - r);
-    for (idx k = 0; k < size; k++) {
-      const real *s = row_of(&b, r + k, lead);
-      for (idx n = n0; n < n1; n += NR) {
-        real *d = right + (n - n0) * size + k * NR;
-        idx count = least(NR, n1 - n);
-        for (idx j = 0; j < count; j++) d[j] = s[n + j];
-        for (idx j = count; j < NR; j++) d[j] = 0;
+    pack_left(&a, r, size, lead, m0, m1, left);
+    for (idx n = n0; n < n1; n += NR) {
+      pack_right(&b, r, size, lead, n, least(NR, n1 - n), right);
+      for (idx m = m0; m < m1; m += MR) {
+        segment one = {left + (m - m0) * size, 0, size};
+        acrosses[least(MR, m1 - m)](1, &one, right, c + m * N + n, N, r > 0, n1 - n);
       }
-    }
-    for (idx m = m0; m < m1; m += MR) {
-      idx count = least(MR, m1 - m);
-      for (idx k = 0; k < size; k++) {
-        const real *s = row_of(&a, r + k, lead) + m;
-        for (idx i = 0; i < count; i++) left[k * MR + i] = s[i];
-      }
-      segment one = {left, 0, size};
-      for (idx n = n0; n < n1; n += NR)
-        acrosses[count](1, &one, right + (n - n0) * size, c + m * N + n, N, 1, n1 - n);
     }
   }
 }
@@ -281,5 +304,5 @@ int run(void (*kernel)(const call *, idx), call *c) {
   return error;
 }
 
-/* How much scratch `outer` needs for a matrix of N columns. */
-idx outer_room(idx N) { return KC * ((N + NR - 1) / NR * NR + MR); }
+/* How much scratch `outer` needs for a result of M rows. */
+idx outer_room(idx M) { return KC * (NR + (M + MR - 1) / MR * MR) + COPIES * VL; }
