@@ -18,7 +18,9 @@ ARROWS = {
     "cell": "affine",
     "eager": "cell sequences",
     "compiler": "",
-    "execute": "affine compiler eager sequences",
+    "kernels": "affine compiler eager",
+    "execute": "compiler eager kernels sequences",
+    "show": "cell compiler kernels",
     "regularise": "affine cell eager",
     "sequences": "",
     "layer": "affine cell eager execute regularise sequences",
@@ -28,8 +30,8 @@ ARROWS = {
     "language": "cell errors layer",
     "training": "errors language layer tasks zoo",
     "bench": "affine cell dropin errors execute layer zoo",
-    "cli": "bench errors language tasks training zoo",
-    "__init__": "cell dropin execute layer zoo",
+    "cli": "bench compiler errors language show tasks training zoo",
+    "__init__": "cell dropin execute layer show zoo",
     "__main__": "cli",
 }
 # What the parts may import from outside, besides Python's own library; the rest comes in extras, where it is used.

@@ -10,5 +10,6 @@ from conveyor.cell import Cell
 from conveyor.dropin import GRU, LSTM, RNN
 from conveyor.execute import backend
 from conveyor.layer import Recurrent
+from conveyor.show import compile
 
-__all__ = ["GRU", "LSTM", "RNN", "Cell", "Recurrent", "backend", "zoo"]
+__all__ = ["GRU", "LSTM", "RNN", "Cell", "Recurrent", "backend", "compile", "zoo"]

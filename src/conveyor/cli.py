@@ -23,7 +23,7 @@ from conveyor.bench import plan as planning
 from conveyor.bench import plot, report, suite
 from conveyor.bench.contenders import CONTENDERS, ON_REQUEST, check_cells, choose
 from conveyor.bench.results import Results
-from conveyor.errors import BadInput
+from conveyor.errors import BadInput, suggest
 from conveyor.tasks.text import UNKNOWN
 from conveyor.training import progress
 from conveyor.training import train as training
@@ -31,6 +31,7 @@ from conveyor.training.parallel import find_device
 from conveyor.training.run import Run
 from conveyor.training.settings import Settings, flag, read_toml
 from conveyor.zoo import CELLS
+from conveyor.zoo.find import find
 
 app = typer.Typer(
     add_completion=False,
@@ -198,6 +199,27 @@ def cells(as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = 
     width = max(map(len, about))
     for name, line in about.items():
         print(f"{name:{width}}  {line}")
+
+
+@app.command()
+def show(
+    cell: Annotated[str, typer.Argument(help="its name, or file.py:ClassName")],
+    stage: Annotated[str, typer.Option(help="graph, backward, plan or source")] = "plan",
+    input_size: Annotated[int, typer.Option(min=1)] = 32,
+    hidden_size: Annotated[int, typer.Option(min=1)] = 128,
+    inference: Annotated[bool, typer.Option("--inference", help="the kernel without a backward")] = False,
+) -> None:
+    """Show what the compiler makes of a cell."""
+    from conveyor.compiler import CannotCompile
+    from conveyor.show import compile
+
+    stages = ("graph", "backward", "plan", "source")
+    if stage not in stages:
+        raise BadInput(f"no stage is called {stage}: {suggest(stage, stages)}")
+    try:
+        print(getattr(compile(find(cell)(input_size, hidden_size), training=not inference), stage))
+    except (CannotCompile, TypeError, ValueError) as error:
+        raise BadInput(f"{cell}: {error}") from error
 
 
 @app.command()

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from conveyor.cell import Cell
 from conveyor.sequences import is_transformed
 
-
 Unrolled = tuple[Tensor, tuple[Tensor, ...], dict[str, Tensor]]  # the output, the last states, the values by name
 
 

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
-from conveyor.affine import Affine
-from conveyor.compiler import Argument, CannotBuild, CannotCompile, Job, Kernel, compute, even_extent, extent, trace
-from conveyor.eager import Step, Unrolled, place, take_step, unroll
+from conveyor.compiler import CannotBuild, CannotCompile, Job, compute, even_extent, extent
+from conveyor.eager import Step, Unrolled, place, unroll
+from conveyor.kernels import check_weights, forget, kernel_of, module_of
 from conveyor.sequences import is_transforming
 
 BACKENDS = ("auto", "compiled", "eager")
@@ -106,18 +103,6 @@ def _warn(cell: Step, error: Exception) -> None:
         warnings.warn(text, RuntimeWarning, stacklevel=7)
 
 
-@dataclass
-class _Compiled:
-    """A cell's kernel, and where its weights are now."""
-
-    kernel: Kernel
-    weights: dict[str, Callable[[], Tensor]]
-    shapes: dict[str, tuple[int, ...]]
-
-
-_compiled: WeakKeyDictionary[nn.Module, dict[Any, _Compiled]] = WeakKeyDictionary()
-
-
 def _by_kernel(
     cell: Any,
     streams: Mapping[str, Tensor],
@@ -130,13 +115,15 @@ def _by_kernel(
     dtype = _dtype(streams["x"])
     steps, batch = streams["x"].shape[:2]
     found = dict(streams) | dict(zip(cell.state, state, strict=True)) | dict(constants)
-    shapes = tuple((name, tuple(v.shape[1 if name in constants or name in cell.state else 2 :])) for name, v in found.items())
-    compiled = compile_step(cell, shapes, tuple(constants), dtype, record)
+    shapes = tuple(
+        (name, tuple(v.shape[1 if name in constants or name in cell.state else 2 :])) for name, v in found.items()
+    )
+    compiled = kernel_of(cell, shapes, tuple(constants), dtype, record)
     weights = {name: get() for name, get in compiled.weights.items()}
     if any(tuple(weight.shape) != compiled.shapes[name] for name, weight in weights.items()):
-        _compiled.pop(_module(cell), None)  # a weight of another shape has been put in its place
+        forget(cell)  # a weight of another shape has been put in its place
         return _by_kernel(cell, streams, state, constants, lengths, record, start)
-    _check_weights(cell, weights, dtype)
+    check_weights(cell, weights, dtype)
     inputs = compiled.kernel.graph
     sources: list[tuple[str, str]] = []
     tensors: list[Tensor] = []
@@ -151,12 +138,12 @@ def _by_kernel(
     rows = even_extent(steps, batch) if lengths is None else _extent(steps, tuple(lengths.tolist()))
 
     def eager(*again: Tensor) -> tuple[Tensor, ...]:
-        return _eager(cell, sources, again, (streams, constants), lengths, record, start, compiled.kernel.further)
+        return _eager(cell, sources, again, (streams, constants), lengths, record, start, compiled.kernel.graph.streams)
 
     job = Job(compiled.kernel, rows, start, tuple(sources), eager)
     output, *rest = compute(job, tensors)
     count = len(cell.state)
-    return output, tuple(rest[:count]), dict(zip(compiled.kernel.further, rest[count:], strict=True))
+    return output, tuple(rest[:count]), dict(zip(compiled.kernel.graph.streams, rest[count:], strict=True))
 
 
 def _dtype(x: Tensor) -> torch.dtype:
@@ -168,108 +155,12 @@ def _extent(steps: int, lengths: tuple[int, ...]) -> Any:
     return extent(steps, torch.tensor(lengths, dtype=torch.int64))
 
 
-def _check_weights(cell: Step, weights: Mapping[str, Tensor], dtype: torch.dtype) -> None:
-    for name, weight in weights.items():
-        if weight.is_floating_point() and weight.dtype != dtype and not torch.is_autocast_enabled("cpu"):
-            raise ValueError(
-                f"{place(cell)}: {name} is {weight.dtype}, but the input is {dtype}: bring all to one, layer.to({dtype})"
-            )
-        if weight.device.type != "cpu":
-            raise ValueError(f"{place(cell)}: {name} is on {weight.device}, but the input is on cpu: layer.to('cpu')")
-
-
-def _module(cell: Any) -> nn.Module:
-    return cell if isinstance(cell, nn.Module) else cell.cell
-
-
-def compile_step(
-    cell: Any, shapes: tuple[tuple[str, tuple[int, ...]], ...], constants: tuple[str, ...], dtype: torch.dtype, record: bool
-) -> _Compiled:
-    """The kernel of a cell's step for values of these shapes; made anew when the cell has been changed."""
-    module = _module(cell)
-    key = (shapes, dtype, record, cell.arguments, tuple(_marks(module)))
-    known = _compiled.setdefault(module, {})
-    if key not in known:
-        if len(known) > 32:  # somebody changes the cell at every call
-            known.clear()
-        known[key] = _compile(cell, module, dict(shapes), constants, dtype, record)
-    return known[key]
-
-
-def _marks(module: nn.Module) -> Iterator[Any]:
-    """What of a module a trace depends on, besides its tensors: numbers and names that it holds."""
-    yield id(module)
-    if isinstance(module, Affine):  # nothing in it changes but whether it has a bias
-        yield module.bias is None
-        return
-    for name, value in module.__dict__.items():
-        if name[0] != "_":
-            yield _mark(value)
-    for child in module._modules.values():
-        if child is not None:
-            yield from _marks(child)
-
-
-def _mark(value: Any) -> Any:
-    if isinstance(value, list | tuple | set):
-        return tuple(map(_mark, value))
-    if isinstance(value, dict):
-        return tuple((key, _mark(item)) for key, item in value.items())
-    return value if isinstance(value, int | float | str | None) else id(value)
-
-
-def _compile(
-    cell: Any, module: nn.Module, dims: dict[str, tuple[int, ...]], constants: tuple[str, ...], dtype: torch.dtype, record: bool
-) -> _Compiled:
-    def kind(name: str) -> str:
-        return "step" if name == "t" else "state" if name in cell.state else "constant" if name in constants else "stream"
-
-    arguments = [Argument(kind(name), name, dims.get(name, ())) for name in cell.arguments]
-
-    def step(*given: Tensor) -> tuple[Sequence[Tensor], Mapping[str, Tensor]]:
-        return take_step(cell, dict(zip(cell.arguments, given, strict=True)), record)
-
-    before = tuple(_marks(module))
-    getters = dict(_weights(module))
-    with torch.autocast("cpu", enabled=False), parametrize.cached():
-        weights = {name: get() for name, get in getters.items()}
-        try:
-            traced = trace(step, arguments, cell.state, weights)
-        except (RuntimeError, TypeError):
-            _check_weights(cell, weights, dtype)  # a likely reason, and easier to understand
-            raise
-    if tuple(_marks(module)) != before:
-        raise CannotCompile("the step", "it changes what the cell holds", "keep what changes from step to step in a state")
-    used = traced.graph.inputs("weight")
-    getters |= {name: (lambda tensor=tensor: tensor) for name, tensor in traced.found.items()}
-    shapes = {name: traced.graph.nodes[i].dims for name, i in used.items()}
-    return _Compiled(kernel_of(traced.graph, dtype), {name: getters[name] for name in used}, shapes)
-
-
-@lru_cache(maxsize=256)
-def kernel_of(graph: Any, dtype: torch.dtype) -> Kernel:
-    """Equal graphs, such as those of the layers of a stack, have one kernel."""
-    return Kernel(graph, dtype)
-
-
-def _weights(module: nn.Module) -> Iterator[tuple[str, Callable[[], Tensor]]]:
-    """Every tensor that the modules hold, by its path, and how to read it now."""
-    for path, owner in module.named_modules():
-        names = [*owner._parameters, *owner._buffers, *(n for n, v in owner.__dict__.items() if isinstance(v, Tensor))]
-        if parametrize.is_parametrized(owner):
-            names += list(owner.parametrizations)  # type: ignore[arg-type]
-        for name in names:
-            value = getattr(owner, name)
-            if isinstance(value, Tensor):
-                yield (f"{path}.{name}" if path else name), (lambda owner=owner, name=name: getattr(owner, name))
-
-
 class _Loop(nn.Module):
     """The eager loop as a module, so that it can be run with other tensors as its weights."""
 
     def __init__(self, cell: Any):
         super().__init__()
-        self.weights = _module(cell)
+        self.weights = module_of(cell)
         self.run = lambda *given: unroll(cell, *given)
 
     def forward(self, *given: Any) -> Unrolled:
@@ -287,12 +178,16 @@ def _eager(
     further: Sequence[str],
 ) -> tuple[Tensor, ...]:
     """What the kernel gives, from the same tensors, as operations that can be differentiated again."""
-    found: dict[str, dict[str, Tensor]] = {"stream": dict(others[0]), "constant": dict(others[1]), "state": {}, "weight": {}}
+    found: dict[str, dict[str, Tensor]] = {
+        "stream": dict(others[0]),
+        "constant": dict(others[1]),
+        "state": {},
+        "weight": {},
+    }
     for (kind, name), tensor in zip(sources, tensors, strict=True):
         found[kind][name] = tensor
-    own = {name for name, _ in _module(cell).named_parameters()}
+    own = {name for name, _ in module_of(cell).named_parameters()}
     weights = {f"weights.{name}": weight for name, weight in found["weight"].items() if name in own}
     given = (found["stream"], tuple(found["state"].values()), found["constant"], lengths, record, start)
     output, last, values = torch.func.functional_call(_Loop(cell), weights, given)
     return (output, *last, *(values[name] for name in further))
-

@@ -1,8 +1,23 @@
 """From the equations of one step to kernels: trace, differentiate, simplify, plan, emit, build, run."""
 
 from conveyor.compiler.build import CannotBuild
+from conveyor.compiler.graph import Graph
 from conveyor.compiler.kernel import Job, Kernel, compute
+from conveyor.compiler.pipeline import inference, training
 from conveyor.compiler.run import even_extent, extent
 from conveyor.compiler.trace import Argument, CannotCompile, trace
 
-__all__ = ["Argument", "CannotBuild", "CannotCompile", "Job", "Kernel", "compute", "even_extent", "extent", "trace"]
+__all__ = [
+    "Argument",
+    "CannotBuild",
+    "CannotCompile",
+    "Graph",
+    "Job",
+    "Kernel",
+    "compute",
+    "even_extent",
+    "extent",
+    "inference",
+    "trace",
+    "training",
+]

@@ -276,9 +276,7 @@ RULES: dict[str, Rule] = {
     "sigmoid": _unary(lambda b, x, out, g: b.mul(g, b.mul(b.sub(b.const(1), out), out))),
     "sqrt": _unary(lambda b, x, out, g: _half_of(b, out, g)),
     "root": _unary(
-        lambda b, x, out, g: b.pointwise(
-            "where", b.pointwise("eq", out, b.const(0)), b.const(0), _half_of(b, out, g)
-        )
+        lambda b, x, out, g: b.pointwise("where", b.pointwise("eq", out, b.const(0)), b.const(0), _half_of(b, out, g))
     ),
     "expm1": _unary(lambda b, x, out, g: b.mul(g, b.add(out, b.const(1)))),
     "add": _binary(lambda b, x, y, out, g: (g, g)),
@@ -286,9 +284,7 @@ RULES: dict[str, Rule] = {
     "mul": _binary(lambda b, x, y, out, g: (b.mul(g, y), b.mul(g, x))),
     "div": _binary(lambda b, x, y, out, g: (b.div(g, y), b.pointwise("neg", b.mul(g, b.div(b.div(x, y), y))))),
     "pow": _binary(_pow),
-    "mod": _binary(
-        lambda b, x, y, out, g: (g, b.pointwise("neg", b.mul(g, b.pointwise("floor", b.div(x, y)))))
-    ),
+    "mod": _binary(lambda b, x, y, out, g: (g, b.pointwise("neg", b.mul(g, b.pointwise("floor", b.div(x, y)))))),
     "maximum": _binary(lambda b, x, y, out, g: (_extreme(b, x, y, g, "larger"), _extreme(b, y, x, g, "larger"))),
     "minimum": _binary(lambda b, x, y, out, g: (_extreme(b, x, y, g, "smaller"), _extreme(b, y, x, g, "smaller"))),
     "lt": _none,

@@ -149,7 +149,9 @@ class _Emitter:
         rest = [stage for stage in one.stages if not isinstance(stage, Pack)]
         text = "".join(f"  if ({k} % c->threads == thread)\n    {self.pack(pack)}\n" for k, pack in enumerate(packs))
         calls = "".join(f"  {line}\n" for stage in rest for line in self.stage(stage))
-        return text + (f"  if (thread) return;\n  const idx n = 1, t = 0;\n  (void)n, (void)t;\n{calls}" if rest else "")
+        return text + (
+            f"  if (thread) return;\n  const idx n = 1, t = 0;\n  (void)n, (void)t;\n{calls}" if rest else ""
+        )
 
     def bulk(self, one: Pass) -> str:
         text = ""
@@ -274,7 +276,7 @@ class _Body:
         text = ""
         for k, (letter, size) in enumerate(zip(letters, dims, strict=False)):
             if k == len(dims) - 1 and pragma:
-                text += f"{indent}_Pragma(\"{pragma}\")\n"
+                text += f'{indent}_Pragma("{pragma}")\n'
             text += f"{indent}for (idx {letter} = 0; {letter} < {self.emitter.number(size)}; {letter}++) {{\n"
             indent += "  "
         text += inner(indent)
@@ -356,7 +358,11 @@ def contraction(body: _Body, stage: Contract) -> str:
     names = {c: INDEX[k] for k, c in enumerate(out + "".join(sums))}
     to = dict(zip(out, stage.target.strides, strict=True))
     # Along the result's last dimension if that is how the operands lie, else along the sum.
-    along = bool(out) and all(s.get(out[-1], 0) in (0, 1) for s in strides) and not all(s.get(sums[-1]) == 1 for s in strides)
+    along = (
+        bool(out)
+        and all(s.get(out[-1], 0) in (0, 1) for s in strides)
+        and not all(s.get(sums[-1]) == 1 for s in strides)
+    )
 
     def product(indent: str, left: str) -> str:
         values = []

@@ -75,6 +75,15 @@ class Graph:
         """Where the inputs of this kind are, by name."""
         return {n.attrs[1]: i for i, n in enumerate(self.nodes) if n.op == "input" and n.attrs[0] == kind}
 
+    @property
+    def states(self) -> list[str]:
+        return [output.name for output in self.outputs if output.kind == "state"]
+
+    @property
+    def streams(self) -> list[str]:
+        """What comes out at each step, besides the states."""
+        return [output.name for output in self.outputs if output.kind == "stream"]
+
     def users(self) -> list[list[int]]:
         found: list[list[int]] = [[] for _ in self.nodes]
         for i, node in enumerate(self.nodes):
@@ -142,9 +151,7 @@ class Builder:
         return self._known[key]
 
     def input(self, kind: str, name: str, dims: tuple[int, ...], rows: bool, time: bool) -> int:
-        return self.node(
-            "input", attrs=(kind, name), dims=dims, name=name, like=Node("input", rows=rows, time=time)
-        )
+        return self.node("input", attrs=(kind, name), dims=dims, name=name, like=Node("input", rows=rows, time=time))
 
     def name(self, i: int, name: str) -> None:
         if not self.nodes[i].name:
@@ -254,7 +261,9 @@ class Builder:
         """The sum of products over the labels that the third lacks, within each row: ("sd", "d", "s")."""
         sizes = dict(zip(labels[0] + labels[1], self.nodes[a].dims + self.nodes[b].dims, strict=True))
         if set(labels[0]) | set(labels[1]) <= set(labels[2]):  # nothing is summed
-            return self.mul(*(self._spread(i, names, labels[2], sizes) for i, names in zip((a, b), labels, strict=False)))
+            return self.mul(
+                *(self._spread(i, names, labels[2], sizes) for i, names in zip((a, b), labels, strict=False))
+            )
         return self.node("contract", a, b, attrs=labels, dims=tuple(sizes[letter] for letter in labels[2]))
 
     def _spread(self, i: int, names: str, to: str, sizes: dict[str, int]) -> int:

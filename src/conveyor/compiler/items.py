@@ -92,7 +92,9 @@ def work(graph: Graph) -> Work:
             w.homes[layout.root] = key
         else:
             strides = Layout(-1, 0, packed(node.dims))
-            w.items.append(Item("store", (output.node,), strides, node.dims, node.rows or node.time, node.time, output=key))
+            w.items.append(
+                Item("store", (output.node,), strides, node.dims, node.rows or node.time, node.time, output=key)
+            )
     return w
 
 

@@ -9,11 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from conveyor.compiler.differentiate import differentiate
 from conveyor.compiler.graph import Graph
-from conveyor.compiler.plan import Plan, plan
+from conveyor.compiler.pipeline import inference, training
 from conveyor.compiler.run import Extent, Program, Result
-from conveyor.compiler.simplify import simplify
 
 Source = tuple[str, str]  # an input's kind and name
 
@@ -27,44 +25,18 @@ class Kernel:
     _inference: Program | None = None
     _training: dict[frozenset[Source], tuple[Program, Program]] = field(default_factory=dict)
 
-    @property
-    def states(self) -> list[str]:
-        return [output.name for output in self.graph.outputs if output.kind == "state"]
-
-    @property
-    def further(self) -> list[str]:
-        return [output.name for output in self.graph.outputs if output.kind == "stream"]
-
     def inference(self) -> Program:
         """Keeps the first state of every step, which is the output, and nothing else."""
         if self._inference is None:
-            self._inference = Program(self.plans()[0], self.dtype)
+            self._inference = Program(inference(self.graph).plan, self.dtype)
         return self._inference
 
     def training(self, wanted: frozenset[Source]) -> tuple[Program, Program]:
         """Forward and backward, for the gradients by the inputs wanted."""
         if wanted not in self._training:
-            forward, backward = self.plans(wanted)
-            self._training[wanted] = (Program(forward, self.dtype), Program(backward, self.dtype))
+            forward, backward = training(self.graph, wanted)
+            self._training[wanted] = (Program(forward.plan, self.dtype), Program(backward.plan, self.dtype))
         return self._training[wanted]
-
-    def plans(self, wanted: frozenset[Source] | None = None) -> tuple[Plan, ...]:
-        if wanted is None:
-            return (plan(simplify(self.graph), frozenset(self.states[:1]), (), reverse=False),)
-        forward, backward = self.graphs(wanted)
-        histories = {n.attrs[1] for n in backward.nodes if n.op == "input" and n.attrs[0] in ("before", "after")}
-        first = plan(forward, frozenset({*self.states[:1], *histories}), (), reverse=False)
-        saved = tuple(
-            (key.split(" ", 1)[1], ref, first.buffers[ref.buffer].width)
-            for key, ref, _ in first.outputs
-            if key.split(" ", 1)[1].startswith("saved ")
-        )
-        return first, plan(backward, frozenset(), saved, reverse=True)
-
-    def graphs(self, wanted: frozenset[Source]) -> tuple[Graph, Graph]:
-        given = [("state", self.states[0]), *(("stream", name) for name in self.further)]
-        derivative = differentiate(self.graph, wanted, given)
-        return simplify(derivative.forward), simplify(derivative.backward)
 
 
 @dataclass(frozen=True)
@@ -93,10 +65,10 @@ class Job:
 
     def results(self, result: Result) -> tuple[Tensor, ...]:
         """The output, the last states, and the further values."""
-        kernel, extent = self.kernel, self.extent
-        output = extent.unpack(result.output(f"state {kernel.states[0]}"))
-        last = (extent.unsort(result.last(name)) for name in kernel.states)
-        further = (extent.unpack(result.output(f"stream {name}")) for name in kernel.further)
+        graph, extent = self.kernel.graph, self.extent
+        output = extent.unpack(result.output(f"state {graph.states[0]}"))
+        last = (extent.unsort(result.last(name)) for name in graph.states)
+        further = (extent.unpack(result.output(f"stream {name}")) for name in graph.streams)
         return (output, *last, *further)
 
 
@@ -158,12 +130,10 @@ def _kept(forward: Program, backward: Program, result: Result) -> dict[str, Tens
     return {key: result.made[int(key.split()[1])] for key in _readings(forward, backward).values()}
 
 
-def _last_gradients(
-    job: Job, like: Mapping[str, Tensor], gradients: Sequence[Tensor | None]
-) -> dict[str, Tensor]:
+def _last_gradients(job: Job, like: Mapping[str, Tensor], gradients: Sequence[Tensor | None]) -> dict[str, Tensor]:
     """By the last states; where they are not used, zero."""
     found = {}
-    for name, gradient in zip(job.kernel.states, gradients[1:], strict=False):
+    for name, gradient in zip(job.kernel.graph.states, gradients[1:], strict=False):
         zero = torch.zeros_like(like[name]) if gradient is None else job.extent.sort(gradient)
         found[f"grad {name}"] = zero
     return found
@@ -173,11 +143,11 @@ def _step_gradients(
     job: Job, backward: Program, tensors: Sequence[Tensor], gradients: Sequence[Tensor | None]
 ) -> dict[str, Tensor]:
     """By what comes out at each step, as rows."""
-    kernel, extent = job.kernel, job.extent
-    names = [f"state {kernel.states[0]}", *(f"stream {name}" for name in kernel.further)]
+    graph, extent = job.kernel.graph, job.extent
+    names = [f"state {graph.states[0]}", *(f"stream {name}" for name in graph.streams)]
     found = {}
     widths = {name: backward.plan.buffers[buffer].width for name, buffer in backward.inputs}
-    for name, gradient in zip(names, (gradients[0], *gradients[1 + len(kernel.states) :]), strict=True):
+    for name, gradient in zip(names, (gradients[0], *gradients[1 + len(graph.states) :]), strict=True):
         key = f"stream grad {name}"
         if key in widths:
             zero = torch.zeros(extent.rows, widths[key], dtype=backward.dtype)

@@ -50,7 +50,9 @@ def place(
     p.reuse()
     p.rest()
     passes = p.passes()
-    outputs = tuple((f"{o.kind} {o.name}", p.output(f"{o.kind} {o.name}"), w.nodes[o.node].dims) for o in w.graph.outputs)
+    outputs = tuple(
+        (f"{o.kind} {o.name}", p.output(f"{o.kind} {o.name}"), w.nodes[o.node].dims) for o in w.graph.outputs
+    )
     scratch = sum(b.width for b in p.buffers if b.space == "block")
     block = max(12, min(96, SCRATCH // max(1, scratch) // 12 * 12))
     return Plan(tuple(p.buffers), passes, tuple(p.given), outputs, tuple(p.zero), reverse, block)
@@ -419,7 +421,9 @@ def _joined(operands: list[tuple[Ref, int]]) -> tuple[tuple[Ref, int], ...]:
     for ref, k in operands:
         if found:
             last, size = found[-1]
-            if (last.buffer, last.offset + size, last.when) == (ref.buffer, ref.offset, ref.when) and len(ref.strides) == 1:
+            if (last.buffer, last.offset + size, last.when) == (ref.buffer, ref.offset, ref.when) and len(
+                ref.strides
+            ) == 1:
                 found[-1] = (last, size + k)
                 continue
         found.append((ref, k))

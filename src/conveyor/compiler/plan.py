@@ -146,6 +146,12 @@ class Plan:
     reverse: bool
     block: int
 
+    @property
+    def saved(self) -> tuple[tuple[str, Ref, int], ...]:
+        """What it leaves for another kernel: its name, where it is, and how wide the buffer's rows are."""
+        outputs = ((key.split(" ", 1)[1], ref) for key, ref, _ in self.outputs)
+        return tuple((name, ref, self.buffers[ref.buffer].width) for name, ref in outputs if name.startswith("saved "))
+
     def __str__(self) -> str:
         lines = [f"buffer {i}: {b.space:8}{b.width:>8}  {b.name}" for i, b in enumerate(self.buffers)]
         for one in self.passes:

@@ -105,16 +105,16 @@ class Program:
         given = {buffer for _, buffer in self.inputs} - set(self.states.values())
         self.kept = sorted({ref.buffer for _, ref, _ in plan.outputs} | set(self.states.values()) | set(plan.zero))
         self.temporary = [
-            i
-            for i, b in enumerate(plan.buffers)
-            if i not in given and i not in self.kept and b.space != "block"
+            i for i, b in enumerate(plan.buffers) if i not in given and i not in self.kept and b.space != "block"
         ]
         scratch = sum(b.width * plan.block for b in plan.buffers if b.space == "block")
         columns = [s.size[0] for one in plan.passes for s in one.stages if isinstance(s, Outer)]
         self.scratch = max(scratch, max((self.runtime.outer_room(n) for n in columns), default=0)) + 64
         self.work = sum(b.width for b in plan.buffers if b.space == "packed")
 
-    def __call__(self, given: Mapping[str, Tensor], states: Mapping[str, Tensor], extent: Extent, start: int = 0) -> Result:
+    def __call__(
+        self, given: Mapping[str, Tensor], states: Mapping[str, Tensor], extent: Extent, start: int = 0
+    ) -> Result:
         """Runs it. `given`: every input but the states, by kind and name, rows without gaps; `states`: the first."""
         threads = self.threads(extent)
         made = self._allocate(states, extent)

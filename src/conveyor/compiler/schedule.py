@@ -50,8 +50,11 @@ def schedule(w: Work) -> tuple[list[Section], int]:
         return {i for i, item in enumerate(w.items) if item.domain == domain and i not in bulk}
 
     shared, rows, time = of("shared"), of("rows"), of("time")
+
     def around(times: set[int]) -> None:
-        while take("shared", shared) or take("rows", rows) or take("bulk", _ready(w, bulk, done)) or take("time", times):
+        while (
+            take("shared", shared) or take("rows", rows) or take("bulk", _ready(w, bulk, done)) or take("time", times)
+        ):
             pass
 
     around(time & early)

@@ -1,0 +1,143 @@
+"""The kernel of a cell: made when it is first wanted, found again, and the tensors that it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from conveyor.affine import Affine
+from conveyor.compiler import Argument, CannotCompile, Graph, Kernel, trace
+from conveyor.eager import Step, place, take_step
+
+
+@dataclass
+class CellKernel:
+    """A cell's kernel, and where its weights are now."""
+
+    kernel: Kernel
+    weights: dict[str, Callable[[], Tensor]]
+    shapes: dict[str, tuple[int, ...]]
+
+
+_compiled: WeakKeyDictionary[nn.Module, dict[Any, CellKernel]] = WeakKeyDictionary()
+
+
+def check_weights(cell: Step, weights: Mapping[str, Tensor], dtype: torch.dtype) -> None:
+    for name, weight in weights.items():
+        if weight.is_floating_point() and weight.dtype != dtype and not torch.is_autocast_enabled("cpu"):
+            raise ValueError(
+                f"{place(cell)}: {name} is {weight.dtype}, but the input is {dtype}: bring all to one, layer.to({dtype})"
+            )
+        if weight.device.type != "cpu":
+            raise ValueError(f"{place(cell)}: {name} is on {weight.device}, but the input is on cpu: layer.to('cpu')")
+
+
+def forget(cell: Any) -> None:
+    """Something in the cell has been put in another's place: its kernels are made anew."""
+    _compiled.pop(module_of(cell), None)
+
+
+def module_of(cell: Any) -> nn.Module:
+    return cell if isinstance(cell, nn.Module) else cell.cell
+
+
+def kernel_of(
+    cell: Any,
+    shapes: tuple[tuple[str, tuple[int, ...]], ...],
+    constants: tuple[str, ...],
+    dtype: torch.dtype,
+    record: bool,
+) -> CellKernel:
+    """The kernel of a cell's step for values of these shapes; made anew when the cell has been changed."""
+    module = module_of(cell)
+    key = (shapes, dtype, record, cell.arguments, tuple(_marks(module)))
+    known = _compiled.setdefault(module, {})
+    if key not in known:
+        if len(known) > 32:  # somebody changes the cell at every call
+            known.clear()
+        known[key] = _compile(cell, module, dict(shapes), constants, dtype, record)
+    return known[key]
+
+
+def _marks(module: nn.Module) -> Iterator[Any]:
+    """What of a module a trace depends on, besides its tensors: numbers and names that it holds."""
+    yield id(module)
+    if isinstance(module, Affine):  # nothing in it changes but whether it has a bias
+        yield module.bias is None
+        return
+    for name, value in module.__dict__.items():
+        if name[0] != "_":
+            yield _mark(value)
+    for child in module._modules.values():
+        if child is not None:
+            yield from _marks(child)
+
+
+def _mark(value: Any) -> Any:
+    if isinstance(value, list | tuple | set):
+        return tuple(map(_mark, value))
+    if isinstance(value, dict):
+        return tuple((key, _mark(item)) for key, item in value.items())
+    return value if isinstance(value, int | float | str | None) else id(value)
+
+
+def _compile(
+    cell: Any,
+    module: nn.Module,
+    dims: dict[str, tuple[int, ...]],
+    constants: tuple[str, ...],
+    dtype: torch.dtype,
+    record: bool,
+) -> CellKernel:
+    def kind(name: str) -> str:
+        return (
+            "step" if name == "t" else "state" if name in cell.state else "constant" if name in constants else "stream"
+        )
+
+    arguments = [Argument(kind(name), name, dims.get(name, ())) for name in cell.arguments]
+
+    def step(*given: Tensor) -> tuple[Sequence[Tensor], Mapping[str, Tensor]]:
+        return take_step(cell, dict(zip(cell.arguments, given, strict=True)), record)
+
+    before = tuple(_marks(module))
+    getters = dict(_weights(module))
+    with torch.autocast("cpu", enabled=False), parametrize.cached():
+        weights = {name: get() for name, get in getters.items()}
+        try:
+            traced = trace(step, arguments, cell.state, weights)
+        except (RuntimeError, TypeError):
+            check_weights(cell, weights, dtype)  # a likely reason, and easier to understand
+            raise
+    if tuple(_marks(module)) != before:
+        raise CannotCompile(
+            "the step", "it changes what the cell holds", "keep what changes from step to step in a state"
+        )
+    used = traced.graph.inputs("weight")
+    getters |= {name: (lambda tensor=tensor: tensor) for name, tensor in traced.found.items()}
+    shapes = {name: traced.graph.nodes[i].dims for name, i in used.items()}
+    return CellKernel(_shared_kernel(traced.graph, dtype), {name: getters[name] for name in used}, shapes)
+
+
+@lru_cache(maxsize=256)
+def _shared_kernel(graph: Graph, dtype: torch.dtype) -> Kernel:
+    """Equal graphs, such as those of the layers of a stack, have one kernel."""
+    return Kernel(graph, dtype)
+
+
+def _weights(module: nn.Module) -> Iterator[tuple[str, Callable[[], Tensor]]]:
+    """Every tensor that the modules hold, by its path, and how to read it now."""
+    for path, owner in module.named_modules():
+        names = [*owner._parameters, *owner._buffers, *(n for n, v in owner.__dict__.items() if isinstance(v, Tensor))]
+        if parametrize.is_parametrized(owner):
+            names += list(owner.parametrizations)  # type: ignore[arg-type]
+        for name in names:
+            value = getattr(owner, name)
+            if isinstance(value, Tensor):
+                yield (f"{path}.{name}" if path else name), (lambda owner=owner, name=name: getattr(owner, name))
