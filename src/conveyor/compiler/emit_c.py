@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import groupby
 
 from conveyor.compiler.plan import Arg, Contract, Gemm, Line, Local, Loop, Outer, Pack, Pass, Plan, Reduce, Ref, Stage
 
@@ -122,25 +123,35 @@ class _Emitter:
     def time(self, one: Pass) -> str:
         step = "c->steps - 1 - i" if self.plan.reverse else "i"
         even, odd = ("t + 1", "t") if self.plan.reverse else ("t", "t + 1")
-        calls = "".join(f"      {line}\n" for stage in one.stages for line in self.stage(stage))
         return (
+            "  const idx part = c->split ? thread : 0, parts = c->split ? c->threads : 1, first = part == 0;\n"
+            "  const idx from = c->split ? 0 : c->cut[thread], to = c->split ? c->batch : c->cut[thread + 1];\n"
+            "  if (c->split) room = c->room[0];\n"
             f"  for (idx i = 0; i < c->steps; i++) {{\n    idx t = {step};\n"
-            "    idx end = c->count[t] < c->cut[thread + 1] ? c->count[t] : c->cut[thread + 1];\n"
-            f"    for (idx b = c->cut[thread]; b < end; b += {self.block}) {{\n"
+            "    idx end = c->count[t] < to ? c->count[t] : to;\n"
+            f"    for (idx b = from; b < end; b += {self.block}) {{\n"
             f"      idx n = end - b < {self.block} ? end - b : {self.block};\n"
             "      idx now = c->at[t] + b, old = c->before[t] + b;\n"
             f"      idx even = ({even}) % 2 * c->batch + b, odd = ({odd}) % 2 * c->batch + b;\n"
-            "      (void)n, (void)now, (void)old, (void)even, (void)odd;\n"
-            f"{calls}    }}\n  }}\n"
+            "      (void)n, (void)now, (void)old, (void)even, (void)odd, (void)parts, (void)first;\n"
+            f"{self.shared_steps(one)}    }}\n  }}\n"
         )
+
+    def shared_steps(self, one: Pass) -> str:
+        """The stages of a step. Where threads share it, products are everybody's and the rest is the first's."""
+        text = ""
+        for products, stages in groupby(one.stages, lambda stage: isinstance(stage, Gemm)):
+            calls = "".join(f"        {line}\n" for stage in stages for line in self.stage(stage))
+            text += f"      {'' if products else 'if (first) '}{{\n{calls}      }}\n      if (c->split) c->f->wait(c);\n"
+        return text
 
     def rows(self, one: Pass) -> str:
         calls = "".join(f"    {line}\n" for stage in one.stages for line in self.stage(stage))
         return (
-            f"  const idx t = 0, end = c->cut[thread + 1];\n"
+            "  const idx t = 0, end = c->cut[thread + 1], part = 0, parts = 1;\n"
             f"  for (idx b = c->cut[thread]; b < end; b += {self.block}) {{\n"
             f"    idx n = end - b < {self.block} ? end - b : {self.block};\n"
-            f"    (void)t, (void)n;\n{calls}  }}\n"
+            f"    (void)t, (void)n, (void)part, (void)parts;\n{calls}  }}\n"
         )
 
     def shared(self, one: Pass) -> str:
@@ -150,7 +161,7 @@ class _Emitter:
         text = "".join(f"  if ({k} % c->threads == thread)\n    {self.pack(pack)}\n" for k, pack in enumerate(packs))
         calls = "".join(f"  {line}\n" for stage in rest for line in self.stage(stage))
         return text + (
-            f"  if (thread) return;\n  const idx n = 1, t = 0;\n  (void)n, (void)t;\n{calls}" if rest else ""
+            f"  if (thread) return;\n  const idx n = 1, t = 0, part = 0, parts = 1;\n  (void)n, (void)t, (void)part, (void)parts;\n{calls}" if rest else ""
         )
 
     def bulk(self, one: Pass) -> str:
@@ -166,7 +177,7 @@ class _Emitter:
     def bulk_gemm(self, stage: Gemm) -> str:
         calls = "".join(f"    {line}\n" for line in self.gemm(stage))
         return (
-            "  {\n    idx now = c->rows * thread / c->threads, n = c->rows * (thread + 1) / c->threads - now;\n"
+            "  {\n    const idx part = 0, parts = 1;\n    idx now = c->rows * thread / c->threads, n = c->rows * (thread + 1) / c->threads - now;\n"
             f"{calls}  }}\n"
         )
 
@@ -199,7 +210,7 @@ class _Emitter:
         matrix = f"p[{stage.packed}]"
         call = (
             f"c->f->gemm({'n' if stage.rows else '1'}, {width}, {len(segments)}, s, {matrix}, {to}, "
-            f"{self.width(stage.target.buffer)}, 0, 0, 1);"
+            f"{self.width(stage.target.buffer)}, 0, part, parts);"
         )
         around = f"for (idx l = 0; l < {self.number(stage.lead)}; l++) " if lead else ""
         return [f"{around}{{", f"  const segment s[] = {{{', '.join(segments)}}};", f"  {call}", "}"]

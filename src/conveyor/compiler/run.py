@@ -6,16 +6,20 @@ import ctypes
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from conveyor.compiler.build import load, runtime
 from conveyor.compiler.emit_c import Source, emit
-from conveyor.compiler.plan import Outer, Plan
+from conveyor.compiler.plan import Gemm, Outer, Plan
 
 Pointer = ctypes.c_void_p
+LINE = 64  # bytes of a cache line
+MOST_THREADS = 256
 FEW = 1 << 21  # operations below which a second thread costs more than it saves
+LARGE = 1 << 16  # numbers of a step's matrices from which threads gain by sharing them
 
 
 class _Call(ctypes.Structure):
@@ -23,11 +27,11 @@ class _Call(ctypes.Structure):
 
     _fields_ = (
         *((name, Pointer) for name in ("f", "team", "d", "p", "room", "at", "before", "count", "cut", "map", "row")),
-        *((name, ctypes.c_ssize_t) for name in ("steps", "batch", "rows", "start", "threads")),
+        *((name, ctypes.c_ssize_t) for name in ("steps", "batch", "rows", "start", "threads", "split")),
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Extent:
     """How many steps the sequences of a batch have, and from that where each step lies in a stream.
 
@@ -111,81 +115,104 @@ class Program:
         columns = [s.size[0] for one in plan.passes for s in one.stages if isinstance(s, Outer)]
         self.scratch = max(scratch, max((self.runtime.outer_room(n) for n in columns), default=0)) + 64
         self.work = sum(b.width for b in plan.buffers if b.space == "packed")
+        loop = [s.packed for one in plan.passes if one.over == "time" for s in one.stages if isinstance(s, Gemm)]
+        self.matrices = sum(plan.buffers[i].width for i in set(loop))
+        self._frames: dict[tuple[Extent, int], _Frame] = {}
 
     def __call__(
         self, given: Mapping[str, Tensor], states: Mapping[str, Tensor], extent: Extent, start: int = 0
     ) -> Result:
         """Runs it. `given`: every input but the states, by kind and name, rows without gaps; `states`: the first."""
-        threads = self.threads(extent)
-        made = self._allocate(states, extent)
+        frame = self._frame(extent)
+        made = self._allocate(frame, states, extent)
         pointers = [0] * len(self.plan.buffers)
         for name, buffer in self.inputs:
             if name in given:
                 pointers[buffer] = given[name].data_ptr()
         for buffer, tensor in made.items():
             pointers[buffer] = tensor.data_ptr()
-        sizes = [-(-self._rows(i, extent) * self.plan.buffers[i].width // 16) * 16 for i in self.temporary]
-        room = self._empty(sum(sizes) + threads * self.scratch + 16)
-        item = room.element_size()
-        at = -(-room.data_ptr() // 64) * 64
-        for buffer, size in zip(self.temporary, sizes, strict=True):
-            pointers[buffer] = at
-            at += size * item
-        scratch = [at + k * self.scratch * item // 64 * 64 for k in range(threads)]
-        cut = _cut(extent.batch, threads) if extent.lengths is None else _fair_cut(extent.lengths, threads)
-        call = _Call(
-            None,
-            None,
-            ctypes.addressof(self.numbers),
-            ctypes.addressof(p := (Pointer * len(pointers))(*pointers)),
-            ctypes.addressof(rooms := (Pointer * threads)(*scratch)),
-            extent.at.data_ptr(),
-            extent.before.data_ptr(),
-            extent.count.data_ptr(),
-            ctypes.addressof(cut),
-            None if extent.map is None else extent.map.data_ptr(),
-            self._row(extent),
-            extent.steps,
-            extent.batch,
-            extent.rows,
-            start,
-            threads,
-        )
+        room = empty(self.dtype, frame.size)
+        at = -(-room.data_ptr() // LINE) * LINE
+        for buffer, offset in frame.temporary:
+            pointers[buffer] = at + offset
+        scratch = [at + offset for offset in frame.scratch]
+        p, rooms = (Pointer * len(pointers))(*pointers), (Pointer * len(scratch))(*scratch)
+        call = _Call(None, None, ctypes.addressof(self.numbers), ctypes.addressof(p), ctypes.addressof(rooms), *frame.tail)
+        call.start = start
         error = self.runtime.run(self.kernel, ctypes.byref(call))
-        del p, rooms
         if error:
-            raise RuntimeError(f"{threads} threads could not be started (error {error}): torch.set_num_threads(1)")
+            raise RuntimeError(f"{frame.threads} threads could not be started (error {error}): torch.set_num_threads(1)")
         return Result(self, made, extent)
 
-    def threads(self, extent: Extent) -> int:
-        wanted = min(torch.get_num_threads(), 256)
-        return wanted if wanted > 1 and 2 * self.work * extent.rows >= FEW else 1
+    def _frame(self, extent: Extent) -> _Frame:
+        """What does not change from run to run; the last few are kept."""
+        wanted = min(torch.get_num_threads(), MOST_THREADS)
+        key = (extent, wanted)
+        if key not in self._frames:
+            if len(self._frames) >= 16:
+                self._frames.clear()
+            self._frames[key] = self._make_frame(extent, wanted)
+        return self._frames[key]
 
-    def _row(self, extent: Extent) -> int | None:
-        if not any(b.space == "rows" for b in self.plan.buffers):
-            return None
-        return (_even_row(extent.steps, extent.batch) if extent.row is None else extent.row).data_ptr()
+    def _make_frame(self, extent: Extent, wanted: int) -> _Frame:
+        threads = wanted if 2 * self.work * extent.rows >= FEW else 1
+        # With few rows, threads share each step's products; else each has rows of its own, and never waits.
+        split = threads > 1 and extent.batch < 4 * threads and self.matrices >= LARGE
+        item = torch.empty(0, dtype=self.dtype).element_size()
+        rows = [_rows(buffer.space, extent) for buffer in self.plan.buffers]
+        at, temporary = 0, []
+        for i in self.temporary:
+            temporary.append((i, at))
+            at += -(-rows[i] * self.plan.buffers[i].width * item // LINE) * LINE
+        each = -(-self.scratch * item // LINE) * LINE
+        kept = [(i, (rows[i], self.plan.buffers[i].width), i in self.plan.zero) for i in self.kept]
+        cut = _cut(extent.batch, threads) if extent.lengths is None else _fair_cut(extent.lengths, threads)
+        row = _even_row(extent.steps, extent.batch) if extent.row is None else extent.row
+        tail = (
+            *(tensor.data_ptr() for tensor in (extent.at, extent.before, extent.count)),
+            ctypes.addressof(cut),
+            None if extent.map is None else extent.map.data_ptr(),
+            row.data_ptr(),
+            *(extent.steps, extent.batch, extent.rows, 0, threads, split),
+        )
+        scratch = [at + k * each for k in range(threads)]
+        return _Frame(threads, (at + threads * each + LINE) // item, temporary, scratch, kept, tail, (cut, row))
 
-    def _rows(self, buffer: int, extent: Extent) -> int:
-        space = self.plan.buffers[buffer].space
-        rows = {"stream": extent.rows, "history": extent.batch + extent.rows, "pair": 2 * extent.batch}
-        return rows.get(space, extent.batch if space == "rows" else 1)
-
-    def _empty(self, *shape: int) -> Tensor:
-        return torch.empty(shape, dtype=self.dtype)
-
-    def _allocate(self, states: Mapping[str, Tensor], extent: Extent) -> dict[int, Tensor]:
+    def _allocate(self, frame: _Frame, states: Mapping[str, Tensor], extent: Extent) -> dict[int, Tensor]:
         """The buffers that outlive the run, with the first states in their places."""
         made: dict[int, Tensor] = {}
-        for buffer in self.kept:
-            made[buffer] = self._empty(self._rows(buffer, extent), self.plan.buffers[buffer].width)
-            if buffer in self.plan.zero:
+        for buffer, shape, zero in frame.kept:
+            made[buffer] = empty(self.dtype, *shape)
+            if zero:
                 made[buffer].zero_()
         for name, buffer in self.states.items():
             made[buffer][: extent.batch] = states[name]
             if self.plan.buffers[buffer].space == "pair" and (self.plan.reverse or extent.lengths is not None):
                 made[buffer][extent.batch :] = states[name]
         return made
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """The memory of a run of this extent and so many threads. Offsets are in bytes, from the start of the workspace."""
+
+    threads: int
+    size: int
+    temporary: list[tuple[int, int]]
+    scratch: list[int]
+    kept: list[tuple[int, tuple[int, int], bool]]
+    tail: tuple[Any, ...]  # of the call
+    alive: tuple[Any, ...]  # what the tail points to
+
+
+def _rows(space: str, extent: Extent) -> int:
+    rows = {"stream": extent.rows, "history": extent.batch + extent.rows, "pair": 2 * extent.batch}
+    return rows.get(space, extent.batch if space == "rows" else 1)
+
+
+def empty(dtype: torch.dtype, *shape: int) -> Tensor:
+    """Memory that a kernel is to fill."""
+    return torch.empty(shape, dtype=dtype)
 
 
 @dataclass(frozen=True)

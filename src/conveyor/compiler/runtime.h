@@ -39,6 +39,7 @@ struct call {
   const idx *map;      /* for each row of a stream, the row of a history before it; none if it is the same */
   const idx *row;      /* for each row of a stream, its sequence */
   idx steps, batch, rows, start, threads;
+  idx split;           /* threads share each product of a step, and wait for each other; else each has its own rows */
 };
 
 #endif
