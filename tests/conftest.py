@@ -10,6 +10,7 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+os.environ.setdefault("CONVEYOR_CHECKS", "nan")  # what a kernel reads before it has written it is NaN
 EXAMPLES = os.environ.get("EXAMPLES")
 hypothesis.settings.register_profile(
     "conveyor", deadline=None, derandomize=EXAMPLES is None, max_examples=int(EXAMPLES or 25)

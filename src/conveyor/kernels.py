@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from conveyor.affine import Affine
-from conveyor.compiler import Argument, CannotCompile, Graph, Kernel, trace
+from conveyor.compiler import BUILDING, Argument, CannotCompile, Graph, Kernel, trace
 from conveyor.eager import Step, place, take_step
 
 
@@ -26,7 +26,7 @@ class CellKernel:
     shapes: dict[str, tuple[int, ...]]
 
 
-_compiled: WeakKeyDictionary[nn.Module, dict[Any, CellKernel]] = WeakKeyDictionary()
+_compiled: WeakKeyDictionary[nn.Module, dict[Any, CellKernel | CannotCompile]] = WeakKeyDictionary()
 
 
 def check_weights(cell: Step, weights: Mapping[str, Tensor], dtype: torch.dtype) -> None:
@@ -59,11 +59,25 @@ def kernel_of(
     module = module_of(cell)
     key = (shapes, dtype, record, cell.arguments, tuple(_marks(module)))
     known = _compiled.setdefault(module, {})
-    if key not in known:
-        if len(known) > 32:  # somebody changes the cell at every call
-            known.clear()
-        known[key] = _compile(cell, module, dict(shapes), constants, dtype, record)
-    return known[key]
+    found = known.get(key)
+    if found is None:
+        with BUILDING:  # threads that come at once make it once
+            found = known.get(key)
+            if found is None:
+                if len(known) > 32:  # somebody changes the cell at every call
+                    known.clear()
+                found = known[key] = _attempt(cell, module, dict(shapes), constants, dtype, record)
+    if isinstance(found, CannotCompile):
+        raise found.with_traceback(None)
+    return found
+
+
+def _attempt(*given: Any) -> CellKernel | CannotCompile:
+    """The kernel, or why there is none, which need not be found out at every call."""
+    try:
+        return _compile(*given)
+    except CannotCompile as error:
+        return error
 
 
 def _marks(module: nn.Module) -> Iterator[Any]:

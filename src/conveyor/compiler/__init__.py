@@ -1,6 +1,6 @@
 """From the equations of one step to kernels: trace, differentiate, simplify, plan, emit, build, run."""
 
-from conveyor.compiler.build import CannotBuild
+from conveyor.compiler.build import BUILDING, CannotBuild
 from conveyor.compiler.graph import Graph
 from conveyor.compiler.kernel import Job, Kernel, compute
 from conveyor.compiler.pipeline import inference, training
@@ -8,6 +8,7 @@ from conveyor.compiler.run import even_extent, extent
 from conveyor.compiler.trace import Argument, CannotCompile, trace
 
 __all__ = [
+    "BUILDING",
     "Argument",
     "CannotBuild",
     "CannotCompile",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import importlib.util
 import os
 import platform
 import shlex
@@ -21,6 +22,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -36,6 +38,7 @@ FLAGS = (
 SHARED = ("-std=gnu11", "-fPIC", "-shared", "-w")
 MAKING = "conveyor-making-"  # folders where a compiler is at work
 ABANDONED = 3600  # seconds after which its process has surely ended, killed
+AGAIN = 60  # seconds after which a kernel that could not be built is tried again: a compiler may have been installed
 CURE = (
     "install a C compiler (Debian: apt-get install gcc; macOS: xcode-select --install; anywhere: "
     "pip install 'conveyor[compiler]'), or set CC to one"
@@ -49,6 +52,25 @@ if hasattr(os, "register_at_fork"):
 
 class CannotBuild(Exception):
     """No compiler, or one that fails."""
+
+
+@dataclass
+class Attempt:
+    """What is to be built once, by whichever thread comes first; that it has failed is remembered for a while."""
+
+    failure: CannotBuild | None = None
+    when: float = 0
+
+    def __enter__(self) -> None:
+        BUILDING.acquire()
+        if self.failure is not None and time.monotonic() - self.when < AGAIN:
+            BUILDING.release()
+            raise self.failure.with_traceback(None)
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self.failure = error if isinstance(error, CannotBuild) else None
+        self.when = time.monotonic()
+        BUILDING.release()
 
 
 def load(source: str, double: bool) -> ctypes.CDLL:
@@ -117,11 +139,10 @@ def _compiler() -> tuple[str, ...]:
         found = shutil.which(name)
         if found:
             return (found,)
-    try:
-        import ziglang
-    except ImportError:
-        raise CannotBuild(f"there is no C compiler: {CURE}") from None
-    return (str(Path(ziglang.__file__).parent / "zig"), "cc")
+    packaged = importlib.util.find_spec("ziglang")
+    if packaged is None or packaged.origin is None:
+        raise CannotBuild(f"there is no C compiler: {CURE}")
+    return (str(Path(packaged.origin).parent / "zig"), "cc")
 
 
 def _machine_flags() -> tuple[str, ...]:
@@ -175,6 +196,8 @@ def _compiled(source: str, command: Sequence[str], machine: Sequence[str], folde
 def _run(words: Sequence[str], making: str) -> subprocess.CompletedProcess[str]:
     """The compiler, run; what it writes besides goes into the folder, too, and with it."""
     own = {"TMPDIR": making, "LC_ALL": "C", "ZIG_LOCAL_CACHE_DIR": making}
+    if Path(making).parent == Path(tempfile.gettempdir()):  # zig cannot write its usual one, either
+        own["ZIG_GLOBAL_CACHE_DIR"] = making
     try:
         return subprocess.run(
             words,

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from conveyor.compiler.build import Attempt
 from conveyor.compiler.graph import Graph
 from conveyor.compiler.pipeline import inference, training
 from conveyor.compiler.run import Extent, Program, Result
@@ -24,18 +25,22 @@ class Kernel:
     dtype: torch.dtype
     _inference: Program | None = None
     _training: dict[frozenset[Source], tuple[Program, Program]] = field(default_factory=dict)
+    _attempt: Attempt = field(default_factory=Attempt)
 
     def inference(self) -> Program:
         """Keeps the first state of every step, which is the output, and nothing else."""
         if self._inference is None:
-            self._inference = Program(inference(self.graph).plan, self.dtype)
+            with self._attempt:
+                self._inference = self._inference or Program(inference(self.graph).plan, self.dtype)
         return self._inference
 
     def training(self, wanted: frozenset[Source]) -> tuple[Program, Program]:
         """Forward and backward, for the gradients by the inputs wanted."""
         if wanted not in self._training:
-            forward, backward = training(self.graph, wanted)
-            self._training[wanted] = (Program(forward.plan, self.dtype), Program(backward.plan, self.dtype))
+            with self._attempt:
+                if wanted not in self._training:
+                    forward, backward = training(self.graph, wanted)
+                    self._training[wanted] = (Program(forward.plan, self.dtype), Program(backward.plan, self.dtype))
         return self._training[wanted]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +18,9 @@ from conveyor.compiler.emit_c import Source, emit
 from conveyor.compiler.plan import Gemm, Outer, Plan
 
 Pointer = ctypes.c_void_p
+# For tests. "nan": a number that is read before it is written spoils the result; "apart": every buffer is memory of its
+# own, so that the compiler's sanitizer sees what is read or written beyond one.
+CHECKS = os.environ.get("CONVEYOR_CHECKS", "").split()
 LINE = 64  # bytes of a cache line
 MOST_THREADS = 256
 FEW = 1 << 21  # operations below which a second thread costs more than it saves
@@ -131,28 +136,40 @@ class Program:
                 pointers[buffer] = given[name].data_ptr()
         for buffer, tensor in made.items():
             pointers[buffer] = tensor.data_ptr()
-        room = empty(self.dtype, frame.size)
-        at = -(-room.data_ptr() // LINE) * LINE
-        for buffer, offset in frame.temporary:
-            pointers[buffer] = at + offset
-        scratch = [at + offset for offset in frame.scratch]
+        alive, places, scratch = self._workspace(frame, extent)
+        for buffer, place in places:
+            pointers[buffer] = place
         p, rooms = (Pointer * len(pointers))(*pointers), (Pointer * len(scratch))(*scratch)
         call = _Call(None, None, ctypes.addressof(self.numbers), ctypes.addressof(p), ctypes.addressof(rooms), *frame.tail)
         call.start = start
         error = self.runtime.run(self.kernel, ctypes.byref(call))
+        del alive
         if error:
             raise RuntimeError(f"{frame.threads} threads could not be started (error {error}): torch.set_num_threads(1)")
         return Result(self, made, extent)
+
+    def _workspace(self, frame: _Frame, extent: Extent) -> tuple[list[Tensor], list[tuple[int, int]], list[int]]:
+        """Memory for the temporary buffers and each thread's scratch, and where in it they are."""
+        if "apart" in CHECKS:
+            shapes = [(i, self.plan.buffers[i]) for i in self.temporary]
+            buffers = [(i, empty(self.dtype, _rows(buffer.space, extent), buffer.width)) for i, buffer in shapes]
+            rooms = [empty(self.dtype, self.scratch) for _ in frame.scratch]
+            places = [(i, buffer.data_ptr()) for i, buffer in buffers]
+            return [*(buffer for _, buffer in buffers), *rooms], places, [room.data_ptr() for room in rooms]
+        room = empty(self.dtype, frame.size)
+        at = -(-room.data_ptr() // LINE) * LINE
+        return [room], [(i, at + offset) for i, offset in frame.temporary], [at + offset for offset in frame.scratch]
 
     def _frame(self, extent: Extent) -> _Frame:
         """What does not change from run to run; the last few are kept."""
         wanted = min(torch.get_num_threads(), MOST_THREADS)
         key = (extent, wanted)
-        if key not in self._frames:
-            if len(self._frames) >= 16:
+        frame = self._frames.get(key)
+        if frame is None:
+            if len(self._frames) >= 16:  # which may be another thread's, too
                 self._frames.clear()
-            self._frames[key] = self._make_frame(extent, wanted)
-        return self._frames[key]
+            frame = self._frames[key] = self._make_frame(extent, wanted)
+        return frame
 
     def _make_frame(self, extent: Extent, wanted: int) -> _Frame:
         threads = wanted if 2 * self.work * extent.rows >= FEW else 1
@@ -212,7 +229,8 @@ def _rows(space: str, extent: Extent) -> int:
 
 def empty(dtype: torch.dtype, *shape: int) -> Tensor:
     """Memory that a kernel is to fill."""
-    return torch.empty(shape, dtype=dtype)
+    made = torch.empty(shape, dtype=dtype)
+    return made.fill_(math.nan) if "nan" in CHECKS else made
 
 
 @dataclass(frozen=True)
