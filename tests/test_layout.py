@@ -19,7 +19,7 @@ ARROWS = {
     "eager": "cell sequences",
     "compiler": "",
     "kernels": "affine compiler eager",
-    "execute": "compiler eager kernels sequences",
+    "execute": "compiler eager kernels regularise sequences",
     "show": "cell compiler kernels",
     "regularise": "affine cell eager",
     "sequences": "",

@@ -7,15 +7,16 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from conveyor.compiler import CannotBuild, CannotCompile, Job, compute, even_extent, extent
+from conveyor.compiler import CannotBuild, CannotCompile, Graph, Job, Kernel, compute, even_extent, rows_of
 from conveyor.eager import Step, Unrolled, place, unroll
-from conveyor.kernels import check_weights, forget, kernel_of, module_of
+from conveyor.compiler import operator
+from conveyor.kernels import CellKernel, check_weights, forget, kernel_of, module_of
+from conveyor.regularise import Regularised
 from conveyor.sequences import is_transforming
 
 BACKENDS = ("auto", "compiled", "eager")
@@ -64,6 +65,8 @@ def run(
     start: int = 0,
 ) -> Unrolled:
     """What `eager.unroll` gives, by a kernel if the backend says so and one can be made."""
+    if torch.compiler.is_compiling():
+        return _in_a_graph(cell, streams, state, constants, lengths, record, start)
     choice = chosen()
     if choice != "eager":
         try:
@@ -113,46 +116,121 @@ def _by_kernel(
     start: int,
 ) -> Unrolled:
     dtype = _dtype(streams["x"])
-    steps, batch = streams["x"].shape[:2]
-    found = dict(streams) | dict(zip(cell.state, state, strict=True)) | dict(constants)
-    shapes = tuple(
-        (name, tuple(v.shape[1 if name in constants or name in cell.state else 2 :])) for name, v in found.items()
-    )
-    compiled = kernel_of(cell, shapes, tuple(constants), dtype, record)
-    weights = {name: get() for name, get in compiled.weights.items()}
-    if any(tuple(weight.shape) != compiled.shapes[name] for name, weight in weights.items()):
+    found = _kernel(cell, streams, state, constants, record)
+    weights = {name: get() for name, get in found.weights.items()}
+    if any(tuple(weight.shape) != found.shapes[name] for name, weight in weights.items()):
         forget(cell)  # a weight of another shape has been put in its place
         return _by_kernel(cell, streams, state, constants, lengths, record, start)
     check_weights(cell, weights, dtype)
-    inputs = compiled.kernel.graph
-    sources: list[tuple[str, str]] = []
-    tensors: list[Tensor] = []
-    for kind, named in (("stream", streams), ("constant", constants)):
-        used = inputs.inputs(kind)
-        sources += [(kind, name) for name in named if name in used]
-        tensors += [named[name].to(dtype) for name in named if name in used]
-    sources += [("state", name) for name in cell.state]
-    tensors += [value.to(dtype) for value in state]
-    sources += [("weight", name) for name in weights]
-    tensors += [weight.to(dtype) for weight in weights.values()]
-    rows = even_extent(steps, batch) if lengths is None else _extent(steps, tuple(lengths.tolist()))
+    kernel = found.kernel
+    sources, tensors = _inputs(kernel.graph, cell.state, streams, state, constants, weights, dtype)
+    steps, batch = streams["x"].shape[:2]
+    rows = even_extent(steps, batch) if lengths is None else rows_of(steps, tuple(lengths.tolist()))
 
     def eager(*again: Tensor) -> tuple[Tensor, ...]:
-        return _eager(cell, sources, again, (streams, constants), lengths, record, start, compiled.kernel.graph.streams)
+        return _eager(cell, sources, again, (streams, constants), lengths, record, start, kernel.graph.streams)
 
-    job = Job(compiled.kernel, rows, start, tuple(sources), eager)
-    output, *rest = compute(job, tensors)
-    count = len(cell.state)
-    return output, tuple(rest[:count]), dict(zip(compiled.kernel.graph.streams, rest[count:], strict=True))
+    return _unrolled(kernel, compute(Job(kernel, rows, start, sources, eager), tensors))
+
+
+def _kernel(
+    cell: Any, streams: Mapping[str, Tensor], state: Sequence[Tensor], constants: Mapping[str, Tensor], record: bool
+) -> CellKernel:
+    dims = [(name, tuple(v.shape[2:])) for name, v in streams.items()]
+    dims += [(name, tuple(v.shape[1:])) for name, v in (*zip(cell.state, state, strict=True), *constants.items())]
+    return kernel_of(cell, tuple(dims), tuple(constants), _dtype(streams["x"]), record)
+
+
+def _inputs(
+    graph: Graph,
+    names: Sequence[str],
+    streams: Mapping[str, Tensor],
+    state: Sequence[Tensor],
+    constants: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor],
+    dtype: torch.dtype,
+) -> tuple[tuple[tuple[str, str], ...], list[Tensor]]:
+    """What a kernel takes: kinds and names, and the tensors."""
+    found = {("stream", name): v for name, v in streams.items() if name in graph.inputs("stream")}
+    found |= {("constant", name): v for name, v in constants.items() if name in graph.inputs("constant")}
+    found |= {("state", name): v for name, v in zip(names, state, strict=True)}
+    found |= {("weight", name): v for name, v in weights.items()}
+    return tuple(found), [v if v.dtype == dtype else v.to(dtype) for v in found.values()]
+
+
+def _unrolled(kernel: Kernel, results: Sequence[Tensor]) -> Unrolled:
+    last = 1 + len(kernel.graph.states)
+    return results[0], tuple(results[1:last]), dict(zip(kernel.graph.streams, results[last:], strict=True))
+
+
+def _in_a_graph(
+    cell: Any,
+    streams: Mapping[str, Tensor],
+    state: Sequence[Tensor],
+    constants: Mapping[str, Tensor],
+    lengths: Tensor | None,
+    record: bool,
+    start: int,
+) -> Unrolled:
+    """The same while torch.compile looks on: the kernel is one operator of its graph."""
+    steps, batch = streams["x"].shape[:2]
+    module, masks = module_of(cell), getattr(cell, "masks", None)
+    dims = [(name, tuple(v.shape[2:])) for name, v in streams.items()]
+    dims += [(name, tuple(v.shape[1:])) for name, v in (*zip(cell.state, state, strict=True), *constants.items())]
+    dtype = _dtype(streams["x"])
+    number, used, names, further = _operator(module, masks, tuple(dims), tuple(streams), tuple(constants), dtype, record)
+    if number < 0:
+        return _loop_outside(cell, streams, state, constants, lengths, record, start)
+    given = {**streams, **constants}
+    tensors = [given[name] for name in used] + list(state) + [_at(module, name) for name in names]
+    tensors = [t if t.dtype == dtype else t.to(dtype) for t in tensors]
+    wanted = [torch.is_grad_enabled() and t.requires_grad for t in tensors]
+    results = torch.ops.conveyor.forward(tensors, lengths, number, steps, batch, start, wanted)
+    last = 1 + len(state)
+    return results[0], tuple(results[1:last]), dict(zip(further, results[last:], strict=False))
+
+
+def _at(module: Any, path: str) -> Tensor:
+    for name in path.split("."):
+        module = getattr(module, name)
+    return module  # type: ignore[no-any-return]
+
+
+@torch._dynamo.assume_constant_result  # type: ignore[attr-defined]
+def _operator(
+    module: Any,
+    masks: tuple[Any, ...] | None,
+    dims: tuple[tuple[str, tuple[int, ...]], ...],
+    streams: tuple[str, ...],
+    constants: tuple[str, ...],
+    dtype: torch.dtype,
+    record: bool,
+) -> tuple[int, list[str], list[str], list[str]]:
+    """The number of a cell's operator, or -1; the streams and constants, and the weights, that it takes; what it gives."""
+    cell = module if masks is None else Regularised.like(module, *masks)
+    try:
+        with torch.enable_grad():
+            found = kernel_of(cell, dims, constants, dtype, record)
+    except (CannotCompile, CannotBuild) as error:
+        if chosen() == "compiled":
+            raise NotCompiled(f"{place(cell)} has no kernel: {error}") from None
+        _warn(cell, error)
+        return -1, [], [], []
+    graph = found.kernel.graph
+    kinds = [("stream", name) for name in streams if name in graph.inputs("stream")]
+    kinds += [("constant", name) for name in constants if name in graph.inputs("constant")]
+    sources = [*kinds, *(("state", name) for name in cell.state), *(("weight", name) for name in found.weights)]
+    number = operator.register(found.kernel, tuple(sources))
+    return number, [name for _, name in kinds], list(found.weights), graph.streams
+
+
+@torch.compiler.disable
+def _loop_outside(*given: Any) -> Unrolled:
+    return unroll(*given)
 
 
 def _dtype(x: Tensor) -> torch.dtype:
     return x.dtype if x.dtype == torch.float64 else torch.float32
-
-
-@lru_cache(maxsize=64)
-def _extent(steps: int, lengths: tuple[int, ...]) -> Any:
-    return extent(steps, torch.tensor(lengths, dtype=torch.int64))
 
 
 class _Loop(nn.Module):

@@ -70,7 +70,13 @@ class Regularised:
         self.dropout = {cell.state[0]: recurrent_dropout} if recurrent_dropout > 0 and cell.training else {}
         self.readers = readers(cell) if self.dropout else []
         self.zoneout = zoneout
+        self.masks = (bool(self.dropout), tuple(zoneout))  # what the step depends on
         self.arguments = (*cell.arguments, *(f"drop_{n}" for n in self.dropout), *(f"zone_{n}" for n in zoneout))
+
+    @classmethod
+    def like(cls, cell: Cell, dropout: bool, zoneout: tuple[str, ...]) -> Regularised:
+        """One whose step is the same as that of another with these `masks`."""
+        return cls(cell, float(dropout), dict.fromkeys(zoneout, 1.0))
 
     def constants(self, batch: int, like: Tensor) -> dict[str, Tensor]:
         """A new mask [B, width] for every state that drops out."""

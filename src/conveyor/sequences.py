@@ -83,7 +83,7 @@ def reverse(x: Tensor, lengths: Tensor | None) -> Tensor:
 
 def is_transformed(value: Tensor) -> bool:
     """Whether torch.func is at work on it, so that its numbers may not be looked at: vmap has many in one."""
-    return torch._C._functorch.is_functorch_wrapped_tensor(value)
+    return not torch.compiler.is_compiling() and torch._C._functorch.is_functorch_wrapped_tensor(value)
 
 
 def is_transforming() -> bool:
@@ -105,6 +105,7 @@ def _lengths(lengths: Any, steps: int, batch: int) -> Tensor:
         raise TypeError(f"lengths are whole numbers, not {counts.dtype}")
     if counts.shape != (batch,):
         raise ValueError(f"lengths has shape {list(counts.shape)}, but the batch has {batch} rows")
-    if batch and not is_transformed(counts) and (int(counts.min()) < 0 or int(counts.max()) > steps):
+    known = not torch.compiler.is_compiling() and not is_transformed(counts)  # else the numbers come later
+    if batch and known and (int(counts.min()) < 0 or int(counts.max()) > steps):
         raise ValueError(f"lengths must lie between 0 and the {steps} steps of the input, not {counts.tolist()}")
     return counts.long()

@@ -4,7 +4,7 @@ from conveyor.compiler.build import BUILDING, CannotBuild
 from conveyor.compiler.graph import Graph
 from conveyor.compiler.kernel import Job, Kernel, compute
 from conveyor.compiler.pipeline import inference, training
-from conveyor.compiler.run import even_extent, extent
+from conveyor.compiler.run import even_extent, rows_of
 from conveyor.compiler.trace import Argument, CannotCompile, trace
 
 __all__ = [
@@ -17,8 +17,8 @@ __all__ = [
     "Kernel",
     "compute",
     "even_extent",
-    "extent",
     "inference",
+    "rows_of",
     "trace",
     "training",
 ]

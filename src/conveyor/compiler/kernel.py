@@ -105,20 +105,30 @@ class _Run(torch.autograd.Function):
         tensors, kept = saved[: ctx.count], dict(zip(ctx.names, saved[ctx.count :], strict=True))
         if torch.is_grad_enabled():
             return None, *_again(job, tensors, gradients, ctx.needs_input_grad[1:])
-        backward: Program = ctx.programs[1]
-        given, states = job.arranged(tensors)
-        given |= {name: kept[key] for name, key in _readings(*ctx.programs).items()}
-        states = _last_gradients(job, states, gradients)
-        given |= _step_gradients(job, backward, tensors, gradients)
-        result = backward(given, states, job.extent, job.start)
-        found = [
-            _gradient(job, result, source, tensor) if needed else None
-            for source, tensor, needed in zip(job.sources, tensors, ctx.needs_input_grad[1:], strict=True)
-        ]
-        return None, *found
+        return None, *without_graph(job, ctx.programs, tensors, kept, gradients, ctx.needs_input_grad[1:])
 
 
-def _readings(forward: Program, backward: Program) -> dict[str, str]:
+def without_graph(
+    job: Job,
+    programs: tuple[Program, Program],
+    tensors: Sequence[Tensor],
+    kept: Mapping[str, Tensor],
+    gradients: Sequence[Tensor | None],
+    needed: Sequence[bool],
+) -> list[Tensor | None]:
+    """The gradients by the tensors that need one, which cannot be differentiated again."""
+    backward = programs[1]
+    given, states = job.arranged(tensors)
+    given |= {name: kept[key] for name, key in readings(*programs).items()}
+    given |= _step_gradients(job, backward, gradients)
+    result = backward(given, _last_gradients(job, states, gradients), job.extent, job.start)
+    return [
+        _gradient(job, result, source, tensor) if wanted else None
+        for source, tensor, wanted in zip(job.sources, tensors, needed, strict=True)
+    ]
+
+
+def readings(forward: Program, backward: Program) -> dict[str, str]:
     """The backward program's inputs that the forward one has made, and what they are called among the kept."""
     found = {}
     for name, _ in backward.inputs:
@@ -132,7 +142,7 @@ def _readings(forward: Program, backward: Program) -> dict[str, str]:
 
 
 def _kept(forward: Program, backward: Program, result: Result) -> dict[str, Tensor]:
-    return {key: result.made[int(key.split()[1])] for key in _readings(forward, backward).values()}
+    return {key: result.made[int(key.split()[1])] for key in readings(forward, backward).values()}
 
 
 def _last_gradients(job: Job, like: Mapping[str, Tensor], gradients: Sequence[Tensor | None]) -> dict[str, Tensor]:
@@ -145,7 +155,7 @@ def _last_gradients(job: Job, like: Mapping[str, Tensor], gradients: Sequence[Te
 
 
 def _step_gradients(
-    job: Job, backward: Program, tensors: Sequence[Tensor], gradients: Sequence[Tensor | None]
+    job: Job, backward: Program, gradients: Sequence[Tensor | None]
 ) -> dict[str, Tensor]:
     """By what comes out at each step, as rows."""
     graph, extent = job.kernel.graph, job.extent

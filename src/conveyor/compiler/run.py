@@ -98,6 +98,12 @@ def extent(steps: int, lengths: Tensor) -> Extent:
     return Extent(steps, batch, rows, at, before, count, before[step] + row, row, order, index, ordered)
 
 
+@lru_cache(maxsize=64)
+def rows_of(steps: int, lengths: tuple[int, ...]) -> Extent:
+    """`extent`, of which the last few are kept: the layers of a stack have the same."""
+    return extent(steps, torch.tensor(lengths, dtype=torch.int64))
+
+
 class Program:
     """One compiled plan."""
 
