@@ -1,7 +1,7 @@
 """The operations that a step is made of: what each is called, what kind it is, and what it costs.
 
-An op is a name. Each interpretation of it has one table over all names: its derivative (differentiate.RULES), its
-meaning in PyTorch (evaluate.MEANING), its spelling in C (emit_c.SPELLING). A test asserts that none has a gap.
+An op is a name. Each interpretation of it has one table over all names: its derivative (differentiate.RULES), and
+its spelling in C if it is pointwise (emit_c.SPELLING). A test asserts that none has a gap.
 """
 
 from __future__ import annotations
