@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -33,7 +33,8 @@ def check_weights(cell: Step, weights: Mapping[str, Tensor], dtype: torch.dtype)
     for name, weight in weights.items():
         if weight.is_floating_point() and weight.dtype != dtype and not torch.is_autocast_enabled("cpu"):
             raise ValueError(
-                f"{place(cell)}: {name} is {weight.dtype}, but the input is {dtype}: bring all to one, layer.to({dtype})"
+                f"{place(cell)}: {name} is {weight.dtype}, but the input is {dtype}: "
+                f"bring all to one, layer.to({dtype})"
             )
         if weight.device.type != "cpu":
             raise ValueError(f"{place(cell)}: {name} is on {weight.device}, but the input is on cpu: layer.to('cpu')")
@@ -134,7 +135,7 @@ def _compile(
             "the step", "it changes what the cell holds", "keep what changes from step to step in a state"
         )
     used = traced.graph.inputs("weight")
-    getters |= {name: (lambda tensor=tensor: tensor) for name, tensor in traced.found.items()}
+    getters |= {name: _always(tensor) for name, tensor in traced.found.items()}
     shapes = {name: traced.graph.nodes[i].dims for name, i in used.items()}
     return CellKernel(_shared_kernel(traced.graph, dtype), {name: getters[name] for name in used}, shapes)
 
@@ -150,8 +151,12 @@ def _weights(module: nn.Module) -> Iterator[tuple[str, Callable[[], Tensor]]]:
     for path, owner in module.named_modules():
         names = [*owner._parameters, *owner._buffers, *(n for n, v in owner.__dict__.items() if isinstance(v, Tensor))]
         if parametrize.is_parametrized(owner):
-            names += list(owner.parametrizations)  # type: ignore[arg-type]
+            names += list(owner.parametrizations)
         for name in names:
             value = getattr(owner, name)
             if isinstance(value, Tensor):
-                yield (f"{path}.{name}" if path else name), (lambda owner=owner, name=name: getattr(owner, name))
+                yield (f"{path}.{name}" if path else name), partial(getattr, owner, name)
+
+
+def _always(tensor: Tensor) -> Callable[[], Tensor]:
+    return lambda: tensor

@@ -168,7 +168,7 @@ def _unary(rule: Callable[[Builder, int, int, int], int]) -> Rule:
 
 def _binary(rule: Callable[[Builder, int, int, int, int], tuple[int, int]]) -> Rule:
     """A rule from (builder, first, second, output, gradient)."""
-    return lambda b, node, i, g: rule(b, *node.inputs, i, g)
+    return lambda b, node, i, g: rule(b, node.inputs[0], node.inputs[1], i, g)
 
 
 def _extreme(b: Builder, x: int, y: int, g: int, chosen: str) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -189,7 +190,8 @@ class Builder:
         if node.op == "permute":
             return self.permute(node.inputs[0], tuple(node.attrs[0][k] for k in order))
         if node.op == "outer" and order == (1, 0):
-            return self.outer(*reversed(node.inputs), like=node)
+            a, b = node.inputs
+            return self.outer(b, a, like=node)
         return self.node("permute", i, attrs=(order,), dims=tuple(node.dims[k] for k in order))
 
     def slice(self, i: int, dim: int, start: int, step: int, size: int) -> int:
@@ -297,6 +299,14 @@ def _plain(b: Builder, op: str, inputs: tuple[int, ...]) -> int | None:
     return None
 
 
+# Of numbers, what Python computes as C does.
+EXACT: dict[str, Callable[..., float]] = {
+    "neg": operator.neg,
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+}
+
+
 def _folded(b: Builder, op: str, values: list[float]) -> int | None:
-    exact = {"neg": lambda x: -x, "add": lambda x, y: x + y, "sub": lambda x, y: x - y, "mul": lambda x, y: x * y}
-    return b.const(exact[op](*values)) if op in exact else None
+    return b.const(EXACT[op](*values)) if op in EXACT else None

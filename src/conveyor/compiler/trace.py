@@ -174,12 +174,12 @@ def _lower(lowering: Lowering, call: _Call, other: _Call, known: dict[int, Value
 
     try:
         lowering.shapes = _shapes(call.result, other.result)
-        if isinstance(call.result, Tensor) and not _has_tensor((*call.args, *call.kwargs.values())):
-            if not lowering.shapes[0][1]:  # made of nothing, and the same for every batch
-                if not torch.equal(call.result, other.result):
-                    raise NoRule("it draws random numbers", "give them to the step as a stream")
-                known[id(call.result)] = found.add(call.result)
-                return
+        made_of_nothing = not _has_tensor((*call.args, *call.kwargs.values()))
+        if made_of_nothing and isinstance(call.result, Tensor) and not lowering.shapes[0][1]:  # the same for all rows
+            if not torch.equal(call.result, other.result):
+                raise NoRule("it draws random numbers", "give them to the step as a stream")
+            known[id(call.result)] = found.add(call.result)
+            return
         rule = LOWER.get(call.name)
         if rule is None:
             raise NoRule(f"{call.name} has no rule")
@@ -228,7 +228,7 @@ def _graph(builder: Builder, states: Sequence[str], known: dict[int, Value], one
         ("stream", named.items(), other_named.values()),
     ):
         for (name, tensor), twin in zip(found, other, strict=True):
-            ((dims, rows),) = _shapes(tensor, twin)
+            ((dims, _rows),) = _shapes(tensor, twin)
             if id(tensor) not in known:
                 raise CannotCompile("the step", f"{name} is not computed from what the step is given", NoRule.CURE)
             i = known[id(tensor)].i

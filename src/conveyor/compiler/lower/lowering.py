@@ -1,0 +1,126 @@
+"""PyTorch's rules of shapes, broadcasting and dimensions, on nodes whose batch is set apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from conveyor.compiler.graph import Builder
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor of the step: its node, and its rank in PyTorch (with the batch, if it has rows)."""
+
+    i: int
+    rank: int
+
+
+class NoRule(Exception):
+    """Something that a kernel cannot be made of."""
+
+    CURE = "write it with other operations (arithmetic, activations, torch.where, sums over features, matrix products)"
+    BATCH = "keep the batch as the first dimension of every value"
+
+    def __init__(self, reason: str, cure: str = CURE):
+        super().__init__(reason)
+        self.cure = cure
+
+
+Number = float | int | bool
+Operand = Value | Number
+Rule = Callable[..., Any]  # (lowering, what the function is given) -> the value, or a list of values, that it gives
+
+
+class Lowering:
+    """The builder, and what PyTorch's rules of shapes are in it."""
+
+    def __init__(self, builder: Builder, dtype: torch.dtype = torch.float32):
+        self.b, self.dtype = builder, dtype
+        # Of each tensor that the function gave when it was traced: its shape without the batch, and if it has rows.
+        self.shapes: list[tuple[tuple[int, ...], bool]] = []
+
+    def rows(self, v: Value) -> bool:
+        return self.b.nodes[v.i].rows
+
+    def dims(self, v: Value) -> tuple[int, ...]:
+        return self.b.nodes[v.i].dims
+
+    def value(self, i: int) -> Value:
+        node = self.b.nodes[i]
+        return Value(i, len(node.dims) + node.rows)
+
+    def lift(self, v: Operand) -> Value:
+        if isinstance(v, Value):
+            return v
+        if isinstance(v, bool | int | float):
+            return Value(self.b.const(v), 0)
+        raise NoRule(f"a number is wanted, not {v!r}")
+
+    def apply(self, op: str, *values: Operand) -> Value:
+        """A pointwise op, its values lined up as PyTorch does it: at the last dimension."""
+        lifted = [self.lift(v) for v in values]
+        rank = max(v.rank for v in lifted)
+        if any(map(self.rows, lifted)):
+            lifted = [self.beside(v, rank) for v in lifted]
+        return Value(self.b.pointwise(op, *(v.i for v in lifted)), rank)
+
+    def beside(self, v: Value, rank: int) -> Value:
+        """A value beside others of this rank that have rows: without the 1 that stands where they have the batch."""
+        if self.rows(v):
+            if v.rank != rank:
+                raise NoRule("the batch meets another dimension in broadcasting", NoRule.BATCH)
+            return v
+        if v.rank < rank:
+            return v
+        if self.dims(v)[0] != 1:
+            raise NoRule("a value without a batch meets the batch dimension in broadcasting", NoRule.BATCH)
+        return Value(self.b.reshape(v.i, self.dims(v)[1:]), rank - 1)
+
+    def axis(self, v: Value, dim: int) -> int:
+        """PyTorch's dimension as one of the features."""
+        if not isinstance(dim, int) or isinstance(dim, bool):
+            raise NoRule(f"a dimension is a whole number, not {dim!r}")
+        found = (dim + v.rank if dim < 0 else dim) - self.rows(v)
+        if found < 0:
+            raise NoRule("it works over the batch dimension, but rows are independent of each other", NoRule.BATCH)
+        return found
+
+    def axes(self, v: Value, dim: Any) -> tuple[int, ...]:
+        """Dimensions as PyTorch takes them: none for all, one, or several."""
+        if dim is None or dim == () or dim == []:
+            if self.rows(v):
+                raise NoRule("it works over all dimensions, the batch too", "give dim=-1, for the features")
+            return tuple(range(v.rank))
+        return tuple(sorted(self.axis(v, d) for d in (dim if isinstance(dim, tuple | list) else (dim,))))
+
+    def reduce(self, op: str, v: Value, dim: Any, keepdim: bool = False) -> Value:
+        axes = self.axes(v, dim)
+        found = self.b.reduce(op, v.i, axes)
+        if keepdim:
+            kept = tuple(1 if k in axes else d for k, d in enumerate(self.dims(v)))
+            return Value(self.b.reshape(found, kept), v.rank)
+        return Value(found, v.rank - len(axes))
+
+    def count(self, v: Value, dim: Any) -> int:
+        """How many numbers a reduction makes one of."""
+        return math.prod(self.dims(v)[k] for k in self.axes(v, dim))
+
+    def to_result(self, v: Value) -> Value:
+        """Reshaped to the shape of the result."""
+        dims, rows = self.shapes[0]
+        if rows != self.rows(v):
+            raise NoRule("it joins the batch with another dimension", NoRule.BATCH)
+        return self.value(self.b.reshape(v.i, dims))
+
+    def result_axis(self, dim: int, reason: str) -> int:
+        """PyTorch's dimension of the result as one of its features."""
+        dims, rows = self.shapes[0]
+        axis = (dim + len(dims) + rows if dim < 0 else dim) - rows
+        if axis < 0:
+            raise NoRule(reason, NoRule.BATCH)
+        return axis
