@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -48,6 +48,15 @@ class Output:
     kind: str
     name: str
     node: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.kind} {self.name}"
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether it is kept of each step for the backward kernel, and nobody else will look at it."""
+        return self.kind == "stream" and self.name.startswith("saved ")
 
 
 @dataclass(frozen=True)
@@ -109,16 +118,21 @@ def _text(node: Node) -> str:
     return f"{node.op}({inputs}){' ' + attrs if attrs else ''}{'   # ' + node.name if node.name else ''}"
 
 
-def prune(graph: Graph) -> Graph:
-    """Without the nodes that no output needs."""
-    needed: set[int] = set()
-    stack = [output.node for output in graph.outputs]
+def needed(nodes: Sequence[Node], outputs: Iterable[Output]) -> list[int]:
+    """The nodes that outputs need, in order."""
+    found: set[int] = set()
+    stack = [output.node for output in outputs]
     while stack:
         i = stack.pop()
-        if i not in needed:
-            needed.add(i)
-            stack.extend(graph.nodes[i].inputs)
-    order = sorted(needed)
+        if i not in found:
+            found.add(i)
+            stack.extend(nodes[i].inputs)
+    return sorted(found)
+
+
+def prune(graph: Graph) -> Graph:
+    """Without the nodes that no output needs."""
+    order = needed(graph.nodes, graph.outputs)
     new = {old: i for i, old in enumerate(order)}
     nodes = tuple(replace(graph.nodes[i], inputs=tuple(new[j] for j in graph.nodes[i].inputs)) for i in order)
     return Graph(nodes, tuple(replace(output, node=new[output.node]) for output in graph.outputs))

@@ -1,11 +1,11 @@
-"""The work of a graph: what must be computed or moved, and where in its buffer each value lies."""
+"""The work of a graph: what must be computed or moved, and which values lie within others."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
 
-from conveyor.compiler.graph import Graph, Node
+from conveyor.compiler.graph import Graph, Node, Output
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Item:
     dims: tuple[int, ...]
     rows: bool
     time: bool
-    output: str = ""  # of a "store": which
+    output: Output | None = None  # of a "store": which
     after: tuple[int, ...] = ()  # items that must have run before, besides those that make the arguments
 
     @property
@@ -49,7 +49,18 @@ class Item:
 
     @property
     def fuses(self) -> bool:
-        return self.op not in ("sum", "max", "contract", "gemm", "outer", "colsum")
+        """Whether it can be a line in a loop over the numbers of a value."""
+        return self.op not in ("sum", "max", "contract", "gemm") and not self.sums_rows
+
+    @property
+    def moves(self) -> bool:
+        """Whether it only writes to memory, and gives no number to the lines after it."""
+        return self.op in ("copy", "fill", "store", "accumulate")
+
+    @property
+    def sums_rows(self) -> bool:
+        """Whether it sums over all rows and steps in one go."""
+        return self.op in ("outer", "colsum")
 
 
 @dataclass
@@ -61,7 +72,7 @@ class Work:
     items: list[Item] = field(default_factory=list)
     layouts: dict[int, Layout] = field(default_factory=dict)
     makers: dict[int, list[int]] = field(default_factory=dict)  # root -> the items that fill it
-    homes: dict[int, str] = field(default_factory=dict)  # root -> the output that it is stored as
+    stored: dict[int, Output] = field(default_factory=dict)  # root -> the output that it is
 
     def needs(self, i: int) -> set[int]:
         """The items that must run before item i."""
@@ -70,7 +81,12 @@ class Work:
         return (found | set(item.after)) - {i}
 
     def whole(self, j: int) -> bool:
+        """Whether a value is all of what it is a part of, number by number."""
         return self.layouts[j].is_whole(self.nodes[j])
+
+    def lies_alone(self, root: int) -> bool:
+        """Whether a value must have a place by itself, because somebody is given it."""
+        return root in self.stored and not self.stored[root].is_saved
 
     def constant(self, j: int) -> float | None:
         """The number that all of a value is, if it is one."""
@@ -86,19 +102,17 @@ def work(graph: Graph) -> Work:
     for output in graph.outputs:
         node = graph.nodes[output.node]
         layout = w.layouts[output.node]
-        key = f"{output.kind} {output.name}"
-        made = layout.root in w.makers and layout.root == output.node and layout.root not in w.homes
-        if made and layout.is_whole(node) and node.rows == w.nodes[layout.root].rows:
-            w.homes[layout.root] = key
+        if layout.root == output.node and layout.root in w.makers and layout.root not in w.stored:
+            w.stored[layout.root] = output  # it lies where the output does from the start
         else:
-            strides = Layout(-1, 0, packed(node.dims))
-            w.items.append(
-                Item("store", (output.node,), strides, node.dims, node.rows or node.time, node.time, output=key)
-            )
+            target = Layout(-1, 0, packed(node.dims))
+            rows = node.rows or node.time
+            w.items.append(Item("store", (output.node,), target, node.dims, rows, node.time, output))
     return w
 
 
 def _put(w: Work, item: Item) -> int:
+    """Adds an item, and gives its number."""
     # What varies with the step alone is computed for each row too: that costs little, and is one case less.
     w.items.append(replace(item, rows=item.rows or item.time))
     w.makers.setdefault(item.target.root, []).append(len(w.items) - 1)
@@ -106,6 +120,7 @@ def _put(w: Work, item: Item) -> int:
 
 
 def _own(w: Work, i: int) -> Layout:
+    """A value that is part of no other."""
     w.layouts[i] = Layout(i, 0, packed(w.nodes[i].dims))
     return w.layouts[i]
 
@@ -123,9 +138,8 @@ def _add(w: Work, i: int, node: Node) -> None:
         _total(w, i, node)
     else:
         args = tuple(_readable(w, j, k, node.op) for k, j in enumerate(node.inputs))
-        w.layouts[i] = Layout(i, 0, packed(node.dims))
         dims = w.nodes[args[0]].dims if node.op in ("sum", "max") else node.dims
-        _put(w, Item(node.op, args, w.layouts[i], dims, node.rows, node.time))
+        _put(w, Item(node.op, args, _own(w, i), dims, node.rows, node.time))
 
 
 def _total(w: Work, i: int, node: Node) -> None:
@@ -135,55 +149,68 @@ def _total(w: Work, i: int, node: Node) -> None:
     assert source.rows, "a gradient has rows"
     stored = any(n.op == "outer" and j in n.inputs for n in w.graph.nodes)
     if source.time and (node.rows or not stored):
-        rowwise = i
-        if not node.rows:
-            w.nodes.append(Node("copy", (j,), (), node.dims, source.rows, False))
-            rowwise = len(w.nodes) - 1
-        target = _own(w, rowwise)
-        _put(w, Item("accumulate", (j,), target, node.dims, source.rows, True))
-        j = rowwise
+        by_row = i if node.rows else _new_node(w, Node("copy", (j,), (), node.dims, rows=True))
+        _put(w, Item("accumulate", (j,), _own(w, by_row), node.dims, source.rows, True))
+        j = by_row
     if not node.rows:
         j = _readable(w, j, 0, "outer")
         _put(w, Item("colsum", (j,), _own(w, i), node.dims, w.nodes[j].rows, w.nodes[j].time))
 
 
+def _new_node(w: Work, node: Node) -> int:
+    w.nodes.append(node)
+    return len(w.nodes) - 1
+
+
 def _readable(w: Work, j: int, place: int, op: str) -> int:
-    """The value, or a copy of it if it does not lie as a matrix product reads it: rows without gaps, evenly spaced."""
-    node, layout = w.nodes[j], w.layouts[j]
-    if op not in ("gemm", "outer"):
+    """The value that `op` reads in this place; a copy of it, if it does not lie as a matrix product reads it."""
+    if op not in ("gemm", "outer") or (w.constant(j) is None and (_is_matrix(op, place) or _lies_even(w, j, op))):
         return j
-    carried = w.nodes[layout.root].op == "input" and w.nodes[layout.root].attrs[0] == "state" and op == "outer"
-    ordered = not carried and (not node.dims or node.dims[-1] == 1 or layout.strides[-1] == 1)
-    even = len(_runs(node.dims[:-1], layout.strides[:-1])) <= 1
-    if w.constant(j) is None and ((op == "gemm" and place % 2) or (ordered and even)):
-        return j
-    w.nodes.append(Node("copy", (j,), (), node.dims, node.rows, node.time))
-    new = len(w.nodes) - 1
-    w.layouts[new] = Layout(new, 0, packed(node.dims))
-    _put(w, Item("copy", (j,), w.layouts[new], node.dims, node.rows, node.time))
+    node = w.nodes[j]
+    new = _new_node(w, Node("copy", (j,), (), node.dims, node.rows, node.time))
+    _put(w, Item("copy", (j,), _own(w, new), node.dims, node.rows, node.time))
     return new
+
+
+def _is_matrix(op: str, place: int) -> bool:
+    """Whether it is read to be packed, which any layout will do for."""
+    return op == "gemm" and place % 2 == 1
+
+
+def _lies_even(w: Work, j: int, op: str) -> bool:
+    """Whether its last dimension is without gaps, and what is before that is one even run.
+
+    And it must still be there: a sum over all steps comes too late to read a state that each step overwrites.
+    """
+    node, layout, root = w.nodes[j], w.layouts[j], w.nodes[w.layouts[j].root]
+    overwritten = op == "outer" and root.op == "input" and root.attrs[0] == "state"
+    dense = not node.dims or node.dims[-1] == 1 or layout.strides[-1] == 1
+    return not overwritten and dense and len(_runs(node.dims[:-1], layout.strides[:-1])) <= 1
 
 
 def _view(w: Work, i: int, node: Node) -> None:
     (j,) = node.inputs
-    base, source = w.layouts[j], w.nodes[j]
-    strides: tuple[int, ...] | None = None
-    offset = base.offset
-    if node.op == "permute":
-        strides = tuple(base.strides[k] for k in node.attrs[0])
-    elif node.op == "slice":
-        dim, start, step = node.attrs
-        offset += start * base.strides[dim]
-        strides = tuple(s * step if k == dim else s for k, s in enumerate(base.strides))
-    elif node.op == "expand":
-        strides = spread(source.dims, base.strides, node.dims)
-    else:
-        strides = _reshaped(source.dims, base.strides, node.dims)
-    if strides is not None:
-        w.layouts[i] = Layout(base.root, offset, strides)
+    source = w.nodes[j]
+    layout = _seen(w.layouts[j], source.dims, node)
+    if layout is not None:
+        w.layouts[i] = layout
         return
     _own(w, i)  # it does not lie in order: a copy does; shaped as the source while it is made
     _put(w, Item("copy", (j,), Layout(i, 0, packed(source.dims)), source.dims, source.rows, source.time))
+
+
+def _seen(base: Layout, dims: tuple[int, ...], view: Node) -> Layout | None:
+    """The layout of a view of a value [dims]; none if the same numbers cannot be seen that way."""
+    if view.op == "permute":
+        return replace(base, strides=tuple(base.strides[k] for k in view.attrs[0]))
+    if view.op == "slice":
+        dim, start, step = view.attrs
+        strides = tuple(s * step if k == dim else s for k, s in enumerate(base.strides))
+        return Layout(base.root, base.offset + start * base.strides[dim], strides)
+    if view.op == "expand":
+        return replace(base, strides=spread(dims, base.strides, view.dims))
+    reshaped = _reshaped(dims, base.strides, view.dims)
+    return None if reshaped is None else replace(base, strides=reshaped)
 
 
 def spread(dims: tuple[int, ...], strides: tuple[int, ...], to: tuple[int, ...]) -> tuple[int, ...]:
@@ -196,9 +223,8 @@ def _reshaped(dims: tuple[int, ...], strides: tuple[int, ...], to: tuple[int, ..
     """The strides under which the same numbers have another shape, if there are such."""
     if math.prod(dims) == 0:
         return packed(to)
-    runs = _runs(dims, strides)  # (size, stride of its last), the longest pieces that lie in order
-    found: list[int] = []
-    todo = list(runs)
+    found: list[int] = []  # from the last dimension to the first
+    todo = _runs(dims, strides)
     for k in reversed(range(len(to))):
         if to[k] == 1:
             found.append(0)
@@ -215,6 +241,7 @@ def _reshaped(dims: tuple[int, ...], strides: tuple[int, ...], to: tuple[int, ..
 
 
 def _runs(dims: tuple[int, ...], strides: tuple[int, ...]) -> list[tuple[int, int]]:
+    """The longest pieces that lie in order: the size of each, and the stride of its last dimension."""
     runs: list[tuple[int, int]] = []
     for d, s in zip(dims, strides, strict=True):
         if d == 1:

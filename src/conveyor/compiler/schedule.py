@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from conveyor.compiler.items import Item, Work
 
 
 @dataclass(frozen=True)
-class Stage:
+class Group:
     """Items that are done together: one loop over the numbers of a value, or one matrix product."""
 
     items: tuple[int, ...]
@@ -16,13 +17,13 @@ class Stage:
 
 @dataclass(frozen=True)
 class Section:
-    """`kind`: "shared", "rows" and "time" are passes over these, "bulk" are products over all rows and steps at once.
+    """`kind`: what is run over, as an item's domain, or "bulk": products over all rows and steps at once.
 
     Between two sections, threads wait for each other.
     """
 
     kind: str
-    stages: tuple[Stage, ...]
+    groups: tuple[Group, ...]
 
 
 def schedule(w: Work) -> tuple[list[Section], int]:
@@ -31,63 +32,53 @@ def schedule(w: Work) -> tuple[list[Section], int]:
     What needs no state leaves the loop: a product of the input is one bulk product before it. What no later step
     needs leaves it too: a weight's gradient is one bulk product after it.
     """
-    loop = _ancestors(w, {i for i, item in enumerate(w.items) if _is_state(w, i, item)})
     waiting = _waiting(w)
-    bulk = {i for i, item in enumerate(w.items) if _is_bulk(w, i, item, loop, waiting)}
-    early = _ancestors(w, {i for i in bulk if i not in waiting and w.items[i].op == "gemm"})
+    bulk = _bulk(w, waiting)
+    early = _with_needs(w, (i for i in bulk if i not in waiting and w.items[i].op == "gemm"))
+    domains = {
+        domain: {i for i, item in enumerate(w.items) if item.domain == domain} - bulk
+        for domain in ("shared", "rows", "time")
+    }
     done: set[int] = set()
     sections: list[Section] = []
 
     def take(kind: str, allowed: set[int]) -> bool:
+        """A section of all that can be done now."""
         ready = _closure(w, allowed - done, done)
         if ready:
-            stages = _bulk_stages(w, ready) if kind == "bulk" else _stages(w, ready)
-            sections.append(Section(kind, tuple(stages)))
+            groups = _bulk_groups(w, ready) if kind == "bulk" else _groups(w, ready)
+            sections.append(Section(kind, tuple(groups)))
             done.update(ready)
         return bool(ready)
 
-    def of(domain: str) -> set[int]:
-        return {i for i, item in enumerate(w.items) if item.domain == domain and i not in bulk}
-
-    shared, rows, time = of("shared"), of("rows"), of("time")
-
-    def around(times: set[int]) -> None:
+    def take_around(steps: set[int]) -> None:
+        """As many sections as there can be, besides the loop, in which only `steps` of the work of each step are."""
         while (
-            take("shared", shared) or take("rows", rows) or take("bulk", _ready(w, bulk, done)) or take("time", times)
+            take("shared", domains["shared"])
+            or take("rows", domains["rows"])
+            or take("bulk", {i for i in bulk - done if w.needs(i) <= done})
+            or take("time", steps)
         ):
             pass
 
-    around(time & early)
-    if not take("time", time):
-        sections.append(Section("time", ()))
+    take_around(domains["time"] & early)
+    if not take("time", domains["time"]):
+        sections.append(Section("time", ()))  # for copies of states
     main = len(sections) - 1
-    around(time)
+    take_around(domains["time"])
     assert len(done) == len(w.items), "some work waits for ever"
     return sections, main
 
 
-def _bulk_stages(w: Work, items: set[int]) -> list[Stage]:
-    """Products of the same values are one."""
-    left, stages = sorted(items), []
-    while left:
-        first = w.items[left[0]]
-        stage = [i for i in left if i == left[0] or (first.op == w.items[i].op == "gemm" and _merges(w, i, left[0]))]
-        stages.append(Stage(tuple(stage)))
-        left = [i for i in left if i not in stage]
-    return stages
-
-
-def _is_state(w: Work, i: int, item: Item) -> bool:
-    return item.output.startswith("state ") or w.homes.get(item.target.root, "").startswith("state ")
-
-
-def _ancestors(w: Work, ends: set[int]) -> set[int]:
-    found, stack = set(ends), list(ends)
+def _with_needs(w: Work, ends: Iterable[int]) -> set[int]:
+    """These items, and all that must be done before them."""
+    found: set[int] = set()
+    stack = list(ends)
     while stack:
-        for j in w.needs(stack.pop()):
-            if j not in found:
-                found.add(j)
-                stack.append(j)
+        i = stack.pop()
+        if i not in found:
+            found.add(i)
+            stack.extend(w.needs(i))
     return found
 
 
@@ -95,29 +86,39 @@ def _waiting(w: Work) -> set[int]:
     """The items that need a state, and so wait for the step before."""
     found: set[int] = set()
     for i, item in enumerate(w.items):
-        roots = [w.nodes[w.layouts[j].root] for j in item.args]
-        if any(r.op == "input" and r.attrs[0] == "state" for r in roots) or found & w.needs(i):
+        if any(_is_input(w, j, "state") for j in item.args) or found & w.needs(i):
             found.add(i)
     return found
 
 
-def _is_bulk(w: Work, i: int, item: Item, loop: set[int], waiting: set[int]) -> bool:
-    if item.op in ("outer", "colsum"):
-        return True
-    if item.op == "gemm":
-        operands = [w.nodes[w.layouts[j].root] for j in item.args[::2]]
-        stored = all(r.time and r.rows and not _is_history(r.op, r.attrs) for r in operands)
-        return item.domain == "time" and stored and (i not in loop or i not in waiting)
-    return False
+def _is_input(w: Work, j: int, *kinds: str) -> bool:
+    root = w.nodes[w.layouts[j].root]
+    return root.op == "input" and root.attrs[0] in kinds
 
 
-def _is_history(op: str, attrs: tuple[object, ...]) -> bool:
-    return op == "input" and attrs[0] in ("before", "state")
+def _bulk(w: Work, waiting: set[int]) -> set[int]:
+    """The products over all rows and steps at once: those that are not between a state and the next.
+
+    A product that nothing waits for can be done after the loop, and one that waits for no state before it.
+    """
+    carried = _with_needs(w, (i for i, item in enumerate(w.items) if _makes_state(w, item)))
+    return {
+        i
+        for i, item in enumerate(w.items)
+        if item.sums_rows or (item.op == "gemm" and _is_stored(w, item) and not (i in carried and i in waiting))
+    }
 
 
-def _ready(w: Work, some: set[int], done: set[int]) -> set[int]:
-    """Those that need nothing that is not done."""
-    return {i for i in some - done if w.needs(i) <= done}
+def _makes_state(w: Work, item: Item) -> bool:
+    output = item.output or w.stored.get(item.target.root)
+    return output is not None and output.kind == "state"
+
+
+def _is_stored(w: Work, item: Item) -> bool:
+    """Whether there is a stream of each operand of a product, one row for each step of each sequence."""
+    roots = [w.nodes[w.layouts[j].root] for j in item.args[::2]]
+    streams = all(root.time and root.rows for root in roots)
+    return item.time and streams and not any(_is_input(w, j, "before", "state") for j in item.args[::2])
 
 
 def _closure(w: Work, allowed: set[int], done: set[int]) -> set[int]:
@@ -129,48 +130,60 @@ def _closure(w: Work, allowed: set[int], done: set[int]) -> set[int]:
     return ready
 
 
-def _stages(w: Work, items: set[int]) -> list[Stage]:
+def _bulk_groups(w: Work, items: set[int]) -> list[Group]:
+    left, groups = sorted(items), []
+    while left:
+        group = _like(w, left[0], left) if w.items[left[0]].op == "gemm" else left[:1]
+        groups.append(Group(tuple(group)))
+        left = [i for i in left if i not in group]
+    return groups
+
+
+def _groups(w: Work, items: set[int]) -> list[Group]:
     """Items of one pass: products first and together, then as much pointwise work as goes into one loop."""
-    left, stages = set(items), []
+    left, groups = set(items), []
     while left:
         ready = sorted(i for i in left if not w.needs(i) & left)
         products = [i for i in ready if w.items[i].op == "gemm"]
-        maps = [i for i in ready if w.items[i].fuses]
+        alone = [i for i in ready if not w.items[i].fuses]
         if products:
-            stage = [i for i in products if i == products[0] or _merges(w, i, products[0])]
-        elif maps and len(maps) == len(ready):
-            stage = _fused(w, maps[0], left)
+            group = _like(w, products[0], products)
+        elif alone:
+            group = alone[:1]
         else:
-            stage = [next(i for i in ready if not w.items[i].fuses)]
-        stages.append(Stage(tuple(stage)))
-        left -= set(stage)
-    return stages
+            group = _fused(w, ready[0], left)
+        groups.append(Group(tuple(group)))
+        left -= set(group)
+    return groups
 
 
-def _merges(w: Work, i: int, k: int) -> bool:
+def _like(w: Work, first: int, items: list[int]) -> list[int]:
+    """With the product `first`, those of the same values: they are one product with a wider matrix."""
+    return [i for i in items if i == first or (w.items[i].op == "gemm" and _merges(w, w.items[i], w.items[first]))]
+
+
+def _merges(w: Work, one: Item, other: Item) -> bool:
     """Whether two products read the same values, and neither must lie by itself because it is an output."""
-    one, other = w.items[i], w.items[k]
-    alone = any(not w.homes.get(item.target.root, "stream saved").startswith("stream saved") for item in (one, other))
     same = one.args[::2] == other.args[::2] and one.dims[:-1] == other.dims[:-1] and one.domain == other.domain
-    return same and not alone
+    return same and not any(w.lies_alone(item.target.root) for item in (one, other))
 
 
 def _fused(w: Work, first: int, left: set[int]) -> list[int]:
     """With `first`, all that can run in the same loop: over the same numbers, from what is there or made in it."""
     like = w.items[first]
-    stage: list[int] = []
+    group: list[int] = []
     for i in sorted(left):
         item = w.items[i]
-        if not item.fuses or item.dims != like.dims or item.rows != like.rows or item.time != like.time:
+        if not item.fuses or (item.dims, item.rows, item.time) != (like.dims, like.rows, like.time):
             continue
-        within = w.needs(i) & left
-        if within <= set(stage) and all(_local(w, j, stage) for j in item.args) and not set(item.after) & left:
-            stage.append(i)
-    return stage
+        made_here = w.needs(i) & left <= set(group) and not set(item.after) & left
+        if made_here and all(_is_at_hand(w, j, group) for j in item.args):
+            group.append(i)
+    return group
 
 
-def _local(w: Work, j: int, stage: list[int]) -> bool:
-    """Whether a value is made before this stage, or number by number in it, so that the loop has it at hand."""
+def _is_at_hand(w: Work, j: int, group: list[int]) -> bool:
+    """Whether a value is made before this group, or by it number by number, so that its loop has it at hand."""
     root = w.layouts[j].root
-    made = [i for i in stage if w.items[i].target.root == root]
-    return not made or (root == j and w.whole(j) and all(w.items[i].op not in ("copy", "fill") for i in made))
+    made = [w.items[i] for i in group if w.items[i].target.root == root]
+    return not made or (root == j and w.whole(j) and not any(item.moves for item in made))
