@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from conveyor.compiler.graph import Builder, Graph, Node, Output
+from conveyor.compiler.graph import Builder, Graph, Node, Output, needed
 from conveyor.compiler.ops import OPS
 
 # (builder, node, its index, the gradient by it) -> the gradient by each input, none where there is none. The shapes
@@ -23,10 +23,11 @@ class Derivative:
 
 
 def differentiate(graph: Graph, wanted: Iterable[tuple[str, str]], given: Iterable[tuple[str, str]]) -> Derivative:
-    """Backward gives the gradients by the inputs `wanted`, (kind, name), from those by the outputs `given` of each step.
+    """Backward gives the gradients by the inputs `wanted`, from those by the outputs `given` of each step.
 
-    Gradients by the states come in and go out always. The forward graph puts out "saved" values; the backward graph
-    reads these, the forward inputs, and the states before and after the step ("before", "after").
+    Inputs and outputs are named by kind and name. Gradients by the states come in and go out always. The forward graph
+    puts out "saved" values; the backward graph reads these, the forward inputs, and the states before and after the
+    step ("before", "after").
     """
     builder = Builder(graph.nodes)
     border = len(builder.nodes)
@@ -101,64 +102,70 @@ def _shrink(b: Builder, gradient: int, like: Node) -> int:
 
 
 def _split(b: Builder, border: int, graph: Graph, outputs: list[Output]) -> Derivative:
-    """The backward graph by itself: what it needs of the forward one is read, computed anew, or saved."""
+    """The backward graph by itself, and the forward one with what it must save for that."""
     after = {output.node: output.name for output in reversed(graph.outputs) if output.kind == "state"}
-    new, new_of, saved = Builder(), dict[int, int](), dict[int, str]()
-    users = Graph(tuple(b.nodes), tuple(outputs))
-    alive = _ancestors(users, [output.node for output in outputs])
-
-    def free(i: int, budget: int) -> bool:
-        """Whether backward can have this forward value without its being saved."""
-        node = b.nodes[i]
-        if i in new_of or i in after or node.kind == "input":
-            return True
-        smaller = node.size < max((b.nodes[j].size for j in node.inputs), default=0)
-        cost = OPS[node.op].cost
-        if not (node.shared or (node.time and not node.rows)) and (cost > budget or (smaller and cost)):
-            return False
-        return all(free(j, budget - cost) for j in node.inputs)
-
-    def bring(i: int) -> int:
-        if i not in new_of:
-            new_of[i] = make(i)
-        return new_of[i]
-
-    def make(i: int) -> int:
-        node = b.nodes[i]
-        if i in after:
-            return new.input("after", after[i], node.dims, True, True)
-        if node.op == "input" and node.attrs[0] == "state" and i < border:
-            return new.input("before", node.attrs[1], node.dims, True, True)
-        if i >= border or node.kind == "input" or free(i, RECOMPUTE):
-            return new.node(
-                node.op, *map(bring, node.inputs), attrs=node.attrs, dims=node.dims, name=node.name, like=node
-            )
-        saved[i] = f"saved {node.name or 'value'} {i}"
-        return new.input("saved", saved[i], node.dims, node.rows, node.time)
-
+    backward = _Backward(b, border, after)
     # In the order of the nodes, so that what is saved early makes later values free.
-    for i in sorted(alive):
-        if i < border and any(u >= border for u in users.users()[i] if u in alive):
-            bring(i)
-    ends = [Output(o.kind, o.name, bring(o.node)) for o in outputs]
-    kept = [Output("stream" if b.nodes[i].time else "once", name, i) for i, name in saved.items()]
-    forward = Builder(graph.nodes)
-    return Derivative(forward.graph([*graph.outputs, *kept]), new.graph(ends))
+    for i in _read_across(b, border, outputs):
+        backward.bring(i)
+    ends = [Output(o.kind, o.name, backward.bring(o.node)) for o in outputs]
+    saved = [Output("stream" if b.nodes[i].time else "once", name, i) for i, name in backward.saved.items()]
+    return Derivative(Builder(graph.nodes).graph([*graph.outputs, *saved]), backward.new.graph(ends))
+
+
+def _read_across(b: Builder, border: int, outputs: list[Output]) -> list[int]:
+    """The forward nodes that backward ones read."""
+    return sorted({j for i in needed(b.nodes, outputs) if i >= border for j in b.nodes[i].inputs if j < border})
 
 
 # What backward may spend, in multiplications for each number, to spare the saving of it: one tanh, not two.
 RECOMPUTE = 24
 
 
-def _ancestors(graph: Graph, ends: Iterable[int]) -> set[int]:
-    found: set[int] = set()
-    stack = list(ends)
-    while stack:
-        i = stack.pop()
-        if i not in found:
-            found.add(i)
-            stack.extend(graph.nodes[i].inputs)
-    return found
+class _Backward:
+    """The backward graph, `new`, in the making.
+
+    It is made from a builder with the forward nodes up to `border` and then the backward ones.
+    `after`: the forward nodes that are states after the step. `saved`: those that forward must save, and as what.
+    """
+
+    def __init__(self, b: Builder, border: int, after: dict[int, str]):
+        self.b, self.border, self.after = b, border, after
+        self.new, self.saved = Builder(), dict[int, str]()
+        self._known: dict[int, int] = {}
+
+    def bring(self, i: int) -> int:
+        """Where a node is in the new graph."""
+        if i not in self._known:
+            self._known[i] = self._make(i)
+        return self._known[i]
+
+    def _make(self, i: int) -> int:
+        node = self.b.nodes[i]
+        if i in self.after:
+            return self.new.input("after", self.after[i], node.dims, True, True)
+        if i < self.border and node.op == "input" and node.attrs[0] == "state":
+            return self.new.input("before", node.attrs[1], node.dims, True, True)
+        if i >= self.border or self._is_free(i, RECOMPUTE):
+            inputs = map(self.bring, node.inputs)
+            return self.new.node(node.op, *inputs, attrs=node.attrs, dims=node.dims, name=node.name, like=node)
+        self.saved[i] = f"saved {node.name or 'value'} {i}"
+        return self.new.input("saved", self.saved[i], node.dims, node.rows, node.time)
+
+    def _is_free(self, i: int, budget: int) -> bool:
+        """Whether backward can have this forward value without its being saved: it is there, or little work.
+
+        A sum is saved rather than what it is the sum of. What all rows share costs little, whatever it is.
+        """
+        node = self.b.nodes[i]
+        if i in self._known or i in self.after or node.kind == "input":
+            return True
+        cost = OPS[node.op].cost
+        seldom = node.shared or (node.time and not node.rows)
+        smaller = node.size < max((self.b.nodes[j].size for j in node.inputs), default=0)
+        if not seldom and (cost > budget or (smaller and cost)):
+            return False
+        return all(self._is_free(j, budget - cost) for j in node.inputs)
 
 
 def _unary(rule: Callable[[Builder, int, int, int], int]) -> Rule:
