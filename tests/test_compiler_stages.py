@@ -1,0 +1,146 @@
+"""The stages of the compiler as values: they print, they are checked, and an LSTM's plan is the one that was meant."""
+
+from collections import Counter
+
+import pytest
+import torch
+
+import conveyor
+from cases import PAPERS
+from conveyor import zoo
+from conveyor.compiler import Graph, inference, training
+from conveyor.compiler.graph import Node, Output
+from conveyor.compiler.plan import Gemm, Loop, Outer, Pack
+from conveyor.kernels import kernel_of
+
+X, H = 3, 13  # input and hidden size
+
+
+def stages_of(cell):
+    """Inference, and the pair for training with the gradients by all inputs."""
+    graph = conveyor.compile(cell).traced
+    wanted = [(kind, name) for kind in ("stream", "weight") for name in graph.inputs(kind)]
+    return inference(graph), *training(graph, wanted)
+
+
+def outline(plan):
+    """What a plan does in which pass, without the packing of matrices: (over, the stages' kinds)."""
+    found = [(one.over, [type(stage) for stage in one.stages if not isinstance(stage, Pack)]) for one in plan.passes]
+    return [(over, kinds) for over, kinds in found if kinds]
+
+
+def stages(plan, kind):
+    return [stage for one in plan.passes for stage in one.stages if isinstance(stage, kind)]
+
+
+def test_every_stage_prints():
+    compiled = conveyor.compile(zoo.LSTM(X, H))
+    assert "sigmoid" in compiled.graph
+    assert "# h" in compiled.graph
+    assert "grad forget.weight_h" in compiled.backward
+    assert "time, backwards:" in compiled.plan
+    assert "void kernel" in compiled.source
+    assert all(part in str(compiled) for part in (compiled.graph, compiled.backward, compiled.plan, compiled.source))
+
+
+def node(op, *inputs, **fields):
+    return Node(op, inputs, **fields)
+
+
+STREAM = node("input", attrs=("stream", "x"), dims=(3,), rows=True, time=True)
+BAD = {
+    "of 1 values": [STREAM, node("add", 0, dims=(3,), rows=True, time=True)],
+    "before one of its inputs": [node("neg", 1, dims=(3,), rows=True, time=True), STREAM],
+    "has the shape": [STREAM, node("neg", 0, dims=(-3,), rows=True, time=True)],
+    "loses its rows": [STREAM, node("neg", 0, dims=(3,), time=True)],
+    "loses its steps": [STREAM, node("neg", 0, dims=(3,), rows=True)],
+}
+
+
+@pytest.mark.parametrize("reason", BAD)
+def test_a_graph_that_makes_no_sense_is_refused(reason):
+    with pytest.raises(AssertionError, match=reason):
+        Graph(tuple(BAD[reason]), ())
+
+
+def test_an_output_for_the_whole_sequence_does_not_vary_with_the_steps():
+    with pytest.raises(AssertionError, match="y is one for all steps, but varies"):
+        Graph((STREAM,), (Output("once", "y", 0),))
+
+
+def test_the_forward_plan_of_an_lstm():
+    """One product of all inputs before the loop, one product a step, one loop over the numbers of the state."""
+    for stage in stages_of(zoo.LSTM(X, H))[:2]:
+        assert outline(stage.plan) == [("bulk", [Gemm]), ("time", [Gemm, Loop])]
+        of_input, of_state = stages(stage.plan, Gemm)
+        assert (of_input.width, of_state.width) == (4 * H, 4 * H)  # all gates at once
+        assert [size for _, size in of_input.operands] == [X]
+        assert [size for _, size in of_state.operands] == [H]
+        (loop,) = stages(stage.plan, Loop)
+        assert Counter(line.op for line in loop.lines if line.op in ("sigmoid", "tanh")) == {"sigmoid": 3, "tanh": 2}
+
+
+def test_an_lstm_keeps_the_states_and_the_gates_and_these_over_the_products_of_the_input():
+    plain, forward, _ = (stage.plan for stage in stages_of(zoo.LSTM(X, H)))
+
+    def kept(plan):
+        inputs = {ref.buffer for name, ref in plan.inputs if name.startswith("stream")}
+        streams = {i: b for i, b in enumerate(plan.buffers) if b.space in ("stream", "history") and i not in inputs}
+        return sum(b.width for b in streams.values())
+
+    assert kept(plain) == H + 4 * H  # h, and the products of the input
+    assert kept(forward) == 2 * H + 4 * H  # h, C, and the gates where these were
+    assert len(forward.saved) == 4
+    assert {ref.buffer for _, ref, _ in forward.saved} == {stages(forward, Gemm)[0].target.buffer}
+
+
+def test_the_backward_plan_of_an_lstm():
+    """One loop and one product a step; after it, in one go, the gradients by the weights, biases and inputs."""
+    plan = stages_of(zoo.LSTM(X, H))[2].plan
+    assert plan.reverse
+    (over_time, of_step), (after, sums) = outline(plan)
+    assert (over_time, of_step) == ("time", [Loop, Gemm])
+    assert (after, Counter(sums)) == ("bulk", {Outer: 3, Gemm: 1})
+    by_state, by_input = stages(plan, Gemm)
+    assert (by_state.width, by_input.width) == (H, X)
+    assert [size for _, size in by_state.operands] == [4 * H]  # the gradients of all gates side by side
+    assert sorted(stage.size for stage in stages(plan, Outer)) == [(4 * H, 0), (4 * H, X), (4 * H, H)]
+    (loop,) = stages(plan, Loop)
+    assert Counter(line.op for line in loop.lines if line.op in ("sigmoid", "tanh")) == {"tanh": 1}  # of C, once more
+
+
+every_paper = pytest.mark.parametrize("name", PAPERS)
+
+
+def made(name, *sizes):
+    return PAPERS[name].cell(*sizes, **PAPERS[name].options)
+
+
+@every_paper
+def test_the_loop_has_no_product_of_the_input_and_no_sum_over_rows(name):
+    for stage in stages_of(made(name, X, H)):
+        for part in (part for one in stage.plan.passes if one.over == "time" for part in one.stages):
+            assert not isinstance(part, Outer)
+            read = [ref for ref, _ in part.operands] if isinstance(part, Gemm) else []
+            assert all(stage.plan.buffers[ref.buffer].name != "stream x" for ref in read)
+
+
+@every_paper
+def test_the_source_of_a_cell_does_not_depend_on_its_sizes(name):
+    """As long as none is 1: such a dimension has no loop. (Equal sizes may join loops, but not in these cells.)"""
+    texts = [[stage.source.text for stage in stages_of(made(name, *sizes))] for sizes in ((3, 13), (7, 5), (4, 4))]
+    assert texts[0] == texts[1] == texts[2]
+
+
+def kernel(cell):
+    shapes = (("x", (X,)), *((state, (H,)) for state in cell.state))
+    with torch.no_grad():
+        return kernel_of(cell, shapes, (), torch.float32, False).kernel
+
+
+def test_equal_graphs_share_one_kernel():
+    first, second = zoo.LSTM(X, H), zoo.LSTM(X, H)
+    assert conveyor.compile(first).traced == conveyor.compile(second).traced
+    assert kernel(first) is kernel(first)
+    assert kernel(first) is kernel(second)
+    assert kernel(first) is not kernel(zoo.CoupledLSTM(X, H))
