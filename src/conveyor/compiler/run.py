@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from conveyor.compiler.build import load, runtime
+from conveyor.compiler.chunks import chunks
 from conveyor.compiler.emit_c import Source, emit
 from conveyor.compiler.plan import Gemm, Outer, Plan
 
@@ -33,6 +34,7 @@ class _Call(ctypes.Structure):
     _fields_ = (
         *((name, Pointer) for name in ("f", "team", "d", "p", "room", "at", "before", "count", "cut", "map", "row")),
         *((name, ctypes.c_ssize_t) for name in ("steps", "batch", "rows", "start", "threads", "split")),
+        *((name, ctypes.c_ssize_t) for name in ("begin", "end", "first", "add")),
     )
 
 
@@ -128,6 +130,7 @@ class Program:
         self.work = sum(b.width for b in plan.buffers if b.space == "packed")
         loop = [s.packed for one in plan.passes if one.over == "time" for s in one.stages if isinstance(s, Gemm)]
         self.matrices = sum(plan.buffers[i].width for i in set(loop))
+        self.chunks = chunks(plan)
         self._frames: dict[tuple[Extent, int], _Frame] = {}
 
     def __call__(
@@ -157,8 +160,8 @@ class Program:
     def _workspace(self, frame: _Frame, extent: Extent) -> tuple[list[Tensor], list[tuple[int, int]], list[int]]:
         """Memory for the temporary buffers and each thread's scratch, and where in it they are."""
         if "apart" in CHECKS:
-            shapes = [(i, self.plan.buffers[i]) for i in self.temporary]
-            buffers = [(i, empty(self.dtype, _rows(buffer.space, extent), buffer.width)) for i, buffer in shapes]
+            shapes = [(i, (self._rows(i, extent), self.plan.buffers[i].width)) for i in self.temporary]
+            buffers = [(i, empty(self.dtype, *shape)) for i, shape in shapes]
             rooms = [empty(self.dtype, self.scratch) for _ in frame.scratch]
             places = [(i, buffer.data_ptr()) for i, buffer in buffers]
             return [*(buffer for _, buffer in buffers), *rooms], places, [room.data_ptr() for room in rooms]
@@ -182,7 +185,7 @@ class Program:
         # With few rows, threads share each step's products; else each has rows of its own, and never waits.
         split = threads > 1 and extent.batch < 4 * threads and self.matrices >= LARGE
         item = torch.empty(0, dtype=self.dtype).element_size()
-        rows = [_rows(buffer.space, extent) for buffer in self.plan.buffers]
+        rows = [self._rows(i, extent) for i in range(len(self.plan.buffers))]
         at, temporary = 0, []
         for i in self.temporary:
             temporary.append((i, at))
@@ -200,6 +203,13 @@ class Program:
         )
         scratch = [at + k * each for k in range(threads)]
         return _Frame(threads, (at + threads * each + LINE) // item, temporary, scratch, kept, tail, (cut, row))
+
+    def _rows(self, buffer: int, extent: Extent) -> int:
+        rows = {"stream": extent.rows, "history": extent.batch + extent.rows, "pair": 2 * extent.batch}
+        space = self.plan.buffers[buffer].space
+        if buffer in self.chunks.passing:  # as the kernel's `span`
+            return min(extent.rows, max(extent.batch, self.chunks.rows // max(1, extent.batch) * extent.batch))
+        return rows.get(space, extent.batch if space == "rows" else 1)
 
     def _allocate(self, frame: _Frame, states: Mapping[str, Tensor], extent: Extent) -> dict[int, Tensor]:
         """The buffers that outlive the run, with the first states in their places."""
@@ -226,11 +236,6 @@ class _Frame:
     kept: list[tuple[int, tuple[int, int], bool]]
     tail: tuple[Any, ...]  # of the call
     alive: tuple[Any, ...]  # what the tail points to
-
-
-def _rows(space: str, extent: Extent) -> int:
-    rows = {"stream": extent.rows, "history": extent.batch + extent.rows, "pair": 2 * extent.batch}
-    return rows.get(space, extent.batch if space == "rows" else 1)
 
 
 def empty(dtype: torch.dtype, *shape: int) -> Tensor:
