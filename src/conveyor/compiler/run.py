@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -116,10 +116,13 @@ class Program:
         self.runtime = runtime(double)
         self.kernel = ctypes.cast(load(self.source.text, double).kernel, Pointer)
         self.numbers = (ctypes.c_ssize_t * len(self.source.numbers))(*self.source.numbers)
-        self.inputs = [(name, ref.buffer) for name, ref in plan.inputs]
+        self.table = ctypes.addressof(self.numbers)
+        self.Pointers = Pointer * len(plan.buffers)
+        self.inputs = [(name, ref.buffer) for name, ref in plan.inputs if not name.startswith("state ")]
         self.shapes = {name: (ref, dims) for name, ref, dims in plan.outputs}
-        self.states = {b.name[6:]: i for i, b in enumerate(plan.buffers) if b.name.startswith("state ")}
-        given = {buffer for _, buffer in self.inputs} - set(self.states.values())
+        places = {b.name: i for i, b in enumerate(plan.buffers)}
+        self.states = {key[6:]: places[key] for key, _, _ in plan.outputs if key.startswith("state ")}
+        given = {buffer for _, buffer in self.inputs}
         self.kept = sorted({ref.buffer for _, ref, _ in plan.outputs} | set(self.states.values()) | set(plan.zero))
         self.temporary = [
             i for i, b in enumerate(plan.buffers) if i not in given and i not in self.kept and b.space != "block"
@@ -133,23 +136,21 @@ class Program:
         self.chunks = chunks(plan)
         self._frames: dict[tuple[Extent, int], _Frame] = {}
 
-    def __call__(
-        self, given: Mapping[str, Tensor], states: Mapping[str, Tensor], extent: Extent, start: int = 0
-    ) -> Result:
-        """Runs it. `given`: every input but the states, by kind and name, rows without gaps; `states`: the first."""
+    def __call__(self, given: Mapping[str, Tensor], states: Sequence[Tensor], extent: Extent, start: int = 0) -> Result:
+        """Runs it. `given`: every input but the states, by kind and name, rows without gaps; `states`: the first, in
+        the order of `self.states`."""
         frame = self._frame(extent)
         made = self._allocate(frame, states, extent)
-        pointers = [0] * len(self.plan.buffers)
+        pointers: list[int] = [0] * len(self.plan.buffers)
         for name, buffer in self.inputs:
-            if name in given:
-                pointers[buffer] = given[name].data_ptr()
+            pointers[buffer] = given[name].data_ptr()
         for buffer, tensor in made.items():
             pointers[buffer] = tensor.data_ptr()
         alive, places, scratch = self._workspace(frame, extent)
         for buffer, place in places:
             pointers[buffer] = place
-        p, rooms = (Pointer * len(pointers))(*pointers), (Pointer * len(scratch))(*scratch)
-        call = _Call(None, None, ctypes.addressof(self.numbers), ctypes.addressof(p), ctypes.addressof(rooms), *frame.tail)
+        p, rooms = self.Pointers(*pointers), (Pointer * len(scratch))(*scratch)
+        call = _Call(None, None, self.table, ctypes.addressof(p), ctypes.addressof(rooms), *frame.tail)
         call.start = start
         error = self.runtime.run(self.kernel, ctypes.byref(call))
         del alive
@@ -211,17 +212,17 @@ class Program:
             return min(extent.rows, max(extent.batch, self.chunks.rows // max(1, extent.batch) * extent.batch))
         return rows.get(space, extent.batch if space == "rows" else 1)
 
-    def _allocate(self, frame: _Frame, states: Mapping[str, Tensor], extent: Extent) -> dict[int, Tensor]:
+    def _allocate(self, frame: _Frame, states: Sequence[Tensor], extent: Extent) -> dict[int, Tensor]:
         """The buffers that outlive the run, with the first states in their places."""
         made: dict[int, Tensor] = {}
         for buffer, shape, zero in frame.kept:
             made[buffer] = empty(self.dtype, *shape)
             if zero:
                 made[buffer].zero_()
-        for name, buffer in self.states.items():
-            made[buffer][: extent.batch] = states[name]
+        for buffer, first in zip(self.states.values(), states, strict=True):
+            made[buffer][: extent.batch] = first
             if self.plan.buffers[buffer].space == "pair" and (self.plan.reverse or extent.lengths is not None):
-                made[buffer][extent.batch :] = states[name]
+                made[buffer][extent.batch :] = first
         return made
 
 
