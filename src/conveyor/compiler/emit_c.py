@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
 
+from conveyor.compiler.chunks import chunks
 from conveyor.compiler.plan import Arg, Contract, Gemm, Line, Local, Loop, Outer, Pack, Pass, Plan, Reduce, Ref, Stage
 
 # How an op is written, given its arguments.
@@ -63,16 +64,17 @@ class Source:
 def emit(plan: Plan) -> Source:
     """The kernel of a plan."""
     e = _Emitter(plan)
-    bodies = [e.section(k, one) for k, one in enumerate(plan.passes)]
-    calls = "\n  c->f->wait(c);\n".join(f"  pass{k}(c, thread);" for k in range(len(bodies)))
+    parts = [[e.section(one) for one in some] for some in (e.chunks.before, e.chunks.during, e.chunks.after)]
+    bodies = [body for part in parts for _, body in part]
+    before, during, after = ([name for name, _ in part] for part in parts)
     head = '#include "runtime.h"\n#include "maths.h"\n'
-    main = f"void kernel(const call *c, idx thread) {{\n{calls}\n}}\n"
-    return Source("\n".join([head, *e.functions, *bodies, main]), tuple(e.numbers))
+    return Source("\n".join([head, *e.functions, *bodies, e.main(before, during, after)]), tuple(e.numbers))
 
 
 class _Emitter:
     def __init__(self, plan: Plan):
-        self.plan = plan
+        self.plan, self.chunks = plan, chunks(plan)
+        self.count = 0
         self.numbers: list[int] = []
         self.functions: list[str] = []
         self.widths: dict[int, str] = {}
@@ -105,7 +107,7 @@ class _Emitter:
         if space == "shared":
             return f"p[{ref.buffer}]{offset}"
         row = {
-            "stream": "now",
+            "stream": "now - c->first" if ref.buffer in self.chunks.passing else "now",
             "rows": "b",
             "history": "old" if ref.when == "before" else "c->batch + now",
             "pair": "even" if ref.when == "before" else "odd",
@@ -114,20 +116,42 @@ class _Emitter:
 
     # --- passes ---
 
-    def section(self, k: int, one: Pass) -> str:
+    def main(self, before: list[str], during: list[str], after: list[str]) -> str:
+        """The passes in turn; threads wait for each other after each."""
+
+        def calls(names: list[str], given: str, indent: str) -> str:
+            return "".join(f"{indent}{name}({given}, thread);\n{indent}c->f->wait(c);\n" for name in names)
+
+        rows = self.number(self.chunks.rows)
+        begin, end = ("i", "i + span < c->steps ? i + span : c->steps")
+        if self.plan.reverse:
+            begin, end = ("i + span < c->steps ? c->steps - i - span : 0", "c->steps - i")
+        return (
+            f"void kernel(const call *c, idx thread) {{\n  const idx *d = c->d;\n{calls(before, 'c', '  ')}"
+            f"  const idx span = c->batch < {rows} ? {rows} / (c->batch ? c->batch : 1) : 1;\n"
+            "  call chunk = *c;\n  idx i = 0;\n  do {\n"
+            f"    chunk.begin = {begin};\n    chunk.end = {end};\n"
+            "    chunk.first = c->steps ? c->at[chunk.begin] : 0;\n"
+            "    chunk.rows = c->steps ? c->at[chunk.end - 1] + c->count[chunk.end - 1] - chunk.first : 0;\n"
+            f"    chunk.add = i > 0;\n{calls(during, '&chunk', '    ')}    i += span;\n  }} while (i < c->steps);\n"
+            f"{calls(after, 'c', '  ')}}}\n"
+        )
+
+    def section(self, one: Pass) -> tuple[str, str]:
         emit = {"time": self.time, "rows": self.rows, "shared": self.shared, "bulk": self.bulk}[one.over]
         head = "  const idx *d = c->d;\n  real *const *p = c->p;\n  real *room = c->room[thread];\n"
         unused = "  (void)d, (void)p, (void)room;\n"
-        return f"static void pass{k}(const call *c, idx thread) {{\n{head}{unused}{emit(one)}}}\n"
+        name, self.count = f"{one.over}{self.count}", self.count + 1
+        return name, f"static void {name}(const call *c, idx thread) {{\n{head}{unused}{emit(one)}}}\n"
 
     def time(self, one: Pass) -> str:
-        step = "c->steps - 1 - i" if self.plan.reverse else "i"
+        step = "c->end - 1 - i" if self.plan.reverse else "c->begin + i"
         even, odd = ("t + 1", "t") if self.plan.reverse else ("t", "t + 1")
         return (
             "  const idx part = c->split ? thread : 0, parts = c->split ? c->threads : 1, first = part == 0;\n"
             "  const idx from = c->split ? 0 : c->cut[thread], to = c->split ? c->batch : c->cut[thread + 1];\n"
             "  if (c->split) room = c->room[0];\n"
-            f"  for (idx i = 0; i < c->steps; i++) {{\n    idx t = {step};\n"
+            f"  for (idx i = 0; i < c->end - c->begin; i++) {{\n    idx t = {step};\n"
             "    idx end = c->count[t] < to ? c->count[t] : to;\n"
             f"    for (idx b = from; b < end; b += {self.block}) {{\n"
             f"      idx n = end - b < {self.block} ? end - b : {self.block};\n"
@@ -165,19 +189,19 @@ class _Emitter:
         )
 
     def bulk(self, one: Pass) -> str:
-        text = ""
+        gemms = [self.bulk_gemm(stage) for stage in one.stages if isinstance(stage, Gemm)]
+        sums: dict[object, list[Outer]] = {}
         for stage in one.stages:
-            if isinstance(stage, Gemm):
-                text += self.bulk_gemm(stage)
-            else:
-                assert isinstance(stage, Outer)
-                text += self.outer(stage)
-        return text
+            if isinstance(stage, Outer):
+                sums.setdefault((stage.a, stage.lead, stage.size[0], self.outer_rows(stage)), []).append(stage)
+        return "".join([*gemms, *map(self.outer, sums.values())])
 
     def bulk_gemm(self, stage: Gemm) -> str:
         calls = "".join(f"    {line}\n" for line in self.gemm(stage))
         return (
-            "  {\n    const idx part = 0, parts = 1;\n    idx now = c->rows * thread / c->threads, n = c->rows * (thread + 1) / c->threads - now;\n"
+            "  {\n    const idx part = 0, parts = 1;\n"
+            "    idx now = c->first + c->rows * thread / c->threads;\n"
+            "    idx n = c->first + c->rows * (thread + 1) / c->threads - now;\n"
             f"{calls}  }}\n"
         )
 
@@ -223,30 +247,39 @@ class _Emitter:
         first, last = (", ".join(self.number(n) for n in some) for some in (numbers, place))
         return f"c->f->pack({self.base(ref)}, {first}, p[{stage.target}], {last});"
 
-    def outer(self, stage: Outer) -> str:
+    def outer_rows(self, stage: Outer) -> str:
         spaces = {self.plan.buffers[ref.buffer].space for ref in (stage.a, stage.b) if ref}
-        rows = "c->rows" if spaces & {"stream", "history"} else "c->batch" if "rows" in spaces else "1"
-        lead = self.number(stage.lead)
-        a = self.operand(stage.a, rows)
-        to = self.base(stage.target)
-        size = self.number(stage.size[0])
-        if stage.b is None:
-            return f"  c->f->colsum({rows}, {lead}, {a}, {size}, {to}, thread, c->threads);\n"
-        b = self.operand(stage.b, rows)
-        columns = self.number(stage.size[1])
-        return f"  c->f->outer({rows}, {lead}, {a}, {size}, {b}, {columns}, {to}, room, thread, c->threads);\n"
+        return "c->rows" if spaces & {"stream", "history"} else "c->batch" if "rows" in spaces else "1"
+
+    def outer(self, stages: list[Outer]) -> str:
+        """The sums over all rows that have the same first operand, which is packed once."""
+        first, rows = stages[0], self.outer_rows(stages[0])
+        lead, a, size = self.number(first.lead), self.operand(first.a, rows), self.number(first.size[0])
+        each = []
+        for stage in stages:
+            b = self.operand(stage.b, rows) if stage.b else "(operand){0}"
+            each.append(f"{{{b}, {self.number(stage.size[1])}, {self.base(stage.target)}}}")
+        add = "c->add" if rows == "c->rows" else "0"
+        return (
+            f"  {{\n    const product each[] = {{{', '.join(each)}}};\n"
+            f"    c->f->outer({rows}, {lead}, {a}, {size}, {len(each)}, each, {add}, room, thread, c->threads);\n  }}\n"
+        )
 
     def operand(self, ref: Ref, rows: str) -> str:
         space = self.plan.buffers[ref.buffer].space
         offset = f" + {self.number(ref.offset)}" if ref.offset else ""
-        after = f" + c->batch * {self.width(ref.buffer)}" if space == "history" and ref.when == "after" else ""
-        mapped = "0"
+        width = self.width(ref.buffer)
+        skip, mapped = "", "0"
         if space == "history" and ref.when == "before":
-            mapped = "c->map"
+            skip, mapped = f" + (c->map ? 0 : c->first) * {width}", "c->map ? c->map + c->first : 0"
+        elif space == "history":
+            skip = f" + (c->batch + c->first) * {width}"
+        elif space == "stream" and ref.buffer not in self.chunks.passing:
+            skip = f" + c->first * {width}"
         elif space == "rows" and rows == "c->rows":
-            mapped = "c->row"
+            mapped = "c->row + c->first"
         step = self.number(_step(ref))
-        return f"(operand){{p[{ref.buffer}]{after}{offset}, {self.width(ref.buffer)}, {step}, {mapped}}}"
+        return f"(operand){{p[{ref.buffer}]{skip}{offset}, {width}, {step}, {mapped}}}"
 
 
 def _step(ref: Ref) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -54,18 +55,18 @@ class Job:
     sources: tuple[Source, ...]
     eager: Callable[..., tuple[Tensor, ...]]
 
-    def arranged(self, tensors: Sequence[Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def arranged(self, tensors: Sequence[Tensor]) -> tuple[dict[str, Tensor], list[Tensor]]:
         """As a program takes them: the inputs by kind and name, and the first states."""
-        given, states = {}, {}
+        given, states = {}, []
         for (kind, name), tensor in zip(self.sources, tensors, strict=True):
+            if kind == "state":
+                states.append(self.extent.sort(tensor))
+                continue
             if kind == "stream":
-                given[f"stream {name}"] = self.extent.pack(tensor)
+                tensor = self.extent.pack(tensor)
             elif kind == "constant":
-                given[f"constant {name}"] = self.extent.sort(tensor).contiguous()
-            elif kind == "state":
-                states[name] = self.extent.sort(tensor)
-            else:
-                given[f"weight {name}"] = tensor.contiguous()
+                tensor = self.extent.sort(tensor)
+            given[_key(kind, name)] = tensor if tensor.is_contiguous() else tensor.contiguous()
         return given, states
 
     def results(self, result: Result) -> tuple[Tensor, ...]:
@@ -92,17 +93,17 @@ class _Run(torch.autograd.Function):
         forward, backward = job.kernel.training(wanted)
         given, states = job.arranged(tensors)
         result = forward(given, states, job.extent, job.start)
-        kept = _kept(forward, backward, result)
-        ctx.job, ctx.programs, ctx.names, ctx.count = job, (forward, backward), list(kept), len(tensors)
+        kept = sorted(set(readings(forward, backward).values()))
+        ctx.job, ctx.programs, ctx.kept, ctx.count = job, (forward, backward), kept, len(tensors)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*tensors, *kept.values())
+        ctx.save_for_backward(*tensors, *(result.made[buffer] for buffer in kept))
         return job.results(result)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         job: Job = ctx.job
         saved = ctx.saved_tensors
-        tensors, kept = saved[: ctx.count], dict(zip(ctx.names, saved[ctx.count :], strict=True))
+        tensors, kept = saved[: ctx.count], dict(zip(ctx.kept, saved[ctx.count :], strict=True))
         if torch.is_grad_enabled():
             return None, *_again(job, tensors, gradients, ctx.needs_input_grad[1:])
         return None, *without_graph(job, ctx.programs, tensors, kept, gradients, ctx.needs_input_grad[1:])
@@ -112,51 +113,50 @@ def without_graph(
     job: Job,
     programs: tuple[Program, Program],
     tensors: Sequence[Tensor],
-    kept: Mapping[str, Tensor],
+    kept: Mapping[int, Tensor],
     gradients: Sequence[Tensor | None],
     needed: Sequence[bool],
 ) -> list[Tensor | None]:
     """The gradients by the tensors that need one, which cannot be differentiated again."""
     backward = programs[1]
     given, states = job.arranged(tensors)
-    given |= {name: kept[key] for name, key in readings(*programs).items()}
+    given |= {name: kept[buffer] for name, buffer in readings(*programs).items()}
     given |= _step_gradients(job, backward, gradients)
     result = backward(given, _last_gradients(job, states, gradients), job.extent, job.start)
     return [
-        _gradient(job, result, source, tensor) if wanted else None
-        for source, tensor, wanted in zip(job.sources, tensors, needed, strict=True)
+        _gradient(job, result, source) if wanted else None
+        for source, wanted in zip(job.sources, needed, strict=True)
     ]
 
 
-def readings(forward: Program, backward: Program) -> dict[str, str]:
-    """The backward program's inputs that the forward one has made, and what they are called among the kept."""
+@lru_cache(maxsize=4096)
+def _key(kind: str, name: str) -> str:
+    return f"{kind} {name}"
+
+
+@lru_cache(maxsize=256)
+def readings(forward: Program, backward: Program) -> dict[str, int]:
+    """The backward program's inputs that the forward one has made, and in which buffer."""
     found = {}
     for name, _ in backward.inputs:
         kind, what = name.split(" ", 1)
         if kind in ("before", "after"):
-            found[name] = f"buffer {forward.states[what]}"
+            found[name] = forward.states[what]
         elif kind == "saved":
             key = f"stream {what}" if f"stream {what}" in forward.shapes else f"once {what}"
-            found[name] = f"buffer {forward.shapes[key][0].buffer}"
+            found[name] = forward.shapes[key][0].buffer
     return found
 
 
-def _kept(forward: Program, backward: Program, result: Result) -> dict[str, Tensor]:
-    return {key: result.made[int(key.split()[1])] for key in readings(forward, backward).values()}
-
-
-def _last_gradients(job: Job, like: Mapping[str, Tensor], gradients: Sequence[Tensor | None]) -> dict[str, Tensor]:
+def _last_gradients(job: Job, like: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> list[Tensor]:
     """By the last states; where they are not used, zero."""
-    found = {}
-    for name, gradient in zip(job.kernel.graph.states, gradients[1:], strict=False):
-        zero = torch.zeros_like(like[name]) if gradient is None else job.extent.sort(gradient)
-        found[f"grad {name}"] = zero
-    return found
+    return [
+        torch.zeros_like(state) if gradient is None else job.extent.sort(gradient)
+        for state, gradient in zip(like, gradients[1:], strict=False)
+    ]
 
 
-def _step_gradients(
-    job: Job, backward: Program, gradients: Sequence[Tensor | None]
-) -> dict[str, Tensor]:
+def _step_gradients(job: Job, backward: Program, gradients: Sequence[Tensor | None]) -> dict[str, Tensor]:
     """By what comes out at each step, as rows."""
     graph, extent = job.kernel.graph, job.extent
     names = [f"state {graph.states[0]}", *(f"stream {name}" for name in graph.streams)]
@@ -165,19 +165,19 @@ def _step_gradients(
     for name, gradient in zip(names, (gradients[0], *gradients[1 + len(graph.states) :]), strict=True):
         key = f"stream grad {name}"
         if key in widths:
-            zero = torch.zeros(extent.rows, widths[key], dtype=backward.dtype)
-            found[key] = zero if gradient is None else extent.pack(gradient)
+            zero = gradient is None
+            found[key] = torch.zeros(extent.rows, widths[key], dtype=backward.dtype) if zero else extent.pack(gradient)
     return found
 
 
-def _gradient(job: Job, result: Result, source: Source, like: Tensor) -> Tensor:
+def _gradient(job: Job, result: Result, source: Source) -> Tensor:
     kind, name = source
     if kind == "state":
         return job.extent.unsort(result.last(f"grad {name}"))
     if kind == "stream":
         return job.extent.unpack(result.output(f"stream grad {name}"))
     found = result.output(f"once grad {name}")
-    return job.extent.unsort(found) if kind == "constant" else found.view(like.shape)
+    return job.extent.unsort(found) if kind == "constant" else found
 
 
 def _again(

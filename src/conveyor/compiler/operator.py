@@ -54,8 +54,8 @@ def forward(
         return [value.clone() for value in job.results(result)]
     programs = job.kernel.training(_sources(number, wanted))
     result = programs[0](given, states, job.extent, start)
-    kept = dict.fromkeys(readings(*programs).values())
-    return [value.clone() for value in job.results(result)] + [_whole(result, int(k.split()[1]), job) for k in kept]
+    kept = sorted(set(readings(*programs).values()))
+    return [value.clone() for value in job.results(result)] + [_whole(result, buffer, job) for buffer in kept]
 
 
 def _whole(result: Result, buffer: int, job: Job) -> Tensor:
@@ -82,8 +82,8 @@ def _(
     shapes += [(steps, batch, *ends["stream", name]) for name in kernel.graph.streams]
     if any(wanted):
         programs = kernel.training(_sources(number, wanted))
-        for key in dict.fromkeys(readings(*programs).values()):
-            buffer = programs[0].plan.buffers[int(key.split()[1])]
+        for place in sorted(set(readings(*programs).values())):
+            buffer = programs[0].plan.buffers[place]
             shapes.append((_kept_rows(buffer.space, steps, batch), buffer.width))
     return [like.new_empty(shape, dtype=kernel.dtype) for shape in shapes]
 
@@ -103,8 +103,8 @@ def backward(
     """The gradients by the tensors that are wanted."""
     job = _job(number, lengths, steps, batch, start)
     programs = job.kernel.training(_sources(number, wanted))
-    names = dict.fromkeys(readings(*programs).values())
-    found = without_graph(job, programs, tensors, dict(zip(names, kept, strict=True)), gradients, wanted)
+    places = sorted(set(readings(*programs).values()))
+    found = without_graph(job, programs, tensors, dict(zip(places, kept, strict=True)), gradients, wanted)
     # A result of an operator may share no memory with another.
     return [g.clone(memory_format=torch.contiguous_format) for g in found if g is not None]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from conveyor.compiler.build import load, runtime
+from conveyor.compiler.chunks import chunks
 from conveyor.compiler.emit_c import Source, emit
 from conveyor.compiler.plan import Gemm, Outer, Plan
 
@@ -33,6 +34,7 @@ class _Call(ctypes.Structure):
     _fields_ = (
         *((name, Pointer) for name in ("f", "team", "d", "p", "room", "at", "before", "count", "cut", "map", "row")),
         *((name, ctypes.c_ssize_t) for name in ("steps", "batch", "rows", "start", "threads", "split")),
+        *((name, ctypes.c_ssize_t) for name in ("begin", "end", "first", "add")),
     )
 
 
@@ -114,10 +116,13 @@ class Program:
         self.runtime = runtime(double)
         self.kernel = ctypes.cast(load(self.source.text, double).kernel, Pointer)
         self.numbers = (ctypes.c_ssize_t * len(self.source.numbers))(*self.source.numbers)
-        self.inputs = [(name, ref.buffer) for name, ref in plan.inputs]
+        self.table = ctypes.addressof(self.numbers)
+        self.Pointers = Pointer * len(plan.buffers)
+        self.inputs = [(name, ref.buffer) for name, ref in plan.inputs if not name.startswith("state ")]
         self.shapes = {name: (ref, dims) for name, ref, dims in plan.outputs}
-        self.states = {b.name[6:]: i for i, b in enumerate(plan.buffers) if b.name.startswith("state ")}
-        given = {buffer for _, buffer in self.inputs} - set(self.states.values())
+        places = {b.name: i for i, b in enumerate(plan.buffers)}
+        self.states = {key[6:]: places[key] for key, _, _ in plan.outputs if key.startswith("state ")}
+        given = {buffer for _, buffer in self.inputs}
         self.kept = sorted({ref.buffer for _, ref, _ in plan.outputs} | set(self.states.values()) | set(plan.zero))
         self.temporary = [
             i for i, b in enumerate(plan.buffers) if i not in given and i not in self.kept and b.space != "block"
@@ -128,25 +133,24 @@ class Program:
         self.work = sum(b.width for b in plan.buffers if b.space == "packed")
         loop = [s.packed for one in plan.passes if one.over == "time" for s in one.stages if isinstance(s, Gemm)]
         self.matrices = sum(plan.buffers[i].width for i in set(loop))
+        self.chunks = chunks(plan)
         self._frames: dict[tuple[Extent, int], _Frame] = {}
 
-    def __call__(
-        self, given: Mapping[str, Tensor], states: Mapping[str, Tensor], extent: Extent, start: int = 0
-    ) -> Result:
-        """Runs it. `given`: every input but the states, by kind and name, rows without gaps; `states`: the first."""
+    def __call__(self, given: Mapping[str, Tensor], states: Sequence[Tensor], extent: Extent, start: int = 0) -> Result:
+        """Runs it. `given`: every input but the states, by kind and name, rows without gaps; `states`: the first, in
+        the order of `self.states`."""
         frame = self._frame(extent)
         made = self._allocate(frame, states, extent)
-        pointers = [0] * len(self.plan.buffers)
+        pointers: list[int] = [0] * len(self.plan.buffers)
         for name, buffer in self.inputs:
-            if name in given:
-                pointers[buffer] = given[name].data_ptr()
+            pointers[buffer] = given[name].data_ptr()
         for buffer, tensor in made.items():
             pointers[buffer] = tensor.data_ptr()
         alive, places, scratch = self._workspace(frame, extent)
         for buffer, place in places:
             pointers[buffer] = place
-        p, rooms = (Pointer * len(pointers))(*pointers), (Pointer * len(scratch))(*scratch)
-        call = _Call(None, None, ctypes.addressof(self.numbers), ctypes.addressof(p), ctypes.addressof(rooms), *frame.tail)
+        p, rooms = self.Pointers(*pointers), (Pointer * len(scratch))(*scratch)
+        call = _Call(None, None, self.table, ctypes.addressof(p), ctypes.addressof(rooms), *frame.tail)
         call.start = start
         error = self.runtime.run(self.kernel, ctypes.byref(call))
         del alive
@@ -157,8 +161,8 @@ class Program:
     def _workspace(self, frame: _Frame, extent: Extent) -> tuple[list[Tensor], list[tuple[int, int]], list[int]]:
         """Memory for the temporary buffers and each thread's scratch, and where in it they are."""
         if "apart" in CHECKS:
-            shapes = [(i, self.plan.buffers[i]) for i in self.temporary]
-            buffers = [(i, empty(self.dtype, _rows(buffer.space, extent), buffer.width)) for i, buffer in shapes]
+            shapes = [(i, (self._rows(i, extent), self.plan.buffers[i].width)) for i in self.temporary]
+            buffers = [(i, empty(self.dtype, *shape)) for i, shape in shapes]
             rooms = [empty(self.dtype, self.scratch) for _ in frame.scratch]
             places = [(i, buffer.data_ptr()) for i, buffer in buffers]
             return [*(buffer for _, buffer in buffers), *rooms], places, [room.data_ptr() for room in rooms]
@@ -182,7 +186,7 @@ class Program:
         # With few rows, threads share each step's products; else each has rows of its own, and never waits.
         split = threads > 1 and extent.batch < 4 * threads and self.matrices >= LARGE
         item = torch.empty(0, dtype=self.dtype).element_size()
-        rows = [_rows(buffer.space, extent) for buffer in self.plan.buffers]
+        rows = [self._rows(i, extent) for i in range(len(self.plan.buffers))]
         at, temporary = 0, []
         for i in self.temporary:
             temporary.append((i, at))
@@ -201,17 +205,24 @@ class Program:
         scratch = [at + k * each for k in range(threads)]
         return _Frame(threads, (at + threads * each + LINE) // item, temporary, scratch, kept, tail, (cut, row))
 
-    def _allocate(self, frame: _Frame, states: Mapping[str, Tensor], extent: Extent) -> dict[int, Tensor]:
+    def _rows(self, buffer: int, extent: Extent) -> int:
+        rows = {"stream": extent.rows, "history": extent.batch + extent.rows, "pair": 2 * extent.batch}
+        space = self.plan.buffers[buffer].space
+        if buffer in self.chunks.passing:  # as the kernel's `span`
+            return min(extent.rows, max(extent.batch, self.chunks.rows // max(1, extent.batch) * extent.batch))
+        return rows.get(space, extent.batch if space == "rows" else 1)
+
+    def _allocate(self, frame: _Frame, states: Sequence[Tensor], extent: Extent) -> dict[int, Tensor]:
         """The buffers that outlive the run, with the first states in their places."""
         made: dict[int, Tensor] = {}
         for buffer, shape, zero in frame.kept:
             made[buffer] = empty(self.dtype, *shape)
             if zero:
                 made[buffer].zero_()
-        for name, buffer in self.states.items():
-            made[buffer][: extent.batch] = states[name]
+        for buffer, first in zip(self.states.values(), states, strict=True):
+            made[buffer][: extent.batch] = first
             if self.plan.buffers[buffer].space == "pair" and (self.plan.reverse or extent.lengths is not None):
-                made[buffer][extent.batch :] = states[name]
+                made[buffer][extent.batch :] = first
         return made
 
 
@@ -226,11 +237,6 @@ class _Frame:
     kept: list[tuple[int, tuple[int, int], bool]]
     tail: tuple[Any, ...]  # of the call
     alive: tuple[Any, ...]  # what the tail points to
-
-
-def _rows(space: str, extent: Extent) -> int:
-    rows = {"stream": extent.rows, "history": extent.batch + extent.rows, "pair": 2 * extent.batch}
-    return rows.get(space, extent.batch if space == "rows" else 1)
 
 
 def empty(dtype: torch.dtype, *shape: int) -> Tensor:

@@ -201,47 +201,41 @@ static void pack_right(const operand *o, idx r, idx size, idx lead, idx n, idx c
   }
 }
 
-/* c[M][N] = sum over rows of a[r][M] b[r][N]; of the larger side, the share of `part`. A panel of the right side stays
-   in the first cache while all chunks of the left pass by. */
-static void outer(idx rows, idx lead, operand a, idx M, operand b, idx N, real *c, real *room, idx part, idx parts) {
-  int by_rows = M >= N;
-  idx m0 = by_rows ? share(M, MR, part, parts) : 0, m1 = by_rows ? share(M, MR, part + 1, parts) : M;
-  idx n0 = by_rows ? 0 : share(N, NR, part, parts), n1 = by_rows ? N : share(N, NR, part + 1, parts);
-  if (m0 >= m1 || n0 >= n1) return;
-  real *right = room, *left = room + KC * NR;
-  rows *= lead;
-  if (!rows)
-    for (idx m = m0; m < m1; m++) memset(c + m * N + n0, 0, (n1 - n0) * sizeof(real));
-  for (idx r = 0; r < rows; r += KC) {
-    idx size = least(KC, rows - r);
-    pack_left(&a, r, size, lead, m0, m1, left);
-    for (idx n = n0; n < n1; n += NR) {
-      pack_right(&b, r, size, lead, n, least(NR, n1 - n), right);
-      for (idx m = m0; m < m1; m += MR) {
-        segment one = {left + (m - m0) * size, 0, size};
-        acrosses[least(MR, m1 - m)](1, &one, right, c + m * N + n, N, r > 0, n1 - n);
-      }
-    }
+/* The sums of chunks of MR columns as pack_left leaves them. */
+static void sum_left(const real *left, idx size, idx M, real *c, int add) {
+  for (idx m = 0; m < M; m += MR, left += size * MR) {
+    real sum[MR] = {0};
+    for (idx k = 0; k < size; k++)
+      for (idx i = 0; i < MR; i++) sum[i] += left[k * MR + i];
+    for (idx i = 0; i < least(MR, M - m); i++) c[m + i] = (add ? c[m + i] : 0) + sum[i];
   }
 }
 
-/* c[N] = sum over rows of a[r][N]; of the columns, the share of `part`. */
-static void colsum(idx rows, idx lead, operand a, idx N, real *c, idx part, idx parts) {
-  idx from = share(N, NR, part, parts), to = share(N, NR, part + 1, parts);
-  for (idx n = from; n < to; n += 4 * NR) {
-    idx count = least(4 * NR, to - n);
-    real sum[8 * VB / sizeof(real)] = {0};
-    if (count == 4 * NR)
-      for (idx r = 0; r < rows * lead; r++) {
-        const real *s = row_of(&a, r, lead) + n;
-        for (idx j = 0; j < 4 * NR; j++) sum[j] += s[j];
+/* For each product, to[M][size] (+)= sum over rows of a[r][M] b[r][size], or to[M] (+)= sum of a if size is 0; of the M
+   rows, the share of `part`. A panel of the right side stays in the first cache while all chunks of the left pass by. */
+static void outer(idx rows, idx lead, operand a, idx M, idx count, const product *each, int add, real *room, idx part, idx parts) {
+  idx m0 = share(M, MR, part, parts), m1 = share(M, MR, part + 1, parts);
+  real *right = room, *left = room + KC * NR;
+  rows *= lead;
+  if (!rows && !add)
+    for (idx q = 0; q < count; q++) {
+      idx N = each[q].size ? each[q].size : 1;
+      memset(each[q].to + m0 * N, 0, (m1 - m0) * N * sizeof(real));
+    }
+  for (idx r = 0; r < rows; r += KC, add = 1) {
+    idx size = least(KC, rows - r);
+    pack_left(&a, r, size, lead, m0, m1, left);
+    for (idx q = 0; q < count; q++) {
+      idx N = each[q].size;
+      if (!N) sum_left(left, size, m1 - m0, each[q].to + m0, add);
+      for (idx n = 0; n < N; n += NR) {
+        pack_right(&each[q].b, r, size, lead, n, least(NR, N - n), right);
+        for (idx m = m0; m < m1; m += MR) {
+          segment one = {left + (m - m0) * size, 0, size};
+          acrosses[least(MR, m1 - m)](1, &one, right, each[q].to + m * N + n, N, add, N - n);
+        }
       }
-    else
-      for (idx r = 0; r < rows * lead; r++) {
-        const real *s = row_of(&a, r, lead) + n;
-        for (idx j = 0; j < count; j++) sum[j] += s[j];
-      }
-    memcpy(c + n, sum, count * sizeof(real));
+    }
   }
 }
 
@@ -283,7 +277,7 @@ static void *join_in(void *given) {
   return 0;
 }
 
-static const functions all = {pack, gemm, outer, colsum, wait};
+static const functions all = {pack, gemm, outer, wait};
 
 /* Runs a kernel with c->threads threads. Returns 0, or the error of pthread_create, and then nothing has been run. */
 int run(void (*kernel)(const call *, idx), call *c) {

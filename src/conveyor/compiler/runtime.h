@@ -16,13 +16,15 @@ typedef struct { const real *a; idx row, size; } segment;
 /* Rows for a sum over all rows: row r lies at a + map[r] * row (or r * row), and within it each `step` a row of its own. */
 typedef struct { const real *a; idx row, step; const idx *map; } operand;
 
+/* One sum over all rows of what `a` and `b` have there, [M][size]; of `a` alone, [M], if size is 0. */
+typedef struct { operand b; idx size; real *to; } product;
+
 typedef struct call call;
 
 typedef struct {
   void (*pack)(const real *, idx row, idx column, idx K, idx N, real *, idx k0, idx n0, idx inner, idx width);
   void (*gemm)(idx M, idx N, idx segments, const segment *, const real *packed, real *, idx ldc, int add, idx part, idx parts);
-  void (*outer)(idx rows, idx lead, operand, idx M, operand, idx N, real *, real *room, idx part, idx parts);
-  void (*colsum)(idx rows, idx lead, operand, idx N, real *, idx part, idx parts);
+  void (*outer)(idx rows, idx lead, operand a, idx M, idx count, const product *, int add, real *room, idx part, idx parts);
   void (*wait)(const call *);
 } functions;
 
@@ -40,6 +42,8 @@ struct call {
   const idx *row;      /* for each row of a stream, its sequence */
   idx steps, batch, rows, start, threads;
   idx split;           /* threads share each product of a step, and wait for each other; else each has its own rows */
+  /* Of the chunk of steps that is under way; `rows` is then the chunk's too: */
+  idx begin, end, first, add;  /* its steps, its first row in a stream, and whether sums go on from the chunk before */
 };
 
 #endif
