@@ -99,10 +99,13 @@ _warned: set[str] = set()
 
 def _warn(cell: Step, error: Exception) -> None:
     """Once for each reason."""
-    text = f"it runs slowly, in the eager loop: {error}"
-    text = text if isinstance(error, CannotBuild) else f"{place(cell)}: {text}"
-    if text not in _warned:
-        _warned.add(text)
+    if isinstance(error, CannotBuild):
+        text = f"there are no kernels, and layers run slowly, in the eager loop: {error}"
+    else:
+        text = f"{place(cell)}: it runs slowly, in the eager loop: {error}"
+    reason = "CannotBuild" if isinstance(error, CannotBuild) else text  # a compiler fails for each kernel in its way
+    if reason not in _warned:
+        _warned.add(reason)
         warnings.warn(text, RuntimeWarning, stacklevel=7)
 
 
