@@ -104,7 +104,7 @@ def test_an_output_changed_in_place_before_backward_is_an_error():
     output, _ = layer(torch.randn(5, 2, 3))
     with torch.no_grad():
         output.mul_(2)
-    with pytest.raises(RuntimeError, match="modified in ?place|inplace"):
+    with pytest.raises(RuntimeError, match=r"modified in ?place|inplace"):
         output.sum().backward()
 
 

@@ -120,9 +120,9 @@ def _by_kernel(
 ) -> Unrolled:
     dtype = _dtype(streams["x"])
     found = _kernel(cell, streams, state, constants, record)
-    weights = {name: get() for name, get in found.weights.items()}
-    if any(tuple(weight.shape) != found.shapes[name] for name, weight in weights.items()):
-        forget(cell)  # a weight of another shape has been put in its place
+    weights: dict[str, Any] = {name: get() for name, get in found.weights.items()}
+    if any(weight is None or weight.shape != found.shapes[name] for name, weight in weights.items()):
+        forget(cell)  # something else has been put in a weight's place
         return _by_kernel(cell, streams, state, constants, lengths, record, start)
     check_weights(cell, weights, dtype)
     kernel = found.kernel
@@ -154,8 +154,9 @@ def _inputs(
     dtype: torch.dtype,
 ) -> tuple[tuple[tuple[str, str], ...], list[Tensor]]:
     """What a kernel takes: kinds and names, and the tensors."""
-    found = {("stream", name): v for name, v in streams.items() if name in graph.inputs("stream")}
-    found |= {("constant", name): v for name, v in constants.items() if name in graph.inputs("constant")}
+    taken = graph.taken
+    found = {("stream", name): v for name, v in streams.items() if ("stream", name) in taken}
+    found |= {("constant", name): v for name, v in constants.items() if ("constant", name) in taken}
     found |= {("state", name): v for name, v in zip(names, state, strict=True)}
     found |= {("weight", name): v for name, v in weights.items()}
     return tuple(found), [v if v.dtype == dtype else v.to(dtype) for v in found.values()]
@@ -181,7 +182,9 @@ def _in_a_graph(
     dims = [(name, tuple(v.shape[2:])) for name, v in streams.items()]
     dims += [(name, tuple(v.shape[1:])) for name, v in (*zip(cell.state, state, strict=True), *constants.items())]
     dtype = _dtype(streams["x"])
-    number, used, names, further = _operator(module, masks, tuple(dims), tuple(streams), tuple(constants), dtype, record)
+    number, used, names, further = _operator(
+        module, masks, tuple(dims), tuple(streams), tuple(constants), dtype, record
+    )
     if number < 0:
         return _loop_outside(cell, streams, state, constants, lengths, record, start)
     given = {**streams, **constants}
@@ -196,10 +199,10 @@ def _in_a_graph(
 def _at(module: Any, path: str) -> Tensor:
     for name in path.split("."):
         module = getattr(module, name)
-    return module  # type: ignore[no-any-return]
+    return module
 
 
-@torch._dynamo.assume_constant_result  # type: ignore[attr-defined]
+@torch._dynamo.assume_constant_result
 def _operator(
     module: Any,
     masks: tuple[Any, ...] | None,
@@ -209,7 +212,7 @@ def _operator(
     dtype: torch.dtype,
     record: bool,
 ) -> tuple[int, list[str], list[str], list[str]]:
-    """The number of a cell's operator, or -1; the streams and constants, and the weights, that it takes; what it gives."""
+    """The number of a cell's operator, or -1; what it takes besides the states, tensors and weights; what it gives."""
     cell = module if masks is None else Regularised.like(module, *masks)
     try:
         with torch.enable_grad():
@@ -220,6 +223,8 @@ def _operator(
         _warn(cell, error)
         return -1, [], [], []
     graph = found.kernel.graph
+    if any(name.startswith("found ") for name in found.weights):  # which nobody else can reach
+        return -1, [], [], []
     kinds = [("stream", name) for name in streams if name in graph.inputs("stream")]
     kinds += [("constant", name) for name in constants if name in graph.inputs("constant")]
     sources = [*kinds, *(("state", name) for name in cell.state), *(("weight", name) for name in found.weights)]

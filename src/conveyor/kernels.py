@@ -22,7 +22,7 @@ class CellKernel:
     """A cell's kernel, and where its weights are now."""
 
     kernel: Kernel
-    weights: dict[str, Callable[[], Tensor]]
+    weights: dict[str, Callable[[], Tensor | None]]
     shapes: dict[str, tuple[int, ...]]
 
 
@@ -31,12 +31,14 @@ _compiled: WeakKeyDictionary[nn.Module, dict[Any, CellKernel | CannotCompile]] =
 
 def check_weights(cell: Step, weights: Mapping[str, Tensor], dtype: torch.dtype) -> None:
     for name, weight in weights.items():
+        if weight.dtype == dtype and weight.is_cpu:
+            continue
         if weight.is_floating_point() and weight.dtype != dtype and not torch.is_autocast_enabled("cpu"):
             raise ValueError(
                 f"{place(cell)}: {name} is {weight.dtype}, but the input is {dtype}: "
                 f"bring all to one, layer.to({dtype})"
             )
-        if weight.device.type != "cpu":
+        if not weight.is_cpu:
             raise ValueError(f"{place(cell)}: {name} is on {weight.device}, but the input is on cpu: layer.to('cpu')")
 
 
@@ -58,7 +60,7 @@ def kernel_of(
 ) -> CellKernel:
     """The kernel of a cell's step for values of these shapes; made anew when the cell has been changed."""
     module = module_of(cell)
-    key = (shapes, dtype, record, cell.arguments, tuple(_marks(module)))
+    key = (shapes, dtype, record, cell.arguments, _marks(module))
     known = _compiled.setdefault(module, {})
     found = known.get(key)
     if found is None:
@@ -81,18 +83,27 @@ def _attempt(*given: Any) -> CellKernel | CannotCompile:
         return error
 
 
-def _marks(module: nn.Module) -> Iterator[Any]:
+def _marks(module: nn.Module) -> tuple[Any, ...]:
     """What of a module a trace depends on, besides its tensors: numbers and names that it holds."""
-    yield id(module)
+    marks: list[Any] = []
+    _collect(module, marks)
+    return tuple(marks)
+
+
+def _collect(module: nn.Module, marks: list[Any]) -> None:
+    marks.append(id(module))
     if isinstance(module, Affine):  # nothing in it changes but whether it has a bias
-        yield module.bias is None
+        marks.append(module._parameters.get("bias") is None)
         return
     for name, value in module.__dict__.items():
         if name[0] != "_":
-            yield _mark(value)
+            marks.append(value if isinstance(value, PLAIN) else _mark(value))
     for child in module._modules.values():
         if child is not None:
-            yield from _marks(child)
+            _collect(child, marks)
+
+
+PLAIN = (int, float, str)
 
 
 def _mark(value: Any) -> Any:
@@ -121,16 +132,16 @@ def _compile(
     def step(*given: Tensor) -> tuple[Sequence[Tensor], Mapping[str, Tensor]]:
         return take_step(cell, dict(zip(cell.arguments, given, strict=True)), record)
 
-    before = tuple(_marks(module))
+    before = _marks(module)
     getters = dict(_weights(module))
     with torch.autocast("cpu", enabled=False), parametrize.cached():
-        weights = {name: get() for name, get in getters.items()}
+        weights = {name: weight for name, get in getters.items() if (weight := get()) is not None}
         try:
             traced = trace(step, arguments, cell.state, weights)
         except (RuntimeError, TypeError):
             check_weights(cell, weights, dtype)  # a likely reason, and easier to understand
             raise
-    if tuple(_marks(module)) != before:
+    if _marks(module) != before:
         raise CannotCompile(
             "the step", "it changes what the cell holds", "keep what changes from step to step in a state"
         )
@@ -146,7 +157,7 @@ def _shared_kernel(graph: Graph, dtype: torch.dtype) -> Kernel:
     return Kernel(graph, dtype)
 
 
-def _weights(module: nn.Module) -> Iterator[tuple[str, Callable[[], Tensor]]]:
+def _weights(module: nn.Module) -> Iterator[tuple[str, Callable[[], Tensor | None]]]:
     """Every tensor that the modules hold, by its path, and how to read it now."""
     for path, owner in module.named_modules():
         names = [*owner._parameters, *owner._buffers, *(n for n, v in owner.__dict__.items() if isinstance(v, Tensor))]
@@ -155,7 +166,9 @@ def _weights(module: nn.Module) -> Iterator[tuple[str, Callable[[], Tensor]]]:
         for name in names:
             value = getattr(owner, name)
             if isinstance(value, Tensor):
-                yield (f"{path}.{name}" if path else name), partial(getattr, owner, name)
+                plain = name in owner._parameters  # its place is read at every run, and this is the quickest way
+                read = partial(owner._parameters.get, name) if plain else partial(getattr, owner, name)
+                yield (f"{path}.{name}" if path else name), read
 
 
 def _always(tensor: Tensor) -> Callable[[], Tensor]:

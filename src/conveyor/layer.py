@@ -182,8 +182,7 @@ class Recurrent(nn.Module):
         That is less work, and more: a weight drop has one mask over the sequence, and a spectral norm goes one
         iteration on, so that every step of the sequence has the same weights.
         """
-        parametrized = any(map(parametrize.is_parametrized, self.cells.modules()))
-        return parametrize.cached() if parametrized else nullcontext()
+        return parametrize.cached() if _is_parametrized(self.cells) else nullcontext()
 
     def _stack(
         self,
@@ -302,6 +301,12 @@ class Recurrent(nn.Module):
         }
         changed = [f"{name}={value!r}" for name, (value, default) in shown.items() if value != default]
         return ", ".join([str(self.input_size), str(self.hidden_size), *changed])
+
+
+def _is_parametrized(module: nn.Module) -> bool:
+    """Whether it or a module in it is."""
+    children = module._modules
+    return "parametrizations" in children or any(c is not None and _is_parametrized(c) for c in children.values())
 
 
 def rounding(x: Tensor, form: Form) -> Callable[[Tensor], Tensor]:

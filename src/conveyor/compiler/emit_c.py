@@ -166,7 +166,9 @@ class _Emitter:
         text = ""
         for products, stages in groupby(one.stages, lambda stage: isinstance(stage, Gemm)):
             calls = "".join(f"        {line}\n" for stage in stages for line in self.stage(stage))
-            text += f"      {'' if products else 'if (first) '}{{\n{calls}      }}\n      if (c->split) c->f->wait(c);\n"
+            text += (
+                f"      {'' if products else 'if (first) '}{{\n{calls}      }}\n      if (c->split) c->f->wait(c);\n"
+            )
         return text
 
     def rows(self, one: Pass) -> str:
@@ -185,7 +187,9 @@ class _Emitter:
         text = "".join(f"  if ({k} % c->threads == thread)\n    {self.pack(pack)}\n" for k, pack in enumerate(packs))
         calls = "".join(f"  {line}\n" for stage in rest for line in self.stage(stage))
         return text + (
-            f"  if (thread) return;\n  const idx n = 1, t = 0, part = 0, parts = 1;\n  (void)n, (void)t, (void)part, (void)parts;\n{calls}" if rest else ""
+            f"  if (thread) return;\n  const idx n = 1, t = 0, part = 0, parts = 1;\n  (void)n, (void)t, (void)part, (void)parts;\n{calls}"
+            if rest
+            else ""
         )
 
     def bulk(self, one: Pass) -> str:

@@ -6,6 +6,7 @@ import math
 import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from conveyor.compiler.ops import OPS
@@ -85,11 +86,16 @@ class Graph:
         """Where the inputs of this kind are, by name."""
         return {n.attrs[1]: i for i, n in enumerate(self.nodes) if n.op == "input" and n.attrs[0] == kind}
 
-    @property
+    @cached_property
+    def taken(self) -> frozenset[tuple[str, str]]:
+        """The kinds and names of all inputs."""
+        return frozenset((n.attrs[0], n.attrs[1]) for n in self.nodes if n.op == "input")
+
+    @cached_property
     def states(self) -> list[str]:
         return [output.name for output in self.outputs if output.kind == "state"]
 
-    @property
+    @cached_property
     def streams(self) -> list[str]:
         """What comes out at each step, besides the states."""
         return [output.name for output in self.outputs if output.kind == "stream"]

@@ -81,7 +81,7 @@ class Job:
 def compute(job: Job, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """The output [T, B, ...], the last states [B, width], and the further values [T, B, ...]."""
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
-        return _Run.apply(job, *tensors)  # type: ignore[no-any-return]
+        return _Run.apply(job, *tensors)
     given, states = job.arranged(tensors)
     return job.results(job.kernel.inference()(given, states, job.extent, job.start))
 
@@ -124,8 +124,7 @@ def without_graph(
     given |= _step_gradients(job, backward, gradients)
     result = backward(given, _last_gradients(job, states, gradients), job.extent, job.start)
     return [
-        _gradient(job, result, source) if wanted else None
-        for source, wanted in zip(job.sources, needed, strict=True)
+        _gradient(job, result, source) if wanted else None for source, wanted in zip(job.sources, needed, strict=True)
     ]
 
 
@@ -165,8 +164,9 @@ def _step_gradients(job: Job, backward: Program, gradients: Sequence[Tensor | No
     for name, gradient in zip(names, (gradients[0], *gradients[1 + len(graph.states) :]), strict=True):
         key = f"stream grad {name}"
         if key in widths:
-            zero = gradient is None
-            found[key] = torch.zeros(extent.rows, widths[key], dtype=backward.dtype) if zero else extent.pack(gradient)
+            if gradient is None:
+                gradient = torch.zeros(extent.steps, extent.batch, widths[key], dtype=backward.dtype)
+            found[key] = extent.pack(gradient)
     return found
 
 

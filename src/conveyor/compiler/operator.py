@@ -136,9 +136,7 @@ def _differentiate(ctx: Any, gradients: list[Tensor]) -> tuple[Any, ...]:
     saved = list(ctx.saved_tensors)
     lengths = saved.pop() if ctx.has_lengths else None
     tensors, kept = saved[: ctx.size], saved[ctx.size :]
-    found = iter(
-        backward(gradients[: ctx.results], tensors, kept, lengths, number, steps, batch, start, wanted)
-    )
+    found = iter(backward(gradients[: ctx.results], tensors, kept, lengths, number, steps, batch, start, wanted))
     return [next(found) if w else None for w in wanted], None, None, None, None, None, None
 
 

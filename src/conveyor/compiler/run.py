@@ -155,7 +155,9 @@ class Program:
         error = self.runtime.run(self.kernel, ctypes.byref(call))
         del alive
         if error:
-            raise RuntimeError(f"{frame.threads} threads could not be started (error {error}): torch.set_num_threads(1)")
+            raise RuntimeError(
+                f"{frame.threads} threads could not be started (error {error}): torch.set_num_threads(1)"
+            )
         return Result(self, made, extent)
 
     def _workspace(self, frame: _Frame, extent: Extent) -> tuple[list[Tensor], list[tuple[int, int]], list[int]]:
