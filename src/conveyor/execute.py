@@ -12,9 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from conveyor.compiler import CannotBuild, CannotCompile, Graph, Job, Kernel, compute, even_extent, rows_of
+from conveyor.compiler import CannotBuild, CannotCompile, Graph, Job, Kernel, compute, even_extent, operator, rows_of
 from conveyor.eager import Step, Unrolled, place, unroll
-from conveyor.compiler import operator
 from conveyor.kernels import CellKernel, check_weights, forget, kernel_of, module_of
 from conveyor.regularise import Regularised
 from conveyor.sequences import is_transforming
@@ -70,7 +69,7 @@ def run(
     choice = chosen()
     if choice != "eager":
         try:
-            reason = _unfit((*streams.values(), *state, *constants.values()), lengths)
+            reason = _unfit((*streams.values(), *state, *constants.values()))
             if reason is None:
                 return _by_kernel(cell, streams, state, constants, lengths, record, start)
             if choice == "compiled":
@@ -82,7 +81,7 @@ def run(
     return unroll(cell, streams, state, constants, lengths, record, start)
 
 
-def _unfit(tensors: Sequence[Tensor], lengths: Tensor | None) -> str | None:
+def _unfit(tensors: Sequence[Tensor]) -> str | None:
     """Why no kernel can take these tensors, or none."""
     if is_transforming():
         return "torch.func transforms"

@@ -186,11 +186,8 @@ class _Emitter:
         rest = [stage for stage in one.stages if not isinstance(stage, Pack)]
         text = "".join(f"  if ({k} % c->threads == thread)\n    {self.pack(pack)}\n" for k, pack in enumerate(packs))
         calls = "".join(f"  {line}\n" for stage in rest for line in self.stage(stage))
-        return text + (
-            f"  if (thread) return;\n  const idx n = 1, t = 0, part = 0, parts = 1;\n  (void)n, (void)t, (void)part, (void)parts;\n{calls}"
-            if rest
-            else ""
-        )
+        head = "  if (thread) return;\n  const idx n = 1, t = 0, part = 0, parts = 1;\n"
+        return text + (f"{head}  (void)n, (void)t, (void)part, (void)parts;\n{calls}" if rest else "")
 
     def bulk(self, one: Pass) -> str:
         gemms = [self.bulk_gemm(stage) for stage in one.stages if isinstance(stage, Gemm)]

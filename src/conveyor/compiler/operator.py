@@ -1,4 +1,4 @@
-"""Kernels as operators of PyTorch, so that torch.compile, torch.export and the like see one operation, and not its parts.
+"""Kernels as operators of PyTorch: torch.compile, torch.export and the like see one operation, and not its parts.
 
 An operator takes and gives tensors and numbers only: a kernel goes in as its number in a list.
 """
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from conveyor.compiler.kernel import Job, Kernel, Source, readings, without_graph
-from conveyor.compiler.run import Result, even_extent, extent, rows_of
+from conveyor.compiler.run import Result, even_extent, rows_of
 
 
 @dataclass(frozen=True)
