@@ -228,6 +228,7 @@ def test_a_folder_that_others_may_write_is_not_used(cache, tmp_path, below, how,
         folder.chmod(0o777 if how == "all" else 0o770)
         monkeypatch.setattr(build, "_is_own_group", lambda _: False)
     (file,) = kernels(cache)
+    file.unlink()  # it is in use
     file.write_bytes(b"not to be read")
     assert_made_elsewhere(tmp_path)
     assert file.read_bytes() == b"not to be read"
@@ -260,8 +261,7 @@ def test_a_folder_that_cannot_be_written_or_is_full_or_runs_nothing(cache, tmp_p
     assert not any((tmp_path / "temporary").iterdir())
 
 
-@pytest.mark.usefixtures("cache")
-def test_no_folder_at_all(tmp_path):
+def test_no_folder_at_all(cache, tmp_path):
     with mounted(cache, "size=8k"), mounted(tmp_path / "temporary", "size=8k"), pytest.raises(CannotBuild):
         answer()
 
