@@ -21,6 +21,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -28,7 +29,6 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 FLAGS = (
-    "-O3",
     "-fopenmp-simd",
     "-ffp-contract=fast",
     "-fno-math-errno",
@@ -73,20 +73,29 @@ class Attempt:
         BUILDING.release()
 
 
-def load(source: str, double: bool) -> ctypes.CDLL:
+def load(source: str, double: bool, level: str = "-O3") -> ctypes.CDLL:
     """The library that `source` compiles to, from the cache if it is there.
 
     Raises CannotBuild with the reason and the cure.
     """
     if sys.platform == "win32":
         raise CannotBuild("kernels are not made on Windows yet")
-    return _load(source, double, _compiler(), _words("CONVEYOR_CFLAGS"))
+    return _load(source, double, _compiler(), (level, *_words("CONVEYOR_CFLAGS")))
+
+
+def load_at_once(sources: Sequence[str], double: bool) -> None:
+    """Has all of them and the runtime compiled side by side, if that is still to be done."""
+    with ThreadPoolExecutor(len(sources) + 1) as pool:
+        waiting = [pool.submit(runtime, double), *(pool.submit(load, source, double) for source in sources)]
+        for one in waiting:
+            one.result()
 
 
 @cache
 def runtime(double: bool) -> ctypes.CDLL:
     """The matrix products and threads that every kernel calls."""
-    library = load((HERE / "runtime.c").read_text(encoding="utf-8"), double)
+    # Its loops are spelled out, so that more than -O2 only takes longer.
+    library = load((HERE / "runtime.c").read_text(encoding="utf-8"), double, "-O2")
     library.outer_room.restype, library.outer_room.argtypes = ctypes.c_ssize_t, [ctypes.c_ssize_t]
     return library
 

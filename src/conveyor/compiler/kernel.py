@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from conveyor.compiler.build import Attempt
+from conveyor.compiler.build import Attempt, load_at_once
 from conveyor.compiler.graph import Graph
-from conveyor.compiler.pipeline import inference, training
+from conveyor.compiler.pipeline import Stage, inference, training
 from conveyor.compiler.run import Extent, Program, Result
 
 Source = tuple[str, str]  # an input's kind and name
@@ -32,7 +32,7 @@ class Kernel:
         """Keeps the first state of every step, which is the output, and nothing else."""
         if self._inference is None:
             with self._attempt:
-                self._inference = self._inference or Program(inference(self.graph).plan, self.dtype)
+                self._inference = self._inference or self._built(inference(self.graph))[0]
         return self._inference
 
     def training(self, wanted: frozenset[Source]) -> tuple[Program, Program]:
@@ -40,9 +40,14 @@ class Kernel:
         if wanted not in self._training:
             with self._attempt:
                 if wanted not in self._training:
-                    forward, backward = training(self.graph, wanted)
-                    self._training[wanted] = (Program(forward.plan, self.dtype), Program(backward.plan, self.dtype))
+                    forward, backward = self._built(*training(self.graph, wanted))
+                    self._training[wanted] = (forward, backward)
         return self._training[wanted]
+
+    def _built(self, *stages: Stage) -> list[Program]:
+        sources = [stage.source for stage in stages]
+        load_at_once([source.text for source in sources], self.dtype == torch.float64)
+        return [Program(stage.plan, source, self.dtype) for stage, source in zip(stages, sources, strict=True)]
 
 
 @dataclass(frozen=True)

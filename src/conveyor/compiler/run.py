@@ -15,7 +15,7 @@ from torch import Tensor
 
 from conveyor.compiler.build import load, runtime
 from conveyor.compiler.chunks import chunks
-from conveyor.compiler.emit_c import Source, emit
+from conveyor.compiler.emit_c import Source
 from conveyor.compiler.plan import Gemm, Outer, Plan
 
 Pointer = ctypes.c_void_p
@@ -109,9 +109,8 @@ def rows_of(steps: int, lengths: tuple[int, ...]) -> Extent:
 class Program:
     """One compiled plan."""
 
-    def __init__(self, plan: Plan, dtype: torch.dtype):
-        self.plan, self.dtype = plan, dtype
-        self.source: Source = emit(plan)
+    def __init__(self, plan: Plan, source: Source, dtype: torch.dtype):
+        self.plan, self.source, self.dtype = plan, source, dtype
         double = dtype == torch.float64
         self.runtime = runtime(double)
         self.kernel = ctypes.cast(load(self.source.text, double).kernel, Pointer)
