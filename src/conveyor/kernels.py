@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from functools import lru_cache, partial
+from types import SimpleNamespace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -111,7 +113,11 @@ def _mark(value: Any) -> Any:
         return tuple(map(_mark, value))
     if isinstance(value, dict):
         return tuple((key, _mark(item)) for key, item in value.items())
-    return value if isinstance(value, int | float | str | None) else id(value)
+    if isinstance(value, int | float | str | None):
+        return value
+    if isinstance(value, Namespace | SimpleNamespace) or (is_dataclass(value) and not isinstance(value, type)):
+        return id(value), _mark(getattr(value, "__dict__", None))  # settings, of which one may change
+    return id(value)
 
 
 def _compile(
@@ -122,12 +128,8 @@ def _compile(
     dtype: torch.dtype,
     record: bool,
 ) -> CellKernel:
-    def kind(name: str) -> str:
-        return (
-            "step" if name == "t" else "state" if name in cell.state else "constant" if name in constants else "stream"
-        )
-
-    arguments = [Argument(kind(name), name, dims.get(name, ())) for name in cell.arguments]
+    kinds = dict.fromkeys(constants, "constant") | dict.fromkeys(cell.state, "state") | {"t": "step"}
+    arguments = [Argument(kinds.get(name, "stream"), name, dims.get(name, ())) for name in cell.arguments]
 
     def step(*given: Tensor) -> tuple[Sequence[Tensor], Mapping[str, Tensor]]:
         return take_step(cell, dict(zip(cell.arguments, given, strict=True)), record)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from conveyor.compiler.graph import Builder, Graph, Node, Output
-from conveyor.compiler.lower import LOWER, Lowering, NoRule, Value
+from conveyor.compiler.lower import LOWER, SAME, TOLD_SHAPES, Lowering, NoRule, Value
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,8 @@ class _Recorder(TorchFunctionMode):
                 f"the step reads a tensor's value ({name}), which is not known before the sequence runs",
                 "write torch.where(condition, a, b) for a branch, and keep numbers in tensors",
             )
+        if name == "__setitem__":
+            raise CannotCompile(_line(), "the step writes into a tensor", "make a new one, by torch.where or torch.cat")
         result = func(*args, **kwargs)
         if _has_tensor(result):
             self.calls.append(_Call(func, name, args, kwargs, result, _line()))
@@ -157,8 +159,10 @@ def _run(step: Step, arguments: Sequence[Argument], dtype: torch.dtype, batch: i
         for a, shape in zip(arguments, shapes, strict=True)
     ]
     recorder = _Recorder()
-    with torch.no_grad(), torch.random.fork_rng(devices=[]), recorder:
-        ends, named = step(*given)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(batch)  # so that what is drawn differs, and is seen to be drawn
+        with recorder:
+            ends, named = step(*given)
     return given, recorder.calls, tuple(ends), dict(named)
 
 
@@ -183,6 +187,8 @@ def _lower(lowering: Lowering, call: _Call, other: _Call, known: dict[int, Value
         rule = LOWER.get(call.name)
         if rule is None:
             raise NoRule(f"{call.name} has no rule")
+        _check_numbers(call, other, lowering.shapes[0][1])
+        _check_types(call)
         result = rule(lowering, *map(read, call.args), **{k: read(v) for k, v in call.kwargs.items()})
         _keep(result, call.result, lowering, known)
     except NoRule as error:
@@ -191,9 +197,57 @@ def _lower(lowering: Lowering, call: _Call, other: _Call, known: dict[int, Value
         raise CannotCompile(call.line, f"{call.name} with these arguments has no rule ({error})", NoRule.CURE) from None
 
 
+def _check_numbers(call: _Call, other: _Call, rows: bool) -> None:
+    """What a function is told besides tensors becomes part of the kernel, so it must be the same at each call."""
+    one, two = ([_numbers(_told(c, rows)), _numbers(c.kwargs)] for c in (call, other))
+    if call.name not in TOLD_SHAPES and one != two:
+        raise NoRule("it is given a number that depends on the batch or on chance", "give it to the step as a stream")
+
+
+def _told(call: _Call, rows: bool) -> tuple[Any, ...]:
+    """Its arguments; of x[:batch, ...] those behind the slice of rows, at which shapes.py looks."""
+    if call.name != "__getitem__":
+        return call.args
+    index = call.args[1] if isinstance(call.args[1], tuple) else (call.args[1],)
+    return index[1:] if rows and index and isinstance(index[0], slice) else index
+
+
+def _numbers(value: Any) -> list[str]:
+    """The numbers in what a function is given, as text, in which NaN is NaN."""
+    if isinstance(value, bool | int | float):
+        return [repr(value)]
+    if isinstance(value, slice):
+        return _numbers((value.start, value.stop, value.step))
+    if isinstance(value, dict):
+        return _numbers(tuple(value.values()))
+    return [n for item in value for n in _numbers(item)] if isinstance(value, tuple | list) else []
+
+
+BITWISE = {"bitwise_and", "__and__", "bitwise_or", "__or__", "bitwise_not", "__invert__"}
+ADDITIONS = {"add", "__add__", "__radd__"}
+
+
+def _check_types(call: _Call) -> None:
+    """A kernel has numbers of one type, of which 0 and 1 are false and true: what would round them has no rule."""
+    tensors = [value for value in (*call.args, *call.kwargs.values()) if isinstance(value, Tensor)]
+    if not isinstance(call.result, Tensor):
+        return
+    dtype = call.result.dtype
+    if call.name in SAME and tensors[0].is_floating_point() and not dtype.is_floating_point:
+        raise NoRule(f"it makes a {dtype} of a number", "write a comparison, or torch.floor")
+    if dtype.is_floating_point and dtype not in (torch.float32, torch.float64):
+        raise NoRule(f"it computes in {dtype}", "leave the type as it is")
+    if call.name in BITWISE and dtype != torch.bool:
+        raise NoRule("it works on the bits of whole numbers", "write it with % and //")
+    if call.name in ADDITIONS and dtype == torch.bool:
+        raise NoRule("it adds truth values", "write a | b, or bring one to the type of numbers first")
+
+
 def _shapes(result: Any, other: Any) -> list[tuple[tuple[int, ...], bool]]:
     """The feature shape of each tensor in a result, and whether it has rows."""
-    pairs = [(result, other)] if isinstance(result, Tensor) else list(zip(result, other, strict=True))
+    pairs = [(result, other)] if isinstance(result, Tensor) else list(zip(result, other, strict=False))
+    if not isinstance(result, Tensor) and len(result) != len(other):
+        raise NoRule("it cuts the value in as many parts as the batch has rows", NoRule.BATCH)
     found = []
     for one, two in pairs:
         a, b = tuple(one.shape), tuple(two.shape)

@@ -4,10 +4,10 @@ from conveyor.compiler.lower.activations import ACTIVATIONS
 from conveyor.compiler.lower.lowering import Lowering, NoRule, Rule, Value
 from conveyor.compiler.lower.pointwise import POINTWISE
 from conveyor.compiler.lower.products import PRODUCTS
-from conveyor.compiler.lower.shapes import SHAPES
+from conveyor.compiler.lower.shapes import SAME, SHAPES, TOLD_SHAPES
 from conveyor.compiler.lower.sums import SUMS
 
 # The name of a function or method of PyTorch -> its rule, which takes the same arguments.
 LOWER: dict[str, Rule] = {**POINTWISE, **ACTIVATIONS, **SHAPES, **SUMS, **PRODUCTS}
 
-__all__ = ["LOWER", "Lowering", "NoRule", "Value"]
+__all__ = ["LOWER", "SAME", "TOLD_SHAPES", "Lowering", "NoRule", "Value"]

@@ -96,7 +96,7 @@ ACTIVATIONS: dict[str, Rule] = {
     "hardtanh": _hardtanh,
     "hardsigmoid": _hardsigmoid,
     "hardswish": _hardswish,
-    "logsigmoid": _logsigmoid,
+    "log_sigmoid": _logsigmoid,
     "softsign": _softsign,
     "tanhshrink": lambda s, x: s.apply("sub", x, s.apply("tanh", x)),
     "dropout": _dropout,

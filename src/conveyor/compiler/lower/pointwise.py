@@ -57,7 +57,10 @@ def _div(s: Lowering, x: Operand, y: Operand, rounding_mode: str | None = None) 
 
 
 def _floor_divide(s: Lowering, x: Operand, y: Operand) -> Value:
-    return s.apply("floor", s.apply("div", x, y))
+    """By way of the remainder: the floor of a quotient that was rounded up, such as 1 / 0.1, is one too many."""
+    quotient = s.apply("div", x, y)
+    whole = s.apply("floor", s.apply("add", s.apply("div", s.apply("sub", x, s.apply("mod", x, y)), y), 0.5))
+    return s.apply("stop", where(s, s.apply("eq", y, 0), quotient, whole))
 
 
 # Powers that are less work than `pow`, and exact.
@@ -146,7 +149,7 @@ POINTWISE: dict[str, Rule] = {
     "__mod__": _binary("mod"),
     "pow": _pow,
     "__pow__": _pow,
-    "__rpow__": lambda s, x, y: s.apply("exp", s.apply("mul", x, math.log(y))),
+    "__rpow__": lambda s, x, y: s.apply("exp", s.apply("mul", x, math.log(y))) if y > 0 else s.apply("pow", y, x),
     "maximum": _binary("maximum"),
     "minimum": _binary("minimum"),
     "max": _of_two("max", "maximum"),

@@ -67,6 +67,8 @@ def _narrow(s: Lowering, x: Value, dim: int, start: int, length: int) -> Value:
 
 
 def _getitem(s: Lowering, x: Value, index: Any) -> Value:
+    if s.shapes[0][1] and not s.rows(x):
+        raise NoRule("it takes as many parts as the batch has rows", NoRule.BATCH)
     dim = 0  # of x as it has become, the one that the next item is for
     for item in _without_ellipsis(index if isinstance(index, tuple) else (index,), x.rank):
         if isinstance(item, int):
@@ -145,18 +147,29 @@ def _full_like(s: Lowering, x: Value, fill_value: Any, *_: Any, **__: Any) -> Va
     return _full(fill_value)(s)
 
 
-# A tensor has one type here, and one memory.
+# A tensor has one memory here, and one type; trace.py refuses those that would round.
 SAME = ("contiguous", "clone", "to", "float", "double", "type_as", "type", "identity", "alias", "requires_grad_")
 # Whatever these are told, the result has the shape that it had when the step was traced.
-RESHAPE = ("reshape", "view", "flatten", "unflatten", "unsqueeze", "squeeze", "view_as", "reshape_as", "ravel")
+RESHAPE = (
+    "reshape",
+    "view",
+    "flatten",
+    "unflatten",
+    "unsqueeze",
+    "squeeze",
+    "view_as",
+    "reshape_as",
+    "ravel",
+    "_unsafe_view",
+)
+EXPAND = ("expand", "expand_as", "broadcast_to")
+ZEROS, ONES = ("zeros", "new_zeros", "zeros_like"), ("ones", "new_ones", "ones_like")
+TOLD_SHAPES = {*RESHAPE, *EXPAND, *ZEROS, *ONES}  # all numbers that these are given are a shape
 
 SHAPES: dict[str, Rule] = {
     **dict.fromkeys(SAME, _same),
     **dict.fromkeys(RESHAPE, _reshape),
-    "_unsafe_view": _reshape,
-    "expand": _expand,
-    "expand_as": _expand,
-    "broadcast_to": _expand,
+    **dict.fromkeys(EXPAND, _expand),
     "permute": _permute,
     "transpose": _transpose,
     "swapaxes": _transpose,
@@ -177,11 +190,7 @@ SHAPES: dict[str, Rule] = {
     "hstack": lambda s, tensors: _cat(s, tensors, -1),
     "stack": _stack,
     "roll": _roll,
-    "zeros": _full(0),
-    "new_zeros": _full(0),
-    "zeros_like": _full(0),
-    "ones": _full(1),
-    "new_ones": _full(1),
-    "ones_like": _full(1),
+    **dict.fromkeys(ZEROS, _full(0)),
+    **dict.fromkeys(ONES, _full(1)),
     "full_like": _full_like,
 }
