@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
 from conveyor.cell import Cell
 from conveyor.compiler import Graph, inference, training
+from conveyor.compiler.pipeline import Stage
 from conveyor.kernels import kernel_of
 
 
@@ -27,25 +29,27 @@ class Compilation:
     @property
     def backward(self) -> str:
         """The operations of one step back in time."""
-        return str(training(self.traced, self._wanted())[1].graph)
+        return str(self._pair[1].graph)
 
     @property
     def plan(self) -> str:
         """The buffers, and what is done before, in and after the loop over time."""
-        return self._each("plan")
+        return "\n\n".join(str(stage.plan) for stage in self._stages)
 
     @property
     def source(self) -> str:
         """The kernels in C."""
-        return self._each("source")
+        return "\n\n".join(stage.source.text for stage in self._stages)
 
-    def _each(self, what: str) -> str:
-        stages = training(self.traced, self._wanted()) if self.for_training else (inference(self.traced),)
-        found = [getattr(stage, what) for stage in stages]
-        return "\n\n".join(one.text if what == "source" else str(one) for one in found)
+    @cached_property
+    def _pair(self) -> tuple[Stage, Stage]:
+        """Forward and backward, with the gradients by all inputs of each step and all weights."""
+        wanted = [(kind, name) for kind in ("stream", "weight") for name in self.traced.inputs(kind)]
+        return training(self.traced, wanted)
 
-    def _wanted(self) -> list[tuple[str, str]]:
-        return [(kind, name) for kind in ("stream", "weight") for name in self.traced.inputs(kind)]
+    @property
+    def _stages(self) -> tuple[Stage, ...]:
+        return self._pair if self.for_training else (inference(self.traced),)
 
     def __str__(self) -> str:
         stages = {"graph": self.graph, "backward": self.backward, "plan": self.plan, "source": self.source}
