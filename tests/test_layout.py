@@ -29,7 +29,7 @@ ARROWS = {
     "tasks": "errors",
     "language": "cell errors layer",
     "training": "errors language layer tasks zoo",
-    "bench": "affine cell dropin errors execute layer zoo",
+    "bench": "affine cell compiler dropin errors execute layer zoo",
     "cli": "bench compiler errors language show tasks training zoo",
     "__init__": "cell dropin execute layer show zoo",
     "__main__": "cli",

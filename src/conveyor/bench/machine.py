@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from conveyor.compiler import CannotBuild, sgemm
+
 SIZE = 1024  # of the square matrices
 # Where the system does not tell the sizes of its caches: those of a small core.
 ASSUMED = {"L1": 32 * 2**10, "L2": 512 * 2**10, "L3": 8 * 2**20}
@@ -51,7 +53,7 @@ def measure(threads: int, pinned: bool, cpus: list[int], seconds: float = 0.5) -
     caches = cache_sizes(cpus)
     products = {}
     for name, sgemm in SGEMMS.items():
-        with contextlib.suppress(ImportError):  # not installed
+        with contextlib.suppress(ImportError, CannotBuild):  # not installed, or no compiler
             products[name] = sgemm(seconds)
     levels = {level: size // 2 for level, size in caches.items() if level != "L1"}
     levels["memory"] = min(4 * max(caches.values()), 2**30)
@@ -74,8 +76,14 @@ def jax_sgemm(seconds: float) -> float:
     return 2 * SIZE**3 / _fastest(lambda: product(a, a).block_until_ready(), seconds)
 
 
+def own_sgemm(seconds: float) -> float:
+    """Floating-point operations a second of the product that the kernels call."""
+    product = sgemm(SIZE)
+    return 2 * SIZE**3 / _fastest(product, seconds)
+
+
 # All ways to multiply matrices; the fastest of them is what the machine can do. A further one is added here.
-SGEMMS: dict[str, Callable[[float], float]] = {"torch": torch_sgemm, "jax": jax_sgemm}
+SGEMMS: dict[str, Callable[[float], float]] = {"torch": torch_sgemm, "conveyor": own_sgemm, "jax": jax_sgemm}
 
 
 def cache_sizes(cpus: list[int], system: Path = SYSTEM) -> dict[str, int]:

@@ -34,6 +34,7 @@ def show(results: Results, console: Console) -> None:
             "\nTimes are medians in ms, in brackets as multiples of the first column's. Its own bracket is the part of"
         )
         line("that time which the machine needs in any case for the products and for reading the weights (1: best).")
+        line("The loop alone: its speed with an input of one number, as a part of that of a large matrix product.")
         line("What is saved for backward has in brackets what part it is of that of torch.nn.")
     for group in results.groups():
         line(f"\n{group.cell}, {group.mode}, {amount(group.threads)}")
@@ -92,6 +93,8 @@ def _table(group: Group, results: Results, terminal: bool) -> Table:
     means = {LABELS.get(name, name): ratio(value) for name, value in group.ratios.items()}
     if ours:
         means[LABELS.get(ours, ours)] = ratio(group.fraction)
+    if any(row.recurrence for row in group.rows):
+        columns["loop alone"] = lambda row: ratio(row.recurrence)
     if any(row.saved for row in group.rows):
         columns["saved, MB"] = _saved
     if group.cell != "lstm" and any(row.cell == "lstm" for row in results.rows):

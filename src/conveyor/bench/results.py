@@ -20,7 +20,8 @@ from conveyor.bench.plan import Shape, Task
 class Row:
     """What one task gave, by contender: `seconds` are medians over so many `rounds`.
 
-    `floor` is the seconds that it takes at the least, `operations` those of the matrix products, `saved` the bytes kept
+    `floor` is the seconds that it takes at the least, `recurrence` the speed of the kernel's loop over time by itself as
+    a part of that of a large matrix product, `operations` those of the matrix products, `saved` the bytes kept
     for backward, `errors` the largest difference of an output from that of the first contender (none: not a number),
     `failed` why one did not run.
     """
@@ -33,6 +34,7 @@ class Row:
     seconds: dict[str, float] = field(default_factory=dict)
     rounds: int = 0
     floor: float = 0.0
+    recurrence: float | None = None
     operations: int = 0
     saved: dict[str, int] = field(default_factory=dict)
     errors: dict[str, float | None] = field(default_factory=dict)

@@ -23,6 +23,7 @@ from conveyor.bench.contenders import CONTENDERS, CURES, OURS, Run, TorchRun, Wo
 from conveyor.bench.cost import Cost
 from conveyor.bench.memory import saved_bytes
 from conveyor.bench.plan import Shape, Task, processors
+from conveyor.bench.recurrence import recurrence
 from conveyor.bench.results import Row
 from conveyor.bench.timing import interleaved
 from conveyor.zoo.find import find
@@ -36,8 +37,8 @@ def work_off(tasks: list[Task], contenders: tuple[str, ...], seconds: float, thr
     torch.set_num_threads(threads)
     figures = machine.measure(threads, pinned, processors()[:threads])
     tell(machine=asdict(figures))
-    for name in dict.fromkeys(task.cell for task in tasks):
-        tell(compilation={name: compilation_seconds(find(name))})
+    for name in dict.fromkeys(task.cell for task in tasks if "kernel" in contenders):
+        tell(compilation={name: compilation_seconds(name)})
     for task in tasks:
         tell(begun=str(task))
         row = measure(task, contenders, seconds, figures, tell)
@@ -60,6 +61,8 @@ def measure(task: Task, contenders: tuple[str, ...], seconds: float, figures: ma
     row.rounds = len(next(iter(times.values()), []))
     cost = Cost.of(work.layer.cell)
     row.operations, row.floor = cost.operations(task.shape, training), cost.floor(task.shape, training, figures)
+    if not training and "kernel" in runs:
+        row.recurrence = recurrence(work.cell, task.shape, figures)
     if training:
         row.saved = {
             name: saved_bytes(run.forward, [work.x, *run.module.parameters()])

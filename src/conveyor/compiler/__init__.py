@@ -4,7 +4,7 @@ from conveyor.compiler.build import BUILDING, CannotBuild
 from conveyor.compiler.graph import Graph
 from conveyor.compiler.kernel import Job, Kernel, compute
 from conveyor.compiler.pipeline import inference, training
-from conveyor.compiler.run import even_extent, rows_of
+from conveyor.compiler.run import even_extent, rows_of, sgemm
 from conveyor.compiler.trace import Argument, CannotCompile, trace
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "even_extent",
     "inference",
     "rows_of",
+    "sgemm",
     "trace",
     "training",
 ]

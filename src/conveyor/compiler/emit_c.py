@@ -50,15 +50,17 @@ SPELLING: dict[str, str] = {
     "accumulate": "{0}",
 }
 
-INDEX = "ijklmnopq"
+INDEX = "ijlmnopqu"
+LITERAL = (0.0, 1.0, -1.0, 2.0, 0.5)  # what a compiler can make more of than a number that it does not know
 
 
 @dataclass(frozen=True)
 class Source:
-    """`text` in C, and the `numbers` that it finds in d."""
+    """`text` in C, the `numbers` that it finds in d, and the `constants` that it finds in k."""
 
     text: str
     numbers: tuple[int, ...]
+    constants: tuple[float, ...]
 
 
 def emit(plan: Plan) -> Source:
@@ -68,7 +70,9 @@ def emit(plan: Plan) -> Source:
     bodies = [body for part in parts for _, body in part]
     before, during, after = ([name for name, _ in part] for part in parts)
     head = '#include "runtime.h"\n#include "maths.h"\n'
-    return Source("\n".join([head, *e.functions, *bodies, e.main(before, during, after)]), tuple(e.numbers))
+    return Source(
+        "\n".join([head, *e.functions, *bodies, e.main(before, during, after)]), tuple(e.numbers), tuple(e.constants)
+    )
 
 
 class _Emitter:
@@ -76,6 +80,7 @@ class _Emitter:
         self.plan, self.chunks = plan, chunks(plan)
         self.count = 0
         self.numbers: list[int] = []
+        self.constants: list[float] = []
         self.functions: list[str] = []
         self.widths: dict[int, str] = {}
         self.blocks: dict[int, str] = {}
@@ -89,6 +94,14 @@ class _Emitter:
     def number(self, value: int) -> str:
         self.numbers.append(value)
         return f"d[{len(self.numbers) - 1}]"
+
+    def constant(self, value: float) -> str:
+        """A number of the step. Like sizes, numbers such as an epsilon or a count are not in the text."""
+        if value in LITERAL:
+            return f"(real){value!r}"
+        if value not in self.constants:
+            self.constants.append(value)
+        return f"k[{self.constants.index(value)}]"
 
     def width(self, buffer: int) -> str:
         """Of a row of this buffer, in numbers; 0 if all rows are one."""
@@ -218,11 +231,12 @@ class _Emitter:
         parameters = "".join(f", real *a{k}, idx w{k}" for k in range(len(body.refs)))
         steps = "".join(f", a{k} += w{k}" for k in range(len(body.refs)))
         self.functions.append(
-            f"static void {name}(const idx *d, idx rows, real t{parameters}) {{\n  (void)d, (void)t;\n"
+            f"static void {name}(const idx *d, const real *k, idx rows, real t{parameters}) {{\n"
+            "  (void)d, (void)k, (void)t;\n"
             f"  for (idx r = 0; r < rows; r++{steps}) {{\n{text}  }}\n}}\n"
         )
         given = "".join(f", {self.base(ref)}, {self.width(ref.buffer)}" for ref in body.refs.values())
-        return [f"{name}(d, {'n' if stage.rows else '1'}, (real)(c->start + t){given});"]
+        return [f"{name}(d, c->k, {'n' if stage.rows else '1'}, (real)(c->start + t){given});"]
 
     def gemm(self, stage: Gemm) -> list[str]:
         lead = stage.lead > 1
@@ -307,7 +321,7 @@ class _Body:
         if isinstance(arg, str):
             return "t"
         if isinstance(arg, float):
-            return constant(arg)
+            return self.emitter.constant(arg)
         terms = []
         for letter, stride in zip(indices, strides, strict=True):
             if stride:
@@ -329,14 +343,6 @@ class _Body:
             indent = indent[:-2]
             text += f"{indent}}}\n"
         return text
-
-
-def constant(value: float) -> str:
-    if value != value:
-        return "(real)NAN"
-    if value in (float("inf"), float("-inf")):
-        return f"({'-' if value < 0 else ''}(real)INFINITY)"
-    return f"((real){value!r})"
 
 
 def loop(body: _Body, stage: Loop) -> str:

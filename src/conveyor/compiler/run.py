@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -32,7 +32,10 @@ class _Call(ctypes.Structure):
     """`call` of runtime.h."""
 
     _fields_ = (
-        *((name, Pointer) for name in ("f", "team", "d", "p", "room", "at", "before", "count", "cut", "map", "row")),
+        *(
+            (name, Pointer)
+            for name in ("f", "team", "d", "k", "p", "room", "at", "before", "count", "cut", "map", "row")
+        ),
         *((name, ctypes.c_ssize_t) for name in ("steps", "batch", "rows", "start", "threads", "split")),
         *((name, ctypes.c_ssize_t) for name in ("begin", "end", "first", "add")),
     )
@@ -115,7 +118,8 @@ class Program:
         self.runtime = runtime(double)
         self.kernel = ctypes.cast(load(self.source.text, double).kernel, Pointer)
         self.numbers = (ctypes.c_ssize_t * len(self.source.numbers))(*self.source.numbers)
-        self.table = ctypes.addressof(self.numbers)
+        self.constants = torch.tensor(source.constants, dtype=dtype)
+        self.tables = (ctypes.addressof(self.numbers), self.constants.data_ptr())
         self.Pointers = Pointer * len(plan.buffers)
         self.inputs = [(name, ref.buffer) for name, ref in plan.inputs if not name.startswith("state ")]
         self.shapes = {name: (ref, dims) for name, ref, dims in plan.outputs}
@@ -149,7 +153,7 @@ class Program:
         for buffer, place in places:
             pointers[buffer] = place
         p, rooms = self.Pointers(*pointers), (Pointer * len(scratch))(*scratch)
-        call = _Call(None, None, self.table, ctypes.addressof(p), ctypes.addressof(rooms), *frame.tail)
+        call = _Call(None, None, *self.tables, ctypes.addressof(p), ctypes.addressof(rooms), *frame.tail)
         call.start = start
         error = self.runtime.run(self.kernel, ctypes.byref(call))
         del alive
@@ -299,3 +303,15 @@ def _fair_cut(lengths: Tensor, threads: int) -> ctypes.Array[ctypes.c_ssize_t]:
     total = int(steps[-1]) if len(steps) else 0
     cut = [int((steps <= total * k // threads).sum()) for k in range(threads)]
     return (ctypes.c_ssize_t * (threads + 1))(0, *cut[1:], len(lengths))
+
+
+def sgemm(size: int) -> Callable[[], None]:
+    """A product of two square matrices as the kernels do it, to be timed."""
+    a, packed, c = (torch.ones(size, size + extra, dtype=torch.float32) for extra in (0, 64, 0))
+    library = runtime(double=False)
+    given = (*(ctypes.c_ssize_t(n) for n in (size, size, size)), *(Pointer(t.data_ptr()) for t in (a, packed, c)))
+
+    def product(_keep: tuple[Tensor, ...] = (a, packed, c)) -> None:
+        library.multiply(*given)
+
+    return product

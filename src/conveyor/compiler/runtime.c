@@ -300,3 +300,9 @@ int run(void (*kernel)(const call *, idx), call *c) {
 
 /* How much scratch `outer` needs for a result of M rows. */
 idx outer_room(idx M) { return KC * (NR + (M + MR - 1) / MR * MR) + COPIES * VL; }
+
+/* One product by itself, for measurements: c[M][N] = a[M][K] times a packed matrix. */
+void multiply(idx M, idx N, idx K, const real *a, const real *packed, real *c) {
+  segment one = {a, K, K};
+  gemm(M, N, 1, &one, packed, c, N, 0, 0, 1);
+}

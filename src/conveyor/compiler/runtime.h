@@ -32,6 +32,7 @@ struct call {
   const functions *f;
   struct team *team;
   const idx *d;        /* the numbers of the plan: sizes, strides, offsets */
+  const real *k;       /* numbers of the step itself */
   real *const *p;      /* the buffers */
   real *const *room;   /* scratch, for each thread */
   const idx *at;       /* at[t]: the row of a stream where step t begins */

@@ -1,0 +1,33 @@
+"""How fast the loop over time is by itself, when the input costs next to nothing."""
+
+from __future__ import annotations
+
+import statistics
+
+import torch
+
+from conveyor.bench.contenders import Work
+from conveyor.bench.cost import Cost
+from conveyor.bench.machine import Machine
+from conveyor.bench.plan import Shape
+from conveyor.bench.timing import interleaved
+from conveyor.cell import Cell
+from conveyor.execute import NotCompiled, backend
+
+SECONDS = 0.5
+
+
+def recurrence(cell: type[Cell], shape: Shape, machine: Machine) -> float | None:
+    """The kernel's speed with an input of one number, as a part of that of a large matrix product; none without one."""
+    work = Work.make(cell, Shape(shape.steps, shape.batch, 1, shape.hidden), training=False)
+
+    def run() -> None:
+        with torch.inference_mode(), backend("compiled"):
+            work.layer(work.x, **work.others)
+
+    try:
+        run()
+    except NotCompiled:
+        return None
+    seconds = statistics.median(interleaved({"run": run}, SECONDS, machine.threads)["run"])
+    return shape.steps * shape.batch * Cost.of(work.layer.cell).inner / seconds / machine.sgemm
