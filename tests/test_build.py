@@ -145,12 +145,13 @@ def test_a_process_killed_in_the_middle_leaves_nothing_for_ever(tmp_path):
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    (left,) = kernels(tmp_path / "cache")
+    left = kernels(tmp_path / "cache")
+    assert left
     assert_compiled(begin(tmp_path / "cache"))
-    assert left.exists()  # whoever made it might still be at work
-    os.utime(left, (0, 0))
+    assert all(folder.exists() for folder in left)  # whoever made them might still be at work
+    for folder in left:
+        os.utime(folder, (0, 0))
     assert_compiled(begin(tmp_path / "cache", CONVEYOR_CFLAGS="-O0 -g"))
-    assert not left.exists()
     assert all(file.suffix == ".so" for file in kernels(tmp_path / "cache"))
 
 
