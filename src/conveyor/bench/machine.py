@@ -52,9 +52,9 @@ def measure(threads: int, pinned: bool, cpus: list[int], seconds: float = 0.5) -
     """The machine's figures, the best of many tries, with so many seconds for each figure."""
     caches = cache_sizes(cpus)
     products = {}
-    for name, sgemm in SGEMMS.items():
+    for name, product in SGEMMS.items():
         with contextlib.suppress(ImportError, CannotBuild):  # not installed, or no compiler
-            products[name] = sgemm(seconds)
+            products[name] = product(seconds)
     levels = {level: size // 2 for level, size in caches.items() if level != "L1"}
     levels["memory"] = min(4 * max(caches.values()), 2**30)
     reads = {level: _reading_speed(size, seconds) for level, size in levels.items()}

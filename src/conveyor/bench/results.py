@@ -20,8 +20,8 @@ from conveyor.bench.plan import Shape, Task
 class Row:
     """What one task gave, by contender: `seconds` are medians over so many `rounds`.
 
-    `floor` is the seconds that it takes at the least, `recurrence` the speed of the kernel's loop over time by itself as
-    a part of that of a large matrix product, `operations` those of the matrix products, `saved` the bytes kept
+    `floor` is the seconds that it takes at the least, `recurrence` the speed of the kernel's loop over time by itself,
+    as a part of that of a large matrix product, `operations` those of the matrix products, `saved` the bytes kept
     for backward, `errors` the largest difference of an output from that of the first contender (none: not a number),
     `failed` why one did not run.
     """
