@@ -9,4 +9,5 @@ from conveyor.compiler import build
 
 def test_one_number_too_many():
     library = build.load("void f(float *p, long n) { for (long i = 0; i <= n; i++) p[i] = 1; }", False)
-    library.f(ctypes.c_void_p(torch.empty(100).data_ptr()), ctypes.c_long(100))
+    room = torch.empty(100)
+    library.f(ctypes.c_void_p(room.data_ptr()), ctypes.c_long(100))
