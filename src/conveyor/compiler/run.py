@@ -7,7 +7,8 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -109,6 +110,37 @@ def rows_of(steps: int, lengths: tuple[int, ...]) -> Extent:
     return extent(steps, torch.tensor(lengths, dtype=torch.int64))
 
 
+class _Pool(ctypes.Structure):
+    """`pool` of runtime.c."""
+
+    _fields_ = (("parallel", Pointer), ("number", Pointer), ("size", Pointer))
+
+
+@cache
+def _pool() -> _Pool | None:
+    """PyTorch's own threads, by the interface that OpenMP's libraries have in common."""
+    for path in sorted((Path(torch.__file__).parent / "lib").glob("lib*omp*")):
+        try:
+            library = ctypes.CDLL(str(path), mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
+            functions = (library.GOMP_parallel, library.omp_get_thread_num, library.omp_get_num_threads)
+        except (OSError, AttributeError):
+            continue  # not the one that PyTorch has loaded
+        return _Pool(*(ctypes.cast(function, Pointer) for function in functions))
+    return None
+
+
+PROCESS = os.getpid()
+
+
+def _start(library: ctypes.CDLL, kernel: Pointer, call: _Call) -> int:
+    """Runs a kernel with as many threads as its call says; not 0 if they could not be had."""
+    # A forked process has none of the threads that OpenMP believes it has.
+    pool = _pool() if call.threads > 1 and os.getpid() == PROCESS else None
+    if pool is not None and not library.run_pooled(kernel, ctypes.byref(call), ctypes.byref(pool)):
+        return 0
+    return int(library.run(kernel, ctypes.byref(call)))
+
+
 class Program:
     """One compiled plan."""
 
@@ -155,7 +187,7 @@ class Program:
         p, rooms = self.Pointers(*pointers), (Pointer * len(scratch))(*scratch)
         call = _Call(None, None, *self.tables, ctypes.addressof(p), ctypes.addressof(rooms), *frame.tail)
         call.start = start
-        error = self.runtime.run(self.kernel, ctypes.byref(call))
+        error = _start(self.runtime, self.kernel, call)
         del alive
         if error:
             raise RuntimeError(

@@ -298,6 +298,31 @@ int run(void (*kernel)(const call *, idx), call *c) {
   return error;
 }
 
+/* PyTorch's own threads, if they could be found: they may still be awake from its last operation, and would be in the
+   way of others. */
+typedef struct {
+  void (*parallel)(void (*)(void *), void *, unsigned threads, unsigned flags);
+  int (*number)(void), (*size)(void);
+} pool;
+
+struct pooled { struct team *team; const pool *pool; int missing; };
+
+static void join_pooled(void *given) {
+  struct pooled *p = given;
+  if (p->pool->size() != p->team->c->threads) p->missing = 1;
+  else p->team->run(p->team->c, p->pool->number());
+}
+
+/* As `run`, by the threads of a pool. Returns 1 if it does not give so many, and then nothing has been run. */
+int run_pooled(void (*kernel)(const call *, idx), call *c, const pool *pool) {
+  struct team team = {kernel, c, 0, 0, GO};
+  struct pooled p = {&team, pool, 0};
+  c->team = &team;
+  c->f = &all;
+  pool->parallel(join_pooled, &p, c->threads, 0);
+  return p.missing;
+}
+
 /* How much scratch `outer` needs for a result of M rows. */
 idx outer_room(idx M) { return KC * (NR + (M + MR - 1) / MR * MR) + COPIES * VL; }
 
