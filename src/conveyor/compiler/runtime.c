@@ -47,8 +47,11 @@ INLINE void store(vec one, vec two, real *c, int add, idx n) {
   }
 }
 
-/* c[i][0..n) (+)= sum over segments and k of a[i][k] b[k][..], for m rows. step: from one k to the next. */
-INLINE void tile(const int m, const int across, idx segments, const segment *s, const real *b, real *c, idx ldc, int add, idx n) {
+/* What a tile asks the caches for while it computes: a part of the next panel. */
+typedef struct { const char *at; idx step; } ahead;
+
+/* c[i][0..n) (+)= sum over segments and k of a[i][k] b[k][..], for m rows; across: a is packed as [k][MR]. */
+INLINE void tile(const int m, const int across, idx segments, const segment *s, const real *b, real *c, idx ldc, int add, idx n, ahead next) {
   vec acc[MR][2];
   UNROLL for (int i = 0; i < m; i++) acc[i][0] = acc[i][1] = (vec){0};
   for (idx q = 0; q < segments; q++) {
@@ -56,6 +59,7 @@ INLINE void tile(const int m, const int across, idx segments, const segment *s, 
     const real *p0 = s[q].a, *p3 = p0 + 3 * lda, *p6 = p0 + 6 * lda, *p9 = p0 + 9 * lda;
     for (idx k = 0; k < s[q].size; k++, b += NR) {
       vec b0 = *(const vec *)b, b1 = *(const vec *)(b + VL);
+      if (!across) { __builtin_prefetch(next.at, 0, 2); next.at += next.step; }
       UNROLL for (int i = 0; i < m; i++) {
         const real *p = i < 3 ? p0 : i < 6 ? p3 : i < 9 ? p6 : p9;
         vec x = (across ? p0[i] : p[(i % 3) * lda]) - (vec){0};
@@ -89,14 +93,14 @@ INLINE void wide(const int m, idx segments, const segment *s, const real *b, idx
     UNROLL for (int w = 0; w < WIDE; w++) store(acc[i][w][0], acc[i][w][1], c + i * ldc + w * NR, add, NR);
 }
 
-typedef void (*tile_fn)(idx, const segment *, const real *, real *, idx, int, idx);
+typedef void (*tile_fn)(idx, const segment *, const real *, real *, idx, int, idx, ahead);
 typedef void (*wide_fn)(idx, const segment *, const real *, idx, real *, idx, int);
 #define TILE(m)                                                                                        \
-  static void tile##m(idx q, const segment *s, const real *b, real *c, idx ldc, int add, idx n) {      \
-    tile(m, 0, q, s, b, c, ldc, add, n);                                                               \
+  static void tile##m(idx q, const segment *s, const real *b, real *c, idx ldc, int add, idx n, ahead next) { \
+    tile(m, 0, q, s, b, c, ldc, add, n, next);                                                         \
   }                                                                                                    \
-  static void across##m(idx q, const segment *s, const real *b, real *c, idx ldc, int add, idx n) {    \
-    tile(m, 1, q, s, b, c, ldc, add, n);                                                               \
+  static void across##m(idx q, const segment *s, const real *b, real *c, idx ldc, int add, idx n, ahead next) { \
+    tile(m, 1, q, s, b, c, ldc, add, n, next);                                                         \
   }
 #define WIDETILE(m)                                                                                    \
   static void wide##m(idx q, const segment *s, const real *b, idx panel, real *c, idx ldc, int add) {  \
@@ -144,6 +148,7 @@ static void gemm(idx M, idx N, idx segments, const segment *s, const real *b, re
     idx rows = least(M - r, 8 * MR);
     if (M - r < 16 * MR && M - r > 8 * MR) rows = (M - r + 1) / 2;
     idx chunks = (rows + MR - 1) / MR;
+    const idx line = NR * (idx)sizeof(real) / chunks; /* of each row of the next panel, the bytes for one chunk to ask for */
     segment mine[MAX_SEGMENTS];
     for (idx n = from; n < to;) {
       idx many = rows <= FEW && n + WIDE * NR <= least(to, N) ? WIDE : 1;
@@ -155,7 +160,11 @@ static void gemm(idx M, idx N, idx segments, const segment *s, const real *b, re
         }
         real *to_ = c + (r + lo) * ldc + n;
         if (many > 1) wides[m](segments, mine, b + n * inner, NR * inner, to_, ldc, add);
-        else tiles[m](segments, mine, b + n * inner, to_, ldc, add, N - n);
+        else {
+          const char *panel = (const char *)(b + (n + NR) * inner);
+          ahead next = {panel + q * line * inner, line};
+          tiles[m](segments, mine, b + n * inner, to_, ldc, add, N - n, next);
+        }
       }
       n += many * NR;
     }
@@ -232,7 +241,7 @@ static void outer(idx rows, idx lead, operand a, idx M, idx count, const product
         pack_right(&each[q].b, r, size, lead, n, least(NR, N - n), right);
         for (idx m = m0; m < m1; m += MR) {
           segment one = {left + (m - m0) * size, 0, size};
-          acrosses[least(MR, m1 - m)](1, &one, right, each[q].to + m * N + n, N, add, N - n);
+          acrosses[least(MR, m1 - m)](1, &one, right, each[q].to + m * N + n, N, add, N - n, (ahead){0, 0});
         }
       }
     }
