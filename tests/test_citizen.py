@@ -55,7 +55,7 @@ def test_the_operators_keep_pytorchs_rules():
     from conveyor.kernels import kernel_of
 
     cell = conveyor.zoo.LSTM(3, 5).double()
-    found = kernel_of(cell, (("x", (3,)), ("h", (5,)), ("C", (5,))), (), torch.float64, False)
+    found = kernel_of(cell, (("x", (3,), None), ("h", (5,), None), ("C", (5,), None)), (), torch.float64, False)
     sources = (("stream", "x"), ("state", "h"), ("state", "C"), *(("weight", name) for name in found.weights))
     number = operator.register(found.kernel, sources)
     x = torch.randn(4, 2, 3, dtype=torch.float64, requires_grad=True)

@@ -133,9 +133,9 @@ def test_the_source_of_a_cell_does_not_depend_on_its_sizes(name):
 
 
 def kernel(cell):
-    shapes = (("x", (X,)), *((state, (H,)) for state in cell.state))
+    given = (("x", (X,), None), *((state, (H,), None) for state in cell.state))
     with torch.no_grad():
-        return kernel_of(cell, shapes, (), torch.float32, False).kernel
+        return kernel_of(cell, given, (), torch.float32, False).kernel
 
 
 def test_equal_graphs_share_one_kernel():

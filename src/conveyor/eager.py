@@ -128,8 +128,8 @@ def take_step(cell: Step, given: Mapping[str, Tensor], record: bool) -> tuple[tu
 def _named_on_zeros(cell: Step, given: Mapping[str, Tensor], rows: int) -> dict[str, Tensor]:
     """What a step names, to learn the shapes."""
     zeros = {name: v if name == "t" else v.new_zeros(rows, *v.shape[1:]) for name, v in given.items()}
-    with torch.no_grad():
-        return take_step(cell, zeros, record=True)[1]
+    # With gradients: a parametrized weight that is computed here is the one that the sequence is run with.
+    return take_step(cell, zeros, record=True)[1]
 
 
 def _shared(cell: Step, given: Mapping[str, Tensor]) -> set[str]:

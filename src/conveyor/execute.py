@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
-from conveyor.compiler import CannotBuild, CannotCompile, Graph, Job, Kernel, compute, even_extent, operator, rows_of
+from conveyor.compiler import CannotBuild, CannotCompile, Graph, Job, compute, even_extent, operator, rows_of
 from conveyor.eager import Step, Unrolled, place, unroll
-from conveyor.kernels import CellKernel, check_weights, forget, kernel_of, module_of
+from conveyor.kernels import CellKernel, Given, StepFails, check_weights, forget, kernel_of, module_of
 from conveyor.regularise import Regularised
 from conveyor.sequences import is_transforming
 
@@ -76,8 +77,12 @@ def run(
                 raise NotCompiled(f"{place(cell)}: kernels are not for {reason}; take conveyor.backend('eager')")
         except (CannotCompile, CannotBuild) as error:
             if choice == "compiled":
+                if isinstance(error, StepFails):
+                    raise error.error from None
                 raise NotCompiled(f"{place(cell)} has no kernel: {error}") from None
+            result = unroll(cell, streams, state, constants, lengths, record, start)  # which may say more of an error
             _warn(cell, error)
+            return result
     return unroll(cell, streams, state, constants, lengths, record, start)
 
 
@@ -85,10 +90,17 @@ def _unfit(tensors: Sequence[Tensor]) -> str | None:
     """Why no kernel can take these tensors, or none."""
     if is_transforming():
         return "torch.func transforms"
+    if forward_ad._current_level >= 0:
+        return "derivatives in forward mode"
+    if torch.jit.is_tracing():
+        return "torch.jit.trace"
     for tensor in tensors:
+        if type(tensor) not in (Tensor, nn.Parameter):
+            return f"tensors of the class {type(tensor).__name__}"
         if tensor.device.type != "cpu":
             return f"tensors on {tensor.device}"
-        if tensor.dtype not in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu"):
+        real = tensor.is_floating_point() or tensor.is_complex()
+        if real and tensor.dtype not in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu"):
             return f"numbers of {tensor.dtype}"
     return None
 
@@ -132,15 +144,21 @@ def _by_kernel(
     def eager(*again: Tensor) -> tuple[Tensor, ...]:
         return _eager(cell, sources, again, (streams, constants), lengths, record, start, kernel.graph.streams)
 
-    return _unrolled(kernel, compute(Job(kernel, rows, start, sources, eager), tensors))
+    return _unrolled(found, compute(Job(kernel, rows, start, sources, eager), tensors))
 
 
 def _kernel(
     cell: Any, streams: Mapping[str, Tensor], state: Sequence[Tensor], constants: Mapping[str, Tensor], record: bool
 ) -> CellKernel:
-    dims = [(name, tuple(v.shape[2:])) for name, v in streams.items()]
-    dims += [(name, tuple(v.shape[1:])) for name, v in (*zip(cell.state, state, strict=True), *constants.items())]
-    return kernel_of(cell, tuple(dims), tuple(constants), _dtype(streams["x"]), record)
+    return kernel_of(cell, _given(cell, streams, state, constants), tuple(constants), _dtype(streams["x"]), record)
+
+
+def _given(
+    cell: Any, streams: Mapping[str, Tensor], state: Sequence[Tensor], constants: Mapping[str, Tensor]
+) -> tuple[Given, ...]:
+    each = [(name, v, 2) for name, v in streams.items()]
+    each += [(name, v, 1) for name, v in (*zip(cell.state, state, strict=True), *constants.items())]
+    return tuple((name, tuple(v.shape[k:]), None if v.is_floating_point() else v.dtype) for name, v, k in each)
 
 
 def _inputs(
@@ -161,9 +179,13 @@ def _inputs(
     return tuple(found), [v if v.dtype == dtype else v.to(dtype) for v in found.values()]
 
 
-def _unrolled(kernel: Kernel, results: Sequence[Tensor]) -> Unrolled:
-    last = 1 + len(kernel.graph.states)
-    return results[0], tuple(results[1:last]), dict(zip(kernel.graph.streams, results[last:], strict=True))
+def _unrolled(found: CellKernel, results: Sequence[Tensor]) -> Unrolled:
+    graph = found.kernel.graph
+    last = 1 + len(graph.states)
+    values = dict(zip(graph.streams, results[last:], strict=True))
+    for name, dtype in found.types.items():
+        values[name] = values[name].to(dtype)
+    return results[0], tuple(results[1:last]), values
 
 
 def _in_a_graph(
@@ -176,14 +198,13 @@ def _in_a_graph(
     start: int,
 ) -> Unrolled:
     """The same while torch.compile looks on: the kernel is one operator of its graph."""
+    if streams["x"].device.type != "cpu":
+        return _loop_outside(cell, streams, state, constants, lengths, record, start)
     steps, batch = streams["x"].shape[:2]
     module, masks = module_of(cell), getattr(cell, "masks", None)
-    dims = [(name, tuple(v.shape[2:])) for name, v in streams.items()]
-    dims += [(name, tuple(v.shape[1:])) for name, v in (*zip(cell.state, state, strict=True), *constants.items())]
     dtype = _dtype(streams["x"])
-    number, used, names, further = _operator(
-        module, masks, tuple(dims), tuple(streams), tuple(constants), dtype, record
-    )
+    shapes = _given(cell, streams, state, constants)
+    number, used, names, further = _operator(module, masks, shapes, tuple(streams), tuple(constants), dtype, record)
     if number < 0:
         return _loop_outside(cell, streams, state, constants, lengths, record, start)
     given = {**streams, **constants}
@@ -205,7 +226,7 @@ def _at(module: Any, path: str) -> Tensor:
 def _operator(
     module: Any,
     masks: tuple[Any, ...] | None,
-    dims: tuple[tuple[str, tuple[int, ...]], ...],
+    given: tuple[Given, ...],
     streams: tuple[str, ...],
     constants: tuple[str, ...],
     dtype: torch.dtype,
@@ -215,15 +236,15 @@ def _operator(
     cell = module if masks is None else Regularised.like(module, *masks)
     try:
         with torch.enable_grad():
-            found = kernel_of(cell, dims, constants, dtype, record)
+            found = kernel_of(cell, given, constants, dtype, record)
     except (CannotCompile, CannotBuild) as error:
         if chosen() == "compiled":
             raise NotCompiled(f"{place(cell)} has no kernel: {error}") from None
         _warn(cell, error)
         return -1, [], [], []
     graph = found.kernel.graph
-    if any(name.startswith("found ") for name in found.weights):  # which nobody else can reach
-        return -1, [], [], []
+    if chosen() == "eager" or found.types or any(name.startswith("found ") for name in found.weights):
+        return -1, [], [], []  # tensors that nobody else can reach, or values of another type
     kinds = [("stream", name) for name in streams if name in graph.inputs("stream")]
     kinds += [("constant", name) for name in constants if name in graph.inputs("constant")]
     sources = [*kinds, *(("state", name) for name in cell.state), *(("weight", name) for name in found.weights)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, is_dataclass
 from functools import lru_cache, partial
 from types import SimpleNamespace
@@ -18,6 +19,9 @@ from conveyor.affine import Affine
 from conveyor.compiler import BUILDING, Argument, CannotCompile, Graph, Kernel, trace
 from conveyor.eager import Step, place, take_step
 
+# What a step is given: its name, its shape without steps and rows, and its type if that is no real number.
+Given = tuple[str, tuple[int, ...], torch.dtype | None]
+
 
 @dataclass
 class CellKernel:
@@ -26,6 +30,15 @@ class CellKernel:
     kernel: Kernel
     weights: dict[str, Callable[[], Tensor | None]]
     shapes: dict[str, tuple[int, ...]]
+    types: Mapping[str, torch.dtype]  # of the further values that are no real numbers
+
+
+class StepFails(CannotCompile):
+    """The step raised `error` when it was traced."""
+
+    def __init__(self, error: Exception):
+        super().__init__("the step", f"it fails when it is traced: {error}", "let it run for any number of rows")
+        self.error = error
 
 
 _compiled: WeakKeyDictionary[nn.Module, dict[Any, CellKernel | CannotCompile]] = WeakKeyDictionary()
@@ -33,7 +46,7 @@ _compiled: WeakKeyDictionary[nn.Module, dict[Any, CellKernel | CannotCompile]] =
 
 def check_weights(cell: Step, weights: Mapping[str, Tensor], dtype: torch.dtype) -> None:
     for name, weight in weights.items():
-        if weight.dtype == dtype and weight.is_cpu:
+        if (weight.dtype == dtype and weight.is_cpu) or name.startswith("found "):
             continue
         if weight.is_floating_point() and weight.dtype != dtype and not torch.is_autocast_enabled("cpu"):
             raise ValueError(
@@ -55,14 +68,14 @@ def module_of(cell: Any) -> nn.Module:
 
 def kernel_of(
     cell: Any,
-    shapes: tuple[tuple[str, tuple[int, ...]], ...],
+    given: tuple[Given, ...],
     constants: tuple[str, ...],
     dtype: torch.dtype,
     record: bool,
 ) -> CellKernel:
     """The kernel of a cell's step for values of these shapes; made anew when the cell has been changed."""
     module = module_of(cell)
-    key = (shapes, dtype, record, cell.arguments, _marks(module))
+    key = (given, dtype, record, cell.arguments, _marks(module))
     known = _compiled.setdefault(module, {})
     found = known.get(key)
     if found is None:
@@ -71,7 +84,7 @@ def kernel_of(
             if found is None:
                 if len(known) > 32:  # somebody changes the cell at every call
                     known.clear()
-                found = known[key] = _attempt(cell, module, dict(shapes), constants, dtype, record)
+                found = known[key] = _attempt(cell, module, given, constants, dtype, record)
     if isinstance(found, CannotCompile):
         raise found.with_traceback(None)
     return found
@@ -97,14 +110,19 @@ def _collect(module: nn.Module, marks: list[Any]) -> None:
     if isinstance(module, Affine):  # nothing in it changes but whether it has a bias
         marks.append(module._parameters.get("bias") is None)
         return
+    marks += module._parameters.keys()
     for name, value in module.__dict__.items():
-        if name[0] != "_":
+        if name in HOOKS:
+            marks.append(len(value))
+        elif name not in OWN:
             marks.append(value if isinstance(value, PLAIN) else _mark(value))
     for child in module._modules.values():
         if child is not None:
             _collect(child, marks)
 
 
+HOOKS = {"_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"}
+OWN = set(nn.Module().__dict__) - {"training"}  # what every module has, which says nothing of a step
 PLAIN = (int, float, str)
 
 
@@ -123,34 +141,64 @@ def _mark(value: Any) -> Any:
 def _compile(
     cell: Any,
     module: nn.Module,
-    dims: dict[str, tuple[int, ...]],
+    given: tuple[Given, ...],
     constants: tuple[str, ...],
     dtype: torch.dtype,
     record: bool,
 ) -> CellKernel:
+    known = {name: (dims, kind) for name, dims, kind in given}
     kinds = dict.fromkeys(constants, "constant") | dict.fromkeys(cell.state, "state") | {"t": "step"}
-    arguments = [Argument(kinds.get(name, "stream"), name, dims.get(name, ())) for name in cell.arguments]
+    arguments = [Argument(kinds.get(name, "stream"), name, *known.get(name, ((), None))) for name in cell.arguments]
 
-    def step(*given: Tensor) -> tuple[Sequence[Tensor], Mapping[str, Tensor]]:
-        return take_step(cell, dict(zip(cell.arguments, given, strict=True)), record)
+    def step(*values: Tensor) -> tuple[Sequence[Tensor], Mapping[str, Tensor], Mapping[str, Tensor]]:
+        states, named = take_step(cell, dict(zip(cell.arguments, values, strict=True)), record=True)
+        return states, named if record else {name: named[name] for name in cell.extra}, named
 
-    before = _marks(module)
+    if any(m._backward_hooks or m._backward_pre_hooks for m in module.modules()):
+        raise CannotCompile("the step", "a module in it has a hook on its backward", "leave the hook out")
     getters = dict(_weights(module))
     with torch.autocast("cpu", enabled=False), parametrize.cached():
         weights = {name: weight for name, get in getters.items() if (weight := get()) is not None}
-        try:
-            traced = trace(step, arguments, cell.state, weights)
-        except (RuntimeError, TypeError):
-            check_weights(cell, weights, dtype)  # a likely reason, and easier to understand
-            raise
-    if _marks(module) != before:
-        raise CannotCompile(
-            "the step", "it changes what the cell holds", "keep what changes from step to step in a state"
-        )
+        with _unchanged(module):
+            try:
+                traced = trace(step, arguments, cell.state, weights)
+            except CannotCompile:
+                raise
+            except Exception as error:  # a step can fail in any way, perhaps only on what it is traced with
+                check_weights(cell, weights, dtype)  # a likely reason, and easier to understand
+                raise StepFails(error) from error
     used = traced.graph.inputs("weight")
     getters |= {name: _always(tensor) for name, tensor in traced.found.items()}
     shapes = {name: traced.graph.nodes[i].dims for name, i in used.items()}
-    return CellKernel(_shared_kernel(traced.graph, dtype), {name: getters[name] for name in used}, shapes)
+    kernel = _shared_kernel(traced.graph, dtype)
+    return CellKernel(kernel, {name: getters[name] for name in used}, shapes, traced.types)
+
+
+@contextmanager
+def _unchanged(module: nn.Module) -> Iterator[None]:
+    """A step that is only looked at leaves nothing behind; one that changes what its cell holds has no kernel."""
+    before = [(m, m.__dict__.copy(), m._buffers.copy(), m._parameters.copy()) for m in module.modules()]
+    tensors = [b for m in module.modules() for b in m._buffers.values() if b is not None]
+    kept = [(b, b._version, b.detach().clone()) for b in tensors]
+    try:
+        yield
+    finally:
+        changed = False
+        for m, own, buffers, parameters in before:
+            now = (m.__dict__, m._buffers, m._parameters)
+            for mine, old in zip(now, (own, buffers, parameters), strict=True):
+                if mine.keys() != old.keys() or any(mine[name] is not old[name] for name in old):
+                    changed = True
+                    mine.clear()
+                    mine.update(old)
+        for buffer, version, value in kept:
+            if buffer._version != version:
+                changed = True
+                buffer.data.copy_(value)
+    if changed:
+        raise CannotCompile(
+            "the step", "it changes what the cell holds", "keep what changes from step to step in a state"
+        )
 
 
 @lru_cache(maxsize=256)

@@ -78,7 +78,7 @@ def compile(
     missing = [name for name in names if name not in cell.widths and name not in given]
     if missing:
         raise ValueError(f"the shape of {', '.join(missing)} is not known: give shapes={{{missing[0]!r}: (width,)}}")
-    dims = tuple((name, tuple(given[name]) if name in given else (cell.widths[name],)) for name in names)
+    dims = tuple((name, tuple(given[name]) if name in given else (cell.widths[name],), None) for name in names)
     with torch.no_grad():
         kernel = kernel_of(cell, dims, cell.constant, dtype, record=False).kernel
     return Compilation(kernel.graph, training)

@@ -40,7 +40,9 @@ def differentiate(graph: Graph, wanted: Iterable[tuple[str, str]], given: Iterab
             outputs.append(Output("state", f"grad {output.name}", found))
     for kind, name in sorted(source for source in wanted if source[0] != "state"):
         i = graph.inputs(kind)[name]
-        found = _or_zero(builder, gradients.get(i), graph.nodes[i])
+        if i not in gradients:
+            continue  # nothing depends on it
+        found = _or_zero(builder, gradients[i], graph.nodes[i])
         outputs.append(Output("stream" if graph.nodes[i].time else "once", f"grad {name}", found))
     return _split(builder, border, graph, outputs)
 

@@ -175,10 +175,13 @@ def _step_gradients(job: Job, backward: Program, gradients: Sequence[Tensor | No
     return found
 
 
-def _gradient(job: Job, result: Result, source: Source) -> Tensor:
+def _gradient(job: Job, result: Result, source: Source) -> Tensor | None:
+    """None by what nothing depends on."""
     kind, name = source
     if kind == "state":
         return job.extent.unsort(result.last(f"grad {name}"))
+    if f"{'stream' if kind == 'stream' else 'once'} grad {name}" not in result.program.shapes:
+        return None
     if kind == "stream":
         return job.extent.unpack(result.output(f"stream grad {name}"))
     found = result.output(f"once grad {name}")

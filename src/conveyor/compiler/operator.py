@@ -106,7 +106,8 @@ def backward(
     places = sorted(set(readings(*programs).values()))
     found = without_graph(job, programs, tensors, dict(zip(places, kept, strict=True)), gradients, wanted)
     # A result of an operator may share no memory with another.
-    return [g.clone(memory_format=torch.contiguous_format) for g in found if g is not None]
+    made = (torch.zeros_like(t) if g is None else g for t, g in zip(tensors, found, strict=True))
+    return [g.clone(memory_format=torch.contiguous_format) for g, w in zip(made, wanted, strict=True) if w]
 
 
 @backward.register_fake

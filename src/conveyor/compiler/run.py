@@ -150,8 +150,9 @@ class Program:
         self.runtime = runtime(double)
         self.kernel = ctypes.cast(load(self.source.text, double).kernel, Pointer)
         self.numbers = (ctypes.c_ssize_t * len(self.source.numbers))(*self.source.numbers)
-        self.constants = torch.tensor(source.constants, dtype=dtype)
-        self.tables = (ctypes.addressof(self.numbers), self.constants.data_ptr())
+        real = ctypes.c_double if double else ctypes.c_float
+        self.constants = (real * len(source.constants))(*source.constants)
+        self.tables = (ctypes.addressof(self.numbers), ctypes.addressof(self.constants))
         self.Pointers = Pointer * len(plan.buffers)
         self.inputs = [(name, ref.buffer) for name, ref in plan.inputs if not name.startswith("state ")]
         self.shapes = {name: (ref, dims) for name, ref, dims in plan.outputs}

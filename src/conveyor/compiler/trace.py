@@ -23,10 +23,11 @@ class Argument:
     kind: str
     name: str
     dims: tuple[int, ...] = ()
+    dtype: torch.dtype | None = None  # none: the type of the weights
 
 
-# The step, called with a tensor for each argument: its new states, and its further values by name.
-Step = Callable[..., tuple[Sequence[Tensor], Mapping[str, Tensor]]]
+# The step, called with a tensor for each argument: its new states, by name its further values, and its variables.
+Step = Callable[..., tuple[Sequence[Tensor], Mapping[str, Tensor], Mapping[str, Tensor]]]
 
 
 class CannotCompile(Exception):
@@ -47,6 +48,7 @@ class _Call:
     line: str
 
 
+HOOKS = {"register_hook", "retain_grad", "register_post_accumulate_grad_hook", "requires_grad_"}
 VALUE_READERS = {"__bool__", "item", "tolist", "__int__", "__float__", "__index__", "numpy", "__contains__", "equal"}
 
 
@@ -66,6 +68,14 @@ class _Recorder(TorchFunctionMode):
                 f"the step reads a tensor's value ({name}), which is not known before the sequence runs",
                 "write torch.where(condition, a, b) for a branch, and keep numbers in tensors",
             )
+        if name in HOOKS:
+            raise CannotCompile(_line(), f"the step calls {name}, whose work no kernel does", "leave it out")
+        if not torch.is_grad_enabled():
+            raise CannotCompile(
+                _line(),
+                f"{name} is called without gradients (torch.no_grad, or a torch.autograd.Function)",
+                "write value.detach(), and derivatives of one's own in other operations",
+            )
         if name == "__setitem__":
             raise CannotCompile(_line(), "the step writes into a tensor", "make a new one, by torch.where or torch.cat")
         result = func(*args, **kwargs)
@@ -84,6 +94,7 @@ def _has_tensor(value: Any) -> bool:
 
 
 OURS = str(Path(__file__).parent)
+AFFINE = str(Path(__file__).parents[1] / "affine.py")  # where a map's operations are; the line that calls it says more
 TORCH = str(Path(torch.__file__).parent)
 
 
@@ -92,21 +103,24 @@ def _line() -> str:
     frame: Any = sys._getframe(1)
     while frame is not None:
         file = frame.f_code.co_filename
-        if not file.startswith((OURS, TORCH)) and Path(file).name not in ("affine.py", "contextlib.py"):
+        if not file.startswith((OURS, TORCH, AFFINE)) and Path(file).name != "contextlib.py":
             return f"{Path(file).name}, line {frame.f_lineno}"
         frame = frame.f_back
     return "the step"
 
 
 BATCHES = (2, 3)  # two sizes of the batch show which dimension is the batch's
+OTHERS = (1, 7)  # and these, whether a step branches on it
 
 
 @dataclass(frozen=True)
 class Trace:
-    """`found`: the tensors that the step uses and that nobody has named, as more weights of the graph."""
+    """`found`: the tensors that the step uses and that nobody has named, as more weights of the graph; `types`: of the
+    further values that are no real numbers, which a kernel holds as such."""
 
     graph: Graph
     found: Mapping[str, Tensor]
+    types: Mapping[str, torch.dtype]
 
 
 def trace(step: Step, arguments: Sequence[Argument], states: Sequence[str], weights: Mapping[str, Tensor]) -> Trace:
@@ -117,9 +131,13 @@ def trace(step: Step, arguments: Sequence[Argument], states: Sequence[str], weig
     """
     dtype = next((w.dtype for w in weights.values() if w.is_floating_point()), torch.get_default_dtype())
     runs = [_run(step, arguments, dtype, batch) for batch in BATCHES]
-    (given, calls, ends, named), (_, others, other_ends, other_named) = runs
-    if [c.name for c in calls] != [c.name for c in others] or list(named) != list(other_named):
-        raise CannotCompile("the step", "it does other things for another size of the batch", "treat all rows alike")
+    (given, calls, ends, named, labels), (_, others, other_ends, other_named, _) = runs
+    wanted = [call.name for call in calls], list(named)
+    for run in (runs[1], *(_run(step, arguments, dtype, batch) for batch in OTHERS)):
+        if ([call.name for call in run[1]], list(run[3])) != wanted:
+            raise CannotCompile(
+                "the step", "it does other things for another size of the batch", "treat all rows alike"
+            )
     builder = Builder()
     lowering, found = Lowering(builder, dtype), _Found(builder)
     known: dict[int, Value] = {}
@@ -132,8 +150,12 @@ def trace(step: Step, arguments: Sequence[Argument], states: Sequence[str], weig
         known[id(tensor)] = Value(i, tensor.dim())
     for call, other in zip(calls, others, strict=True):
         _lower(lowering, call, other, known, found)
+    for name, tensor in labels.items():
+        if id(tensor) in known:
+            builder.name(known[id(tensor)].i, name)
     graph = _graph(builder, states, known, (ends, named), (other_ends, other_named))
-    return Trace(graph, found.tensors)
+    types = {name: tensor.dtype for name, tensor in named.items() if not tensor.is_floating_point()}
+    return Trace(graph, found.tensors, types)
 
 
 class _Found:
@@ -142,11 +164,13 @@ class _Found:
     def __init__(self, builder: Builder):
         self.builder, self.tensors = builder, dict[str, Tensor]()
 
+    def made(self, tensor: Tensor) -> Value:
+        """One that the step makes of nothing."""
+        return Value(self.builder.const(float(tensor)), 0) if tensor.dim() == 0 else self.add(tensor)
+
     def add(self, tensor: Tensor) -> Value:
         if tensor.requires_grad:
             raise NoRule("it uses a tensor with a gradient that is no parameter of the cell", "make it a parameter")
-        if tensor.dim() == 0:
-            return Value(self.builder.const(float(tensor)), 0)
         name = f"found {len(self.tensors)}"
         self.tensors[name] = tensor
         return Value(self.builder.input("weight", name, tuple(tensor.shape), False, False), tensor.dim())
@@ -154,16 +178,22 @@ class _Found:
 
 def _run(step: Step, arguments: Sequence[Argument], dtype: torch.dtype, batch: int) -> Any:
     shapes = [() if a.kind == "step" else (batch, *a.dims) for a in arguments]
-    given = [
-        torch.zeros((), dtype=torch.long) if a.kind == "step" else torch.full(shape, 0.5, dtype=dtype)
-        for a, shape in zip(arguments, shapes, strict=True)
-    ]
+    given = [_dummy(a, shape, dtype) for a, shape in zip(arguments, shapes, strict=True)]
     recorder = _Recorder()
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    # With gradients, as in training: what a step does without them has other derivatives.
+    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(batch)  # so that what is drawn differs, and is seen to be drawn
         with recorder:
-            ends, named = step(*given)
-    return given, recorder.calls, tuple(ends), dict(named)
+            ends, named, labels = step(*given)
+    return given, recorder.calls, tuple(ends), dict(named), dict(labels)
+
+
+def _dummy(argument: Argument, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    if argument.kind == "step":
+        return torch.zeros((), dtype=torch.long)
+    if argument.dtype is not None and not argument.dtype.is_floating_point:
+        return torch.ones(shape, dtype=argument.dtype)
+    return torch.full(shape, 0.5, dtype=dtype, requires_grad=True)
 
 
 def _lower(lowering: Lowering, call: _Call, other: _Call, known: dict[int, Value], found: _Found) -> None:
@@ -182,7 +212,7 @@ def _lower(lowering: Lowering, call: _Call, other: _Call, known: dict[int, Value
         if made_of_nothing and isinstance(call.result, Tensor) and not lowering.shapes[0][1]:  # the same for all rows
             if not torch.equal(call.result, other.result):
                 raise NoRule("it draws random numbers", "give them to the step as a stream")
-            known[id(call.result)] = found.add(call.result)
+            known[id(call.result)] = found.made(call.result)
             return
         rule = LOWER.get(call.name)
         if rule is None:
@@ -233,6 +263,8 @@ def _check_types(call: _Call) -> None:
     if not isinstance(call.result, Tensor):
         return
     dtype = call.result.dtype
+    if any(tensor.is_complex() for tensor in (*tensors, call.result)):
+        raise NoRule("it computes with complex numbers", "write their two parts")
     if call.name in SAME and tensors[0].is_floating_point() and not dtype.is_floating_point:
         raise NoRule(f"it makes a {dtype} of a number", "write a comparison, or torch.floor")
     if dtype.is_floating_point and dtype not in (torch.float32, torch.float64):
