@@ -126,7 +126,7 @@ def test_zoneout_keeps_the_old_unit_or_takes_the_new_one_in_training_and_their_m
     _, new = layer.cell.step(x[0], h[0], C[0])
     output, (_, after) = layer(x, (h, C))
     kept = after[0] == C[0]
-    assert torch.equal(torch.where(kept, C[0], new), after[0])
+    assert_equal(after[0], torch.where(kept, C[0], new))
     assert 0.2 < kept.float().mean() < 0.3
     _, (_, mean) = layer.eval()(x, (h, C))
     assert_equal(mean[0], 0.25 * C[0] + 0.75 * new)

@@ -18,7 +18,6 @@ HANGS = 100  # seconds
 def built_anew(width, tmp_path, monkeypatch):
     """A layer whose kernels nobody has made: an empty folder, and no kernel of this process for such a step."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setenv("CONVEYOR_CFLAGS", "-O0")
     monkeypatch.setenv("CONVEYOR_BACKEND", "compiled")
     build._load.cache_clear()
     return CASES["gru"].layer(3, width, dtype=torch.float64)

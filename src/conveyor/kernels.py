@@ -185,7 +185,7 @@ def _unchanged(module: nn.Module) -> Iterator[None]:
     finally:
         changed = False
         for m, own, buffers, parameters in before:
-            now = (m.__dict__, m._buffers, m._parameters)
+            now: tuple[dict[str, Any], ...] = (m.__dict__, m._buffers, m._parameters)
             for mine, old in zip(now, (own, buffers, parameters), strict=True):
                 if mine.keys() != old.keys() or any(mine[name] is not old[name] for name in old):
                     changed = True

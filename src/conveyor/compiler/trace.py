@@ -55,8 +55,9 @@ VALUE_READERS = {"__bool__", "item", "tolist", "__int__", "__float__", "__index_
 class _Recorder(TorchFunctionMode):
     """Runs every function, and writes down those that give tensors."""
 
-    def __init__(self) -> None:
+    def __init__(self, gradients: bool) -> None:
         super().__init__()
+        self.gradients = gradients
         self.calls: list[_Call] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -70,7 +71,7 @@ class _Recorder(TorchFunctionMode):
             )
         if name in HOOKS:
             raise CannotCompile(_line(), f"the step calls {name}, whose work no kernel does", "leave it out")
-        if not torch.is_grad_enabled():
+        if self.gradients and not torch.is_grad_enabled():
             raise CannotCompile(
                 _line(),
                 f"{name} is called without gradients (torch.no_grad, or a torch.autograd.Function)",
@@ -130,10 +131,11 @@ def trace(step: Step, arguments: Sequence[Argument], states: Sequence[str], weig
     Raises CannotCompile if an operation has no rule, the batch is not kept apart, or a branch depends on a value.
     """
     dtype = next((w.dtype for w in weights.values() if w.is_floating_point()), torch.get_default_dtype())
-    runs = [_run(step, arguments, dtype, batch) for batch in BATCHES]
+    gradients = not any(w.is_inference() for w in weights.values())  # which cannot have any
+    runs = [_run(step, arguments, dtype, gradients, batch) for batch in BATCHES]
     (given, calls, ends, named, labels), (_, others, other_ends, other_named, _) = runs
     wanted = [call.name for call in calls], list(named)
-    for run in (runs[1], *(_run(step, arguments, dtype, batch) for batch in OTHERS)):
+    for run in (runs[1], *(_run(step, arguments, dtype, gradients, batch) for batch in OTHERS)):
         if ([call.name for call in run[1]], list(run[3])) != wanted:
             raise CannotCompile(
                 "the step", "it does other things for another size of the batch", "treat all rows alike"
@@ -176,12 +178,12 @@ class _Found:
         return Value(self.builder.input("weight", name, tuple(tensor.shape), False, False), tensor.dim())
 
 
-def _run(step: Step, arguments: Sequence[Argument], dtype: torch.dtype, batch: int) -> Any:
+def _run(step: Step, arguments: Sequence[Argument], dtype: torch.dtype, gradients: bool, batch: int) -> Any:
     shapes = [() if a.kind == "step" else (batch, *a.dims) for a in arguments]
-    given = [_dummy(a, shape, dtype) for a, shape in zip(arguments, shapes, strict=True)]
-    recorder = _Recorder()
+    recorder = _Recorder(gradients)
     # With gradients, as in training: what a step does without them has other derivatives.
-    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices=[]):
+    with torch.inference_mode(False), torch.set_grad_enabled(gradients), torch.random.fork_rng(devices=[]):
+        given = [_dummy(a, shape, dtype) for a, shape in zip(arguments, shapes, strict=True)]
         torch.default_generator.manual_seed(batch)  # so that what is drawn differs, and is seen to be drawn
         with recorder:
             ends, named, labels = step(*given)
