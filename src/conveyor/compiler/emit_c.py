@@ -1,4 +1,4 @@
-"""A plan spelled in C. No decision is taken here.
+"""A plan spelled in C. What is computed, when and where has been decided; here it is only how a loop is written.
 
 The text does not depend on sizes: sizes, strides and offsets are numbers in a table `d`, so that one compiled kernel
 serves every size of a cell.
