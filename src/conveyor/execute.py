@@ -68,6 +68,8 @@ def run(
     if torch.compiler.is_compiling():
         return _in_a_graph(cell, streams, state, constants, lengths, record, start)
     choice = chosen()
+    if choice == "auto" and len(streams["x"]) == 1 and not torch.is_grad_enabled():
+        choice = "eager"  # a kernel packs its matrices for each run, which for one step takes longer than the step
     if choice != "eager":
         try:
             reason = _unfit((*streams.values(), *state, *constants.values()))
