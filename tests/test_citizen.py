@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from torch import library
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn.utils import parametrizations, parametrize
 
@@ -62,7 +63,7 @@ def test_the_operators_keep_pytorchs_rules():
     states = [torch.randn(2, 5, dtype=torch.float64) for _ in "hC"]
     given = [x, *states, *(get() for get in found.weights.values())]
     wanted = [tensor.requires_grad for tensor in given]
-    torch.library.opcheck(operator.forward, (given, None, number, 4, 2, 0, wanted))
+    library.opcheck(operator.forward, (given, None, number, 4, 2, 0, wanted))
 
 
 @pytest.mark.parametrize("name", CASES)

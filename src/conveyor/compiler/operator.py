@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 from conveyor.compiler.kernel import Job, Kernel, Source, readings, without_graph
 from conveyor.compiler.run import Result, even_extent, rows_of
@@ -42,7 +42,7 @@ def count(number: int) -> int:
     return 1 + len(graph.states) + len(graph.streams)
 
 
-@torch.library.custom_op("conveyor::forward", mutates_args=())
+@library.custom_op("conveyor::forward", mutates_args=())
 def forward(
     tensors: list[Tensor], lengths: Tensor | None, number: int, steps: int, batch: int, start: int, wanted: list[bool]
 ) -> list[Tensor]:
@@ -88,7 +88,7 @@ def _(
     return [like.new_empty(shape, dtype=kernel.dtype) for shape in shapes]
 
 
-@torch.library.custom_op("conveyor::backward", mutates_args=())
+@library.custom_op("conveyor::backward", mutates_args=())
 def backward(
     gradients: list[Tensor],
     tensors: list[Tensor],

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from conveyor.compiler.differentiate import differentiate
 from conveyor.compiler.emit_c import Source, emit
 from conveyor.compiler.graph import Graph
-from conveyor.compiler.plan import Plan, plan
+from conveyor.compiler.items import work
+from conveyor.compiler.place import place
+from conveyor.compiler.plan import Plan, Ref
+from conveyor.compiler.schedule import schedule
 from conveyor.compiler.simplify import simplify
 
 Wanted = Iterable[tuple[str, str]]  # the inputs whose gradients are wanted, by kind and name
@@ -41,3 +44,13 @@ def training(graph: Graph, wanted: Wanted) -> tuple[Stage, Stage]:
     first = plan(forward, frozenset(histories), (), reverse=False)
     second = plan(backward, frozenset(), first.saved, reverse=True)
     return Stage(forward, first), Stage(backward, second)
+
+
+def plan(graph: Graph, histories: frozenset[str], saved: tuple[tuple[str, Ref, int], ...], reverse: bool) -> Plan:
+    """How a kernel computes a graph.
+
+    `histories`: the states of which every step is kept; `saved`: where an earlier kernel left what this one reads
+    (buffer, offset and width); `reverse`: from the last step to the first.
+    """
+    w = work(graph)
+    return place(w, *schedule(w), histories, {name: (ref, width) for name, ref, width in saved}, reverse)

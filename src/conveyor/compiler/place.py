@@ -22,7 +22,7 @@ def place(
     saved: Mapping[str, tuple[Ref, int]],
     reverse: bool,
 ) -> Plan:
-    """The plan of scheduled work; `histories`, `saved` and `reverse` as in plan.plan."""
+    """The plan of scheduled work; `histories`, `saved` and `reverse` as in pipeline.plan."""
     homes = Homes(w, sections, main, histories, saved)
     passes = _Stages(homes).passes()
     outputs = tuple((output.key, homes.output(output), w.nodes[output.node].dims) for output in w.graph.outputs)

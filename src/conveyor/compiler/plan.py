@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from conveyor.compiler.graph import Graph
-from conveyor.compiler.items import work
-from conveyor.compiler.schedule import schedule
-
 
 @dataclass(frozen=True)
 class Buffer:
@@ -160,18 +156,6 @@ class Plan:
             lines += [f"  {text}" for stage in one.stages for text in show(stage)]
         lines += [f"output {name}: {_place(ref)}" for name, ref, _ in self.outputs]
         return "\n".join(lines)
-
-
-def plan(graph: Graph, histories: frozenset[str], saved: tuple[tuple[str, Ref, int], ...], reverse: bool) -> Plan:
-    """How a kernel computes a graph.
-
-    `histories`: the states of which every step is kept; `saved`: where an earlier kernel left what this one reads
-    (buffer, offset and width); `reverse`: from the last step to the first.
-    """
-    from conveyor.compiler.place import place
-
-    w = work(graph)
-    return place(w, *schedule(w), histories, {name: (ref, width) for name, ref, width in saved}, reverse)
 
 
 def show(stage: Stage) -> list[str]:
