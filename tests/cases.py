@@ -11,6 +11,7 @@ from torch import sigmoid, tanh
 import conveyor
 from conveyor import zoo
 from oracles import cells as oracle
+from oracles import greff, jozefowicz, original
 
 
 class Leaky(conveyor.Cell):
@@ -147,6 +148,26 @@ PEEPHOLES = {"W_f": "forget: C h x", "W_i": "input: C h x", "W_o": "output: C h 
 COUPLED = {symbol: source for symbol, source in GATES.items() if not source.startswith("input")}
 
 
+BLOCK = {"z": "candidate", "i": "input", "f": "forget", "o": "output"}  # by the letters of Greff et al. 2015
+
+
+def greffs(maps="zifo", peepholes="ifo"):
+    """The matrices of that paper's variants, for the maps and peepholes that a variant has."""
+    rows = {f"W_{k}": f"{BLOCK[k]}: x" for k in maps} | {f"R_{k}": f"{BLOCK[k]}: h" for k in maps}
+    rows |= {f"b_{k}": f"{BLOCK[k]}.bias" for k in maps}
+    return rows | {f"p_{k}": f"{BLOCK[k]}.weight_C" for k in peepholes if k in maps}
+
+
+FULL_RECURRENCE = {f"R_{of}{to}": f"{BLOCK[to]}: {of}" for of in "ifo" for to in "ifo"}
+
+
+def muts(**rows):
+    """The matrices of Jozefowicz et al. 2015; W_x is there where the input has another width than h."""
+    biases = {"b_z": "update.bias", "b_r": "reset.bias"}
+    without, whole = matrices(**rows, **biases), matrices(**rows, **biases, W_x="embed: x")
+    return lambda named: (whole if "embed.weight_x" in named else without)(named)
+
+
 @dataclass(frozen=True)
 class Case:
     """A cell, how it is made, and what it must compute."""
@@ -186,6 +207,58 @@ CASES = {
     ),
     "gru-reset-before": Case(
         zoo.ResetBeforeGRU, oracle.gru_reset_before, matrices(W_z="update: h x", W_r="reset: h x", W="candidate: h x")
+    ),
+    "lstm-original": Case(
+        zoo.OriginalLSTM,
+        original.lstm,
+        matrices(
+            W_in="input: h x",
+            b_in="input.bias",
+            W_c="candidate: h x",
+            b_c="candidate.bias",
+            W_out="output: h x",
+            b_out="output.bias",
+        ),
+    ),
+    "lstm-forget-bias": Case(zoo.ForgetBiasLSTM, oracle.lstm, matrices(**GATES)),
+    "lstm-vanilla": Case(zoo.VanillaLSTM, greff.vanilla, matrices(**greffs())),
+    "lstm-nig": Case(zoo.NoInputGateLSTM, greff.nig, matrices(**greffs("zfo"))),
+    "lstm-nfg": Case(zoo.NoForgetGateLSTM, greff.nfg, matrices(**greffs("zio"))),
+    "lstm-nog": Case(zoo.NoOutputGateLSTM, greff.nog, matrices(**greffs("zif"))),
+    "lstm-niaf": Case(zoo.NoInputActivationLSTM, greff.niaf, matrices(**greffs())),
+    "lstm-noaf": Case(zoo.NoOutputActivationLSTM, greff.noaf, matrices(**greffs())),
+    "lstm-np": Case(zoo.NoPeepholesLSTM, greff.vanilla, matrices(**greffs(peepholes=""))),
+    "lstm-cifg": Case(zoo.CoupledPeepholeLSTM, greff.cifg, matrices(**greffs("zio"))),
+    "lstm-fgr": Case(zoo.FullGateRecurrenceLSTM, greff.fgr, matrices(**greffs(), **FULL_RECURRENCE)),
+    "mut1": Case(
+        zoo.MUT1,
+        jozefowicz.mut1,
+        muts(W_xz="update: x", W_xr="reset: x", W_hr="reset: h", W_hh="recall: h", b_h="recall.bias"),
+    ),
+    "mut2": Case(
+        zoo.MUT2,
+        jozefowicz.mut2,
+        muts(
+            W_xz="update: x",
+            W_hz="update: h",
+            W_hr="reset: h",
+            W_hh="candidate: h",
+            W_xh="candidate: x",
+            b_h="candidate.bias",
+        ),
+    ),
+    "mut3": Case(
+        zoo.MUT3,
+        jozefowicz.mut3,
+        muts(
+            W_xz="update: x",
+            W_hz="update: h",
+            W_xr="reset: x",
+            W_hr="reset: h",
+            W_hh="candidate: h",
+            W_xh="candidate: x",
+            b_h="candidate.bias",
+        ),
     ),
     "own": Case(Leaky),
     "own, with streams": Case(Fed),

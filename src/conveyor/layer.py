@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from conveyor.affine import Affine
 from conveyor.cell import Cell
-from conveyor.eager import Step, Unrolled
+from conveyor.eager import Step, Unrolled, place
 from conveyor.execute import run as run_loop
 from conveyor.regularise import (
     Regularised,
@@ -48,10 +48,13 @@ class Recurrent(nn.Module):
         recurrent_dropout: variational dropout on the output state where the cell's affine maps read it.
         zoneout: the probability that a unit keeps its old state, for all states or by name, {"C": 0.5, "h": 0.05}.
         learn_initial_state: the initial state, where none is given, is a parameter (from zero) and not zero.
+        tied: all layers have the same weights, which `cells` holds once, a cell for each direction; the output must
+            then be as wide as the input.
         options: handed on to the cell, such as `peepholes` of PeepholeLSTM.
 
     The state is one tensor [layers * directions, B, width] for a cell of one state, else a tuple of such, in the order
-    of `cell.state`. All streams are [T, B, ...], or [B, T, ...] with `batch_first`, or [T, ...] without a batch.
+    of `cell.state`. What a cell reads of the layer below besides its output (`cell.below`) is for the lowest layer a
+    learned map of the input, in `ground`. All streams are [T, B, ...], or [B, T, ...] with `batch_first`, or [T, ...] without a batch.
 
     Raises ValueError and TypeError that name the shapes or values involved.
     """
@@ -71,6 +74,7 @@ class Recurrent(nn.Module):
         recurrent_dropout: float = 0.0,
         zoneout: float | Mapping[str, float] = 0.0,
         learn_initial_state: bool = False,
+        tied: bool = False,
         device: Any = None,
         dtype: torch.dtype | None = None,
         **options: Any,
@@ -84,15 +88,23 @@ class Recurrent(nn.Module):
         self.options = options
         if dropout and num_layers == 1:
             warnings.warn("dropout acts between layers, and there is only one: num_layers=1", stacklevel=2)
+        self.tied = tied
         self.cells = nn.ModuleList()
-        for layer in range(num_layers):
+        for layer in range(1 if tied else num_layers):
             width = input_size if layer == 0 else self.output_size
             self.cells.extend(_cell(cell, width, hidden_size, bias, options) for _ in range(self.directions))
+        if tied and num_layers > 1 and self.output_size != input_size:
+            raise ValueError(
+                f"tied layers read what they give, but the input's width is {input_size} and the output's "
+                f"{self.output_size}: make them equal, or leave out tied"
+            )
+        if cell.below:
+            self.ground = nn.ModuleList(_ground(self.cell, bias) for _ in range(self.directions))
         self.zoneout = zoneout_rates(self.cell, zoneout)
         self.recurrent_dropout = check_recurrent_dropout(self.cell, recurrent_dropout)
         self.learn_initial_state = learn_initial_state
         if learn_initial_state:
-            shapes = {name: (len(self.cells), self.cell.widths[name]) for name in self.state_names}
+            shapes = {name: (self.rows, self.cell.widths[name]) for name in self.state_names}
             self.initial_state = nn.ParameterDict({name: torch.zeros(shape) for name, shape in shapes.items()})
         self.to(device=device, dtype=dtype)
 
@@ -106,20 +118,29 @@ class Recurrent(nn.Module):
         return 2 if self.bidirectional else 1
 
     @property
+    def rows(self) -> int:
+        """How many layers there are in all directions: a state has a row for each."""
+        return self.num_layers * self.directions
+
+    def cell_of(self, row: int) -> Cell:
+        """The cell of a layer in one direction: row = layer * directions + direction."""
+        return self.cells[row % len(self.cells)]  # type: ignore[return-value]
+
+    @property
     def state_names(self) -> tuple[str, ...]:
         return self.cell.state
 
     @property
     def output_size(self) -> int:
         """The width of the output."""
-        return self.directions * self.cell.widths[self.state_names[0]]
+        return self.directions * self.cell.widths[self.cell.output_name or self.state_names[0]]
 
     def reset_parameters(self) -> None:
-        """New random parameters in every module of the cells that can draw them; a learnt initial state is zero."""
-        for module in self.cells.modules():
-            reset = getattr(module, "reset_parameters", None)
-            if reset is not None:
-                reset()
+        """New random parameters in every module of the cells that can draw them; a learnt initial state is zero.
+
+        A module comes after those in it, so that a cell with a start of its own has the last word over its maps.
+        """
+        self.cells.apply(_reset)
         for initial in self.initial_state.values() if self.learn_initial_state else ():
             nn.init.zeros_(initial)
 
@@ -154,9 +175,11 @@ class Recurrent(nn.Module):
         streams, constants = self._others(others, x, form)
         with self._parametrized_once():
             run = partial(self._run, lengths=counts, record=record, start=start)
-            x, lasts, values = self._stack(x, states, streams, constants, run, rounding(x, form))
+            x, lasts, values = self._stack(x, states, streams, constants, counts, run, rounding(x, form))
         state = tuple(form.state(torch.stack(tensors)) for tensors in zip(*lasts, strict=True))
         result = form.output(x, counts), state[0] if len(state) == 1 else state
+        if not record:
+            values = [{name: named[name] for name in self.cell.extra} for named in values]
         return (*result, self._gather(values, form)) if record or self.cell.extra else result
 
     def step(self, x: Tensor, state: State | None = None, *, start: int = 0, **others: Tensor) -> Any:
@@ -190,6 +213,7 @@ class Recurrent(nn.Module):
         states: tuple[Tensor, ...],
         streams: dict[str, Tensor],
         constants: dict[str, Tensor],
+        lengths: Tensor | None,
         run: Callable[..., Unrolled],
         rounded: Callable[[Tensor], Tensor],
     ) -> tuple[Tensor, list[tuple[Tensor, ...]], list[dict[str, Tensor]]]:
@@ -205,7 +229,9 @@ class Recurrent(nn.Module):
             for direction in range(self.directions):
                 row = layer * self.directions + direction
                 state = tuple(rounded(state[row]) for state in states)
-                output, last, named = run(row, {"x": x, **streams}, state, constants)
+                below = values[row - self.directions] if layer else self._on_the_ground(direction, x, lengths)
+                joined = {stream: rounded(below[name]) for stream, name in self.cell.below.items()}
+                output, last, named = run(row, {"x": x, **streams, **joined}, state, constants)
                 outputs.append(rounded(output))
                 lasts.append(tuple(map(rounded, last)))
                 values.append(_each(rounded, named))
@@ -223,21 +249,38 @@ class Recurrent(nn.Module):
         start: int,
     ) -> Unrolled:
         """One layer in one direction."""
-        cell: Step = self.cells[row]  # type: ignore[assignment]
+        cell: Step = self.cell_of(row)
         x = streams["x"]
         if self.zoneout or (self.recurrent_dropout and self.training):
-            cell = Regularised(self.cells[row], self.recurrent_dropout, self.zoneout)  # type: ignore[arg-type]
+            cell = Regularised(self.cell_of(row), self.recurrent_dropout, self.zoneout)
             streams = streams | cell.streams(x.shape[0], x.shape[1], like=x)
             constants = constants | cell.constants(x.shape[1], like=x)
         if row % self.directions == 0:
-            return run_loop(cell, streams, state, constants, lengths, record, start)
+            return self._outward(*run_loop(cell, streams, state, constants, lengths, record, start))
         streams = {name: reverse(stream, lengths) for name, stream in streams.items()}
-        output, last, values = run_loop(cell, streams, state, constants, lengths, record, start)
+        output, last, values = self._outward(*run_loop(cell, streams, state, constants, lengths, record, start))
         return reverse(output, lengths), last, {name: reverse(value, lengths) for name, value in values.items()}
+
+    def _outward(self, output: Tensor, last: tuple[Tensor, ...], values: dict[str, Tensor]) -> Unrolled:
+        """What a loop gave, with the output that the cell names."""
+        cell = self.cell
+        for name in {*cell.below.values(), cell.output_name} - {None, *cell.state}:
+            found, width = list(values[name].shape[2:]), cell.widths[name]
+            if found != [width]:
+                raise ValueError(f"{place(cell)} must return {name} as [B, {width}], not as [B, {str(found)[1:]}")
+        return output if cell.output_name is None else values[cell.output_name], last, values
+
+    def _on_the_ground(self, direction: int, x: Tensor, lengths: Tensor | None) -> dict[str, Tensor]:
+        """What the lowest layer reads in the place of a layer below, by the names that it would have there."""
+        below = self.cell.below
+        if below and lengths is not None:  # padding may be anything, and a gradient of zero times NaN is NaN
+            steps = torch.arange(len(x), device=x.device)[:, None]
+            x = torch.where((steps < lengths)[..., None], x, x.new_zeros(()))
+        return {name: self.ground[direction][stream](x) for stream, name in below.items()}  # type: ignore[index]
 
     def _initial(self, x: Tensor, hx: State | None, form: Form) -> tuple[Tensor, ...]:
         """The initial states, [layers * directions, B, width] each."""
-        rows, batch = len(self.cells), x.shape[1]
+        rows, batch = self.rows, x.shape[1]
         if hx is None and self.learn_initial_state:
             return tuple(self.initial_state[name][:, None].expand(-1, batch, -1) for name in self.state_names)
         shapes = {name: (rows, batch, self.cell.widths[name]) for name in self.state_names}
@@ -257,7 +300,7 @@ class Recurrent(nn.Module):
 
     def _others(self, others: dict[str, Tensor], x: Tensor, form: Form) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The cell's streams besides x, and its constants."""
-        further = set(self.cell.arguments) - {"x", "t", *self.state_names}
+        further = set(self.cell.arguments) - {"x", "t", *self.state_names, *self.cell.below}
         if set(others) != further:
             names, given = (", ".join(sorted(names)) or "nothing" for names in (further, others))
             raise TypeError(f"besides input and state, {type(self.cell).__name__} takes {names}, but was given {given}")
@@ -297,10 +340,17 @@ class Recurrent(nn.Module):
             "recurrent_dropout": (self.recurrent_dropout, 0),
             "zoneout": (self.zoneout, {}),
             "learn_initial_state": (self.learn_initial_state, False),
+            "tied": (self.tied, False),
             **{name: (value, None) for name, value in self.options.items()},
         }
         changed = [f"{name}={value!r}" for name, (value, default) in shown.items() if value != default]
         return ", ".join([str(self.input_size), str(self.hidden_size), *changed])
+
+
+def _reset(module: nn.Module) -> None:
+    reset = getattr(module, "reset_parameters", None)
+    if reset is not None:
+        reset()
 
 
 def _is_parametrized(module: nn.Module) -> bool:
@@ -353,6 +403,11 @@ def _check(cell: type[Cell], num_layers: int, options: dict[str, Any]) -> None:
             f"neither the layer nor {cell.__name__} takes {', '.join(unknown)}: the layer takes {', '.join(layers)}, "
             f"the cell {', '.join(known) or 'no option'}"
         )
+
+
+def _ground(cell: Cell, bias: bool) -> nn.ModuleDict:
+    """A map of the input for every stream that comes from the layer below, of which the lowest has none."""
+    return nn.ModuleDict({name: cell.affine("x", out=cell.widths[name], bias=bias) for name in cell.below})
 
 
 def _cell(cell: type[Cell], input_size: int, hidden_size: int, bias: bool, options: dict[str, Any]) -> Cell:

@@ -4,8 +4,21 @@ layer = conveyor.Recurrent(conveyor.zoo.CoupledLSTM, 32, 128)
 """
 
 from conveyor.cell import Cell
+from conveyor.zoo.greff import (
+    CoupledPeepholeLSTM,
+    FullGateRecurrenceLSTM,
+    NoForgetGateLSTM,
+    NoInputActivationLSTM,
+    NoInputGateLSTM,
+    NoOutputActivationLSTM,
+    NoOutputGateLSTM,
+    NoPeepholesLSTM,
+    VanillaLSTM,
+)
 from conveyor.zoo.gru import GRU, ResetBeforeGRU
+from conveyor.zoo.jozefowicz import MUT1, MUT2, MUT3, ForgetBiasLSTM
 from conveyor.zoo.lstm import LSTM, CoupledLSTM, FullPeepholeLSTM, PeepholeLSTM, ProjectedLSTM
+from conveyor.zoo.original import OriginalLSTM
 from conveyor.zoo.rnn import RNN, ReluRNN
 
 # The names that the command line, configurations and reports use. A new cell joins here, and so joins every test.
@@ -16,19 +29,47 @@ CELLS: dict[str, type[Cell]] = {
     "lstm-peephole": PeepholeLSTM,
     "lstm-peephole-full": FullPeepholeLSTM,
     "lstm-coupled": CoupledLSTM,
+    "lstm-original": OriginalLSTM,
+    "lstm-forget-bias": ForgetBiasLSTM,
+    "lstm-vanilla": VanillaLSTM,
+    "lstm-nig": NoInputGateLSTM,
+    "lstm-nfg": NoForgetGateLSTM,
+    "lstm-nog": NoOutputGateLSTM,
+    "lstm-niaf": NoInputActivationLSTM,
+    "lstm-noaf": NoOutputActivationLSTM,
+    "lstm-np": NoPeepholesLSTM,
+    "lstm-cifg": CoupledPeepholeLSTM,
+    "lstm-fgr": FullGateRecurrenceLSTM,
     "gru": GRU,
     "gru-reset-before": ResetBeforeGRU,
+    "mut1": MUT1,
+    "mut2": MUT2,
+    "mut3": MUT3,
 }
 
 __all__ = [
     "CELLS",
     "GRU",
     "LSTM",
+    "MUT1",
+    "MUT2",
+    "MUT3",
     "RNN",
     "CoupledLSTM",
+    "CoupledPeepholeLSTM",
+    "ForgetBiasLSTM",
+    "FullGateRecurrenceLSTM",
     "FullPeepholeLSTM",
+    "NoForgetGateLSTM",
+    "NoInputActivationLSTM",
+    "NoInputGateLSTM",
+    "NoOutputActivationLSTM",
+    "NoOutputGateLSTM",
+    "NoPeepholesLSTM",
+    "OriginalLSTM",
     "PeepholeLSTM",
     "ProjectedLSTM",
     "ReluRNN",
     "ResetBeforeGRU",
+    "VanillaLSTM",
 ]
