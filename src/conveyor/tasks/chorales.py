@@ -1,0 +1,167 @@
+"""Bach's four-part chorales as piano-rolls: 88 keys, a frame for each quarter note; from the files of music21's corpus.
+
+All scores of four parts, each transposed so that its (first) key signature has no sharps and flats, which is C major or
+A minor but for signatures of the church modes. A frame has the notes that sound when its quarter begins; frames of rest
+at the end are left out. Of chorales that are nearly the same (more than half of the two-frame passages in common) the
+first by name is kept. The split is fixed by a hash of the names.
+
+This is the kind of data on which the literature's "JSB Chorales" figures are (quarter notes, 88 keys), but neither the
+same scores nor the same split: figures of the two can be set side by side only with this said.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from conveyor.errors import BadInput
+
+KEYS = 88
+LOWEST = 21  # the MIDI number of the first key
+TICKS = 10_080  # of a quarter note; every file's own division divides it
+STEPS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
+CHECKED = {"scores": 364, "chorales": 349, "frames": 19_052, "notes": 73_810}  # in music21 10.5.1
+PARTS = (0.76, 0.12, 0.12)
+
+
+@dataclass(frozen=True)
+class Chorale:
+    name: str  # such as "BWV 227.1"
+    roll: Tensor  # [T, 88], 1 where a note sounds
+
+
+@dataclass(frozen=True)
+class Chorales:
+    train: tuple[Chorale, ...]
+    valid: tuple[Chorale, ...]
+    test: tuple[Chorale, ...]
+
+    @property
+    def digest(self) -> str:
+        """Of every frame and of the split."""
+        found = hashlib.sha256()
+        for part in (self.train, self.valid, self.test):
+            for chorale in part:
+                found.update(f"{chorale.name} {len(chorale.roll)} ".encode() + chorale.roll.numpy().astype(np.uint8).tobytes())
+        return found.hexdigest()
+
+
+@cache
+def read() -> Chorales:
+    """The chorales, in 2 seconds. Raises BadInput if music21 is missing or its corpus is another."""
+    scores = [chorale for path in sorted(_folder().glob("*.mxl")) if (chorale := _chorale(path)) is not None]
+    kept = _distinct(scores)
+    rolls = [chorale.roll for chorale in kept]
+    found = (len(scores), len(kept), sum(map(len, rolls)), int(sum(roll.sum() for roll in rolls)))
+    if found != tuple(CHECKED.values()):
+        counts = ", ".join(f"{count} {name}" for name, count in zip(CHECKED, found, strict=True))
+        wanted = ", ".join(f"{count} {name}" for name, count in CHECKED.items())
+        raise BadInput(f"music21's corpus has {counts}, and not {wanted}: pip install 'music21==10.5.1'")
+    return _split(kept)
+
+
+def _folder() -> Path:
+    spec = importlib.util.find_spec("music21")
+    if spec is None or spec.origin is None:
+        raise BadInput("the chorales are in the package music21: pip install 'conveyor[music]'")
+    return Path(spec.origin).parent / "corpus" / "bach"
+
+
+def _split(chorales: Sequence[Chorale]) -> Chorales:
+    shuffled = sorted(chorales, key=lambda chorale: hashlib.sha256(chorale.name.encode()).digest())
+    valid, test = (round(len(chorales) * part) for part in PARTS[1:])
+    train = len(chorales) - valid - test
+    return Chorales(
+        tuple(shuffled[:train]), tuple(shuffled[train : train + valid]), tuple(shuffled[train + valid :])
+    )
+
+
+def _distinct(chorales: Sequence[Chorale]) -> list[Chorale]:
+    """Without those of which half is in one before: the corpus has several in other keys, parts and editions."""
+    kept: list[tuple[Chorale, set[bytes]]] = []
+    for chorale in chorales:
+        frames = [frame.tobytes() for frame in chorale.roll.numpy().astype(np.uint8)]
+        passages = {a + b for a, b in pairwise(frames)}
+        if all(2 * len(passages & other) <= min(len(passages), len(other)) for _, other in kept):
+            kept.append((chorale, passages))
+    return [chorale for chorale, _ in kept]
+
+
+def _chorale(path: Path) -> Chorale | None:
+    """The chorale in a compressed MusicXML file, if it has four parts."""
+    with zipfile.ZipFile(path) as archive:
+        name = next(name for name in archive.namelist() if name != "mimetype" and not name.startswith("META-INF"))
+        score = ElementTree.fromstring(archive.read(name))
+    parts = score.findall("part")
+    if len(parts) != 4:
+        return None
+    up = -7 * int(score.findtext(".//fifths", "0")) % 12
+    up = up - 12 if up > 6 else up
+    notes = [note for part in parts for note in _notes(part)]
+    roll = np.zeros((_frame(max(end for _, _, end in notes)), KEYS), np.float32)
+    for pitch, start, end in notes:
+        roll[_frame(start) : _frame(end), pitch + up - LOWEST] = 1
+    return Chorale(path.stem.replace("bwv", "BWV "), torch.from_numpy(roll[: 1 + roll.any(1).nonzero()[0].max()]))
+
+
+def _frame(at: int) -> int:
+    """The first frame at this time or after."""
+    return -(-at // TICKS)
+
+
+def _notes(part: ElementTree.Element) -> Iterator[tuple[int, int, int]]:
+    """The notes of a part: the MIDI number, and the times of begin and end in ticks."""
+    start, divisions = 0, 1
+    for measure in part.iterfind("measure"):
+        at = last = end = start
+        for item in measure:
+            divisions = int(item.findtext("divisions") or divisions)
+            duration = int(item.findtext("duration") or 0) * TICKS // divisions  # none for a grace note
+            if item.tag in ("forward", "backup"):
+                at += duration if item.tag == "forward" else -duration
+            elif item.tag == "note":
+                if item.find("chord") is None:  # else it sounds together with the note before
+                    last, at = at, at + duration
+                pitch = item.find("pitch")
+                if pitch is not None:
+                    yield _number(pitch), last, last + duration
+            end = max(end, at)
+        start = end
+
+
+def _number(pitch: ElementTree.Element) -> int:
+    step, octave = pitch.findtext("step", ""), int(pitch.findtext("octave", ""))
+    return 12 * (octave + 1) + STEPS[step] + int(pitch.findtext("alter") or 0)
+
+
+def unigram(train: Sequence[Tensor], test: Sequence[Tensor]) -> float:
+    """Nats a frame, if each key sounds as often as in `train`, whatever came before; each counted with one more."""
+    frames = torch.cat(list(train))
+    chance = (frames.sum(0) + 1) / (len(frames) + 2)
+    return float(_nll(torch.cat(list(test)), chance).mean())
+
+
+def markov(train: Sequence[Tensor], test: Sequence[Tensor]) -> float:
+    """Nats a frame, if each key sounds as often as in `train` after it sounded or not; the first frame as `unigram`."""
+    before, after = (torch.cat([roll[cut] for roll in train]) for cut in (slice(-1), slice(1, None)))
+    on = (before * after).sum(0).add(1) / before.sum(0).add(2)
+    off = ((1 - before) * after).sum(0).add(1) / (1 - before).sum(0).add(2)
+    rest = sum(float(_nll(roll[1:], torch.where(roll[:-1] > 0, on, off)).sum()) for roll in test)
+    first = unigram(train, [roll[:1] for roll in test]) * len(test)
+    return (first + rest) / sum(map(len, test))
+
+
+def _nll(frames: Tensor, chance: Tensor) -> Tensor:
+    """-ln p of each frame, summed over the keys."""
+    return -torch.where(frames > 0, chance, 1 - chance).log().sum(-1)

@@ -1,0 +1,62 @@
+"""Scenes to describe: several real digits on a canvas, and a caption that says which, and where."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from conveyor.errors import BadInput
+from conveyor.tasks.digits import SIDE, digits
+from conveyor.tasks.words import Words
+
+NAMES = ("a zero", "a one", "a two", "a three", "a four", "a five", "a six", "a seven", "an eight", "a nine")
+ROWS, COLUMNS = ("top", "middle", "bottom"), ("left", "centre", "right")
+PLACES = tuple(f"{row} {column}" for row in ROWS for column in COLUMNS)
+FIELD, MARGIN = 10, 1  # a digit of 8 x 8 points may lie anywhere in its field
+CANVAS = 3 * FIELD + 2 * MARGIN
+WORDS = Words.of([*NAMES, *PLACES, "and"])  # in an order that does not depend on what was drawn
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """Canvases [N, 32, 32], from 0 for paper to 1 for ink, and the caption of each."""
+
+    canvases: Tensor
+    captions: tuple[str, ...]
+
+    @classmethod
+    def draw(cls, images: np.ndarray, labels: np.ndarray, count: int, most: int, rng: np.random.Generator) -> Scenes:
+        """`count` scenes of one to `most` digits, each at a place of its own.
+
+        Raises BadInput for images [N, H, W] that are not 8 x 8, and for more digits than places.
+        """
+        if images.shape[1:] != (SIDE, SIDE):
+            raise BadInput(f"the digits must be {SIDE} x {SIDE} points, not {' x '.join(map(str, images.shape[1:]))}")
+        if not 1 <= most <= len(PLACES):
+            raise BadInput(f"a scene has from 1 to {len(PLACES)} digits, not {most}")
+        scenes = [_scene(images, labels, rng.integers(1, most + 1), rng) for _ in range(count)]
+        return cls(torch.from_numpy(np.stack([canvas for canvas, _ in scenes])), tuple(said for _, said in scenes))
+
+
+def _scene(images: np.ndarray, labels: np.ndarray, count: int, rng: np.random.Generator) -> tuple[np.ndarray, str]:
+    """A canvas, and its caption in the order in which one reads: top to bottom, left to right."""
+    canvas = np.zeros((CANVAS, CANVAS), np.float32)
+    said = []
+    for place in np.sort(rng.permutation(len(PLACES))[:count]):
+        which = rng.integers(len(images))
+        y, x = MARGIN + FIELD * np.array(divmod(place, 3)) + rng.integers(0, FIELD - SIDE + 1, 2)
+        canvas[y : y + SIDE, x : x + SIDE] = images[which]
+        said.append(f"{NAMES[labels[which]]} {PLACES[place]}")
+    return canvas, " and ".join(said)
+
+
+def split(held_out: float = 0.2) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """The digits to learn from and those that are held out, images and labels; always the same ones, none in both."""
+    images, labels = digits()
+    order = np.random.default_rng(0).permutation(len(labels))
+    cut = len(order) - int(len(order) * held_out)
+    learnt, kept = order[:cut], order[cut:]
+    return (images[learnt], labels[learnt]), (images[kept], labels[kept])
