@@ -11,10 +11,12 @@ same scores nor the same split: figures of the two can be set side by side only 
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import importlib.util
 import zipfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -53,14 +55,16 @@ class Chorales:
         found = hashlib.sha256()
         for part in (self.train, self.valid, self.test):
             for chorale in part:
-                found.update(f"{chorale.name} {len(chorale.roll)} ".encode() + chorale.roll.numpy().astype(np.uint8).tobytes())
+                found.update(f"{chorale.name} {len(chorale.roll)} ".encode() + _bits(chorale.roll))
         return found.hexdigest()
 
 
 @cache
 def read() -> Chorales:
-    """The chorales, in 2 seconds. Raises BadInput if music21 is missing or its corpus is another."""
-    scores = [chorale for path in sorted(_folder().glob("*.mxl")) if (chorale := _chorale(path)) is not None]
+    """The chorales, in a second. Raises BadInput if music21 is missing or its corpus is another."""
+    paths = sorted(_folder().glob("*.mxl"))
+    with _no_collection():
+        scores = [chorale for path in paths if (chorale := _chorale(path)) is not None]
     kept = _distinct(scores)
     rolls = [chorale.roll for chorale in kept]
     found = (len(scores), len(kept), sum(map(len, rolls)), int(sum(roll.sum() for roll in rolls)))
@@ -69,6 +73,18 @@ def read() -> Chorales:
         wanted = ", ".join(f"{count} {name}" for name, count in CHECKED.items())
         raise BadInput(f"music21's corpus has {counts}, and not {wanted}: pip install 'music21==10.5.1'")
     return _split(kept)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Inside, no search for circles of garbage: a million small objects have none, and it takes four times as long."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _folder() -> Path:
@@ -82,16 +98,18 @@ def _split(chorales: Sequence[Chorale]) -> Chorales:
     shuffled = sorted(chorales, key=lambda chorale: hashlib.sha256(chorale.name.encode()).digest())
     valid, test = (round(len(chorales) * part) for part in PARTS[1:])
     train = len(chorales) - valid - test
-    return Chorales(
-        tuple(shuffled[:train]), tuple(shuffled[train : train + valid]), tuple(shuffled[train + valid :])
-    )
+    return Chorales(tuple(shuffled[:train]), tuple(shuffled[train : train + valid]), tuple(shuffled[train + valid :]))
+
+
+def _bits(roll: Tensor) -> bytes:
+    return roll.numpy().astype(np.uint8).tobytes()
 
 
 def _distinct(chorales: Sequence[Chorale]) -> list[Chorale]:
     """Without those of which half is in one before: the corpus has several in other keys, parts and editions."""
     kept: list[tuple[Chorale, set[bytes]]] = []
     for chorale in chorales:
-        frames = [frame.tobytes() for frame in chorale.roll.numpy().astype(np.uint8)]
+        frames = [_bits(frame) for frame in chorale.roll]
         passages = {a + b for a, b in pairwise(frames)}
         if all(2 * len(passages & other) <= min(len(passages), len(other)) for _, other in kept):
             kept.append((chorale, passages))
@@ -112,7 +130,7 @@ def _chorale(path: Path) -> Chorale | None:
     roll = np.zeros((_frame(max(end for _, _, end in notes)), KEYS), np.float32)
     for pitch, start, end in notes:
         roll[_frame(start) : _frame(end), pitch + up - LOWEST] = 1
-    return Chorale(path.stem.replace("bwv", "BWV "), torch.from_numpy(roll[: 1 + roll.any(1).nonzero()[0].max()]))
+    return Chorale(path.stem.replace("bwv", "BWV "), torch.from_numpy(roll[: 1 + np.flatnonzero(roll.any(1))[-1]]))
 
 
 def _frame(at: int) -> int:

@@ -1,0 +1,105 @@
+"""Speech: the 640 utterances of JapaneseVowels (Kudo, Toyama & Shimbo 1999), from the files of the package aeon.
+
+Nine men say the vowels a and e one after the other; 12 coefficients of linear prediction for each of 7 to 29 frames.
+The files' own test part is kept for testing; of its training part, every ninth utterance is for validation. Each
+coefficient is brought to mean 0 and standard deviation 1 over the frames that are learnt from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from conveyor.errors import BadInput
+
+COEFFICIENTS = 12
+CHECKED = {  # of aeon 1.6.0: utterances and SHA-256 of each file
+    "TRAIN": (270, "68a430eabd919cc77f40b1f5f3bc0dcafacc1486bca9260785aeb7d262cc78cd"),
+    "TEST": (370, "b3d41d6a0ca3bcad3afb9ca7d4365382aa51341e2e58bae2a574babdda5b9462"),
+}
+HELP = "pip install 'conveyor[speech]' (600 MB; pip install --no-deps aeon brings the files alone, in 35 MB)"
+
+
+@dataclass(frozen=True)
+class Utterance:
+    frames: Tensor  # [T, 12]
+    speaker: str  # "1" to "9"
+
+
+@dataclass(frozen=True)
+class Vowels:
+    train: tuple[Utterance, ...]
+    valid: tuple[Utterance, ...]
+    test: tuple[Utterance, ...]
+    mean: Tensor  # [12], of the coefficients as they are in the files
+    deviation: Tensor  # [12]
+    digest: str
+
+
+def read(folder: Path | None = None) -> Vowels:
+    """The utterances, normalised. Raises BadInput if aeon is missing or its files are others.
+
+    `folder`: where JapaneseVowels_TRAIN.ts and JapaneseVowels_TEST.ts are, if not in aeon; they are not checked then.
+    """
+    place = _folder() if folder is None else folder
+    parts, digest = {}, hashlib.sha256()
+    for part, (count, checksum) in CHECKED.items():
+        path = place / f"JapaneseVowels_{part}.ts"
+        data = _bytes(path)
+        if folder is None and hashlib.sha256(data).hexdigest() != checksum:
+            raise BadInput(f"{path} is not the file of {count} utterances that is known: pip install 'aeon==1.6.0'")
+        parts[part] = parse(data.decode(), str(path))
+        digest.update(data)
+    return _normalised(parts["TRAIN"], parts["TEST"], digest.hexdigest())
+
+
+def parse(text: str, source: str = "text") -> list[Utterance]:
+    """The utterances of a .ts file: after @data, a line each, coefficient:coefficient:...:speaker."""
+    _, found, data = text.partition("@data\n")
+    if not found:
+        raise BadInput(f"{source} is not a .ts file: it has no line @data")
+    return [_utterance(line, f"{source}, series {i + 1}") for i, line in enumerate(data.splitlines()) if line.strip()]
+
+
+def _utterance(line: str, place: str) -> Utterance:
+    *rows, speaker = line.split(":")
+    try:
+        frames = np.array([row.split(",") for row in rows], dtype=np.float64).T
+    except ValueError:
+        raise BadInput(f"{place}: its dimensions are not numbers, or not equally many") from None
+    if frames.ndim != 2 or frames.shape[1] != COEFFICIENTS:
+        raise BadInput(f"{place}: {len(rows)} dimensions, and not {COEFFICIENTS}")
+    return Utterance(torch.from_numpy(frames), speaker.strip())
+
+
+def _normalised(train: Sequence[Utterance], test: Sequence[Utterance], digest: str) -> Vowels:
+    valid = train[8::9]
+    train = [utterance for i, utterance in enumerate(train) if i % 9 != 8]
+    frames = torch.cat([utterance.frames for utterance in train])
+    mean, deviation = frames.mean(0), frames.std(0, correction=0)
+
+    def normal(part: Sequence[Utterance]) -> tuple[Utterance, ...]:
+        return tuple(Utterance(((u.frames - mean) / deviation).float(), u.speaker) for u in part)
+
+    return Vowels(normal(train), normal(valid), normal(test), mean, deviation, digest)
+
+
+def _folder() -> Path:
+    spec = importlib.util.find_spec("aeon")
+    if spec is None or spec.origin is None:
+        raise BadInput(f"the utterances are in the package aeon: {HELP}")
+    return Path(spec.origin).parent / "datasets" / "data" / "JapaneseVowels"
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"cannot read {path}: {error.strerror}") from error

@@ -1,0 +1,167 @@
+"""What networks with a latent variable at every step share: Gaussians, likelihoods, the bound and its estimates."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from conveyor.layer import Recurrent
+
+FLOOR = 1e-4  # the least standard deviation, so that no density is infinite
+
+
+def gaussian(theta: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation out of [..., 2 * width] free numbers: μ and a, with σ = softplus(a) + FLOOR.
+
+    Softplus and not exp, because σ then grows no faster than a: one large number in a sequence does not overflow, and
+    far from zero a gradient step changes σ by as much as a. (The code of VRNN's authors has softplus, too.)
+    """
+    mu, a = theta.chunk(2, -1)
+    return mu, F.softplus(a) + FLOOR
+
+
+def divergence(mu: Tensor, sigma: Tensor, mu_0: Tensor, sigma_0: Tensor) -> Tensor:
+    """KL(N(μ, σ) || N(μ_0, σ_0)) in nats, summed over the features: Σ ln σ_0/σ + (σ² + (μ - μ_0)²) / 2σ_0² - ½."""
+    r, d = sigma / sigma_0, (mu - mu_0) / sigma_0
+    return (0.5 * (r * r + d * d - 1) - torch.log(r)).sum(-1)
+
+
+def log_ratio(epsilon: Tensor, sigma: Tensor, z: Tensor, mu_0: Tensor, sigma_0: Tensor) -> Tensor:
+    """ln q(z) - ln p(z) at z = μ + σ ε, summed over the features; its mean over ε is the divergence."""
+    u = (z - mu_0) / sigma_0
+    return (0.5 * (u * u - epsilon * epsilon) - torch.log(sigma / sigma_0)).sum(-1)
+
+
+class Likelihood(Protocol):
+    """The distribution of x_t [..., D] given θ_t [..., parameters * D]."""
+
+    parameters: int
+
+    def nll(self, x: Tensor, theta: Tensor) -> Tensor:
+        """-ln p(x | θ) in nats, summed over the features."""
+
+    def mean(self, theta: Tensor) -> Tensor: ...
+
+    def sample(self, theta: Tensor, generator: torch.Generator | None = None) -> Tensor: ...
+
+
+class Bernoulli:
+    """Every feature is 0 or 1, independently given θ, its logits."""
+
+    parameters = 1
+
+    def nll(self, x: Tensor, theta: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(theta, x, reduction="none").sum(-1)
+
+    def mean(self, theta: Tensor) -> Tensor:
+        return torch.sigmoid(theta)
+
+    def sample(self, theta: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return torch.bernoulli(torch.sigmoid(theta), generator=generator)
+
+
+class Gaussian:
+    """Every feature is normal, independently given θ, which is μ and a as `gaussian` reads them."""
+
+    parameters = 2
+
+    def nll(self, x: Tensor, theta: Tensor) -> Tensor:
+        mu, sigma = gaussian(theta)
+        d = (x - mu) / sigma
+        return (0.5 * (d * d + math.log(2 * math.pi)) + torch.log(sigma)).sum(-1)
+
+    def mean(self, theta: Tensor) -> Tensor:
+        return gaussian(theta)[0]
+
+    def sample(self, theta: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        mu, sigma = gaussian(theta)
+        return mu + sigma * noise(mu.shape, mu, generator)
+
+
+def noise(shape: tuple[int, ...] | torch.Size, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Standard normal numbers of another tensor's type and device."""
+    return torch.randn(shape, dtype=like.dtype, device=like.device, generator=generator)
+
+
+class Terms(NamedTuple):
+    """What a network finds at every frame; `nll`, `kl` and `ratio` are [T, B] in nats, zero past a row's length."""
+
+    theta: Tensor  # the likelihood's parameters, [T, B, parameters * D]
+    nll: Tensor  # -ln p(x_t | z_1..t, x_1..t-1) at the z that were drawn
+    kl: Tensor  # KL(q(z_t) || p(z_t))
+    ratio: Tensor  # ln q(z_t) - ln p(z_t) at the z that were drawn
+
+    @property
+    def bound(self) -> Tensor:
+        """The bound on -ln p(x_t | x_1..t-1), frame by frame, [T, B]."""
+        return self.nll + self.kl
+
+
+class LatentNetwork(nn.Module):
+    """A layer whose cell has the extra outputs θ, `kl` and `ratio`, with a likelihood: the base of VRNN and STORN.
+
+        terms = network(x, lengths=[9, 4, 7])                    # x: [T, B, D]; draws z from the posterior
+        terms.bound.sum(0)                                       # [B], above -ln p(x) of every sequence, in the mean
+        network.estimate(x, lengths=[9, 4, 7], samples=100)      # [B], the importance-weighted estimate of -ln p(x)
+        network.generate(steps=50, rows=3)                       # [T, 3, D], from the prior
+
+    All figures are in nats, and of negative logarithms: smaller is better. With `lengths`, padding changes nothing.
+    """
+
+    layer: Recurrent
+
+    def __init__(self, input_size: int, latent_size: int, likelihood: Likelihood):
+        super().__init__()
+        self.input_size, self.latent_size, self.likelihood = input_size, latent_size, likelihood
+
+    def forward(
+        self,
+        x: Tensor,
+        lengths: Tensor | list[int] | None = None,
+        epsilon: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Terms:
+        """`epsilon` [T, B, latent_size] is the noise that makes z, else drawn; zero gives the posterior's mean."""
+        if x.dim() != 3 or x.shape[-1] != self.input_size:
+            raise ValueError(f"x must be [T, B, {self.input_size}], not {list(x.shape)}")
+        if epsilon is None:
+            epsilon = noise((*x.shape[:2], self.latent_size), x, generator)
+        values = self.layer(x, lengths=lengths, epsilon=epsilon, **self.streams(x))[2]
+        theta, kl, ratio = (values[name][0, 0] for name in ("theta", "kl", "ratio"))
+        nll = self.likelihood.nll(x, theta)
+        if lengths is not None:
+            steps = torch.arange(len(x), device=x.device)[:, None]
+            nll = torch.where(steps < torch.as_tensor(lengths, device=x.device), nll, 0.0)
+        return Terms(theta, nll, kl, ratio)
+
+    def streams(self, x: Tensor) -> dict[str, Tensor]:
+        """What the cell takes besides x and the noise."""
+        return {}
+
+    @torch.no_grad()
+    def estimate(
+        self,
+        x: Tensor,
+        lengths: Tensor | list[int] | None = None,
+        samples: int = 100,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """-ln (1/K Σ_k p(x, z_k) / q(z_k | x)) of every sequence, [B], with K = `samples` (Burda et al. 2016).
+
+        It is above -ln p(x) in the mean, too, the less so the more samples. All K go through the layer as one batch of
+        K * B rows: give few sequences at a time where memory is short.
+        """
+        if samples < 1:
+            raise ValueError(f"samples must be at least 1, not {samples}")
+        many = None if lengths is None else torch.as_tensor(lengths).repeat(samples)
+        terms = self(x.repeat(1, samples, 1), many, generator=generator)
+        weights = -(terms.nll + terms.ratio).sum(0).view(samples, x.shape[1])
+        return math.log(samples) - weights.logsumexp(0)
+
+    def generate(self, steps: int, rows: int = 1, generator: torch.Generator | None = None) -> Tensor:
+        """Sequences out of the prior, [steps, rows, input_size]."""
+        raise NotImplementedError(f"{type(self).__name__} does not generate")

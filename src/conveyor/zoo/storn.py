@@ -1,0 +1,101 @@
+"""The stochastic recurrent network: noise enters a plain RNN at every step, and another RNN recognises it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, tanh
+
+from conveyor.cell import Cell
+from conveyor.layer import Recurrent
+from conveyor.zoo.latent import Bernoulli, LatentNetwork, Likelihood, divergence, gaussian, log_ratio, noise
+
+
+class STORNCell(Cell):
+    """One step of a stochastic recurrent network: an RNN with a latent input, and its recogniser (Bayer et al. 2014).
+
+    recogniser  h'_t = tanh(W' · x_t + R' · h'_{t-1} + b'),   μ, σ from W_q · h'_t + b_q,   z_t = μ + σ * ε_t
+    prior       N(0, 1), independent of everything
+    generator   h_t = tanh(W · x_{t-1} + R · h_{t-1} + V · z_t + b),   θ_t = W_y · h_t + b_y
+
+    σ = softplus(a) + 1e-4 as in `latent.gaussian`. x [B, input_size], `past` = x_{t-1} (zero at first) and the noise
+    ε ~ N(0, 1) [B, latent_size] are streams; `recogniser_size` is the width of h' (written `r` in `step`), by default
+    `hidden_size`. Extra outputs: θ [B, outputs], the parameters of p(x_t | z_1..t, x_1..t-1), which the network's
+    likelihood reads; kl = KL(N(μ, σ) || N(0, 1)) and ratio = ln N(z_t; μ, σ) - ln N(z_t; 0, 1), [B] each, in nats.
+
+    After Bayer & Osendorfer 2014, "Learning stochastic recurrent networks", from memory; in doubt are how the paper
+    has σ (it is said as σ² there, perhaps without softplus), whether its recogniser has layers more than this one, and
+    its transfer functions.
+    """
+
+    state = ("h", "r")
+    extra = ("theta", "kl", "ratio")
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        latent_size: int = 16,
+        recogniser_size: int | None = None,
+        outputs: int | None = None,
+    ):
+        r = hidden_size if recogniser_size is None else recogniser_size
+        super().__init__(input_size, hidden_size, r=r, past=input_size, epsilon=latent_size, z=latent_size)
+        self.recognise = self.affine("x", "r", out=r)
+        self.posterior = self.affine("r", out=2 * latent_size)
+        self.hidden = self.affine("past", "h", "z")
+        self.likelihood = self.affine("h", out=input_size if outputs is None else outputs)
+
+    def step(self, x: Tensor, past: Tensor, epsilon: Tensor, h: Tensor, r: Tensor) -> tuple[Tensor, ...]:
+        r = tanh(self.recognise(x, r))
+        mu, sigma = gaussian(self.posterior(r))
+        z = mu + sigma * epsilon
+        h = tanh(self.hidden(past, h, z))
+        theta = self.likelihood(h)
+        zero, one = torch.zeros_like(mu), torch.ones_like(mu)
+        kl = divergence(mu, sigma, zero, one)
+        ratio = log_ratio(epsilon, sigma, z, zero, one)
+        return h, r, theta, kl, ratio
+
+
+class STORN(LatentNetwork):
+    """Stochastic recurrent network (Bayer & Osendorfer 2014) over sequences x [T, B, input_size].
+
+        network = STORN(88, 200, latent_size=32, likelihood=Bernoulli())
+        loss = network(x, lengths).bound.sum() / sum(lengths)    # nats a frame
+
+    The equations are those of `STORNCell`; what the network gives is said in `LatentNetwork`.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        latent_size: int = 16,
+        recogniser_size: int | None = None,
+        likelihood: Likelihood | None = None,
+    ):
+        likelihood = likelihood or Bernoulli()
+        super().__init__(input_size, latent_size, likelihood)
+        self.layer = Recurrent(
+            STORNCell,
+            input_size,
+            hidden_size,
+            latent_size=latent_size,
+            recogniser_size=recogniser_size,
+            outputs=likelihood.parameters * input_size,
+        )
+
+    def streams(self, x: Tensor) -> dict[str, Tensor]:
+        return {"past": torch.cat([torch.zeros_like(x[:1]), x[:-1]])}
+
+    @torch.no_grad()
+    def generate(self, steps: int, rows: int = 1, generator: torch.Generator | None = None) -> Tensor:
+        cell: STORNCell = self.layer.cell  # type: ignore[assignment]
+        h = next(self.parameters()).new_zeros(rows, cell.hidden_size)
+        x = h.new_zeros(rows, self.input_size)
+        frames = []
+        for _ in range(steps):
+            h = tanh(cell.hidden(x, h, noise((rows, self.latent_size), h, generator)))
+            x = self.likelihood.sample(cell.likelihood(h), generator)
+            frames.append(x)
+        return torch.stack(frames)
