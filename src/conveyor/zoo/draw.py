@@ -1,0 +1,141 @@
+"""DRAW: a pair of recurrent networks that draws an image in glimpses, with and without attention."""
+
+from __future__ import annotations
+
+from torch import Tensor, cat, exp, sigmoid, stack
+
+from conveyor.cell import Cell
+from conveyor.zoo.draw_window import Filterbanks, check_positive, read, write
+from conveyor.zoo.lstm import LSTM
+
+Painted = tuple[Tensor, ...]  # the canvas and the decoder's two states after a glimpse, and with attention the window
+
+
+class DRAW(Cell):
+    """DRAW without attention: a variational autoencoder that draws over T glimpses (Gregor et al. 2015).
+
+        rnn = conveyor.Recurrent(zoo.DRAW, latent, hidden, height=8, width=8)
+        c, state, values = rnn(noise, image=image)       # noise: [T, B, latent], image: [B, 64], c: [T, B, 64]
+
+    x̂_t = x - σ(c_{t-1}),  r_t = [x, x̂_t],
+    h_enc_t = LSTM_enc(h_enc_{t-1}, [r_t, h_dec_{t-1}]),
+    μ_t = W_μ · h_enc_t + b_μ,  log σ_t = W_σ · h_enc_t + b_σ,  z_t = μ_t + σ_t * ε_t,
+    h_dec_t = LSTM_dec(h_dec_{t-1}, z_t),  c_t = c_{t-1} + W_c · h_dec_t + b_c
+
+    The paper's image x is the constant `image` [B, height * width], row by row, each pixel from 0 to 1; the stream
+    called `x` is the noise ε_t [B, latent], standard normal. σ(c_T) is the probability of each pixel. `hidden_size` is
+    the decoder's, `encoder_size` the encoder's, by default the same. The values are μ and log σ, [B, latent] each.
+
+    In the paper c_0, h_enc_0 and h_dec_0 are learnt: that is `learn_initial_state=True` of the layer, which learns the
+    memory cells' C_0 as well. The LSTM is that of the essay, with a forget gate and without peepholes. The equations
+    are written from memory of the paper.
+
+    Raises ValueError for sizes that are not positive and for images of another size.
+    """
+
+    state = ("c", "h_enc", "C_enc", "h_dec", "C_dec")
+    constant = ("image",)
+    extra = ("mu", "log_sigma")
+
+    def __init__(self, input_size: int, hidden_size: int, height: int, width: int, encoder_size: int | None = None):
+        encoder = hidden_size if encoder_size is None else encoder_size
+        check_positive(height=height, width=width, encoder_size=encoder)
+        pixels = height * width
+        super().__init__(input_size, hidden_size, c=pixels, image=pixels, h_enc=encoder, C_enc=encoder)
+        self.height, self.width = height, width
+        self.encoder = LSTM(self.read_width() + hidden_size, encoder)
+        self.decoder = LSTM(input_size, hidden_size)
+        self.mean = self.affine("h_enc", out=input_size)
+        self.spread = self.affine("h_enc", out=input_size)
+        self.write = self.affine("h_dec", out=self.write_width())
+
+    def read_width(self) -> int:
+        return 2 * self.height * self.width
+
+    def write_width(self) -> int:
+        return self.height * self.width
+
+    def step(
+        self, x: Tensor, c: Tensor, h_enc: Tensor, C_enc: Tensor, h_dec: Tensor, C_dec: Tensor, image: Tensor
+    ) -> tuple[Tensor, ...]:
+        self.check(image)
+        x_hat = image - sigmoid(c)
+        r = cat([image, x_hat], -1)
+        h_enc, C_enc = self.encoder.step(cat([r, h_dec], -1), h_enc, C_enc)
+        mu, log_sigma = self.mean(h_enc), self.spread(h_enc)
+        z = mu + exp(log_sigma) * x
+        c, h_dec, C_dec = self.paint(z, c, h_dec, C_dec)
+        return c, h_enc, C_enc, h_dec, C_dec, mu, log_sigma
+
+    def paint(self, z: Tensor, c: Tensor, h_dec: Tensor, C_dec: Tensor) -> Painted:
+        """The decoder's half of the step: with z from the prior it draws an image of its own."""
+        h_dec, C_dec = self.decoder.step(z, h_dec, C_dec)
+        c = c + self.write(h_dec)
+        return c, h_dec, C_dec
+
+    def check(self, image: Tensor) -> None:
+        if image.shape[-1] != self.height * self.width:
+            raise ValueError(
+                f"the images are to have {self.height} * {self.width} = {self.height * self.width} pixels in a row, "
+                f"[B, {self.height * self.width}], but image is {list(image.shape)}: scale them, or make the cell "
+                "for their height and width"
+            )
+
+
+class AttentiveDRAW(DRAW):
+    """DRAW with attention: it reads and writes through windows that it moves and zooms (Gregor et al. 2015).
+
+        rnn = conveyor.Recurrent(zoo.AttentiveDRAW, latent, hidden, height=8, width=8, read_size=3, write_size=3)
+
+    r_t = γ [F_y · x · F_xᵀ, F_y · x̂_t · F_xᵀ]               a window placed by W · h_dec_{t-1} + b, see `Filterbanks`
+    c_t = c_{t-1} + F̂_yᵀ · w_t · F̂_x / γ̂,  w_t = W_w · h_dec_t + b_w    another, placed by Ŵ · h_dec_t + b̂
+
+    the rest as in DRAW. x, x̂ and c are height x width here, the window is read_size x read_size, w is
+    write_size x write_size. The further values are the two windows [B, 5]: the centre g_x, g_y, the stride δ, the
+    width σ of the filters, all in pixels, and the strength γ.
+    """
+
+    extra = ("mu", "log_sigma", "read_window", "write_window")
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        height: int,
+        width: int,
+        read_size: int,
+        write_size: int,
+        encoder_size: int | None = None,
+    ):
+        check_positive(read_size=read_size, write_size=write_size)
+        self.read_size, self.write_size = read_size, write_size
+        super().__init__(input_size, hidden_size, height, width, encoder_size)
+        self.read_place = self.affine("h_dec", out=5)
+        self.write_place = self.affine("h_dec", out=5)
+        self.read_filters = Filterbanks(read_size, height, width)
+        self.write_filters = Filterbanks(write_size, height, width)
+
+    def read_width(self) -> int:
+        return 2 * self.read_size**2
+
+    def write_width(self) -> int:
+        return self.write_size**2
+
+    def step(
+        self, x: Tensor, c: Tensor, h_enc: Tensor, C_enc: Tensor, h_dec: Tensor, C_dec: Tensor, image: Tensor
+    ) -> tuple[Tensor, ...]:
+        self.check(image)
+        x_hat = image - sigmoid(c)
+        F_y, F_x, gamma, read_window = self.read_filters(self.read_place(h_dec))
+        r = gamma * read(stack([image, x_hat], 1), F_y, F_x).flatten(1)
+        h_enc, C_enc = self.encoder.step(cat([r, h_dec], -1), h_enc, C_enc)
+        mu, log_sigma = self.mean(h_enc), self.spread(h_enc)
+        z = mu + exp(log_sigma) * x
+        c, h_dec, C_dec, write_window = self.paint(z, c, h_dec, C_dec)
+        return c, h_enc, C_enc, h_dec, C_dec, mu, log_sigma, read_window, write_window
+
+    def paint(self, z: Tensor, c: Tensor, h_dec: Tensor, C_dec: Tensor) -> Painted:
+        h_dec, C_dec = self.decoder.step(z, h_dec, C_dec)
+        F_y, F_x, gamma, write_window = self.write_filters(self.write_place(h_dec))
+        c = c + write(self.write(h_dec), F_y, F_x) / gamma
+        return c, h_dec, C_dec, write_window
