@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 from conveyor import language
-from conveyor.training.run import Run
+from conveyor.language.trained import load
 
 
 class KneserNey:
@@ -57,7 +57,7 @@ def five_gram_bits(characters: str, held_out: float) -> float:
 
 
 def main(folder: str) -> int:
-    trained = Run(Path(folder)).load_model()
+    trained = load(Path(folder))
     tail, _ = trained.tokens()
     ours = language.loss(trained.model, tail) / math.log(2)
     theirs = five_gram_bits(trained.own_text().decode(), trained.settings.held_out)

@@ -39,8 +39,9 @@ from command import (
 )
 from conveyor import cli
 from conveyor.errors import BadInput
+from conveyor.language.settings import Settings
 from conveyor.training.run import Run
-from conveyor.training.settings import Settings, flag
+from conveyor.training.settings import flag
 
 CELLS = """
 import torch
@@ -389,7 +390,7 @@ def test_no_damage_to_a_checkpoint_goes_unseen(data: st.DataObject, made: Path) 
         run = Run(Path(folder))
         run.checkpoint.write_bytes(damaged)
         try:
-            contents = run.load_checkpoint(Run(made / "run").settings())
+            contents = run.load_checkpoint(Run(made / "run").settings(Settings))
         except BadInput:
             return
     assert same(contents, checkpoint(made / "run"))

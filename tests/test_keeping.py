@@ -9,7 +9,7 @@ import pytest
 from command import SMALL, TEXT, checkpoint, conveyor, done, flags, metrics, snapshot
 from conveyor import zoo
 from conveyor.language import LanguageModel
-from conveyor.training.settings import Settings
+from conveyor.language.settings import Settings
 from conveyor.training.train import learning_rate, optimiser
 
 TRAIN = ["train", "text.txt", *SMALL, "--steps", 10]

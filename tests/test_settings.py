@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from command import done
 from conveyor.errors import BadInput
-from conveyor.training.settings import Settings, flag, read_toml
+from conveyor.language.settings import Settings
+from conveyor.training.settings import flag, read_toml
 
 
 def values(default: Any, bounds: dict[str, Any]) -> st.SearchStrategy[Any]:

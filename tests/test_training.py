@@ -30,7 +30,7 @@ from command import (
     snapshot,
     wait,
 )
-from conveyor.training.settings import Settings
+from conveyor.language.settings import Settings
 from conveyor.zoo import CELLS
 
 # Everything that draws random numbers or carries something on is at work.

@@ -9,7 +9,8 @@ import math
 import os
 import sys
 import time
-from dataclasses import fields
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,17 +20,20 @@ from rich.console import Console
 from rich.text import Text
 
 from conveyor import language
+from conveyor.applications import applications
 from conveyor.bench import plan as planning
 from conveyor.bench import plot, report, suite
 from conveyor.bench.contenders import CONTENDERS, ON_REQUEST, check_cells, choose
 from conveyor.bench.results import Results
 from conveyor.errors import BadInput, suggest
+from conveyor.language.job import Language
+from conveyor.language.trained import load
 from conveyor.tasks.text import UNKNOWN
 from conveyor.training import progress
 from conveyor.training import train as training
+from conveyor.training.job import Job
 from conveyor.training.parallel import find_device
-from conveyor.training.run import Run
-from conveyor.training.settings import Settings, flag, read_toml
+from conveyor.training.settings import Common, flag, own_first, read_toml
 from conveyor.zoo import CELLS
 from conveyor.zoo.find import find
 
@@ -49,67 +53,87 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto: cuda whe
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="the folder of a run, as conveyor train made it")]
 
 
-def train(
-    config: Annotated[Path | None, typer.Option(help="a TOML file of settings; flags go before it")] = None,
-    out: Annotated[Path | None, typer.Option(help="the run's folder [default: runs/ and the cell's name]")] = None,
-    resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="go on with this run as if it never stopped")
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="write over a run that is already in the folder")] = False,
-    **flags: Any,
-) -> None:
-    """Train a language model on TEXT: files, folders, corpora (pydoc, stdlib) or - for standard input."""
-    given = {name: value for name, value in flags.items() if value is not None and value != []}
-    if resume is not None and (given or config or out or force):
-        named = (
-            [flag(name) for name in given] + ["--config"] * bool(config) + ["--out"] * bool(out) + ["--force"] * force
-        )
-        raise BadInput(f"--resume goes on with a run as it is set up: leave out {', '.join(named)}")
-    settings = Settings.of(read_toml(config), str(config)) if config else Settings()
-    settings = Settings.of({**settings.to_dict(), **given}, "the command line")
+def _training(words: str, kind: type[Job], about: str, folder: Callable[[Any], str]) -> Callable[..., None]:
+    """The command `conveyor WORDS`, which trains this kind of job, with a flag for every setting.
 
-    folder = resume or out or Path("runs") / settings.cell.rpartition(":")[2].lower()
-    shown = progress.for_terminal(first=os.environ.get("RANK", "0") == "0")
+    `folder`: where in runs/, if nobody says.
+    """
+
+    def command(
+        config: Annotated[Path | None, typer.Option(help="a TOML file of settings; flags go before it")] = None,
+        out: Annotated[Path | None, typer.Option(help="the run's folder [default: in runs/]")] = None,
+        resume: Annotated[
+            Path | None, typer.Option(metavar="RUN", help="go on with this run as if it never stopped")
+        ] = None,
+        force: Annotated[bool, typer.Option("--force", help="write over a run that is already in the folder")] = False,
+        **flags: Any,
+    ) -> None:
+        given = {name: value for name, value in flags.items() if value is not None and value != []}
+        if resume is not None and (given or config or out or force):
+            named = [flag(name) for name in given] + ["--config"] * bool(config) + ["--out"] * bool(out)
+            named += ["--force"] * force
+            raise BadInput(f"--resume goes on with a run as it is set up: leave out {', '.join(named)}")
+        of = kind.settings_type.of
+        settings = of(read_toml(config), str(config)) if config else kind.settings_type()
+        settings = of({**settings.to_dict(), **given}, "the command line")
+        _train(kind, settings, out or Path("runs") / folder(settings), resume, force, f"conveyor {words}")
+
+    command.__doc__ = about
+    return _with_flags(command, kind)
+
+
+def _train(kind: type[Job], settings: Common, out: Path, resume: Path | None, force: bool, command: str) -> None:
+    shown = progress.for_terminal(kind.unit)
     try:
-        result = training.resume(folder, shown) if resume else training.start(settings, folder, shown, force)
+        result = training.resume(kind, resume, shown) if resume else training.start(kind, settings, out, shown, force)
     finally:
         shown.end()
-    _tell(result, folder, shown)
-
-
-def _tell(result: training.Result, folder: Path, shown: Any) -> None:
-    """How a training ended; leaves with the code of the signal if one ended it."""
     if result.signal is not None:
-        shown.note(f"stopped at step {result.step} and saved; go on with: conveyor train --resume {folder}")
+        shown.note(f"stopped at step {result.step} and saved; go on with: {command} --resume {resume or out}")
         raise SystemExit(128 + result.signal)
-    bits = result.best / math.log(2)
-    shown.note(f"done: {result.step} steps, best held-out loss {result.best:.4f} nats ({bits:.3f} bits) a token")
-    shown.note(f"read what it writes: conveyor generate {folder}")
+    shown.note(result.summary)
 
 
-def _with_flags(command: Any) -> Any:
-    """The command with a flag for every setting, made from `Settings`, in place of its **flags."""
+def _with_flags(command: Any, kind: type[Job]) -> Any:
+    """The command with a flag for every setting of the job, in place of its **flags."""
     signature = inspect.signature(command, eval_str=True)
     parameters = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-    for setting in fields(Settings):
+    for setting in own_first(kind.settings_type):
         meaning = setting.metadata["meaning"]
         if setting.name == "text":
-            kind: Any = Annotated[
+            what: Any = Annotated[
                 list[str] | None, typer.Argument(metavar="[TEXT]...", help=meaning, show_default=False)
             ]
         else:
             default = setting.default if isinstance(setting.default, str) else json.dumps(setting.default)
             option = typer.Option(help=meaning, show_default=default)
-            kind = Annotated[type(setting.default) | None, option]
+            what = Annotated[type(setting.default) | None, option]
         parameters.append(
-            inspect.Parameter(setting.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+            inspect.Parameter(setting.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=what)
         )
     command.__signature__ = signature.replace(parameters=parameters)
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return command
 
 
-app.command()(_with_flags(train))
+app.command("train")(
+    _training(
+        "train",
+        Language,
+        "Train a language model on TEXT: files, folders, corpora (pydoc, stdlib) or - for standard input.",
+        lambda settings: settings.cell.rpartition(":")[2].lower(),
+    )
+)
+
+
+def _named(name: str, _: Common) -> str:
+    return name
+
+
+runs = typer.Typer(help="Train a network of the papers on a small real task, and see what it learned.")
+app.add_typer(runs, name="run")
+for _name, _kind in applications().items():
+    runs.command(_name)(_training(f"run {_name}", _kind, inspect.getdoc(_kind) or "", partial(_named, _name)))
 
 
 @app.command()
@@ -121,7 +145,7 @@ def evaluate(
 ) -> None:
     """Measure a trained model: loss in nats, bits per character, perplexity."""
     device = find_device(device)
-    trained = Run(run).load_model(device)
+    trained = load(run, device)
     tokens, lengths = trained.tokens(text or ())
     began = time.perf_counter()
     loss = language.loss(trained.model, tokens.to(device))
@@ -162,7 +186,7 @@ def generate(
     if not math.isfinite(temperature):
         raise BadInput(f"--temperature must be a finite number, not {temperature}")
     device = find_device(device)
-    trained = Run(run).load_model(device)
+    trained = load(run, device)
     vocabulary = trained.vocabulary
     prompt = vocabulary.opening() if prompt is None else prompt
     try:

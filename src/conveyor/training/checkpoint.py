@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from conveyor.errors import BadInput
-from conveyor.language import LanguageModel
-from conveyor.layer import State
+from conveyor.training.job import Job
 from conveyor.training.parallel import Group
 
 
@@ -22,19 +21,18 @@ from conveyor.training.parallel import Group
 class Training:
     """A training at one moment."""
 
-    model: LanguageModel
+    job: Job
     optimiser: torch.optim.Optimizer
     step: int = 0  # steps done; the place in the data and in the schedule follow from it
-    state: State | None = None  # the recurrent state that is carried to the next window
-    best: float = math.inf  # the lowest validation loss so far, nats a token
+    best: float = math.inf  # the lowest of the figures that decide, so far
 
     def snapshot(self, group: Group) -> dict[str, Any]:
         """What `restore` needs, as plain values and tensors; every process of the group must call it."""
-        mine = {"state": _map(self.state, lambda tensor: tensor.cpu()), "random": random_state(group.device)}
+        mine = {"state": _map(self.job.state, lambda tensor: tensor.cpu()), "random": random_state(group.device)}
         return {
             "step": self.step,
             "best": self.best,
-            "model": self.model.state_dict(),
+            "model": self.job.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "processes": group.gather(mine),
         }
@@ -48,9 +46,9 @@ class Training:
                 f"torchrun --nproc-per-node={len(processes)} -m conveyor train --resume ..."
             )
         self.step, self.best = contents["step"], contents["best"]
-        self.model.load_state_dict(contents["model"])
+        self.job.model.load_state_dict(contents["model"])
         self.optimiser.load_state_dict(contents["optimiser"])
-        self.state = _map(processes[group.rank]["state"], lambda tensor: tensor.to(group.device))
+        self.job.state = _map(processes[group.rank]["state"], lambda tensor: tensor.to(group.device))
         set_random_state(processes[group.rank]["random"], group.device)
 
 
@@ -78,12 +76,7 @@ def set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
         torch.cuda.set_rng_state(state["cuda"], device)
 
 
-def _map(state: State | None, function: Any) -> State | None:
+def _map(state: Any, function: Any) -> Any:
     if state is None or isinstance(state, Tensor):
         return None if state is None else function(state)
     return tuple(function(tensor) for tensor in state)
-
-
-def detach(state: State) -> State:
-    """The state as a value: no gradient goes back past it."""
-    return state.detach() if isinstance(state, Tensor) else tuple(tensor.detach() for tensor in state)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import sys
 import time
 
@@ -13,7 +14,10 @@ from rich.progress import Progress as RichBar
 
 
 class Progress:
-    """Says nothing. The others say in their own way what these methods are told; losses are in nats a token."""
+    """Says nothing. The others say in their own way what these methods are told; losses are in nats a unit."""
+
+    def __init__(self, unit: str = "token"):
+        self.unit = unit  # what the speed is counted in
 
     def note(self, text: str) -> None:
         """Something worth a line."""
@@ -21,11 +25,11 @@ class Progress:
     def begin(self, done: int, steps: int) -> None:
         """The first of the steps that are left is about to run."""
 
-    def stepped(self, step: int, loss: float, tokens: int) -> None:
-        """A step on so many tokens is done."""
+    def stepped(self, step: int, loss: float, amount: int) -> None:
+        """A step on so many units is done."""
 
-    def validated(self, step: int, loss: float, best: bool) -> None:
-        """The held-out text has been measured."""
+    def validated(self, step: int, figures: str, best: bool) -> None:
+        """What is held out has been measured."""
 
     def end(self) -> None:
         """No step will follow."""
@@ -34,8 +38,9 @@ class Progress:
 class Lines(Progress):
     """A line now and then, on standard error."""
 
-    def __init__(self, seconds: float = 5.0):
-        self.seconds, self.steps, self.tokens = seconds, 0, 0
+    def __init__(self, unit: str = "token", seconds: float = 5.0):
+        super().__init__(unit)
+        self.seconds, self.steps, self.amount = seconds, 0, 0
         self.last = time.monotonic()
 
     def note(self, text: str) -> None:
@@ -45,33 +50,34 @@ class Lines(Progress):
     def begin(self, done: int, steps: int) -> None:
         self.steps, self.last = steps, time.monotonic()
 
-    def stepped(self, step: int, loss: float, tokens: int) -> None:
-        self.tokens += tokens
+    def stepped(self, step: int, loss: float, amount: int) -> None:
+        self.amount += amount
         passed = time.monotonic() - self.last
         if passed >= self.seconds or step == self.steps:
-            speed = self.tokens / max(passed, 1e-9)
-            self.note(f"step {step}/{self.steps}  loss {loss:.3f} nats  {speed:,.0f} tokens/s")
-            self.tokens, self.last = 0, time.monotonic()
+            speed = self.amount / max(passed, 1e-9)
+            self.note(f"step {step}/{self.steps}  loss {loss:.3f} nats  {speed:,.0f} {self.unit}s/s")
+            self.amount, self.last = 0, time.monotonic()
 
-    def validated(self, step: int, loss: float, best: bool) -> None:
-        self.note(validation_line(step, loss, best))
+    def validated(self, step: int, figures: str, best: bool) -> None:
+        self.note(validation_line(step, figures, best))
 
 
 class Bar(Progress):
     """A bar that moves."""
 
-    def __init__(self) -> None:
+    def __init__(self, unit: str = "token"):
+        super().__init__(unit)
         self.bar = RichBar(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]:.3f}  {task.fields[speed]:,.0f} tokens/s"),
+            TextColumn("loss {task.fields[loss]:.3f}  {task.fields[speed]:,.0f} " + f"{unit}s/s"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=Console(stderr=True),
         )
         self.task = self.bar.add_task("training", total=None, visible=False, loss=math.nan, speed=0.0)
-        self.tokens, self.began = 0, time.monotonic()
+        self.amount, self.began = 0, time.monotonic()
 
     def note(self, text: str) -> None:
         self.bar.console.print(text, highlight=False, markup=False)
@@ -81,25 +87,24 @@ class Bar(Progress):
         self.bar.reset(self.task, total=steps, completed=done, visible=True)
         self.bar.start()
 
-    def stepped(self, step: int, loss: float, tokens: int) -> None:
-        self.tokens += tokens
-        speed = self.tokens / max(time.monotonic() - self.began, 1e-9)
+    def stepped(self, step: int, loss: float, amount: int) -> None:
+        self.amount += amount
+        speed = self.amount / max(time.monotonic() - self.began, 1e-9)
         self.bar.update(self.task, completed=step, loss=loss, speed=speed)
 
-    def validated(self, step: int, loss: float, best: bool) -> None:
-        self.note(validation_line(step, loss, best))
+    def validated(self, step: int, figures: str, best: bool) -> None:
+        self.note(validation_line(step, figures, best))
 
     def end(self) -> None:
         self.bar.stop()
 
 
-def validation_line(step: int, loss: float, best: bool) -> str:
-    bits = f"{loss / math.log(2):.3f} bits a token"
-    return f"step {step}: held-out loss {loss:.4f} nats, {bits}{', the best so far' if best else ''}"
+def validation_line(step: int, figures: str, best: bool) -> str:
+    return f"step {step}: {figures}{', the best so far' if best else ''}"
 
 
-def for_terminal(first: bool = True) -> Progress:
+def for_terminal(unit: str = "token") -> Progress:
     """The one that suits where standard error goes; only the first of several processes speaks."""
-    if not first:
-        return Progress()
-    return Bar() if sys.stderr is not None and sys.stderr.isatty() else Lines()
+    if os.environ.get("RANK", "0") != "0":
+        return Progress(unit)
+    return Bar(unit) if sys.stderr is not None and sys.stderr.isatty() else Lines(unit)

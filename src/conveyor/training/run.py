@@ -5,7 +5,7 @@ metrics.jsonl      a line for each logged step and each validation
 model.safetensors  the best model so far, with its vocabulary
 checkpoint.pt      all that the training needs to go on
 loss.png           the loss over the steps, if matplotlib is installed
-text.txt           the text, if it came through standard input
+text.txt           a text that came through standard input; and what a job makes at its end, such as pictures
 """
 
 from __future__ import annotations
@@ -17,23 +17,18 @@ import json
 import os
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from conveyor.errors import BadInput
-from conveyor.language import LanguageModel
-from conveyor.tasks import text
-from conveyor.tasks.text import Vocabulary
-from conveyor.training.settings import Settings
-from conveyor.zoo.find import find
+from conveyor.training.settings import Common
 
 FORMAT = "conveyor run 1"  # in checkpoints and models; another number when they change
 FREE = {"device", "threads", "save_every", "tensorboard"}  # settings that may change in a run that goes on
@@ -65,7 +60,7 @@ class Run:
         if taken and not force:
             raise BadInput(f"{self.folder} already holds {', '.join(taken)}: name another with --out, or use --force")
 
-    def create(self, settings: Settings, files: dict[Path, bytes]) -> None:
+    def create(self, settings: Common, files: dict[Path, bytes]) -> None:
         """Writes the configuration and the first files of a run; what an earlier run left goes when these are there."""
         write_all({**files, self.config: settings.to_toml().encode()})
         for path in (self.metrics, self.plot, *self.folder.glob("events.out.tfevents.*")):
@@ -85,16 +80,11 @@ class Run:
         finally:
             os.close(folder)  # which unlocks it
 
-    def read_text(self, settings: Settings) -> bytes:
-        """The text of the run; what came through standard input lies in its folder."""
-        if "-" in settings.text and self.text.is_file():
-            return text.read([str(self.text)], settings.tokens)
-        return text.read(settings.text, settings.tokens)
-
-    def settings(self) -> Settings:
+    def settings(self, kind: type[Any]) -> Any:
+        """The settings that the folder keeps, of this type. Raises BadInput if it holds no such run."""
         if not self.config.is_file():
-            raise BadInput(f"{self.folder} holds no run (it has no config.toml): make one with conveyor train")
-        return Settings.read(self.config)
+            raise BadInput(f"{self.folder} holds no run (it has no config.toml): make one with conveyor train or conveyor run")
+        return kind.read(self.config)
 
     # metrics
 
@@ -128,7 +118,7 @@ class Run:
         torch.save({"format": FORMAT, **contents}, buffer)
         return buffer.getvalue()
 
-    def load_checkpoint(self, settings: Settings) -> dict[str, Any]:
+    def load_checkpoint(self, settings: Common) -> dict[str, Any]:
         """Raises BadInput if it is missing, damaged, foreign or of another configuration."""
         path = self.checkpoint
         if not path.is_file():
@@ -154,15 +144,13 @@ class Run:
 
     # the best model
 
-    def model_file(self, model: LanguageModel, vocabulary: Vocabulary, digest: str) -> bytes:
+    def model_file(self, model: nn.Module, description: Mapping[str, Any]) -> bytes:
         # All in one entry: several would be in another order in every file.
-        description = {"format": FORMAT, "kind": vocabulary.kind, "symbols": vocabulary.symbols, "digest": digest}
         tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-        return safetensors.torch.save(tensors, {"conveyor": json.dumps(description)})
+        return safetensors.torch.save(tensors, {"conveyor": json.dumps({"format": FORMAT, **description})})
 
-    def load_model(self, device: str = "cpu") -> Trained:
-        """The best model. Raises BadInput if the file is missing, damaged or does not fit."""
-        settings = self.settings()
+    def read_model(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The best weights by name, and the description. Raises BadInput if the file is missing or damaged."""
         if not self.model.is_file():
             raise BadInput(f"{self.folder} has no model.safetensors: its training ended before the first validation")
         try:
@@ -173,80 +161,12 @@ class Run:
             raise BadInput(f"{self.model} is damaged or not a model: {error}") from error
         if description.get("format") != FORMAT:
             raise BadInput(f"{self.model} is not a model of this program")
-        vocabulary = Vocabulary(description["kind"], tuple(description["symbols"]))
-        model = build(settings, len(vocabulary))
-        try:
-            model.load_state_dict(tensors)
-        except RuntimeError as error:
-            raise BadInput(
-                f"{self.model} does not fit config.toml and its cell {settings.cell}: restore what has changed"
-            ) from error
-        return Trained(model.to(device).eval(), vocabulary, settings, self, description["digest"])
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A model that a run has trained, and what goes with it."""
-
-    model: LanguageModel
-    vocabulary: Vocabulary
-    settings: Settings
-    run: Run
-    digest: str  # of the text that it has learnt from
-
-    def own_text(self) -> bytes:
-        """The text that it has learnt from. Raises BadInput if it is no longer the same: the tail would be another."""
-        raw = self.run.read_text(self.settings)
-        if digest(raw) != self.digest:
-            raise BadInput("the text of this run has changed since the training: name a text to measure the model on")
-        return raw
-
-    def tokens(self, sources: Sequence[str] = ()) -> tuple[Tensor, Tensor]:
-        """A text to measure the model on, and how many characters each of its tokens has.
-
-        Of its own text, if none is named, that is the tail held out.
-        """
-        raw = text.read(sources, self.vocabulary.kind) if sources else self.own_text()
-        tokens, lengths = self.vocabulary.encode(raw), self.vocabulary.lengths(raw)
-        if sources:
-            return tokens, lengths
-        return text.split(tokens, self.settings.held_out)[1], text.split(lengths, self.settings.held_out)[1]
+        return tensors, description
 
 
 def digest(raw: bytes) -> str:
-    """Tells whether a text is still the same."""
+    """Tells whether data is still the same."""
     return hashlib.sha256(raw).hexdigest()
-
-
-def build(settings: Settings, vocabulary_size: int) -> LanguageModel:
-    """The model that the settings describe, with new weights.
-
-    Raises BadInput if it cannot be made, or cannot read a few tokens: a person's own cell can fail in any way.
-    """
-    cell = find(settings.cell)
-    try:
-        model = LanguageModel(
-            vocabulary_size,
-            cell,
-            settings.hidden_size,
-            settings.num_layers,
-            settings.embedding_size,
-            settings.tie,
-            settings.dropout,
-            input_dropout=settings.input_dropout,
-            recurrent_dropout=settings.recurrent_dropout,
-            zoneout=settings.zoneout,
-            learn_initial_state=settings.learn_initial_state,
-        )
-        with torch.no_grad():
-            model.eval()(torch.zeros(2, 3, dtype=torch.long))
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        raise BadInput(
-            f"no model can be made with --cell {settings.cell} and --hidden-size {settings.hidden_size}: "
-            f"{type(error).__name__}: {reason}"
-        ) from error
-    return model.train()
 
 
 def write(path: Path, data: bytes | memoryview) -> None:

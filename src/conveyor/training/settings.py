@@ -1,4 +1,4 @@
-"""Every setting of a training, in one place: its name, type, default, bounds and meaning.
+"""The settings of a training: each with its name, type, default, bounds and meaning, in one place.
 
 The command line makes a flag of each, a TOML file has a key for each, and a run's folder keeps them all.
 """
@@ -11,14 +11,14 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from conveyor.errors import BadInput, suggest
 
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a string", tuple: "a list of strings"}
 
 
-def _setting(
+def setting(
     default: Any,
     meaning: str,
     low: float | None = None,
@@ -26,70 +26,59 @@ def _setting(
     above: float | None = None,
     choices: tuple[str, ...] = (),
 ) -> Any:
+    """A field of settings: its default, what it means, and what it may be."""
     bounds = {"meaning": meaning, "low": low, "high": high, "above": above, "choices": choices}
     return field(default=default, metadata=bounds)
 
 
 @dataclass(frozen=True)
-class Settings:
-    """The settings of a training; raises BadInput for a value that is out of bounds."""
+class Common:
+    """What every training can be told; each kind of training adds settings of its own.
 
-    text: tuple[str, ...] = _setting((), "files, folders, corpora or - for standard input; none: the topics of pydoc")
-    tokens: str = _setting("char", "what a token is", choices=("char", "byte", "word"))
-    vocabulary_size: int = _setting(10_000, "with words: how many, the rest are <unk>", low=2)
-    cell: str = _setting("lstm", "the cell: a name (see conveyor cells) or file.py:ClassName")
-    hidden_size: int = _setting(192, "units of each layer", low=1)
-    num_layers: int = _setting(1, "layers", low=1)
-    embedding_size: int = _setting(0, "width of a token's vector; 0: that of the output", low=0)
-    tie: bool = _setting(True, "the output uses the embedding's matrix, where the sizes allow")
-    dropout: float = _setting(0.1, "dropout on embedding, output and between layers", low=0, high=1)
-    input_dropout: float = _setting(0.0, "variational dropout on each layer's input", low=0, high=1)
-    recurrent_dropout: float = _setting(0.0, "variational dropout on the recurrent state", low=0, high=1)
-    zoneout: float = _setting(0.0, "probability that a unit keeps its old state", low=0, high=1)
-    learn_initial_state: bool = _setting(False, "the initial state is a parameter")
-    steps: int = _setting(1_500, "steps of the optimiser", low=1)
-    batch_size: int = _setting(32, "rows of text read side by side, in each process", low=1)
-    window: int = _setting(64, "tokens a step, and how far gradients go back", low=1)
-    lr: float = _setting(8e-3, "highest learning rate", above=0, high=1e38)
-    lr_end: float = _setting(0.02, "learning rate of the last step, as a fraction of the highest", low=0, high=1)
-    warmup: int = _setting(50, "steps over which the learning rate rises from zero, at most a tenth of all", low=0)
-    weight_decay: float = _setting(0.01, "weight decay of AdamW, on matrices", low=0)
-    clip: float = _setting(1.0, "largest norm of the gradient", above=0)
-    held_out: float = _setting(0.1, "the tail of the text that is kept for validation", above=0, high=0.9)
-    evaluate_every: int = _setting(250, "steps between validations", low=1)
-    save_every: float = _setting(60.0, "seconds between checkpoints", low=0)
-    seed: int = _setting(0, "of every random number", low=0, high=2**32 - 1)
-    threads: int = _setting(1, "of PyTorch; small models gain nothing by more; 0: one a core", low=0, high=1024)
-    device: str = _setting("auto", "cpu, cuda, cuda:1 ...; auto: cuda where there is one")
-    tensorboard: bool = _setting(False, "write TensorBoard events too (needs the package tensorboard)")
+    Raises BadInput for a value that is out of bounds.
+    """
+
+    steps: int = setting(1_500, "steps of the optimiser", low=1)
+    batch_size: int = setting(32, "sequences learnt from in a step, in each process", low=1)
+    lr: float = setting(8e-3, "highest learning rate", above=0, high=1e38)
+    lr_end: float = setting(0.02, "learning rate of the last step, as a fraction of the highest", low=0, high=1)
+    warmup: int = setting(50, "steps over which the learning rate rises from zero, at most a tenth of all", low=0)
+    weight_decay: float = setting(0.01, "weight decay of AdamW, on matrices", low=0)
+    clip: float = setting(1.0, "largest norm of the gradient", above=0)
+    evaluate_every: int = setting(250, "steps between validations", low=1)
+    save_every: float = setting(60.0, "seconds between checkpoints", low=0)
+    seed: int = setting(0, "of every random number", low=0, high=2**32 - 1)
+    threads: int = setting(1, "of PyTorch; small models gain nothing by more; 0: one a core", low=0, high=1024)
+    device: str = setting("auto", "cpu, cuda, cuda:1 ...; auto: cuda where there is one")
+    tensorboard: bool = setting(False, "write TensorBoard events too (needs the package tensorboard)")
 
     def __post_init__(self) -> None:
-        for setting in fields(self):
-            value = _convert(setting, getattr(self, setting.name), "settings")
-            object.__setattr__(self, setting.name, value)  # the dataclass is frozen for everyone else
-            _check(setting, value)
+        for one in fields(self):
+            value = _convert(one, getattr(self, one.name), "settings")
+            object.__setattr__(self, one.name, value)  # the dataclass is frozen for everyone else
+            _check(one, value)
 
     @classmethod
-    def of(cls, values: Mapping[str, Any], source: str = "settings") -> Settings:
+    def of(cls, values: Mapping[str, Any], source: str = "settings") -> Self:
         """From names and values, such as a TOML file's; the rest are the defaults."""
-        known = {setting.name: setting for setting in fields(cls)}
+        known = {one.name: one for one in fields(cls)}
         for name in values:
             if name not in known:
                 raise BadInput(f"{source}: no setting is called {name}; {suggest(name, known)}")
         return cls(**{name: _convert(known[name], value, source) for name, value in values.items()})
 
     @classmethod
-    def read(cls, path: Path) -> Settings:
+    def read(cls, path: Path) -> Self:
         return cls.of(read_toml(path), str(path))
 
     def to_toml(self) -> str:
         lines = []
-        for setting in fields(self):
-            value = getattr(self, setting.name)
+        for one in own_first(type(self)):
+            value = getattr(self, one.name)
             shown = list(value) if isinstance(value, tuple) else value
             # A JSON value of these types is a TOML value, but for DEL, which TOML wants escaped.
             written = json.dumps(shown, ensure_ascii=False).replace("\x7f", "\\u007f")
-            lines.append(f"{setting.name} = {written}  # {setting.metadata['meaning']}\n")
+            lines.append(f"{one.name} = {written}  # {one.metadata['meaning']}\n")
         return "".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
@@ -106,25 +95,30 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise BadInput(f"{path} is not a TOML file: {error}") from error
 
 
+def own_first(kind: type[Common]) -> list[dataclasses.Field[Any]]:
+    """The fields of settings: first those that only this kind of training has."""
+    return sorted(fields(kind), key=lambda one: one.name in Common.__dataclass_fields__)
+
+
 def flag(name: str) -> str:
     return "TEXT" if name == "text" else f"--{name.replace('_', '-')}"
 
 
-def _convert(setting: dataclasses.Field[Any], value: Any, source: str) -> Any:
+def _convert(one: dataclasses.Field[Any], value: Any, source: str) -> Any:
     """The value as its setting's type, where nothing is lost by it."""
-    kind = type(setting.default)
+    kind = type(one.default)
     if kind is tuple and isinstance(value, list | tuple) and all(isinstance(part, str) for part in value):
         return tuple(value)
     if kind is float and type(value) is int and abs(value) < 2**1000:
         return float(value)
     if type(value) is not kind:
-        raise BadInput(f"{source}: {setting.name} must be {KINDS[kind]}, not {value!r}")
+        raise BadInput(f"{source}: {one.name} must be {KINDS[kind]}, not {value!r}")
     return value
 
 
-def _check(setting: dataclasses.Field[Any], value: Any) -> None:
-    bounds = setting.metadata
-    name = flag(setting.name)
+def _check(one: dataclasses.Field[Any], value: Any) -> None:
+    bounds = one.metadata
+    name = flag(one.name)
     if bounds["choices"] and value not in bounds["choices"]:
         raise BadInput(f"{name} cannot be {value!r}; {suggest(str(value), bounds['choices'])}")
     if type(value) is int and value >= 2**63:  # what TOML and PyTorch can hold

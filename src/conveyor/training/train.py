@@ -1,4 +1,4 @@
-"""The training of a language model: the loop in plain sight, and what it takes to be cut off anywhere and go on."""
+"""The training of a job: the loop in plain sight, and what it takes to be cut off anywhere and go on."""
 
 from __future__ import annotations
 
@@ -13,22 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
-from conveyor import language
 from conveyor.errors import BadInput
-from conveyor.language import LanguageModel
-from conveyor.tasks import text
-from conveyor.tasks.text import Rows, Vocabulary
-from conveyor.training.checkpoint import Training, detach, seed
+from conveyor.training.checkpoint import Training, seed
 from conveyor.training.interrupt import signals
+from conveyor.training.job import Job
 from conveyor.training.log import Log, plot
 from conveyor.training.parallel import Group, find_device, join
 from conveyor.training.progress import Progress
-from conveyor.training.run import Run, build, digest, write, write_all
-from conveyor.training.settings import Settings
-from conveyor.zoo.find import find
+from conveyor.training.run import Run, write, write_all
+from conveyor.training.settings import Common
 
 LOG_EVERY = 10  # steps
 
@@ -38,117 +33,63 @@ class Diverged(BadInput):
 
 
 @dataclass(frozen=True)
-class Data:
-    """A text, as one process of a training sees it."""
-
-    vocabulary: Vocabulary
-    rows: Rows
-    learnt: int  # tokens to learn from
-    held_out: Tensor
-    digest: str
-    raw: bytes
-
-    @classmethod
-    def of(cls, raw: bytes, settings: Settings, group: Group) -> Data:
-        # A character that is only in the held-out tail must have a number, a word that is only there may be <unk>.
-        tail = int(len(raw) * settings.held_out) if settings.tokens == "word" else 0
-        seen = raw[: len(raw) - tail].decode(errors="ignore").encode() if tail else raw
-        vocabulary = Vocabulary.of(seen, settings.tokens, settings.vocabulary_size)
-        learnt, held_out = text.split(vocabulary.encode(raw), settings.held_out)
-        rows = Rows(learnt, settings.batch_size, settings.window, group.rank, group.world)
-        if len(set(group.gather(digest(raw)))) > 1:
-            raise BadInput("the processes read different texts: give each of them the same files")
-        if len(held_out) < 2:
-            raise BadInput("the held-out tail has fewer than two tokens: give more text or a larger --held-out")
-        return cls(vocabulary, rows, len(learnt), held_out, digest(raw), raw)
-
-
-@dataclass(frozen=True)
 class Result:
     step: int
-    best: float  # validation loss, nats a token
+    best: float  # the best of the figures that decide
     signal: signal.Signals | None  # what ended it early, if anything did
+    summary: str  # what is to be told of a training that is complete
 
 
-def start(settings: Settings, folder: Path, progress: Progress, force: bool = False) -> Result:
+def start(kind: type[Job], settings: Common, folder: Path, progress: Progress, force: bool = False) -> Result:
     """Trains a new model into `folder`. Raises BadInput, before anything is written, for what cannot be trained."""
-    run, settings = Run(folder), resolve(settings)
-    if any(folder.resolve() in (Path(name), *Path(name).parents) for name in settings.text):
-        raise BadInput(f"{folder} is the folder of the text: give --out another, so that the two stay apart")
-    run.check_free(force)
-    with join(settings.device) as group:
-        if "-" in settings.text and group.world > 1:
-            raise BadInput("standard input reaches one process only: give the text as a file")
-        raw = text.read(settings.text, settings.tokens)
-        return train(settings, run, Data.of(raw, settings, group), group, progress)
-
-
-def resume(folder: Path, progress: Progress) -> Result:
-    """Goes on with a run from its checkpoint, as if it had never stopped."""
-    run = Run(folder)
-    settings = run.settings()
-    with join(find_device(settings.device)) as group:
-        contents = run.load_checkpoint(settings)
-        data = Data.of(run.read_text(settings), settings, group)
-        if data.digest != contents["digest"]:
-            raise BadInput(f"the text of {folder} has changed since its checkpoint: restore it, or start with --force")
-        find(settings.cell)
-        if cell_digest(settings) != contents["cell"]:
-            raise BadInput(f"{settings.cell} has changed since the checkpoint: restore it, or start with --force")
-        return train(settings, run, data, group, progress, contents)
-
-
-def resolve(settings: Settings) -> Settings:
-    """The settings in words that still hold in another folder and on another day.
-
-    Raises BadInput for what cannot be had here.
-    """
     if settings.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise BadInput("--tensorboard needs the package tensorboard: pip install tensorboard")
-    found = [name and (Path(name).is_file() or Path(name).is_dir()) for name in settings.text]
-    sources = tuple(str(Path(n).resolve()) if f else n for n, f in zip(settings.text, found, strict=True))
-    for source in (*sources, settings.cell):
-        if not _is_utf8(source):
-            raise BadInput(f"the name {source!r} is not UTF-8, so config.toml cannot hold it: rename the file")
-    path, colon, name = settings.cell.rpartition(":")
-    cell = f"{Path(path).resolve()}:{name}" if colon and Path(path).exists() else settings.cell
-    return replace(settings, text=sources or (text.DEFAULT_CORPUS,), cell=cell, device=find_device(settings.device))
+    run = Run(folder)
+    settings = kind.resolve(replace(settings, device=find_device(settings.device)), folder)
+    run.check_free(force)
+    with join(settings.device) as group:
+        return train(kind, settings, run, group, progress)
 
 
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def resume(kind: type[Job], folder: Path, progress: Progress) -> Result:
+    """Goes on with a run from its checkpoint, as if it had never stopped."""
+    run = Run(folder)
+    settings = run.settings(kind.settings_type)
+    with join(find_device(settings.device)) as group:
+        return train(kind, settings, run, group, progress, run.load_checkpoint(settings))
 
 
 def train(
-    settings: Settings, run: Run, data: Data, group: Group, progress: Progress, contents: dict[str, Any] | None = None
+    kind: type[Job],
+    settings: Common,
+    run: Run,
+    group: Group,
+    progress: Progress,
+    contents: dict[str, Any] | None = None,
 ) -> Result:
     """Runs the steps that are left: all of them, or those after a checkpoint's contents."""
     torch.set_num_threads(settings.threads or os.cpu_count() or 1)
     seed(settings.seed)
-    model = build(settings, len(data.vocabulary)).to(group.device)
-    training = Training(model, optimiser(model, settings))
+    job = kind.make(settings, run, group, contents)
+    job.place(group.device)
+    training = Training(job, optimiser(job.model, settings))
     seed(settings.seed + group.rank)  # the model is the same in every process, the dropout is not
     if contents is not None:
         try:
             training.restore(contents, group)
         except (RuntimeError, ValueError, KeyError) as error:
             reason = str(error) if isinstance(error, BadInput) else "it is of another model"
-            raise BadInput(f"{run.checkpoint} does not fit {settings.cell}: {reason}") from error
-    progress.note(describe(settings, data, model))
-    return Trainer(settings, run, data, group, progress, training, contents is None, training.step).run()
+            raise BadInput(f"{run.checkpoint} does not fit config.toml: {reason}") from error
+    progress.note(job.describe())
+    return Trainer(settings, run, group, progress, training, contents is None, training.step).run()
 
 
 @dataclass
 class Trainer:
     """One training in one process."""
 
-    settings: Settings
+    settings: Common
     folder: Run
-    data: Data
     group: Group
     progress: Progress
     training: Training
@@ -170,7 +111,9 @@ class Trainer:
                 self.loop(caught, stack.enter_context(Log(self.folder, tensorboard, self.group, self.training.step)))
             if self.group.first:
                 self.progress.note(plot(self.folder.history(), self.folder.plot))
-        return Result(self.training.step, self.training.best, signal.Signals(caught[0]) if caught else None)
+        ended = signal.Signals(caught[0]) if caught else None
+        summary = self.finish() if self.group.first and ended is None else ""
+        return Result(self.training.step, self.training.best, ended, summary)
 
     def loop(self, caught: list[int], log: Log) -> None:
         """Steps, with a validation and a checkpoint now and then, until the last or until a signal is caught."""
@@ -195,13 +138,9 @@ class Trainer:
         self.progress.end()
 
     def step(self) -> dict[str, float]:
-        """One step of the optimiser: a window of text forward, back, and the weights moved."""
-        training, settings, model = self.training, self.settings, self.training.model
-        if training.step % self.data.rows.count == 0:
-            training.state = None  # the rows begin anew
-        inputs, targets = (tensor.to(self.group.device) for tensor in self.data.rows[training.step])
-        scores, state = model(inputs, training.state)
-        loss = F.cross_entropy(scores.flatten(0, 1), targets.flatten())
+        """One step of the optimiser: the job's loss forward, back, and the weights moved."""
+        training, settings, model = self.training, self.settings, self.training.job.model
+        loss, amount = training.job.loss(training.step)
         training.optimiser.zero_grad()
         loss.backward()
         self.group.average_gradients(model)
@@ -213,26 +152,40 @@ class Trainer:
         for parameters in training.optimiser.param_groups:
             parameters["lr"] = rate
         training.optimiser.step()
-        training.state = detach(state)
         training.step += 1
-        self.progress.stepped(training.step, mean, inputs.numel() * self.group.world)
+        self.progress.stepped(training.step, mean, amount * self.group.world)
         return {"loss": mean, "lr": rate, "norm": norm}
 
     def validate(self) -> dict[str, float]:
-        """Measures the held-out text, and keeps the model if it is the best so far."""
-        training, loss = self.training, 0.0
+        """Measures what is held out, and keeps the model if it is the best so far."""
+        training, job = self.training, self.training.job
+        figures: dict[str, float] = {}
         if self.group.first:
-            loss = language.loss(training.model, self.data.held_out.to(self.group.device))
-        loss = self.group.sum(loss)[0]
+            with torch.no_grad():
+                job.model.eval()
+                figures = job.measure()
+                job.model.train()
+        (loss,) = self.group.sum(next(iter(figures.values()), 0.0))
         if not math.isfinite(loss):
             raise self.diverged(training.step, f"the held-out loss was {loss}")
         best = loss < training.best
-        self.progress.validated(training.step, loss, best)
+        self.progress.validated(training.step, job.tell(figures), best)
         if best:
             training.best = loss
             if self.group.first:
                 write(self.folder.model, self.model_file())
-        return {"held_out_loss": loss}
+        return {"held_out_loss": loss, **figures}
+
+    def finish(self) -> str:
+        """What the best model has to show goes into the folder; and what to tell of it."""
+        job = self.training.job
+        job.model.load_state_dict(self.folder.read_model()[0])
+        with torch.no_grad():
+            job.model.eval()
+            files = {self.folder.folder / name: data for name, data in job.results().items()}
+        if files:
+            write_all(files)
+        return job.summary(self.training.step, self.training.best, self.folder)
 
     def diverged(self, step: int, what: str) -> Diverged:
         kept = f"{self.folder.folder} keeps the checkpoint of step {self.saved}"
@@ -241,13 +194,11 @@ class Trainer:
     def create(self) -> None:
         """The run's first files, all or none, so that one that cannot begin costs no other."""
         files = {self.folder.checkpoint: self.checkpoint_file(), self.folder.model: self.model_file()}
-        if "-" in self.settings.text:
-            files[self.folder.text] = self.data.raw  # standard input comes only once
         if self.group.first:
-            self.folder.create(self.settings, files)
+            self.folder.create(self.settings, files | self.training.job.first_files(self.folder))
 
     def save(self) -> None:
-        if not all(parameter.isfinite().all() for parameter in self.training.model.parameters()):
+        if not all(parameter.isfinite().all() for parameter in self.training.job.model.parameters()):
             raise self.diverged(self.training.step, "a weight was no longer a finite number")
         files = {self.folder.checkpoint: self.checkpoint_file()}
         if self.training.best == math.inf:  # nothing is measured yet, so the latest model is the best
@@ -258,20 +209,14 @@ class Trainer:
 
     def checkpoint_file(self) -> bytes:
         """Every process must call it, since it holds something of each."""
-        extra = {"settings": self.settings.to_dict(), "digest": self.data.digest, "cell": cell_digest(self.settings)}
+        extra = {"settings": self.settings.to_dict(), **self.training.job.fingerprint()}
         return self.folder.checkpoint_file(self.training.snapshot(self.group) | extra)
 
     def model_file(self) -> bytes:
-        return self.folder.model_file(self.training.model, self.data.vocabulary, self.data.digest)
+        return self.folder.model_file(self.training.job.model, self.training.job.description())
 
 
-def cell_digest(settings: Settings) -> str:
-    """Tells whether the file of a person's own cell is still the same; empty for one that is built in."""
-    path, colon, _ = settings.cell.rpartition(":")
-    return digest(Path(path).read_bytes()) if colon else ""
-
-
-def optimiser(model: LanguageModel, settings: Settings) -> torch.optim.Optimizer:
+def optimiser(model: nn.Module, settings: Common) -> torch.optim.Optimizer:
     """AdamW, with weight decay on matrices only."""
     matrices = [p for name, p in model.named_parameters() if p.dim() > 1 and "initial_state" not in name]
     others = [p for name, p in model.named_parameters() if p.dim() <= 1 or "initial_state" in name]
@@ -279,19 +224,10 @@ def optimiser(model: LanguageModel, settings: Settings) -> torch.optim.Optimizer
     return torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.99))
 
 
-def learning_rate(settings: Settings, step: int) -> float:
+def learning_rate(settings: Common, step: int) -> float:
     """Rises over `warmup` steps, a tenth of all at most, then falls along half a cosine to `lr_end` of the highest."""
     warmup = min(settings.warmup, settings.steps // 10)
     if step < warmup:
         return settings.lr * (step + 1) / warmup
     done = (step - warmup) / max(1, settings.steps - 1 - warmup)
     return settings.lr * (settings.lr_end + (1 - settings.lr_end) * (1 + math.cos(math.pi * min(done, 1.0))) / 2)
-
-
-def describe(settings: Settings, data: Data, model: LanguageModel) -> str:
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    note = f"{settings.cell}, {parameters:,} parameters; {len(data.vocabulary)} kinds of {settings.tokens}; "
-    note += f"{data.learnt:,} tokens to learn from, {len(data.held_out):,} held out"
-    if data.rows.batch_size < settings.batch_size:
-        note += f"; the text is short: {data.rows.batch_size} rows a step, not {settings.batch_size}"
-    return note

@@ -1,0 +1,14 @@
+"""Networks of the papers, each at work on a small real task: what `conveyor run NAME` trains, measures and draws."""
+
+from importlib import import_module
+
+from conveyor.training.job import Job
+
+# By name: the module and the class. A new application joins here, and so gets its command and the tests of all.
+APPLICATIONS: dict[str, str] = {}
+
+
+def applications() -> dict[str, type[Job]]:
+    """The classes by name."""
+    places = {name: place.split(":") for name, place in APPLICATIONS.items()}
+    return {name: getattr(import_module(module), kind) for name, (module, kind) in places.items()}

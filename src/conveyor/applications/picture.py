@@ -1,0 +1,27 @@
+"""Pictures as bytes."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+from conveyor.errors import BadInput
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def figure(width: float, height: float) -> Figure:
+    """An empty figure, in inches. Raises BadInput where matplotlib is missing."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise BadInput("the pictures need matplotlib: pip install 'conveyor[plot]', then --resume the run") from error
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def png(drawn: Figure) -> bytes:
+    """The figure as a PNG file."""
+    data = io.BytesIO()
+    drawn.savefig(data, format="png", dpi=130)
+    return data.getvalue()
