@@ -161,13 +161,6 @@ def greffs(maps="zifo", peepholes="ifo"):
 FULL_RECURRENCE = {f"R_{of}{to}": f"{BLOCK[to]}: {of}" for of in "ifo" for to in "ifo"}
 
 
-def muts(**rows):
-    """The matrices of Jozefowicz et al. 2015; W_x is there where the input has another width than h."""
-    biases = {"b_z": "update.bias", "b_r": "reset.bias"}
-    without, whole = matrices(**rows, **biases), matrices(**rows, **biases, W_x="embed: x")
-    return lambda named: (whole if "embed.weight_x" in named else without)(named)
-
-
 @dataclass(frozen=True)
 class Case:
     """A cell, how it is made, and what it must compute."""
@@ -233,28 +226,42 @@ CASES = {
     "mut1": Case(
         zoo.MUT1,
         jozefowicz.mut1,
-        muts(W_xz="update: x", W_xr="reset: x", W_hr="reset: h", W_hh="recall: h", b_h="recall.bias"),
+        matrices(
+            W_x="embed: x",
+            W_xz="update: e",
+            b_z="update.bias",
+            W_xr="reset: e",
+            W_hr="reset: h",
+            b_r="reset.bias",
+            W_hh="recall: h",
+            b_h="recall.bias",
+        ),
     ),
     "mut2": Case(
         zoo.MUT2,
         jozefowicz.mut2,
-        muts(
-            W_xz="update: x",
+        matrices(
+            W_x="embed: x",
+            W_xz="update: e",
             W_hz="update: h",
+            b_z="update.bias",
             W_hr="reset: h",
+            b_r="reset.bias",
             W_hh="candidate: h",
-            W_xh="candidate: x",
+            W_xh="candidate: e",
             b_h="candidate.bias",
         ),
     ),
     "mut3": Case(
         zoo.MUT3,
         jozefowicz.mut3,
-        muts(
+        matrices(
             W_xz="update: x",
             W_hz="update: h",
+            b_z="update.bias",
             W_xr="reset: x",
             W_hr="reset: h",
+            b_r="reset.bias",
             W_hh="candidate: h",
             W_xh="candidate: x",
             b_h="candidate.bias",
@@ -281,14 +288,14 @@ PAPERS |= PEEPHOLE_PAPERS
 def others(layer, steps, batch, dtype=torch.float64):
     """Random values for what the layer's cell takes besides x and its states, by name."""
     cell = layer.cell
-    names = [name for name in cell.arguments if name not in ("x", "t", *cell.state)]
+    names = [name for name in cell.arguments if name not in ("x", "t", *cell.state, *cell.below)]
     shapes = {name: (batch,) if name in cell.constant else (steps, batch) for name in names}
     return {name: torch.randn(*shape, cell.widths[name], dtype=dtype) for name, shape in shapes.items()}
 
 
 def random_state(layer, batch, dtype=torch.float64):
     widths = [layer.cell.widths[name] for name in layer.state_names]
-    states = tuple(torch.randn(len(layer.cells), batch, width, dtype=dtype) * 0.5 for width in widths)
+    states = tuple(torch.randn(layer.state_rows, batch, width, dtype=dtype) * 0.5 for width in widths)
     return states if len(states) > 1 else states[0]
 
 

@@ -9,31 +9,32 @@ from conveyor.zoo.lstm import LSTM
 class MUT1(Cell):
     """The first of three mutated cells found by search: z sees the input only (Jozefowicz et al. 2015).
 
-    z_t = σ(W_z · x_t + b_z)
-    r_t = σ(W_r · [h_{t-1}, x_t] + b_r)
-    h̃_t = tanh(W_h · (r_t * h_{t-1}) + tanh(x̂_t) + b_h)
+    e_t = W_x · x_t
+    z_t = σ(W_z · e_t + b_z)
+    r_t = σ(W_r · [h_{t-1}, e_t] + b_r)
+    h̃_t = tanh(W_h · (r_t * h_{t-1}) + tanh(e_t) + b_h)
     h_t = (1 - z_t) * h_{t-1} + z_t * h̃_t
-    x̂_t = x_t, or W_x · x_t where the input has another width than h
 
-    Shapes: x [B, input]; h [B, hidden]; W_z [hidden, input]; W_r [hidden, hidden + input]; W_h [hidden, hidden];
-    W_x [hidden, input].
+    Shapes: x [B, input]; e, h [B, hidden]; W_x [hidden, input]; W_z, W_h [hidden, hidden]; W_r [hidden, 2 hidden].
     Paper: Jozefowicz, Zaremba & Sutskever 2015, "An Empirical Exploration of Recurrent Network Architectures".
-    Departures: W_x, which the paper has no need of, as its input has the width of h.
+    Departures: the paper's x is e here. It adds its bare input to values of the width of h, so the input is brought to
+    that width by a matrix of its own, W_x, which is learnt; with the identity as W_x, the cell is the paper's.
     """
 
     state = ("h",)
 
     def __init__(self, input_size: int, hidden_size: int):
-        super().__init__(input_size, hidden_size)
-        self.update = self.affine("x")
-        self.reset = self.affine("h", "x")
+        super().__init__(input_size, hidden_size, e=hidden_size)
+        self.embed = self.affine("x", bias=False)
+        self.update = self.affine("e")
+        self.reset = self.affine("h", "e")
         self.recall = self.affine("h")
-        self.embed = _embedding(self)
 
     def step(self, x: Tensor, h: Tensor) -> Tensor:
-        z = sigmoid(self.update(x))
-        r = sigmoid(self.reset(h, x))
-        h_tilde = tanh(self.recall(r * h) + tanh(self.embed(x)))
+        e = self.embed(x)
+        z = sigmoid(self.update(e))
+        r = sigmoid(self.reset(h, e))
+        h_tilde = tanh(self.recall(r * h) + tanh(e))
         h = (1 - z) * h + z * h_tilde
         return h
 
@@ -41,30 +42,31 @@ class MUT1(Cell):
 class MUT2(Cell):
     """The second of three mutated cells found by search: r sees the bare input (Jozefowicz et al. 2015).
 
-    z_t = σ(W_z · [h_{t-1}, x_t] + b_z)
-    r_t = σ(W_r · h_{t-1} + x̂_t + b_r)
-    h̃_t = tanh(W_h · [r_t * h_{t-1}, x_t] + b_h)
+    e_t = W_x · x_t
+    z_t = σ(W_z · [h_{t-1}, e_t] + b_z)
+    r_t = σ(W_r · h_{t-1} + e_t + b_r)
+    h̃_t = tanh(W_h · [r_t * h_{t-1}, e_t] + b_h)
     h_t = (1 - z_t) * h_{t-1} + z_t * h̃_t
-    x̂_t = x_t, or W_x · x_t where the input has another width than h
 
-    Shapes: x [B, input]; h [B, hidden]; W_z, W_h [hidden, hidden + input]; W_r [hidden, hidden]; W_x [hidden, input].
-    Paper: Jozefowicz, Zaremba & Sutskever 2015, "An Empirical Exploration of Recurrent Network Architectures".
-    Departures: W_x, which the paper has no need of, as its input has the width of h.
+    Shapes: x [B, input]; e, h [B, hidden]; W_x [hidden, input]; W_z, W_h [hidden, 2 hidden]; W_r [hidden, hidden].
+    Paper: as MUT1.
+    Departures: as in MUT1, the paper's x is e here. (A matrix for the bare x alone would make r a GRU's.)
     """
 
     state = ("h",)
 
     def __init__(self, input_size: int, hidden_size: int):
-        super().__init__(input_size, hidden_size)
-        self.update = self.affine("h", "x")
+        super().__init__(input_size, hidden_size, e=hidden_size)
+        self.embed = self.affine("x", bias=False)
+        self.update = self.affine("h", "e")
         self.reset = self.affine("h")
-        self.candidate = self.affine("h", "x")
-        self.embed = _embedding(self)
+        self.candidate = self.affine("h", "e")
 
     def step(self, x: Tensor, h: Tensor) -> Tensor:
-        z = sigmoid(self.update(h, x))
-        r = sigmoid(self.reset(h) + self.embed(x))
-        h_tilde = tanh(self.candidate(r * h, x))
+        e = self.embed(x)
+        z = sigmoid(self.update(h, e))
+        r = sigmoid(self.reset(h) + e)
+        h_tilde = tanh(self.candidate(r * h, e))
         h = (1 - z) * h + z * h_tilde
         return h
 
@@ -78,7 +80,7 @@ class MUT3(Cell):
     h_t = (1 - z_t) * h_{t-1} + z_t * h̃_t
 
     Shapes: x [B, input]; h [B, hidden]; every W [hidden, hidden + input].
-    Paper: Jozefowicz, Zaremba & Sutskever 2015, "An Empirical Exploration of Recurrent Network Architectures".
+    Paper: as MUT1.
     Departures: none known.
     """
 
@@ -120,8 +122,3 @@ class ForgetBiasLSTM(LSTM):
         """The forget bias; the maps draw the rest themselves, before this."""
         if self.forget.bias is not None:
             nn.init.constant_(self.forget.bias, self.forget_bias)
-
-
-def _embedding(cell: Cell) -> nn.Module:
-    """The input at the width of the state."""
-    return nn.Identity() if cell.input_size == cell.hidden_size else cell.affine("x", bias=False)
