@@ -82,6 +82,13 @@ class Gaussian:
         return mu + sigma * noise(mu.shape, mu, generator)
 
 
+def check_sizes(**sizes: int) -> None:
+    """Raises ValueError for what is no size."""
+    for name, size in sizes.items():
+        if not isinstance(size, int) or size < 1:
+            raise ValueError(f"{name} must be a whole number from 1, not {size!r}")
+
+
 def noise(shape: tuple[int, ...] | torch.Size, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Standard normal numbers of another tensor's type and device."""
     return torch.randn(shape, dtype=like.dtype, device=like.device, generator=generator)

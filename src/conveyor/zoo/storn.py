@@ -7,7 +7,16 @@ from torch import Tensor, tanh
 
 from conveyor.cell import Cell
 from conveyor.layer import Recurrent
-from conveyor.zoo.latent import Bernoulli, LatentNetwork, Likelihood, divergence, gaussian, log_ratio, noise
+from conveyor.zoo.latent import (
+    Bernoulli,
+    LatentNetwork,
+    Likelihood,
+    check_sizes,
+    divergence,
+    gaussian,
+    log_ratio,
+    noise,
+)
 
 
 class STORNCell(Cell):
@@ -39,6 +48,7 @@ class STORNCell(Cell):
         outputs: int | None = None,
     ):
         r = hidden_size if recogniser_size is None else recogniser_size
+        check_sizes(latent_size=latent_size, recogniser_size=r)
         super().__init__(input_size, hidden_size, r=r, past=input_size, epsilon=latent_size, z=latent_size)
         self.recognise = self.affine("x", "r", out=r)
         self.posterior = self.affine("r", out=2 * latent_size)

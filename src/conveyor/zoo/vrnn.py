@@ -7,7 +7,16 @@ from torch import Tensor, relu
 
 from conveyor.cell import Cell
 from conveyor.layer import Recurrent
-from conveyor.zoo.latent import Bernoulli, LatentNetwork, Likelihood, divergence, gaussian, log_ratio, noise
+from conveyor.zoo.latent import (
+    Bernoulli,
+    LatentNetwork,
+    Likelihood,
+    check_sizes,
+    divergence,
+    gaussian,
+    log_ratio,
+    noise,
+)
 from conveyor.zoo.lstm import LSTM
 
 
@@ -39,6 +48,7 @@ class VRNNCell(Cell):
         feature_size: int = 64,
         outputs: int | None = None,
     ):
+        check_sizes(latent_size=latent_size, feature_size=feature_size)
         names = ("phi_x", "phi_z", "prior", "enc", "dec")
         widths = dict.fromkeys(names, feature_size) | dict.fromkeys(("epsilon", "z"), latent_size)
         super().__init__(input_size, hidden_size, **widths)
