@@ -11,7 +11,7 @@ from torch import sigmoid, tanh
 import conveyor
 from conveyor import zoo
 from oracles import cells as oracle
-from oracles import greff, jozefowicz, original
+from oracles import depth_gated, greff, grid, jozefowicz, original
 
 
 class Leaky(conveyor.Cell):
@@ -145,6 +145,7 @@ GATES = {
     "b_o": "output.bias",
 }
 PEEPHOLES = {"W_f": "forget: C h x", "W_i": "input: C h x", "W_o": "output: C h x"}
+COUPLED_INPUT = {s: source for s, source in (GATES | PEEPHOLES).items() if not source.startswith("forget")}
 COUPLED = {symbol: source for symbol, source in GATES.items() if not source.startswith("input")}
 
 
@@ -159,6 +160,25 @@ def greffs(maps="zifo", peepholes="ifo"):
 
 
 FULL_RECURRENCE = {f"R_{of}{to}": f"{BLOCK[to]}: {of}" for of in "ifo" for to in "ifo"}
+
+DEPTH_GATE = {
+    "W_xd": "depth: x",
+    "w_cd": "depth.weight_C",
+    "w_ld": "depth.weight_C_below",
+    "b_d": "depth.bias",
+    "G": "ground.C_below: x",
+    "g": "ground.C_below.bias",
+}
+
+
+def sides(**H):
+    """The matrices of a grid's block, for each of its dimensions and the hidden vectors that it reads."""
+    gates = {"u": "update", "f": "forget", "o": "output", "m": "candidate"}
+    rows = {f"W_{k}_{name}": f"{name}.{gate}: {read}" for name, read in H.items() for k, gate in gates.items()}
+    return rows | {f"b_{k}_{name}": f"{name}.{gate}.bias" for name in H for k, gate in gates.items()}
+
+
+GRID = matrices(**sides(time="h x", depth="h x"), G="ground.m_below: x", g="ground.m_below.bias")
 
 
 @dataclass(frozen=True)
@@ -267,6 +287,8 @@ CASES = {
             b_h="candidate.bias",
         ),
     ),
+    "lstm-depth-gated": Case(zoo.DepthGatedLSTM, depth_gated.one, matrices(**{**GATES, **PEEPHOLES}, **DEPTH_GATE)),
+    "grid": Case(zoo.GridLSTM, grid.one, GRID),
     "own": Case(Leaky),
     "own, with streams": Case(Fed),
     "own, normed": Case(Normed),
@@ -283,6 +305,21 @@ PEEPHOLE_PAPERS = {
     for gates in SUBSETS[:-1]
 }
 PAPERS |= PEEPHOLE_PAPERS
+# Nearly the same as others that are above, so that the equations are enough to check.
+PAPERS |= {
+    "lstm-depth-gated, coupled": Case(
+        zoo.CoupledDepthGatedLSTM, depth_gated.one, matrices(**{**COUPLED_INPUT, **DEPTH_GATE})
+    ),
+    "grid-priority": Case(zoo.PriorityGridLSTM, grid.priority, GRID),
+    "grid, gate outside": Case(zoo.GateOutsideGridLSTM, grid.ported, GRID),
+}
+
+
+def parameters_of(layer, row=0):
+    """The parameters of a layer's cell, and of what lies under the lowest layer."""
+    found = dict(layer.cell_of(row).named_parameters())
+    below = layer.ground[row % layer.directions].named_parameters() if layer.cell.below else ()
+    return found | {f"ground.{name}": parameter for name, parameter in below}
 
 
 def others(layer, steps, batch, dtype=torch.float64):

@@ -6,7 +6,7 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import functional_call
 
-from cases import CASES, PAPERS, others, random_state, tensors, values_of
+from cases import CASES, PAPERS, others, parameters_of, random_state, tensors, values_of
 from tolerance import assert_equal
 
 T, B, INPUT, HIDDEN = 4, 2, 3, 3
@@ -20,9 +20,9 @@ def numbers(named):
 def test_outputs_are_the_papers(name):
     case, layer = PAPERS[name], PAPERS[name].layer(INPUT, HIDDEN, dtype=torch.float64)
     x, state = torch.randn(T, B, INPUT, dtype=torch.float64), random_state(layer, B)
-    W = case.matrices(numbers(dict(layer.cell.named_parameters())))
+    W = case.matrices(numbers(parameters_of(layer)))
     expected, lasts = case.oracle(x.numpy(), *(s[0].numpy() for s in tensors(state)), **W)
-    output, last = layer(x, state)
+    output, last, *_ = layer(x, state)
     assert_equal(output, expected, "output")
     for value, wanted, symbol in zip(tensors(last), lasts, layer.state_names, strict=True):
         assert_equal(value[0], wanted, symbol)
@@ -35,16 +35,16 @@ def test_gradients_are_the_papers(name):
     x, state = torch.randn(T, B, INPUT, dtype=torch.float64), tensors(random_state(layer, B))
     for tensor in (x, *state):
         tensor.requires_grad_()
-    output, last = layer(x, state if len(state) > 1 else state[0])
+    output, last, *_ = layer(x, state if len(state) > 1 else state[0])
     weights = [torch.randn_like(value) for value in (output, *tensors(last))]
     sum((value * w).sum() for value, w in zip((output, *tensors(last)), weights, strict=True)).backward()
 
     values = {"x": x.detach().numpy()} | {f"s{i}": s[0].detach().numpy() for i, s in enumerate(state)}
-    values |= case.matrices(numbers(dict(layer.cell.named_parameters())))
+    values |= case.matrices(numbers(parameters_of(layer)))
     gradients = {"x": x.grad.numpy()} | {f"s{i}": s.grad[0].numpy() for i, s in enumerate(state)}
-    gradients |= case.matrices({name: p.grad.numpy() for name, p in layer.cell.named_parameters()})
+    gradients |= case.matrices({name: p.grad.numpy() for name, p in parameters_of(layer).items()})
     # A diagonal block is free on its diagonal only; elsewhere the paper's matrix is zero and stays zero.
-    free = case.matrices({name: np.ones(p.shape) for name, p in layer.cell.named_parameters()})
+    free = case.matrices({name: np.ones(p.shape) for name, p in parameters_of(layer).items()})
 
     def loss(given):
         states = [given[f"s{i}"] for i in range(len(state))]

@@ -160,6 +160,8 @@ def test_the_reversed_direction_is_the_forward_one_on_reversed_input(name, data)
     both = draw_layer(data, name, bidirectional=True, num_layers=1)
     forward = Case(type(both.cell), options=both.options).layer(both.input_size, both.hidden_size, dtype=torch.float64)
     forward.cells[0].load_state_dict(both.cells[1].state_dict())
+    if both.cell.below:
+        forward.ground[0].load_state_dict(both.ground[1].state_dict())
     x, _, further = draw_input(data, both, least=1)
     lengths = torch.tensor(data.draw(st.lists(st.integers(0, len(x)), min_size=x.shape[1], max_size=x.shape[1])))
     state = random_state(both, x.shape[1])

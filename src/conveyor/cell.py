@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -51,28 +52,48 @@ class Cell(nn.Module):
 
         output, h, values = conveyor.Recurrent(Halting, 32, 128)(x)    # values["p"]: [1, 1, T, B]
 
-    Widths are `input_size` for `x` and `hidden_size` for every state; those of other values that an affine map is to
-    read, and other widths of states, are given by name: `super().__init__(input_size, hidden_size, h=64)`.
+    `output_name` names the state or extra that is the layer's output, and so the x of the layer above it; by default
+    the first state. Layers can be joined by more than that: with `below = {"C_below": "C"}` the stream `C_below` of
+    `step` is the value `C`, a state or an extra, that the layer below has at the same step. Under the lowest layer lies
+    the input, and the stream is there a learned map of x, which the layer holds (`layer.ground`).
+
+    Widths are `input_size` for `x` and `hidden_size` for every state and for what `output_name` and `below` name; those
+    of other values that an affine map is to read, and other widths, are given by name:
+    `super().__init__(input_size, hidden_size, h=64)`.
 
     Raises TypeError when the class is made if `step` does not take `x` and every state by name, or if a name has two
-    meanings.
+    meanings or none.
     """
 
     state: ClassVar[tuple[str, ...]] = ("h",)
     constant: ClassVar[tuple[str, ...]] = ()
     extra: ClassVar[tuple[str, ...]] = ()
-    arguments: ClassVar[tuple[str, ...]] = ()  # what `step` takes, in order; read from its signature
+    output_name: ClassVar[str | None] = None
+    below: ClassVar[Mapping[str, str]] = {}
+    # Both are found out when the class is made: what `step` takes, in order; and what the loop has to give over time,
+    # besides the first state.
+    arguments: ClassVar[tuple[str, ...]] = ()
+    over_time: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
         if cls.step is not Cell.step:
             cls.arguments = _arguments(cls)
+            upward = _upward(cls)
+            cls.over_time = (*cls.extra, *(name for name in cls.state if name in upward))
 
     def __init__(self, input_size: int, hidden_size: int, **widths: int):
         super().__init__()
         self.input_size, self.hidden_size = _size("input_size", input_size), _size("hidden_size", hidden_size)
         given = {name: _size(name, width) for name, width in widths.items()}
-        self.widths = {"x": input_size, **dict.fromkeys(self.state, hidden_size), **given}
+        usual = dict.fromkeys((*self.state, *_upward(type(self)), *self.below), hidden_size)
+        self.widths = {"x": input_size, **usual, **given}
+        for stream, name in self.below.items():
+            if self.widths[stream] != self.widths[name]:
+                raise ValueError(
+                    f"{type(self).__name__}.below: {stream} is the {name} of the layer below, but their widths are "
+                    f"{self.widths[stream]} and {self.widths[name]}: make them equal"
+                )
 
     def affine(self, *operands: str, out: int | None = None, bias: bool = True, **blocks: str) -> Affine:
         """A learned map of the named values: `self.affine("h", "x")` is `W · [h, x] + b`, called as `(h, x)`.
@@ -93,6 +114,11 @@ class Cell(nn.Module):
     def step(self, *arguments: Any) -> Tensor | tuple[Tensor, ...]:
         """The equations: from the input and the states of t-1 to the states of t."""
         raise TypeError(f"{type(self).__name__} is a cell without equations: give it a method step(self, x, h)")
+
+
+def _upward(cls: type[Cell]) -> set[str]:
+    """The names of the values that go to the layer above, or out of the last, if they are not the first state."""
+    return {*cls.below.values(), *([] if cls.output_name is None else [cls.output_name])}
 
 
 def _size(name: str, value: int) -> int:
@@ -131,4 +157,21 @@ def _arguments(cls: type[Cell]) -> tuple[str, ...]:
             f"{cls.__name__}.step takes ({', '.join(names)}), but the cell also has {', '.join(missing)}: "
             f"write def step(self, x, {', '.join(cls.state)})"
         )
+    _check_upward(cls, names)
     return names
+
+
+def _check_upward(cls: type[Cell], names: tuple[str, ...]) -> None:
+    if not isinstance(cls.below, Mapping):
+        raise TypeError(f'{cls.__name__}.below must be a dict of names such as {{"C_below": "C"}}, not {cls.below!r}')
+    values, streams = (*cls.state, *cls.extra), set(names) - {"x", "t", *cls.state, *cls.constant}
+    for name in sorted(_upward(cls), key=str):
+        if name not in values:
+            what = "output_name" if name == cls.output_name else "below"
+            raise TypeError(
+                f"{cls.__name__}.{what} names {name!r}, but the cell's states and extra outputs are {', '.join(values)}"
+            )
+    for stream in cls.below:
+        if stream not in streams:
+            found = ", ".join(sorted(streams)) or "none"
+            raise TypeError(f"{cls.__name__}.below names {stream!r}, but the streams that step takes are {found}")

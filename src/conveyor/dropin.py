@@ -63,7 +63,8 @@ class _DropIn(Recurrent):
     def torch_state_dict(self) -> dict[str, Tensor]:
         """The weights under torch.nn's names, as copies."""
         state: dict[str, Tensor] = {}
-        for suffix, cell in zip(_suffixes(self), self.cells, strict=True):
+        for row, suffix in enumerate(_suffixes(self)):
+            cell = self.cell_of(row)
             for side, operand, affines in self._sides():
                 blocks = [_weight(cell, f"{name}.weight_{operand}") for name in affines]
                 state[f"weight_{side}_{suffix}"] = torch.cat(blocks)

@@ -13,7 +13,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from conveyor.cell import Cell
 from conveyor.sequences import is_transformed
 
 Unrolled = tuple[Tensor, tuple[Tensor, ...], dict[str, Tensor]]  # the output, the last states, the values by name
@@ -26,6 +25,8 @@ class Step(Protocol):
     def state(self) -> tuple[str, ...]: ...
     @property
     def extra(self) -> tuple[str, ...]: ...
+    @property
+    def over_time(self) -> tuple[str, ...]: ...
     @property
     def arguments(self) -> tuple[str, ...]: ...
     def step(self, *arguments: Any) -> Tensor | tuple[Tensor, ...]: ...
@@ -43,8 +44,8 @@ def unroll(
     """The loop over `step`. It is the specification: every faster way to run a cell must give its numbers.
 
     `streams`: [T, B, ...] each; `state`: [B, width] each; `lengths`: [B] or none; `start`: the number of the first
-    step. Returns the output [T, B, width of the first state], the last states, and by name the extra outputs, with
-    `record` every named value of the step, [T, B, ...]. A row that is past its length takes no step: it keeps its
+    step. Returns the first state over time [T, B, width], the last states, and by name what the cell has `over_time`,
+    with `record` every named value of the step, [T, B, ...]. A row that is past its length takes no step: it keeps its
     states, its outputs and values are zero, and its padding is never read.
     """
     steps, batch = streams["x"].shape[:2]
@@ -114,15 +115,15 @@ def _over_time(cell: Step, history: list[dict[str, Tensor]]) -> dict[str, Tensor
 
 
 def take_step(cell: Step, given: Mapping[str, Tensor], record: bool) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-    """The new states, and by name the extra outputs or, with `record`, all values."""
+    """The new states, and by name what the cell has `over_time` or, with `record`, all values."""
     arguments, old = (tuple(given[name] for name in names) for names in (cell.arguments, cell.state))
     named: dict[str, Tensor] = {}
     with _watched(cell, named) if record else nullcontext():
         new = check_new(cell, cell.step(*arguments), old)
-    states, extra = new[: len(old)], new[len(old) :]
-    if record:  # a new state that `step` returns without having named it still has the state's name
-        named |= dict(zip(cell.state, states, strict=True))
-    return states, named | dict(zip(cell.extra, extra, strict=True))
+    returned = dict(zip((*cell.state, *cell.extra), new, strict=True))
+    # A new state that `step` returns without having named it still has the state's name.
+    named |= returned if record else {name: returned[name] for name in cell.over_time}
+    return new[: len(old)], named
 
 
 def _named_on_zeros(cell: Step, given: Mapping[str, Tensor], rows: int) -> dict[str, Tensor]:
@@ -149,13 +150,13 @@ def _no_values(
     record: bool,
 ) -> dict[str, Tensor]:
     """The values of no steps at all, [0, B, ...], in the shapes that a step would give them."""
-    if not record and not cell.extra:
+    if not record and not cell.over_time:
         return {}
     given = {name: stream.new_zeros(stream.shape[1:]) for name, stream in streams.items()}
     given |= dict(zip(cell.state, state, strict=True)) | dict(constants)
     given["t"] = torch.zeros((), dtype=torch.int64, device=streams["x"].device)
     shared = _shared(cell, given)
-    named = {n: v for n, v in _named_on_zeros(cell, given, 1).items() if record or n in cell.extra}
+    named = {n: v for n, v in _named_on_zeros(cell, given, 1).items() if record or n in cell.over_time}
     batch = len(state[0])
     return {n: v.new_zeros(0, batch, *(v.shape if n in shared else v.shape[1:])) for n, v in named.items()}
 
@@ -189,10 +190,10 @@ def place(cell: Any) -> str:
 def _watched(cell: Any, named: dict[str, Tensor]) -> Iterator[None]:
     """Inside, fills `named` with the tensors that `step` has in its local variables when it returns.
 
-    What it was given, under whatever name, and parameters are left out. The values of a cell within the cell have its
-    path before their names: "inner.f".
+    What it was given, under whatever name, and parameters are left out. The values of a cell within the cell, and of
+    any other module in it with a `step`, have its path before their names: "inner.f".
     """
-    paths = {module: path for path, module in cell.named_modules() if isinstance(module, Cell)}
+    paths = {module: path for path, module in cell.named_modules() if hasattr(type(module), "step")}
     codes = {code for module in paths for code in _step_codes(module)}
     calls: list[list[Tensor]] = []  # what each step that is under way was given
 
@@ -219,8 +220,8 @@ def _watched(cell: Any, named: dict[str, Tensor]) -> Iterator[None]:
             previous.enable()  # the profiler in C, which cannot be set again from Python
 
 
-def _step_codes(cell: Cell) -> Iterator[CodeType]:
+def _step_codes(module: nn.Module) -> Iterator[CodeType]:
     """The code of its `step`, and of those of its base classes, which it may call."""
-    for cls in type(cell).__mro__:
+    for cls in type(module).__mro__:
         if isinstance(vars(cls).get("step"), FunctionType):
             yield inspect.unwrap(vars(cls)["step"]).__code__

@@ -152,7 +152,7 @@ def _compile(
 
     def step(*values: Tensor) -> tuple[Sequence[Tensor], Mapping[str, Tensor], Mapping[str, Tensor]]:
         states, named = take_step(cell, dict(zip(cell.arguments, values, strict=True)), record=True)
-        return states, named if record else {name: named[name] for name in cell.extra}, named
+        return states, named if record else {name: named[name] for name in cell.over_time}, named
 
     if any(m._backward_hooks or m._backward_pre_hooks for m in module.modules()):
         raise CannotCompile("the step", "a module in it has a hook on its backward", "leave the hook out")

@@ -54,7 +54,8 @@ class Recurrent(nn.Module):
 
     The state is one tensor [layers * directions, B, width] for a cell of one state, else a tuple of such, in the order
     of `cell.state`. What a cell reads of the layer below besides its output (`cell.below`) is for the lowest layer a
-    learned map of the input, in `ground`. All streams are [T, B, ...], or [B, T, ...] with `batch_first`, or [T, ...] without a batch.
+    learned map of the input, in `ground`. All streams are [T, B, ...], or [B, T, ...] with `batch_first`, or [T, ...]
+    without a batch.
 
     Raises ValueError and TypeError that name the shapes or values involved.
     """
@@ -104,7 +105,7 @@ class Recurrent(nn.Module):
         self.recurrent_dropout = check_recurrent_dropout(self.cell, recurrent_dropout)
         self.learn_initial_state = learn_initial_state
         if learn_initial_state:
-            shapes = {name: (self.rows, self.cell.widths[name]) for name in self.state_names}
+            shapes = {name: (self.state_rows, self.cell.widths[name]) for name in self.state_names}
             self.initial_state = nn.ParameterDict({name: torch.zeros(shape) for name, shape in shapes.items()})
         self.to(device=device, dtype=dtype)
 
@@ -118,7 +119,7 @@ class Recurrent(nn.Module):
         return 2 if self.bidirectional else 1
 
     @property
-    def rows(self) -> int:
+    def state_rows(self) -> int:
         """How many layers there are in all directions: a state has a row for each."""
         return self.num_layers * self.directions
 
@@ -141,6 +142,8 @@ class Recurrent(nn.Module):
         A module comes after those in it, so that a cell with a start of its own has the last word over its maps.
         """
         self.cells.apply(_reset)
+        if self.cell.below:
+            self.ground.apply(_reset)
         for initial in self.initial_state.values() if self.learn_initial_state else ():
             nn.init.zeros_(initial)
 
@@ -218,7 +221,8 @@ class Recurrent(nn.Module):
         rounded: Callable[[Tensor], Tensor],
     ) -> tuple[Tensor, list[tuple[Tensor, ...]], list[dict[str, Tensor]]]:
         """The layers one above the other, each in its directions: the output, and the last states and the values."""
-        lasts, values = [], []
+        lasts: list[tuple[Tensor, ...]] = []
+        values: list[dict[str, Tensor]] = []
         x, streams, constants = rounded(x), _each(rounded, streams), _each(rounded, constants)
         for layer in range(self.num_layers):
             if layer and self.dropout:
@@ -229,9 +233,8 @@ class Recurrent(nn.Module):
             for direction in range(self.directions):
                 row = layer * self.directions + direction
                 state = tuple(rounded(state[row]) for state in states)
-                below = values[row - self.directions] if layer else self._on_the_ground(direction, x, lengths)
-                joined = {stream: rounded(below[name]) for stream, name in self.cell.below.items()}
-                output, last, named = run(row, {"x": x, **streams, **joined}, state, constants)
+                below = _each(rounded, self._from_below(row, x, values, lengths))
+                output, last, named = run(row, {"x": x, **streams, **below}, state, constants)
                 outputs.append(rounded(output))
                 lasts.append(tuple(map(rounded, last)))
                 values.append(_each(rounded, named))
@@ -256,31 +259,35 @@ class Recurrent(nn.Module):
             streams = streams | cell.streams(x.shape[0], x.shape[1], like=x)
             constants = constants | cell.constants(x.shape[1], like=x)
         if row % self.directions == 0:
-            return self._outward(*run_loop(cell, streams, state, constants, lengths, record, start))
+            return self._named_output(*run_loop(cell, streams, state, constants, lengths, record, start))
         streams = {name: reverse(stream, lengths) for name, stream in streams.items()}
-        output, last, values = self._outward(*run_loop(cell, streams, state, constants, lengths, record, start))
+        output, last, values = self._named_output(*run_loop(cell, streams, state, constants, lengths, record, start))
         return reverse(output, lengths), last, {name: reverse(value, lengths) for name, value in values.items()}
 
-    def _outward(self, output: Tensor, last: tuple[Tensor, ...], values: dict[str, Tensor]) -> Unrolled:
+    def _named_output(self, output: Tensor, last: tuple[Tensor, ...], values: dict[str, Tensor]) -> Unrolled:
         """What a loop gave, with the output that the cell names."""
         cell = self.cell
-        for name in {*cell.below.values(), cell.output_name} - {None, *cell.state}:
-            found, width = list(values[name].shape[2:]), cell.widths[name]
-            if found != [width]:
-                raise ValueError(f"{place(cell)} must return {name} as [B, {width}], not as [B, {str(found)[1:]}")
+        for name in set(cell.extra) & {*cell.below.values(), cell.output_name}:
+            found, wanted = list(values[name].shape[1:]), [len(last[0]), cell.widths[name]]
+            if found != wanted:
+                raise ValueError(f"{place(cell)} must return {name} of shape {wanted}, not {found}")
         return output if cell.output_name is None else values[cell.output_name], last, values
 
-    def _on_the_ground(self, direction: int, x: Tensor, lengths: Tensor | None) -> dict[str, Tensor]:
-        """What the lowest layer reads in the place of a layer below, by the names that it would have there."""
+    def _from_below(
+        self, row: int, x: Tensor, values: list[dict[str, Tensor]], lengths: Tensor | None
+    ) -> dict[str, Tensor]:
+        """The streams that come from the layer below or, where there is none, from the input."""
         below = self.cell.below
-        if below and lengths is not None:  # padding may be anything, and a gradient of zero times NaN is NaN
+        if row >= self.directions or not below:
+            return {stream: values[row - self.directions][name] for stream, name in below.items()}
+        if lengths is not None:  # padding may be anything, and a gradient of zero times NaN is NaN
             steps = torch.arange(len(x), device=x.device)[:, None]
             x = torch.where((steps < lengths)[..., None], x, x.new_zeros(()))
-        return {name: self.ground[direction][stream](x) for stream, name in below.items()}  # type: ignore[index]
+        return {name: ground(x) for name, ground in self.ground[row].items()}  # type: ignore[operator]
 
     def _initial(self, x: Tensor, hx: State | None, form: Form) -> tuple[Tensor, ...]:
         """The initial states, [layers * directions, B, width] each."""
-        rows, batch = self.rows, x.shape[1]
+        rows, batch = self.state_rows, x.shape[1]
         if hx is None and self.learn_initial_state:
             return tuple(self.initial_state[name][:, None].expand(-1, batch, -1) for name in self.state_names)
         shapes = {name: (rows, batch, self.cell.widths[name]) for name in self.state_names}

@@ -66,7 +66,7 @@ class Regularised:
     """
 
     def __init__(self, cell: Cell, recurrent_dropout: float, zoneout: Mapping[str, float]):
-        self.cell, self.state, self.extra = cell, cell.state, cell.extra
+        self.cell, self.state, self.extra, self.over_time = cell, cell.state, cell.extra, cell.over_time
         self.dropout = {cell.state[0]: recurrent_dropout} if recurrent_dropout > 0 and cell.training else {}
         self.readers = readers(cell) if self.dropout else []
         self.zoneout = zoneout

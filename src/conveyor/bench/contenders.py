@@ -38,7 +38,7 @@ class Work:
         """The work at one shape, with random numbers, the same every time."""
         torch.manual_seed(0)
         layer = Recurrent(cell, shape.inputs, shape.hidden).train(training)
-        further = [name for name in cell.arguments if name not in ("x", "t", *cell.state)]
+        further = [name for name in cell.arguments if name not in ("x", "t", *cell.state, *cell.below)]
         unknown = [name for name in further if name not in layer.cell.widths]
         if unknown:
             raise ValueError(

@@ -4,6 +4,7 @@ layer = conveyor.Recurrent(conveyor.zoo.CoupledLSTM, 32, 128)
 """
 
 from conveyor.cell import Cell
+from conveyor.zoo.depth_gated import CoupledDepthGatedLSTM, DepthGatedLSTM
 from conveyor.zoo.greff import (
     CoupledPeepholeLSTM,
     FullGateRecurrenceLSTM,
@@ -15,6 +16,8 @@ from conveyor.zoo.greff import (
     NoPeepholesLSTM,
     VanillaLSTM,
 )
+from conveyor.zoo.grid import GateOutsideGridLSTM, GridLSTM, PriorityGridLSTM
+from conveyor.zoo.grid_networks import DepthLSTM, ImageGridLSTM
 from conveyor.zoo.gru import GRU, ResetBeforeGRU
 from conveyor.zoo.jozefowicz import MUT1, MUT2, MUT3, ForgetBiasLSTM
 from conveyor.zoo.lstm import LSTM, CoupledLSTM, FullPeepholeLSTM, PeepholeLSTM, ProjectedLSTM
@@ -40,6 +43,9 @@ CELLS: dict[str, type[Cell]] = {
     "lstm-np": NoPeepholesLSTM,
     "lstm-cifg": CoupledPeepholeLSTM,
     "lstm-fgr": FullGateRecurrenceLSTM,
+    "lstm-depth-gated": DepthGatedLSTM,
+    "grid": GridLSTM,
+    "grid-priority": PriorityGridLSTM,
     "gru": GRU,
     "gru-reset-before": ResetBeforeGRU,
     "mut1": MUT1,
@@ -55,11 +61,17 @@ __all__ = [
     "MUT2",
     "MUT3",
     "RNN",
+    "CoupledDepthGatedLSTM",
     "CoupledLSTM",
     "CoupledPeepholeLSTM",
+    "DepthGatedLSTM",
+    "DepthLSTM",
     "ForgetBiasLSTM",
     "FullGateRecurrenceLSTM",
     "FullPeepholeLSTM",
+    "GateOutsideGridLSTM",
+    "GridLSTM",
+    "ImageGridLSTM",
     "NoForgetGateLSTM",
     "NoInputActivationLSTM",
     "NoInputGateLSTM",
@@ -68,6 +80,7 @@ __all__ = [
     "NoPeepholesLSTM",
     "OriginalLSTM",
     "PeepholeLSTM",
+    "PriorityGridLSTM",
     "ProjectedLSTM",
     "ReluRNN",
     "ResetBeforeGRU",

@@ -1,0 +1,99 @@
+"""Grid LSTM: a block has an LSTM in each of its dimensions, and each of them reads the hidden vectors of all.
+
+Here are what the blocks are made of and the grid over time and depth; grids over depth alone and over an image and
+depth are in grid_networks.py.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from torch import Tensor, nn, sigmoid, tanh
+
+from conveyor.cell import Cell
+
+
+class Side(nn.Module):
+    """One dimension of a block: (h', m') = LSTM(H, m, W), where H are the hidden vectors of all dimensions.
+
+    u = σ(W_u · H + b_u),  f and o alike,  m̃ = tanh(W_m · H + b_m),  m' = f * m + u * m̃,  h' = tanh(o * m')
+
+    `cell` is the block, a cell, and `hidden` are the names that it has for the vectors of H.
+    """
+
+    def __init__(self, cell: Cell, *hidden: str):
+        super().__init__()
+        self.update = cell.affine(*hidden)
+        self.forget = cell.affine(*hidden)
+        self.output = cell.affine(*hidden)
+        self.candidate = cell.affine(*hidden)
+
+    def step(self, m: Tensor, *H: Tensor) -> tuple[Tensor, Tensor]:
+        u = sigmoid(self.update(*H))
+        f = sigmoid(self.forget(*H))
+        o = sigmoid(self.output(*H))
+        m_tilde = tanh(self.candidate(*H))
+        m = f * m + u * m_tilde
+        return self.hidden(o, m), m
+
+    def hidden(self, o: Tensor, m: Tensor) -> Tensor:
+        return tanh(o * m)
+
+
+class GateOutsideSide(Side):
+    """A side whose output gate stands outside the tanh, as in the LSTM: h' = o * tanh(m')."""
+
+    def hidden(self, o: Tensor, m: Tensor) -> Tensor:
+        return o * tanh(m)
+
+
+class GridLSTM(Cell):
+    """Grid LSTM over time and depth, the paper's 2-LSTM: memory flows along both (Kalchbrenner et al. 2015).
+
+    H = [h_{t-1}, x_t];  (h_t, m_t) = LSTM(H, m_{t-1}, W_time),  (h_depth, m_depth) = LSTM(H, m_below, W_depth), with
+
+    u = σ(W_u · H + b_u),  f and o alike,  m̃ = tanh(W_m · H + b_m),  m' = f * m + u * m̃,  h' = tanh(o * m')
+
+    each with its own W. x_t is the hidden vector that comes from below, in the lowest layer the input, and m_below the
+    memory that comes with it, there a projection of the input. h_depth is the output. Shapes: x [B, input_size], all
+    others [B, hidden_size]. The paper has the tanh around o * m' and no biases (from memory; `bias=False` takes them
+    away); GateOutsideGridLSTM has o * tanh(m'). `num_layers` is the depth of the grid, `tied=True` of `Recurrent` gives
+    all layers the same weights.
+    """
+
+    state = ("h", "m")
+    extra = ("h_depth", "m_depth")
+    output_name = "h_depth"
+    below: ClassVar[Mapping[str, str]] = {"m_below": "m_depth"}
+    side: ClassVar[type[Side]] = Side
+
+    def __init__(self, input_size: int, hidden_size: int):
+        super().__init__(input_size, hidden_size)
+        self.time = self.side(self, "h", "x")
+        self.depth = self.side(self, "h", "x")
+
+    def step(self, x: Tensor, h: Tensor, m: Tensor, m_below: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        h_depth, m_depth = self.depth.step(m_below, h, x)
+        h, m = self.time.step(m, h, x)
+        return h, m, h_depth, m_depth
+
+
+class PriorityGridLSTM(GridLSTM):
+    """Grid LSTM with depth as the priority dimension: it reads what time has just made of the step.
+
+    (h_t, m_t) = LSTM([h_{t-1}, x_t], m_{t-1}, W_time), then (h_depth, m_depth) = LSTM([h_t, x_t], m_below, W_depth);
+    the rest as in GridLSTM.
+    """
+
+    def step(self, x: Tensor, h: Tensor, m: Tensor, m_below: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        h, m = self.time.step(m, h, x)
+        h_depth, m_depth = self.depth.step(m_below, h, x)
+        return h, m, h_depth, m_depth
+
+
+class GateOutsideGridLSTM(GridLSTM):
+    """Grid LSTM with the output gate outside the tanh, as in the LSTM and in a published port to Torch.
+
+    h' = o * tanh(m'); the rest as in GridLSTM.
+    """
+
+    side = GateOutsideSide

@@ -1,0 +1,148 @@
+"""Grid LSTMs that are networks: over depth alone (1-LSTM), and over an image's two axes and depth (3-LSTM)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from conveyor.cell import Cell
+from conveyor.layer import Recurrent
+from conveyor.zoo.grid import Side
+
+
+class DepthBlock(Cell):
+    """One block of a 1-LSTM as a cell, whose steps go up and not through time: it reads no x.
+
+    (h', m') = LSTM([h], m, W)
+    """
+
+    state = ("h", "m")
+
+    def __init__(self, input_size: int, hidden_size: int):
+        super().__init__(input_size, hidden_size)
+        self.depth = Side(self, "h")
+
+    def step(self, x: Tensor, h: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:
+        h, m = self.depth.step(m, h)
+        return h, m
+
+
+class ImageBlock(Cell):
+    """One row of an image in a 3-LSTM, scanned from left to right; what comes from the row above are streams.
+
+    H = [h, h_above, x];  (h', m') = LSTM(H, m, W_along),  (h_down, m_down) = LSTM(H, m_above, W_down),
+    (h_depth, m_depth) = LSTM(H, m_below, W_depth)
+    """
+
+    state = ("h", "m")
+    extra = ("h_down", "m_down", "h_depth", "m_depth")
+
+    def __init__(self, input_size: int, hidden_size: int):
+        further = dict.fromkeys(("h_above", "m_above", "m_below"), hidden_size)
+        super().__init__(input_size, hidden_size, **further)
+        self.along, self.down, self.depth = (Side(self, "h", "h_above", "x") for _ in range(3))
+
+    def step(
+        self, x: Tensor, h: Tensor, m: Tensor, h_above: Tensor, m_above: Tensor, m_below: Tensor
+    ) -> tuple[Tensor, ...]:
+        h_depth, m_depth = self.depth.step(m_below, h, h_above, x)
+        h_down, m_down = self.down.step(m_above, h, h_above, x)
+        h, m = self.along.step(m, h, h_above, x)
+        return h, m, h_down, m_down, h_depth, m_depth
+
+
+class PriorityImageBlock(ImageBlock):
+    """The same with depth as the priority dimension: H = [h', h_down, x] for it."""
+
+    def step(
+        self, x: Tensor, h: Tensor, m: Tensor, h_above: Tensor, m_above: Tensor, m_below: Tensor
+    ) -> tuple[Tensor, ...]:
+        h_down, m_down = self.down.step(m_above, h, h_above, x)
+        h, m = self.along.step(m, h, h_above, x)
+        h_depth, m_depth = self.depth.step(m_below, h, h_down, x)
+        return h, m, h_down, m_down, h_depth, m_depth
+
+
+class DepthLSTM(nn.Module):
+    """Grid LSTM over depth alone, the paper's 1-LSTM: a deep network whose layers are LSTM blocks.
+
+        network = conveyor.zoo.DepthLSTM(100, 64, num_layers=5, tied=True)
+        output = network(x)                                  # x: [B, 100], output: [B, 64]
+
+    h_0 = W_h · x + b_h,  m_0 = W_m · x + b_m,  (h_l, m_l) = LSTM([h_{l-1}], m_{l-1}, W_l) as in GridLSTM, for
+    l = 1 .. num_layers; the output is the last h. `tied` layers have the same weights, and run by a kernel.
+
+    Kalchbrenner, Danihelka & Graves 2015, section 3; from memory, as is that h_0 and m_0 are projections of the whole
+    input. Raises ValueError for an input of another rank or width.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, tied: bool = False):
+        super().__init__()
+        self.input_size, self.num_layers, self.tied = input_size, num_layers, tied
+        self.hidden, self.memory = nn.Linear(input_size, hidden_size), nn.Linear(input_size, hidden_size)
+        layers = 1 if tied else num_layers
+        self.blocks = nn.ModuleList(Recurrent(DepthBlock, 1, hidden_size) for _ in range(layers))
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_shape(x, "[B, {}]", self.input_size)
+        h, m = self.hidden(x)[None], self.memory(x)[None]
+        steps = x.new_zeros(1).expand(self.num_layers // len(self.blocks), len(x), 1)  # a block reads nothing of them
+        for block in self.blocks:
+            _, (h, m) = block(steps, (h, m))
+        return h[0]
+
+
+class ImageGridLSTM(nn.Module):
+    """Grid LSTM over an image's rows and columns and depth, the paper's 3-LSTM.
+
+        network = conveyor.zoo.ImageGridLSTM(1, 16, num_layers=2)
+        output = network(images)                   # images: [B, rows, columns, 1], output: [B, rows, columns, 16]
+
+    At each place (r, c) of each layer, with H = [h_{r,c-1}, h_{r-1,c}, h_below] and LSTM as in GridLSTM:
+
+    along the row:  (h_{r,c}, m_{r,c}) = LSTM(H, m_{r,c-1}, W_along),
+    down the column and up through the layers alike, each with a memory and weights of its own.
+
+    Below the lowest layer are projections of the place's own input, W_h · x + b_h and W_m · x + b_m; at the edges are
+    zeros. The output is what comes out above, so that it depends at (r, c) on all that lies above it and to its left.
+    With `priority` depth reads what the other two have just made of the place; `tied` layers have the same weights.
+
+    Kalchbrenner, Danihelka & Graves 2015, section 3; from memory, in doubt is what else the paper does with images
+    (patches for pixels, scans from several corners). Raises ValueError for images of another rank or width.
+    """
+
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int = 1, tied: bool = False, priority: bool = False
+    ):
+        super().__init__()
+        self.input_size, self.num_layers, self.tied, self.priority = input_size, num_layers, tied, priority
+        self.hidden, self.memory = nn.Linear(input_size, hidden_size), nn.Linear(input_size, hidden_size)
+        block = PriorityImageBlock if priority else ImageBlock
+        layers = 1 if tied else num_layers
+        self.scans = nn.ModuleList(Recurrent(block, hidden_size, hidden_size) for _ in range(layers))
+
+    def forward(self, images: Tensor) -> Tensor:
+        check_shape(images, "[B, rows, columns, {}]", self.input_size)
+        if not images.shape[1] * images.shape[2]:
+            raise ValueError(f"an image has at least one row and one column, but the shape is {list(images.shape)}")
+        places = images.permute(1, 2, 0, 3)
+        h, m = self.hidden(places), self.memory(places)  # [rows, columns, B, hidden_size]
+        for layer in range(self.num_layers):
+            h, m = self._layer(self.scans[layer % len(self.scans)], h, m)
+        return h.permute(2, 0, 1, 3)
+
+    def _layer(self, scan: nn.Module, x: Tensor, m_below: Tensor) -> tuple[Tensor, Tensor]:
+        """What a layer gives to the next, from what it is given."""
+        h_above = m_above = torch.zeros_like(x[0])
+        up = []
+        for row, memory in zip(x, m_below, strict=True):
+            *_, values = scan(row, h_above=h_above, m_above=m_above, m_below=memory)
+            h_above, m_above, *outputs = (values[name][0, 0] for name in ImageBlock.extra)
+            up.append(outputs)
+        h, m = (torch.stack(rows) for rows in zip(*up, strict=True))
+        return h, m
+
+
+def check_shape(value: Tensor, wanted: str, width: int) -> None:
+    if value.dim() != wanted.count(",") + 1 or value.shape[-1] != width:
+        raise ValueError(f"the input's shape must be {wanted.format(width)}, not {list(value.shape)}")
