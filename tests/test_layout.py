@@ -24,7 +24,7 @@ ARROWS = {
     "regularise": "affine cell eager",
     "sequences": "",
     "layer": "affine cell eager execute regularise sequences",
-    "zoo": "cell errors layer",
+    "zoo": "affine cell errors layer",
     "dropin": "cell layer zoo",
     "tasks": "errors",
     "training": "errors",

@@ -24,6 +24,7 @@ class VanillaLSTM(Cell):
     Shapes: x [B, input]; h, C [B, hidden]; every W [hidden, hidden + input]; W_i, W_f, W_o also a diagonal [hidden].
     Paper: Greff, Srivastava, Koutník, Steunebrink & Schmidhuber 2015, "LSTM: A Search Space Odyssey".
     Departures: none known. (`PeepholeLSTM` has the same equations, and can leave out peepholes.)
+    Doubt: these equations and those of the eight variants were written from memory; their list is confirmed.
     """
 
     state = ("h", "C")
@@ -222,7 +223,7 @@ class FullGateRecurrenceLSTM(Cell):
 
     Shapes: x [B, input]; h, C, i, f, o [B, hidden]; W_C [hidden, hidden + input]; W_i, W_f, W_o [hidden,
     4 hidden + input] and a diagonal [hidden].
-    Doubt: that the gates of t = 0 are zero is our reading; the paper's text on it was not seen.
+    Doubt: as the vanilla LSTM's; that the gates before the first step are zero is our reading.
     """
 
     state = ("h", "C", "i", "f", "o")

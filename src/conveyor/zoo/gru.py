@@ -8,8 +8,15 @@ from conveyor.cell import Cell
 class GRU(Cell):
     """Gated recurrent unit as `torch.nn.GRU` computes it: reset after the matrix product, with biases, z keeps.
 
-    z_t = σ(W_z · [h_{t-1}, x_t] + b_z),  r_t alike,
-    h̃_t = tanh(W_x · x_t + b_x + r_t * (W_h · h_{t-1} + b_h)),  h_t = z_t * h_{t-1} + (1 - z_t) * h̃_t
+    z_t = σ(W_z · [h_{t-1}, x_t] + b_z)
+    r_t = σ(W_r · [h_{t-1}, x_t] + b_r)
+    h̃_t = tanh(W_x · x_t + b_x + r_t * (W_h · h_{t-1} + b_h))
+    h_t = z_t * h_{t-1} + (1 - z_t) * h̃_t
+
+    Shapes: x [B, input]; h [B, hidden]; W_z, W_r [hidden, hidden + input]; W_x [hidden, input]; W_h [hidden, hidden].
+    Paper: Cho et al. 2014, "Learning Phrase Representations using RNN Encoder-Decoder for Statistical Machine
+    Translation", in the form of `torch.nn.GRU` and cuDNN.
+    Departures: the paper resets before the matrix product and has no biases (`ResetBeforeGRU`).
     """
 
     state = ("h",)
@@ -32,8 +39,14 @@ class GRU(Cell):
 class ResetBeforeGRU(Cell):
     """Gated recurrent unit as the essay writes it: reset before the matrix product, no biases (Cho et al. 2014).
 
-    z_t = σ(W_z · [h_{t-1}, x_t]),  r_t = σ(W_r · [h_{t-1}, x_t]),
-    h̃_t = tanh(W · [r_t * h_{t-1}, x_t]),  h_t = (1 - z_t) * h_{t-1} + z_t * h̃_t   (Cho's z is this 1 - z)
+    z_t = σ(W_z · [h_{t-1}, x_t])
+    r_t = σ(W_r · [h_{t-1}, x_t])
+    h̃_t = tanh(W · [r_t * h_{t-1}, x_t])
+    h_t = (1 - z_t) * h_{t-1} + z_t * h̃_t
+
+    Shapes: x [B, input]; h [B, hidden]; every W [hidden, hidden + input].
+    Paper: Cho et al. 2014, as in GRU.
+    Departures: the paper's z keeps the state, it is this 1 - z; the essay and Chung et al. 2014 have it as here.
     """
 
     state = ("h",)

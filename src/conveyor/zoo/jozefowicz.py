@@ -19,6 +19,7 @@ class MUT1(Cell):
     Paper: Jozefowicz, Zaremba & Sutskever 2015, "An Empirical Exploration of Recurrent Network Architectures".
     Departures: the paper's x is e here. It adds its bare input to values of the width of h, so the input is brought to
     that width by a matrix of its own, W_x, which is learnt; with the identity as W_x, the cell is the paper's.
+    Doubt: the equations are those of two secondary sources, which agree.
     """
 
     state = ("h",)
@@ -51,6 +52,7 @@ class MUT2(Cell):
     Shapes: x [B, input]; e, h [B, hidden]; W_x [hidden, input]; W_z, W_h [hidden, 2 hidden]; W_r [hidden, hidden].
     Paper: as MUT1.
     Departures: as in MUT1, the paper's x is e here. (A matrix for the bare x alone would make r a GRU's.)
+    Doubt: as MUT1's.
     """
 
     state = ("h",)
@@ -82,6 +84,7 @@ class MUT3(Cell):
     Shapes: x [B, input]; h [B, hidden]; every W [hidden, hidden + input].
     Paper: as MUT1.
     Departures: none known.
+    Doubt: as MUT1's.
     """
 
     state = ("h",)

@@ -12,8 +12,17 @@ GATES = ("forget", "input", "output")
 class LSTM(Cell):
     """Long short-term memory (Hochreiter & Schmidhuber 1997) with a forget gate (Gers et al. 2000).
 
-    f_t = σ(W_f · [h_{t-1}, x_t] + b_f),  i_t and o_t alike,  C̃_t = tanh(W_C · [h_{t-1}, x_t] + b_C),
-    C_t = f_t * C_{t-1} + i_t * C̃_t,  h_t = o_t * tanh(C_t)
+    f_t = σ(W_f · [h_{t-1}, x_t] + b_f)
+    i_t = σ(W_i · [h_{t-1}, x_t] + b_i)
+    C̃_t = tanh(W_C · [h_{t-1}, x_t] + b_C)
+    C_t = f_t * C_{t-1} + i_t * C̃_t
+    o_t = σ(W_o · [h_{t-1}, x_t] + b_o)
+    h_t = o_t * tanh(C_t)
+
+    Shapes: x [B, input]; h, C [B, hidden]; every W [hidden, hidden + input].
+    Paper: Gers, Schmidhuber & Cummins 2000, "Learning to Forget: Continual Prediction with LSTM"; in the essay's form.
+    Departures: both tanh, where the paper of 1997 has scaled logistic functions (`OriginalLSTM`), and the gradient is
+    whole, where the papers cut it off at what gates and cells read.
     """
 
     state = ("h", "C")
@@ -38,9 +47,15 @@ class LSTM(Cell):
 class ProjectedLSTM(Cell):
     """LSTM whose output is a projection of `proj_size` units, as torch.nn has it (after Sak et al. 2014).
 
-    Without that paper's peepholes and its optional second projection.
+    m_t = o_t * tanh(C_t)
+    h_t = W · m_t
 
-    f_t, i_t, o_t, C̃_t and C_t as in the LSTM; m_t = o_t * tanh(C_t), h_t = W · m_t
+    f_t, i_t, o_t, C̃_t and C_t as in the LSTM.
+
+    Shapes: x [B, input]; C, m [B, hidden]; h [B, proj]; W [proj, hidden]; the other W [hidden, proj + input].
+    Paper: Sak, Senior & Beaufays 2014, "Long Short-Term Memory Recurrent Neural Network Architectures for Large Scale
+    Acoustic Modeling".
+    Departures: without that paper's peepholes and its optional second projection.
     """
 
     state = ("h", "C")
@@ -67,10 +82,17 @@ class ProjectedLSTM(Cell):
 class PeepholeLSTM(Cell):
     """LSTM with peepholes: the gates see the memory, each unit its own (Gers & Schmidhuber 2000).
 
-    f_t = σ(W_f · [C_{t-1}, h_{t-1}, x_t] + b_f),  i_t alike,  o_t = σ(W_o · [C_t, h_{t-1}, x_t] + b_o) sees the new C;
-    the rest as in the LSTM. The block of W for C is diagonal.
+    f_t = σ(W_f · [C_{t-1}, h_{t-1}, x_t] + b_f)
+    i_t = σ(W_i · [C_{t-1}, h_{t-1}, x_t] + b_i)
+    o_t = σ(W_o · [C_t, h_{t-1}, x_t] + b_o)
 
-    `peepholes` names the gates that look: any of "forget", "input", "output".
+    The rest as in the LSTM. The blocks of W for C are diagonal; the output gate sees the new C.
+
+    Option: `peepholes` names the gates that look, any of "forget", "input", "output".
+
+    Shapes: those of the LSTM; W_f, W_i, W_o also have a diagonal [hidden].
+    Paper: Gers & Schmidhuber 2000, "Recurrent Nets that Time and Count".
+    Departures: as the LSTM's; by a secondary source, the paper's C̃ goes without a tanh.
     """
 
     state = ("h", "C")
@@ -99,7 +121,11 @@ class PeepholeLSTM(Cell):
 class FullPeepholeLSTM(PeepholeLSTM):
     """LSTM with peepholes through full matrices, as the essay writes W · [C, h, x]: a gate sees every unit's memory.
 
-    The equations of the peephole LSTM; the block of W for C is a full matrix.
+    The equations and the option of the peephole LSTM; the blocks of W for C are full matrices.
+
+    Shapes: those of the LSTM; W_f, W_i, W_o [hidden, 2 hidden + input].
+    Paper: the essay, which writes the peepholes of Gers & Schmidhuber 2000 so.
+    Departures: from that paper, the full matrices.
     """
 
     peephole = "full"
@@ -108,7 +134,12 @@ class FullPeepholeLSTM(PeepholeLSTM):
 class CoupledLSTM(Cell):
     """LSTM with coupled forget and input gates, also known as CIFG: it takes in only what it forgets room for.
 
-    C_t = f_t * C_{t-1} + (1 - f_t) * C̃_t; the rest as in the LSTM.
+    C_t = f_t * C_{t-1} + (1 - f_t) * C̃_t
+
+    The rest as in the LSTM, and its shapes.
+
+    Paper: the essay; Greff et al. 2015 have f = 1 - i and peepholes (`CoupledPeepholeLSTM`).
+    Departures: none known.
     """
 
     state = ("h", "C")

@@ -33,7 +33,9 @@ class OriginalLSTM(Cell):
     Shapes: x [B, input]; h, C [B, hidden]; W_C [hidden, hidden + input]; W_i, W_o [blocks, hidden + input].
     Paper: Hochreiter & Schmidhuber 1997, "Long Short-Term Memory".
     Departures: the gradient is whole, where the paper cuts it off at what gates and cells read; every map has a bias;
-    maps read the cells and the input, not the gates, which the paper allows (`FullGateRecurrenceLSTM` has those).
+    the maps read the cells and the input, not the gates, which Greff et al. 2015 find in the paper, too
+    (`FullGateRecurrenceLSTM`).
+    Doubt: the equations, g and h are those of a secondary source.
     """
 
     state = ("h", "C")
