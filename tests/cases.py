@@ -166,7 +166,7 @@ DEPTH_GATE = {
     "w_cd": "depth.weight_C",
     "w_ld": "depth.weight_C_below",
     "b_d": "depth.bias",
-    "G": "ground.C_below: x",
+    "G": "ground.C_below.weight",
     "g": "ground.C_below.bias",
 }
 
@@ -178,7 +178,7 @@ def sides(**H):
     return rows | {f"b_{k}_{name}": f"{name}.{gate}.bias" for name in H for k, gate in gates.items()}
 
 
-GRID = matrices(**sides(time="h x", depth="h x"), G="ground.m_below: x", g="ground.m_below.bias")
+GRID = matrices(**sides(time="h x", depth="h x"), G="ground.m_below.weight", g="ground.m_below.bias")
 
 
 @dataclass(frozen=True)

@@ -254,6 +254,127 @@ def test_the_forget_bias_is_what_it_is_called_at_the_start_and_after_a_reset(opt
     assert make(zoo.ForgetBiasLSTM, bias=False).cell.forget.bias is None
 
 
+def test_shut_depth_gates_leave_a_plain_stack():
+    """In the authors' form one of LSTMs whose forget gate is 1 minus the input gate."""
+    stack = {"num_layers": 3, "bidirectional": True}
+    one, two = pair(make(zoo.PeepholeLSTM, **stack), make(zoo.DepthGatedLSTM, **stack))
+    shut_depth_gates(two)
+    assert_one(one, two)
+    one, two = pair(make(zoo.FullPeepholeLSTM, **stack), make(zoo.CoupledDepthGatedLSTM, **stack))
+    shut_depth_gates(two)
+    for cell in one.cells:
+        tie(cell.forget, cell.input, -1)
+    assert_one(one, two)
+
+
+def shut_depth_gates(layer):
+    for cell in layer.cells:
+        pin(cell.depth, SHUT)
+
+
+def test_an_open_depth_gate_adds_the_memory_below():
+    """Where nothing else enters, the memory of every layer is that under the first, at the same step."""
+    layer = make(zoo.DepthGatedLSTM, num_layers=2)
+    for cell in layer.cells:
+        for gate, bias in ((cell.depth, OPEN), (cell.forget, SHUT), (cell.input, SHUT)):
+            pin(gate, bias)
+    x = draw_inputs(layer, T, B)["x"].detach()
+    _, _, values = layer(x, record=True)
+    for C in values["C"]:
+        assert_equal(C[0], layer.ground[0]["C_below"](x), "C")
+
+
+@pytest.mark.parametrize("priority", [False, True], ids=["plain", "priority"])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_grid_is_a_loop_over_its_points(layers, priority):
+    """Every side by one matrix over H = [h, x], point by point along the layers first."""
+    grid = make(zoo.PriorityGridLSTM if priority else zoo.GridLSTM, num_layers=layers)
+    inputs = draw_inputs(grid, T, B)
+    wanted = results(grid, inputs)
+    x, h, m = (inputs[name].detach() for name in ("x", "h", "m"))
+    going = {(layer, -1): (h[layer], m[layer]) for layer in range(layers)}
+    rising = {(-1, t): (x[t], grid.ground[0]["m_below"](x[t])) for t in range(T)}
+    for layer in range(layers):
+        for t in range(T):
+            (h, m), (up, m_below) = going[layer, t - 1], rising[layer - 1, t]
+            going[layer, t] = by_hand(grid.cells[layer].time, m, h, up)
+            H = (going[layer, t][0] if priority else h), up
+            rising[layer, t] = by_hand(grid.cells[layer].depth, m_below, *H)
+    for t in range(T):
+        assert_equal(wanted["output"][t], rising[layers - 1, t][0].detach(), f"output at {t}")
+    for layer in range(layers):
+        for what, value in zip(("last h", "last m"), going[layer, T - 1], strict=True):
+            assert_equal(wanted[what][layer], value.detach(), what)
+
+
+def by_hand(side, m, *H):
+    """(h', m') of one side, from one product of one matrix."""
+    maps = side.update, side.forget, side.output, side.candidate
+    W = torch.cat([torch.cat(list(each.parameters())[:-1], 1) for each in maps])
+    u, f, o, m_tilde = (torch.cat(H, 1) @ W.t() + torch.cat([each.bias for each in maps])).chunk(4, 1)
+    m = sigmoid(f) * m + sigmoid(u) * tanh(m_tilde)
+    return tanh(sigmoid(o) * m), m
+
+
+def test_time_is_an_lstm_in_a_grid_of_one_layer():
+    """With the output gate outside the tanh, as the LSTM has it."""
+    one, two = make(zoo.LSTM), make(zoo.GateOutsideGridLSTM)
+    time = two.cell.time
+    for affine, gate in ((time.update, "input"), (time.forget, "forget"), (time.output, "output")):
+        tie(affine, getattr(one.cell, gate))
+    tie(time.candidate, one.cell.candidate)
+    x = draw_inputs(one, T, B)["x"]
+    expected, found = (results(layer, {"x": x}, loss_of=["last h"]) for layer in (one, two))
+    for what, wanted in (("last h", "last h"), ("last m", "last C"), ("gradient of x", "gradient of x")):
+        assert_equal(found[what], expected[wanted], what)
+
+
+def test_tied_depth_alone_is_time_without_an_input():
+    depth, time = zoo.DepthLSTM(INPUT, HIDDEN, num_layers=T, tied=True).double(), make(zoo.GridLSTM)
+    for name, affine in depth.blocks[0].cell.depth.named_children():
+        tie(getattr(time.cell.time, name), affine)
+    x = torch.randn(B, INPUT, dtype=torch.float64)
+    _, (h, _), _ = time(x.expand(T, B, INPUT), (depth.hidden(x)[None], depth.memory(x)[None]))
+    assert_equal(depth(x), h[0])
+
+
+@pytest.mark.parametrize("priority", [False, True], ids=["plain", "priority"])
+def test_an_image_of_one_row_is_a_sequence(priority):
+    """There is nothing above; and the plain grid does not hear of what goes down."""
+    image = zoo.ImageGridLSTM(HIDDEN, HIDDEN, num_layers=2, priority=priority).double()
+    grid = conveyor.Recurrent(zoo.PriorityGridLSTM if priority else zoo.GridLSTM, HIDDEN, HIDDEN, 2).double()
+    image.hidden.weight.data, image.hidden.bias.data = torch.eye(HIDDEN).double(), torch.zeros(HIDDEN).double()
+    grid.ground[0]["m_below"].load_state_dict(image.memory.state_dict())
+    for cell, scan in zip(grid.cells, image.scans, strict=True):
+        if priority:  # h_down is not zero, and depth does not look at it
+            for affine in scan.cell.depth.children():
+                nn.init.zeros_(affine.weight_h_above)
+        cell.time.load_state_dict(scan.cell.along.state_dict(), strict=False)
+        cell.depth.load_state_dict(scan.cell.depth.state_dict(), strict=False)
+    x = torch.randn(T, B, HIDDEN, dtype=torch.float64)
+    assert_equal(image(x.transpose(0, 1)[:, None])[:, 0].transpose(0, 1), grid(x)[0])
+
+
+def test_an_image_is_its_mirror_image_with_rows_for_columns():
+    one, two = (zoo.ImageGridLSTM(INPUT, HIDDEN, num_layers=2).double() for _ in range(2))
+    swapped = {"along": "down", "down": "along", "depth": "depth"}
+    turned = {"weight_h": "weight_h_above", "weight_h_above": "weight_h"}
+    state = {}
+    for name, value in one.state_dict().items():
+        words = [turned.get(word, swapped.get(word, word)) for word in name.split(".")]
+        state[".".join(words)] = value
+    two.load_state_dict(state)
+    images = torch.randn(B, 2, 3, INPUT, dtype=torch.float64)
+    assert_equal(two(images.transpose(1, 2)).transpose(1, 2), one(images))
+
+
+def test_a_place_of_an_image_hears_of_what_is_above_and_to_its_left():
+    network = zoo.ImageGridLSTM(1, 2, num_layers=2)
+    images = torch.randn(1, 3, 3, 1, requires_grad=True)
+    (heard,) = torch.autograd.grad(network(images)[0, 1, 1].sum(), images)
+    assert heard[0, :, :, 0].bool().tolist() == [[True, True, False], [True, True, False], [False, False, False]]
+
+
 BAD = {
     "no such g": (zoo.OriginalLSTM, {"g": "sigmoid"}, ValueError, "g is one of .*centred-sigmoid.*not 'sigmoid'"),
     "no such h": (zoo.OriginalLSTM, {"h": None}, ValueError, "h is one of .*tanh, identity, not None"),

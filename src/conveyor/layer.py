@@ -414,7 +414,7 @@ def _check(cell: type[Cell], num_layers: int, options: dict[str, Any]) -> None:
 
 def _ground(cell: Cell, bias: bool) -> nn.ModuleDict:
     """A map of the input for every stream that comes from the layer below, of which the lowest has none."""
-    return nn.ModuleDict({name: cell.affine("x", out=cell.widths[name], bias=bias) for name in cell.below})
+    return nn.ModuleDict({name: nn.Linear(cell.input_size, cell.widths[name], bias) for name in cell.below})
 
 
 def _cell(cell: type[Cell], input_size: int, hidden_size: int, bias: bool, options: dict[str, Any]) -> Cell:

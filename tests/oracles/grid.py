@@ -70,7 +70,7 @@ def image(pixels, layers, P, p, M, m, priority=False):
     up, memory = pixels @ P.T + p, pixels @ M.T + m
     none = np.zeros((batch, len(p)))
     for W in layers:
-        along, down, new = {}, {}, np.zeros((2, *up.shape), up.dtype)
+        along, down, above = {}, {}, {}
         for r in range(rows):
             for c in range(columns):
                 h_left, m_left = along.get((r, c - 1), (none, none))
@@ -79,8 +79,10 @@ def image(pixels, layers, P, p, M, m, priority=False):
                 along[r, c], down[r, c] = lstm(H, m_left, W["along"]), lstm(H, m_above, W["down"])
                 if priority:
                     H = join(along[r, c][0], down[r, c][0], up[:, r, c])
-                new[:, :, r, c] = lstm(H, memory[:, r, c], W["depth"])
-        up, memory = new
+                above[r, c] = lstm(H, memory[:, r, c], W["depth"])
+        up, memory = (
+            np.stack([np.stack([above[r, c][k] for c in range(columns)], 1) for r in range(rows)], 1) for k in (0, 1)
+        )
     return up
 
 

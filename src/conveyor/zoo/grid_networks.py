@@ -78,6 +78,7 @@ class DepthLSTM(nn.Module):
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, tied: bool = False):
         super().__init__()
+        check_depth(num_layers)
         self.input_size, self.num_layers, self.tied = input_size, num_layers, tied
         self.hidden, self.memory = nn.Linear(input_size, hidden_size), nn.Linear(input_size, hidden_size)
         layers = 1 if tied else num_layers
@@ -115,6 +116,7 @@ class ImageGridLSTM(nn.Module):
         self, input_size: int, hidden_size: int, num_layers: int = 1, tied: bool = False, priority: bool = False
     ):
         super().__init__()
+        check_depth(num_layers)
         self.input_size, self.num_layers, self.tied, self.priority = input_size, num_layers, tied, priority
         self.hidden, self.memory = nn.Linear(input_size, hidden_size), nn.Linear(input_size, hidden_size)
         block = PriorityImageBlock if priority else ImageBlock
@@ -141,6 +143,11 @@ class ImageGridLSTM(nn.Module):
             up.append(outputs)
         h, m = (torch.stack(rows) for rows in zip(*up, strict=True))
         return h, m
+
+
+def check_depth(num_layers: int) -> None:
+    if num_layers < 1:
+        raise ValueError(f"num_layers must be greater than zero, not {num_layers}")
 
 
 def check_shape(value: Tensor, wanted: str, width: int) -> None:
