@@ -5,7 +5,10 @@ from importlib import import_module
 from conveyor.training.job import Job
 
 # By name: the module and the class. A new application joins here, and so gets its command and the tests of all.
-APPLICATIONS: dict[str, str] = {}
+APPLICATIONS: dict[str, str] = {
+    "storn": "conveyor.applications.storn:LearnSTORN",
+    "vrnn": "conveyor.applications.vrnn:LearnVRNN",
+}
 
 
 def applications() -> dict[str, type[Job]]:

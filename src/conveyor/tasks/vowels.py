@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,6 +90,29 @@ def _normalised(train: Sequence[Utterance], test: Sequence[Utterance], digest: s
         return tuple(Utterance(((u.frames - mean) / deviation).float(), u.speaker) for u in part)
 
     return Vowels(normal(train), normal(valid), normal(test), mean, deviation, digest)
+
+
+def independent(train: Sequence[Tensor], test: Sequence[Tensor]) -> float:
+    """Nats a frame, if every coefficient is normal with the mean and deviation that it has in `train`."""
+    frames = torch.cat(list(train))
+    return float(_nll(torch.cat(list(test)) - frames.mean(0), frames.std(0, correction=0)).mean())
+
+
+def autoregressive(train: Sequence[Tensor], test: Sequence[Tensor]) -> float:
+    """Nats a frame, if every coefficient is normal around a line of its own last value; the first `independent`."""
+    before, after = (torch.cat([frames[cut] for frames in train]) for cut in (slice(-1), slice(1, None)))
+    x, y = before - before.mean(0), after - after.mean(0)
+    slope = (x * y).sum(0) / (x * x).sum(0)
+    start = after.mean(0) - slope * before.mean(0)
+    deviation = (y - slope * x).std(0, correction=0)
+    rest = sum(float(_nll(frames[1:] - start - slope * frames[:-1], deviation).sum()) for frames in test)
+    first = float(independent(train, [frames[:1] for frames in test])) * len(test)
+    return (first + rest) / sum(map(len, test))
+
+
+def _nll(away: Tensor, deviation: Tensor) -> Tensor:
+    """-ln p of each frame that is so far from its mean, summed over the coefficients."""
+    return (0.5 * (away / deviation) ** 2 + torch.log(deviation * math.sqrt(2 * math.pi))).sum(-1)
 
 
 def _folder() -> Path:

@@ -61,7 +61,8 @@ class Bernoulli:
         return torch.sigmoid(theta)
 
     def sample(self, theta: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return torch.bernoulli(torch.sigmoid(theta), generator=generator)
+        chance = torch.rand(theta.shape, dtype=theta.dtype, device=_device(theta, generator), generator=generator)
+        return (chance.to(theta.device) < torch.sigmoid(theta)).to(theta.dtype)
 
 
 class Gaussian:
@@ -90,8 +91,13 @@ def check_sizes(**sizes: int) -> None:
 
 
 def noise(shape: tuple[int, ...] | torch.Size, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Standard normal numbers of another tensor's type and device."""
-    return torch.randn(shape, dtype=like.dtype, device=like.device, generator=generator)
+    """Standard normal numbers of another tensor's type and device; drawn where the generator is, if there is one."""
+    drawn = torch.randn(shape, dtype=like.dtype, device=_device(like, generator), generator=generator)
+    return drawn.to(like.device)
+
+
+def _device(like: Tensor, generator: torch.Generator | None) -> torch.device:
+    return like.device if generator is None else generator.device
 
 
 class Terms(NamedTuple):
@@ -137,13 +143,12 @@ class LatentNetwork(nn.Module):
             raise ValueError(f"x must be [T, B, {self.input_size}], not {list(x.shape)}")
         if epsilon is None:
             epsilon = noise((*x.shape[:2], self.latent_size), x, generator)
+        counts = torch.full(x.shape[1:2], len(x)) if lengths is None else torch.as_tensor(lengths)
+        there = torch.arange(len(x), device=x.device)[:, None] < counts.to(x.device)  # [T, B]
+        x = torch.where(there[..., None], x, 0.0)  # padding may be anything, and zero times NaN is NaN
         values = self.layer(x, lengths=lengths, epsilon=epsilon, **self.streams(x))[2]
         theta, kl, ratio = (values[name][0, 0] for name in ("theta", "kl", "ratio"))
-        nll = self.likelihood.nll(x, theta)
-        if lengths is not None:
-            steps = torch.arange(len(x), device=x.device)[:, None]
-            nll = torch.where(steps < torch.as_tensor(lengths, device=x.device), nll, 0.0)
-        return Terms(theta, nll, kl, ratio)
+        return Terms(theta, torch.where(there, self.likelihood.nll(x, theta), 0.0), kl, ratio)
 
     def streams(self, x: Tensor) -> dict[str, Tensor]:
         """What the cell takes besides x and the noise."""

@@ -1,0 +1,49 @@
+"""Sequences under each other in one picture, with the KL over time below."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from conveyor.applications.picture import figure, png
+
+LOW, HIGH = 36, 84  # MIDI numbers between which the chorales mostly are
+
+
+def rolls(rows: dict[str, Tensor], kl: np.ndarray) -> bytes:
+    """Piano-rolls [T, 88] by name: time from left to right, pitch from below, darker where likelier."""
+
+    def draw(axis: Any, roll: Tensor) -> None:
+        shown = roll.T[LOW - 21 : HIGH - 21].numpy()
+        edges = (-0.5, len(roll) - 0.5, LOW - 0.5, HIGH - 0.5)
+        axis.imshow(shown, cmap="gray_r", vmin=0, vmax=1, aspect="auto", origin="lower", extent=edges)
+        axis.set(yticks=range(LOW, HIGH, 12), yticklabels=[f"C{octave}" for octave in range(2, 6)])
+
+    return _picture(rows, kl, draw, "quarter note")
+
+
+def lines(rows: dict[str, Tensor], kl: np.ndarray) -> bytes:
+    """Sequences [T, D] by name, a line for each feature."""
+    low = min(float(values.min()) for values in rows.values())
+    high = max(float(values.max()) for values in rows.values())
+
+    def draw(axis: Any, values: Tensor) -> None:
+        axis.plot(values.numpy(), linewidth=1)
+        axis.set_ylim(low, high)
+
+    return _picture(rows, kl, draw, "frame")
+
+
+def _picture(rows: dict[str, Tensor], kl: np.ndarray, draw: Any, time: str) -> bytes:
+    drawn = figure(9, 1.9 * len(rows) + 1.4)
+    *above, below = drawn.subplots(len(rows) + 1, sharex=True, height_ratios=[1.9] * len(rows) + [1])
+    for axis, (name, values) in zip(above, rows.items(), strict=True):
+        draw(axis, values)
+        axis.set_title(name, fontsize=9, loc="left")
+    below.bar(range(len(kl)), kl, width=1.0)
+    below.set_title("KL of posterior from prior, in nats", fontsize=9, loc="left")
+    below.set_xlabel(time)
+    below.xaxis.get_major_locator().set_params(integer=True)
+    return png(drawn)
