@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -146,14 +147,9 @@ class Stochastic(Job):
         return found / sum(map(len, sequences))
 
     def results(self) -> dict[str, bytes]:
-        data, found, estimate = self.data, self.bound(self.data.test, DRAWS), self.estimate(self.data.test)
-        yardsticks = ", ".join(f"{name} {value:.2f}" for name, value in data.yardsticks.items())
-        self.figures = (
-            f"{len(data.test)} {data.kind}s never seen, nats a frame: bound {found['bound']:.3f} "
-            f"(KL {found['kl']:.3f}), estimate {estimate:.3f} with {self.settings.samples} samples\n"
-            f"for comparison: {yardsticks}\n{data.caution}".strip()
-        )
-        return {"figures.txt": f"{self.figures}\n".encode(), **self.shown()}
+        test = self.data.test
+        self.figures = self.bound(test, DRAWS) | {"estimate": self.estimate(test), **self.data.yardsticks}
+        return {"figures.json": f"{json.dumps(self.figures, indent=1)}\n".encode(), **self.shown()}
 
     def shown(self) -> dict[str, bytes]:
         """A held-out sequence, what the network makes of it, and a sequence out of the prior."""
@@ -169,4 +165,11 @@ class Stochastic(Job):
         return {"chorale.png": rolls(rows, kl)} | {name: midi(roll) for name, roll in files.items()}
 
     def summary(self, step: int, best: float, run: Run) -> str:
-        return f"{super().summary(step, best, run)}\n{self.figures}"
+        data, found = self.data, self.figures
+        yardsticks = ", ".join(f"{name} {value:.2f}" for name, value in data.yardsticks.items())
+        return (
+            f"{super().summary(step, best, run)}\n"
+            f"{len(data.test)} {data.kind}s never seen, nats a frame: bound {found['bound']:.3f} "
+            f"(KL {found['kl']:.3f}), estimate {found['estimate']:.3f} with {self.settings.samples} samples\n"
+            f"for comparison: {yardsticks}\n{data.caution}"
+        ).strip()
