@@ -123,20 +123,23 @@ def test_gates_that_do_not_see_gates_are_vanilla():
     assert_one(one, two)
 
 
-def test_no_activation_is_the_identity():
+@pytest.mark.parametrize(
+    ("cell", "g", "h"),
+    [(zoo.NoInputActivationLSTM, nn.Identity(), tanh), (zoo.NoOutputActivationLSTM, tanh, nn.Identity())],
+    ids=["NIAF", "NOAF"],
+)
+def test_no_activation_is_the_identity(cell, g, h):
     """By hand, over the vanilla's weights."""
-    for cell, g, h in (
-        (zoo.NoInputActivationLSTM, nn.Identity(), tanh),
-        (zoo.NoOutputActivationLSTM, tanh, nn.Identity()),
-    ):
-        layer = make(cell)
-        inputs, c = draw_inputs(layer, T, B), layer.cell
-        y, C = inputs["h"][0], inputs["C"][0]
-        for t, x in enumerate(inputs["x"]):
-            f, i = sigmoid(c.forget(C, y, x)), sigmoid(c.input(C, y, x))
-            C = f * C + i * g(c.candidate(y, x))
-            y = sigmoid(c.output(C, y, x)) * h(C)
-            assert_equal(results(layer, inputs)["output"][t], y.detach(), f"h at {t}")
+    layer = make(cell)
+    inputs, c = draw_inputs(layer, T, B), layer.cell
+    y, C = inputs["h"][0], inputs["C"][0]
+    for x in inputs["x"]:
+        f, i = sigmoid(c.forget(C, y, x)), sigmoid(c.input(C, y, x))
+        C = f * C + i * g(c.candidate(y, x))
+        y = sigmoid(c.output(C, y, x)) * h(C)
+    found = results(layer, inputs)
+    assert_equal(found["last h"][0], y.detach(), "h")
+    assert_equal(found["last C"][0], C.detach(), "C")
 
 
 def test_the_original_is_the_lstm_that_never_forgets():
