@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import sigmoid, tanh
 import conveyor
 from conveyor import zoo
 from oracles import cells as oracle
-from oracles import depth_gated, greff, grid, jozefowicz, original
+from oracles import clockwork, depth_gated, greff, grid, jozefowicz, original
 
 
 class Leaky(conveyor.Cell):
@@ -181,6 +182,9 @@ def sides(**H):
 GRID = matrices(**sides(time="h x", depth="h x"), G="ground.m_below.weight", g="ground.m_below.bias")
 
 
+PERIODS = [1, 2, 3]
+
+
 @dataclass(frozen=True)
 class Case:
     """A cell, how it is made, and what it must compute."""
@@ -189,9 +193,10 @@ class Case:
     oracle: Callable | None = None
     matrices: Callable | None = None
     options: dict = field(default_factory=dict)
+    units: int = 1  # for each unit that a test asks for, where a cell cannot have any number of them
 
     def layer(self, input_size, hidden_size, *args, **keywords):
-        return conveyor.Recurrent(self.cell, input_size, hidden_size, *args, **self.options, **keywords)
+        return conveyor.Recurrent(self.cell, input_size, hidden_size * self.units, *args, **self.options, **keywords)
 
 
 CASES = {
@@ -289,6 +294,15 @@ CASES = {
     ),
     "lstm-depth-gated": Case(zoo.DepthGatedLSTM, depth_gated.one, matrices(**{**GATES, **PEEPHOLES}, **DEPTH_GATE)),
     "grid": Case(zoo.GridLSTM, grid.one, GRID),
+    "clockwork": Case(
+        zoo.ClockworkRNN,
+        partial(clockwork.clockwork, periods=PERIODS),
+        matrices(
+            **{f"W_{k}": f"hidden.{k}: h x" for k in range(3)}, **{f"b_{k}": f"hidden.{k}.bias" for k in range(3)}
+        ),
+        {"periods": PERIODS},
+        units=len(PERIODS),
+    ),
     "own": Case(Leaky),
     "own, with streams": Case(Fed),
     "own, normed": Case(Normed),

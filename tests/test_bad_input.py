@@ -86,10 +86,6 @@ class NeedsMore(Plain):
     def step(self, x, h, C, attention):
         return h, C
 
-class Counts(Plain):
-    def step(self, x, h, C, t):
-        return h, C
-
 class NoEquations(Cell):
     pass
 
@@ -210,7 +206,6 @@ FLAGS = {
     "a step that raises": ("--cell=cells.py:Fails", "Fails"),
     "a cell that cannot be made": ("--cell=cells.py:CannotBeMade", "CannotBeMade", "no such size"),
     "a cell that needs more": ("--cell=cells.py:NeedsMore", "NeedsMore", "attention"),
-    "a cell that counts": ("--cell=cells.py:Counts", "Counts", "step number t"),
     "a cell without equations": ("--cell=cells.py:NoEquations", "NoEquations"),
 }
 

@@ -109,11 +109,49 @@ def test_the_backward_plan_of_an_lstm():
     assert Counter(line.op for line in loop.lines if line.op in ("sigmoid", "tanh")) == {"tanh": 1}  # of C, once more
 
 
+def test_a_product_that_is_thrown_away_in_a_step_is_not_computed_in_it():
+    """Not forward, not backward; those of all steps at once are."""
+    cell = zoo.ClockworkRNN(X, 12, periods=[1, 4, 6])
+    wanted = sorted(f"eq(mod(step, {float(period)}), 0.0)" for period in (1, 4, 6))
+    for stage in stages_of(cell):
+        clocks = [str(product.clock) for product in stages(stage.plan, Gemm) if product.clock]
+        assert sorted(clocks) == wanted
+        assert all(not isinstance(part, Gemm) or part.clock for _, part in in_loop(stage.plan))
+
+
+def in_loop(plan):
+    return [(one.over, part) for one in plan.passes if one.over == "time" for part in one.stages]
+
+
+class Watched(zoo.ClockworkRNN):
+    """All modules' candidates are given out, so that each is wanted in every step."""
+
+    extra = ("h_tildes",)
+
+    def step(self, x, h, t):
+        h_tildes = [torch.tanh(hidden(h[:, -hidden.widths["h"] :], x)) for hidden in self.hidden]
+        parts = zip(self.periods, h_tildes, h.split(self.size, -1), strict=True)
+        h = torch.cat([torch.where(t % period == 0, new, old) for period, new, old in parts], -1)
+        return h, torch.cat(h_tildes, -1)
+
+
+def test_a_product_that_somebody_sees_is_computed():
+    plan = conveyor.compile(Watched(X, 12, periods=[1, 4, 6]), training=False).plan
+    assert "if " not in plan
+    layer = conveyor.Recurrent(Watched, X, 12, periods=[1, 4, 6])
+    x = torch.randn(9, 2, X)
+    found = {}
+    for name in ("compiled", "eager"):
+        with conveyor.backend(name), torch.no_grad():
+            found[name] = layer(x)[2]["h_tildes"]
+    torch.testing.assert_close(found["compiled"], found["eager"])
+
+
 every_paper = pytest.mark.parametrize("name", PAPERS)
 
 
 def made(name, *sizes):
-    return PAPERS[name].cell(*sizes, **PAPERS[name].options)
+    return PAPERS[name].layer(*sizes).cell
 
 
 @every_paper

@@ -14,15 +14,15 @@ from torch import Tensor, nn
 from conveyor import language
 from conveyor.errors import BadInput
 from conveyor.language import LanguageModel, Measure
-from conveyor.zoo import LSTM, RNN
+from conveyor.zoo import LSTM, RNN, ClockworkRNN
 
 KINDS = 7
 
 
-@pytest.fixture
-def model() -> LanguageModel:
+@pytest.fixture(params=[LSTM, ClockworkRNN])  # one of them counts its steps
+def model(request: pytest.FixtureRequest) -> LanguageModel:
     torch.manual_seed(0)
-    model = LanguageModel(KINDS, LSTM, 8, num_layers=2, dropout=0.5, zoneout=0.3, learn_initial_state=True)
+    model = LanguageModel(KINDS, request.param, 8, num_layers=2, dropout=0.5, zoneout=0.3, learn_initial_state=True)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(3).add_(torch.randn_like(parameter) * 0.1)  # so that the scores differ from token to token
@@ -48,8 +48,8 @@ def test_the_loss_of_a_short_text_is_that_of_reading_it_token_by_token(model: La
     tokens, total, state = text(length), 0.0, None
     loss = language.loss(model, tokens)
     model.eval()
-    for token, target in itertools.pairwise(tokens):
-        scores, state = model(token.view(1, 1), state)
+    for t, (token, target) in enumerate(itertools.pairwise(tokens)):
+        scores, state = model(token.view(1, 1), state, t)
         total += F.cross_entropy(scores[0], target.view(1)).item()
     assert loss == pytest.approx(total / (length - 1), rel=1e-5)
 
@@ -75,7 +75,7 @@ class Frequencies(nn.Module):
         super().__init__()
         self.scores = torch.arange(KINDS).float().log_softmax(0)
 
-    def forward(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
+    def forward(self, tokens: Tensor, state: Any, start: int) -> tuple[Tensor, Any]:
         return self.scores.expand(*tokens.shape, KINDS), state
 
 

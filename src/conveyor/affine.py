@@ -19,7 +19,10 @@ _masks: ContextVar[Masks] = ContextVar("masks", default={})  # noqa: B039 - only
 
 @contextmanager
 def masked(masks: Masks) -> Iterator[None]:
-    """Inside, an affine map multiplies its operand called `name` by `masks[map][name]`, [B, width]."""
+    """Inside, an affine map multiplies its operand called `name` by `masks[map][name]`, [B, width].
+
+    A map that reads only the last units of a state has their part of its mask.
+    """
     token = _masks.set(masks)
     try:
         yield
@@ -70,7 +73,7 @@ class Affine(nn.Module):
             weight = getattr(self, f"weight_{name}")
             if weight is None:
                 continue
-            value = value * masks[name] if name in masks else value
+            value = value * masks[name][..., -self.widths[name] :] if name in masks else value
             if weight.dim() == value.dim() == 2 and total is not None:
                 total = torch.addmm(total, value, weight.t())  # one operation less than a product and a sum
             else:

@@ -11,7 +11,22 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from conveyor.compiler.chunks import chunks
-from conveyor.compiler.plan import Arg, Contract, Gemm, Line, Local, Loop, Outer, Pack, Pass, Plan, Reduce, Ref, Stage
+from conveyor.compiler.plan import (
+    Arg,
+    Clock,
+    Contract,
+    Gemm,
+    Line,
+    Local,
+    Loop,
+    Outer,
+    Pack,
+    Pass,
+    Plan,
+    Reduce,
+    Ref,
+    Stage,
+)
 
 # How an op is written, given its arguments.
 SPELLING: dict[str, str] = {
@@ -251,8 +266,26 @@ class _Emitter:
             f"c->f->gemm({'n' if stage.rows else '1'}, {width}, {len(segments)}, s, {matrix}, {to}, "
             f"{self.width(stage.target.buffer)}, 0, part, parts);"
         )
+        if stage.clock:
+            rows = "n" if stage.rows else "1"
+            clear = f"if (part == 0) clear({rows}, {width}, {to}, {self.width(stage.target.buffer)});"
+            call = f"if ({self.clock(stage.clock)}(c->k, (real)(c->start + t))) {call} else {clear}"
         around = f"for (idx l = 0; l < {self.number(stage.lead)}; l++) " if lead else ""
         return [f"{around}{{", f"  const segment s[] = {{{', '.join(segments)}}};", f"  {call}", "}"]
+
+    def clock(self, clock: Clock) -> str:
+        """The name of a function that computes the clock from the step's number."""
+
+        def spell(arg: Clock | float | str) -> str:
+            if isinstance(arg, Clock):
+                return f"({SPELLING[arg.op].format(*map(spell, arg.args))})"
+            return self.constant(arg) if isinstance(arg, float) else "t"
+
+        name = f"clock{len(self.functions)}"
+        self.functions.append(
+            f"static int {name}(const real *k, real t) {{\n  (void)k, (void)t;\n  return {spell(clock)} != 0;\n}}\n"
+        )
+        return name
 
     def pack(self, stage: Pack) -> str:
         ref = stage.source

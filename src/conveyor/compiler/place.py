@@ -7,7 +7,22 @@ from collections.abc import Iterable, Mapping
 
 from conveyor.compiler.homes import Home, Homes
 from conveyor.compiler.items import Item, Work, packed, spread
-from conveyor.compiler.plan import Arg, Contract, Gemm, Line, Local, Loop, Outer, Pack, Pass, Plan, Reduce, Ref, Stage
+from conveyor.compiler.plan import (
+    Arg,
+    Clock,
+    Contract,
+    Gemm,
+    Line,
+    Local,
+    Loop,
+    Outer,
+    Pack,
+    Pass,
+    Plan,
+    Reduce,
+    Ref,
+    Stage,
+)
 from conveyor.compiler.schedule import Section
 
 PANEL = 64  # a packed matrix has room for its columns rounded up to this, more than any machine's panels need
@@ -168,7 +183,19 @@ class _Stages:
                 row += k
             column += item.dims[-1]
         lead = math.prod(first.dims[:-1])
-        return [*packs, Gemm(_joined(operands), lead, first.rows, matrix, self.target(first), width)]
+        clock = None if first.clock is None or s != self.homes.main else self.clock(first.clock)
+        return [*packs, Gemm(_joined(operands), lead, first.rows, matrix, self.target(first), width, clock)]
+
+    def clock(self, i: int) -> Clock:
+        """The clock at node i, as what it is computed from."""
+        node = self.w.nodes[i]
+
+        def arg(j: int) -> Clock | float | str:
+            if self.w.nodes[j].op == "const":
+                return float(self.w.nodes[j].attrs[0])
+            return "step" if self.w.nodes[j].op == "input" else self.clock(j)
+
+        return Clock(node.op, tuple(map(arg, node.inputs)))
 
     def are_adjacent(self, items: list[Item]) -> bool:
         targets = [self.target(item) for item in items]

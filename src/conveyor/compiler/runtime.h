@@ -47,4 +47,10 @@ struct call {
   idx begin, end, first, add;  /* its steps, its first row in a stream, and whether sums go on from the chunk before */
 };
 
+/* Rows of `size` numbers, set to 0. */
+static inline void clear(idx rows, idx size, real *a, idx row) {
+  for (idx r = 0; r < rows; r++)
+    for (idx j = 0; j < size; j++) a[r * row + j] = 0;
+}
+
 #endif

@@ -165,6 +165,7 @@ def _like(w: Work, first: int, items: list[int]) -> list[int]:
 def _merges(w: Work, one: Item, other: Item) -> bool:
     """Whether two products read the same values, and neither must lie by itself because it is an output."""
     same = one.args[::2] == other.args[::2] and one.dims[:-1] == other.dims[:-1] and one.domain == other.domain
+    same = same and one.clock == other.clock
     return same and not any(w.lies_alone(item.target.root) for item in (one, other))
 
 

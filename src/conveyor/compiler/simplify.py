@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+from conveyor.compiler.clocks import clock_of, depends
 from conveyor.compiler.graph import Builder, Graph, Node, Output
 
 
@@ -19,19 +20,12 @@ def simplify(graph: Graph) -> Graph:
     return s.b.graph([Output(o.kind, o.name, s.new[o.node]) for o in graph.outputs])
 
 
-def depends_on_state(graph: Graph) -> list[bool]:
-    found: list[bool] = []
-    for node in graph.nodes:
-        own = node.op == "input" and node.attrs[0] == "state"
-        found.append(own or any(found[j] for j in node.inputs))
-    return found
-
-
 class _Simplifier:
     """The new graph in the making; `new` is where the nodes of the old one are in it."""
 
     def __init__(self, graph: Graph):
-        self.graph, self.users, self.waiting = graph, graph.users(), depends_on_state(graph)
+        self.graph, self.users, self.waiting = graph, graph.users(), depends(graph, "state")
+        self.clocks = clock_of(graph)
         self.ends = {output.node for output in graph.outputs}
         self.b = Builder()
         self.new: dict[int, int] = {}
@@ -69,8 +63,9 @@ class _Simplifier:
         for t in terms:
             term = self.graph.nodes[t]
             if term.op == "matmul" and self.is_read_once(t):
-                # What is known before the loop is not held up by what is not.
-                products[term.dims, term.rows, term.time, self.waiting[term.inputs[0]]].append(t)
+                # What is known before the loop is not held up by what is not, nor done where only another is needed.
+                waiting, clock = self.waiting[term.inputs[0]], self.clocks.get(t)
+                products[term.dims, term.rows, term.time, waiting, clock].append(t)
             elif term.op == "pad" and term.attrs[2] == 1:
                 pads[term.dims, term.attrs[0], term.rows, term.time].append(t)
             else:

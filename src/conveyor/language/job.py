@@ -112,10 +112,11 @@ class Language(Job):
 
     def loss(self, step: int) -> tuple[Tensor, int]:
         """Of a window of text."""
-        if step % self.data.rows.count == 0:
+        window = step % self.data.rows.count
+        if window == 0:
             self.state = None  # the rows begin anew
         inputs, targets = (tensor.to(self.device) for tensor in self.data.rows[step])
-        scores, state = self.model(inputs, self.state)
+        scores, state = self.model(inputs, self.state, window * self.settings.window)
         self.state = detach(state)
         return F.cross_entropy(scores.flatten(0, 1), targets.flatten()), inputs.numel()
 

@@ -38,8 +38,6 @@ class LanguageModel(nn.Module):
         **options: Any,
     ):
         super().__init__()
-        if "t" in cell.arguments:
-            raise ValueError(f"{cell.__name__} takes the step number t, but a language model reads text without end")
         embedding_size = embedding_size or hidden_size
         between = dropout if num_layers > 1 else 0.0
         self.embedding = nn.Embedding(vocabulary_size, embedding_size)
@@ -52,9 +50,12 @@ class LanguageModel(nn.Module):
             nn.init.normal_(self.output, std=1 / math.sqrt(self.rnn.output_size))
         self.bias = nn.Parameter(torch.zeros(vocabulary_size))
 
-    def forward(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """The scores of the next token, [T, B, vocabulary], and the state after the last."""
-        output, state, *_ = self.rnn(self.dropout(self.embedding(tokens)), state)
+    def forward(self, tokens: Tensor, state: State | None = None, start: int = 0) -> tuple[Tensor, State]:
+        """The scores of the next token, [T, B, vocabulary], and the state after the last.
+
+        `start`: how many tokens the state has read, for a cell that counts its steps.
+        """
+        output, state, *_ = self.rnn(self.dropout(self.embedding(tokens)), state, start=start)
         weight = self.embedding.weight if self.tied else self.output
         return F.linear(self.dropout(output), weight, self.bias), state
 
@@ -96,9 +97,10 @@ def loss(model: nn.Module, tokens: Tensor) -> float:
     missing = rows * length - count
     inputs = F.pad(tokens[:-1], (0, missing)).view(rows, length).t()
     targets = F.pad(tokens[1:], (0, missing), value=-100).view(rows, length).t()  # -100: not a target
-    total, state = 0.0, None
+    total, state, read = 0.0, None, 0
     for piece, target in zip(inputs.split(PIECE), targets.split(PIECE), strict=True):
-        scores, state = model(piece, state)
+        scores, state = model(piece, state, read)
+        read += len(piece)
         total += F.cross_entropy(scores.flatten(0, 1), target.flatten(), reduction="sum").item()
     model.train(was_training)
     return total / count
@@ -120,10 +122,10 @@ def generate(
     """
     model.eval()
     scores, state = model(prompt[:, None])
-    for _ in range(length):
+    for read in range(len(prompt), len(prompt) + length):
         token = _draw(scores[-1, 0], temperature, top_k, generator)
         yield int(token)
-        scores, state = model(token.view(1, 1), state)
+        scores, state = model(token.view(1, 1), state, read)
 
 
 def _draw(scores: Tensor, temperature: float, top_k: int, generator: torch.Generator | None) -> Tensor:

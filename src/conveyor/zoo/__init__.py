@@ -4,6 +4,7 @@ layer = conveyor.Recurrent(conveyor.zoo.CoupledLSTM, 32, 128)
 """
 
 from conveyor.cell import Cell
+from conveyor.zoo.clockwork import ClockworkRNN
 from conveyor.zoo.depth_gated import CoupledDepthGatedLSTM, DepthGatedLSTM
 from conveyor.zoo.greff import (
     CoupledPeepholeLSTM,
@@ -51,6 +52,7 @@ CELLS: dict[str, type[Cell]] = {
     "mut1": MUT1,
     "mut2": MUT2,
     "mut3": MUT3,
+    "clockwork": ClockworkRNN,
 }
 
 __all__ = [
@@ -61,6 +63,7 @@ __all__ = [
     "MUT2",
     "MUT3",
     "RNN",
+    "ClockworkRNN",
     "CoupledDepthGatedLSTM",
     "CoupledLSTM",
     "CoupledPeepholeLSTM",

@@ -1,0 +1,69 @@
+"""The clockwork RNN: modules of a plain RNN that tick at periods of their own."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn, tanh, where
+
+from conveyor.affine import Affine
+from conveyor.cell import Cell
+
+
+class ClockworkRNN(Cell):
+    """Clockwork RNN: modules with periods T_k, each updated in every T_k-th step only (Koutník et al. 2014).
+
+        rnn = conveyor.Recurrent(conveyor.zoo.ClockworkRNN, 32, 128, periods=[1, 2, 4, 8])
+        output, h = rnn(x)                                  # x: [T, B, 32], output: [T, B, 128]
+
+    For module k, of the units in the k-th of the equal parts of h:
+    h_t^k = tanh(W_H^k · [h_{t-1}^k, ..., h_{t-1}^g] + W_I^k · x_t + b^k)   where t mod T_k = 0,
+    h_t^k = h_{t-1}^k                                                       elsewhere.
+
+    The periods ascend, so that the recurrent matrix is block upper-triangular: slow modules feed fast ones, never the
+    reverse. The kernel leaves out the products of modules that do not tick. t counts from the layer's `start`, so that
+    the first step is everybody's; a sequence that is carried over is to be given where it goes on.
+
+    Weights of module k: [hidden / g, (g - k) · hidden / g + input] and a bias, k from 0. The paper's readout
+    y_t = f(W_O · h_t) is whatever reads the layer. Its periods are 2^k, the default here for four modules; whether its
+    t counts from 0 or 1 we could not confirm.
+
+    Raises ValueError where the periods are not ascending whole numbers from 1, or do not divide the hidden size into
+    equal modules.
+    """
+
+    state = ("h",)
+
+    def __init__(self, input_size: int, hidden_size: int, periods: Sequence[int] = (1, 2, 4, 8)):
+        self.periods = check_periods(periods)
+        if hidden_size % len(self.periods):
+            raise ValueError(
+                f"hidden_size {hidden_size} does not divide into {len(self.periods)} equal modules, one for each of "
+                f"the periods {list(self.periods)}: take a multiple of {len(self.periods)}, or other periods"
+            )
+        self.size = hidden_size // len(self.periods)
+        super().__init__(input_size, hidden_size)
+        bound = 1 / math.sqrt(hidden_size)
+        slower = (hidden_size - k * self.size for k in range(len(self.periods)))  # units, from the k-th module on
+        self.hidden = nn.ModuleList(Affine(self.size, {"h": n, "x": input_size}, {}, True, bound) for n in slower)
+
+    def step(self, x: Tensor, h: Tensor, t: Tensor) -> Tensor:
+        modules = []
+        for k, (period, hidden) in enumerate(zip(self.periods, self.hidden, strict=True)):
+            slower = h[:, k * self.size :]  # this module's units, and those of all slower ones
+            h_tilde = tanh(hidden(slower, x))
+            modules.append(where(t % period == 0, h_tilde, slower[:, : self.size]))
+        h = torch.cat(modules, -1)
+        return h
+
+
+def check_periods(periods: Sequence[int]) -> tuple[int, ...]:
+    if not isinstance(periods, list | tuple) or not periods:
+        raise ValueError(f"periods is a list of whole numbers such as [1, 2, 4, 8], not {periods!r}")
+    if any(not isinstance(period, int) or isinstance(period, bool) or period < 1 for period in periods):
+        raise ValueError(f"periods are whole numbers from 1, not {list(periods)}")
+    if list(periods) != sorted(periods):
+        raise ValueError(
+            f"periods must ascend, since slow modules feed fast ones only: {sorted(periods)}, not {periods}"
+        )
+    return tuple(periods)
