@@ -121,8 +121,9 @@ def test_without_temperature_the_likeliest_is_written(model: LanguageModel, temp
 @torch.no_grad()
 def test_top_k_draws_from_the_k_likeliest(model: LanguageModel) -> None:
     prompt, state, ranks = text(1), None, set()
-    for token in language.generate(model, prompt, 200, temperature=50, top_k=3, generator=torch.Generator()):
-        scores, state = model(prompt.view(1, 1), state)
+    drawn = language.generate(model, prompt, 200, temperature=50, top_k=3, generator=torch.Generator())
+    for t, token in enumerate(drawn):
+        scores, state = model(prompt.view(1, 1), state, t)
         ranks.add(scores[0, 0].argsort(descending=True).tolist().index(token))
         prompt = torch.tensor([token])
     assert ranks == {0, 1, 2}
