@@ -344,6 +344,8 @@ def test_bad_input_is_told():
     network = network_of("vrnn")
     with pytest.raises(ValueError, match=r"x must be \[T, B, 2\], not \[3, 2\]"):
         network(torch.zeros(3, 2, dtype=torch.float64))
+    with pytest.raises(ValueError, match=r"lengths must be a number for each of 4 rows, not \[3\]"):
+        network(torch.zeros(3, 4, 2, dtype=torch.float64), [3, 2, 1])
     with pytest.raises(ValueError, match="samples must be at least 1, not 0"):
         network.estimate(torch.zeros(3, 1, 2, dtype=torch.float64), samples=0)
     with pytest.raises(ValueError, match="latent_size must be a whole number from 1, not 0"):

@@ -110,7 +110,7 @@ class Terms(NamedTuple):
 
     @property
     def bound(self) -> Tensor:
-        """The bound on -ln p(x_t | x_1..t-1), frame by frame, [T, B]."""
+        """What every frame adds to the bound on -ln p(x), [T, B]: the sum over the frames is the bound."""
         return self.nll + self.kl
 
 
@@ -144,6 +144,8 @@ class LatentNetwork(nn.Module):
         if epsilon is None:
             epsilon = noise((*x.shape[:2], self.latent_size), x, generator)
         counts = torch.full(x.shape[1:2], len(x)) if lengths is None else torch.as_tensor(lengths)
+        if counts.shape != x.shape[1:2]:
+            raise ValueError(f"lengths must be a number for each of {x.shape[1]} rows, not {list(counts.shape)}")
         there = torch.arange(len(x), device=x.device)[:, None] < counts.to(x.device)  # [T, B]
         x = torch.where(there[..., None], x, 0.0)  # padding may be anything, and zero times NaN is NaN
         values = self.layer(x, lengths=lengths, epsilon=epsilon, **self.streams(x))[2]
