@@ -11,15 +11,22 @@ from conveyor.cell import Cell
 class DepthGatedLSTM(Cell):
     """LSTM whose memory also takes in that of the layer below, through a depth gate (Yao et al. 2015).
 
-    d_t = σ(w_d * [C_t^below, C_{t-1}] + W_d · x_t + b_d),
-    f_t = σ(w_f * C_{t-1} + W_f · [h_{t-1}, x_t] + b_f),  i_t alike,  C̃_t = tanh(W_C · [h_{t-1}, x_t] + b_C),
-    C_t = d_t * C_t^below + f_t * C_{t-1} + i_t * C̃_t,
-    o_t = σ(w_o * C_t + W_o · [h_{t-1}, x_t] + b_o),  h_t = o_t * tanh(C_t)
+    d_t = σ(W_d · [C_t^below, C_{t-1}, x_t] + b_d)
+    f_t = σ(W_f · [C_{t-1}, h_{t-1}, x_t] + b_f)
+    i_t = σ(W_i · [C_{t-1}, h_{t-1}, x_t] + b_i)
+    C̃_t = tanh(W_C · [h_{t-1}, x_t] + b_C)
+    C_t = d_t * C_t^below + f_t * C_{t-1} + i_t * C̃_t
+    o_t = σ(W_o · [C_t, h_{t-1}, x_t] + b_o)
+    h_t = o_t * tanh(C_t)
 
-    C_t^below is the memory of the layer below at the same step, and in the lowest layer a projection of x_t, as in the
-    authors' code. With d shut this is a stack of LSTMs with peepholes. Shapes: x [B, input_size], h and C
-    [B, hidden_size]. The gate d is that of the authors' code; that the other gates are those of an LSTM with diagonal
-    peepholes, each free, was written from memory of the paper. The code does otherwise: CoupledDepthGatedLSTM.
+    C_t^below is the memory of the layer below at the same step; in the lowest layer it is a projection of x_t. The
+    blocks of W for memories are diagonal. With d shut this is a stack of LSTMs with peepholes.
+
+    Shapes: x [B, input]; h, C, C^below [B, hidden].
+    Paper: Yao, Cohn, Vylomova, Duh & Dyer 2015, "Depth-Gated LSTM".
+    Departures: the authors' code has f = 1 - i and full matrices for C in i and o (`CoupledDepthGatedLSTM`).
+    Doubt: d_t and the projection are those of the authors' code; the other gates, each free and with diagonal
+    peepholes, are from memory of the paper, and so may be what the paper has under the lowest layer.
     """
 
     state = ("h", "C")
@@ -47,7 +54,12 @@ class DepthGatedLSTM(Cell):
 class CoupledDepthGatedLSTM(Cell):
     """Depth-gated LSTM as its authors' code has it: f = 1 - i, and peepholes through full matrices.
 
-    f_t = 1 - i_t; in i_t and o_t the block of W for C is a full matrix; the rest as in DepthGatedLSTM.
+    C_t = d_t * C_t^below + (1 - i_t) * C_{t-1} + i_t * C̃_t
+
+    The rest as in `DepthGatedLSTM`, but that in W_i and W_o the block for C is a full matrix.
+
+    Shapes: as there.
+    Paper: the code to Yao et al. 2015 (kaishengyao/cnn, cnn/dglstm.cc).
     """
 
     state = ("h", "C")

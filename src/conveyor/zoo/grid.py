@@ -15,7 +15,12 @@ from conveyor.cell import Cell
 class Side(nn.Module):
     """One dimension of a block: (h', m') = LSTM(H, m, W), where H are the hidden vectors of all dimensions.
 
-    u = σ(W_u · H + b_u),  f and o alike,  m̃ = tanh(W_m · H + b_m),  m' = f * m + u * m̃,  h' = tanh(o * m')
+    u = σ(W_u · H + b_u)
+    f = σ(W_f · H + b_f)
+    o = σ(W_o · H + b_o)
+    m̃ = tanh(W_m · H + b_m)
+    m' = f * m + u * m̃
+    h' = tanh(o * m')
 
     `cell` is the block, a cell, and `hidden` are the names that it has for the vectors of H.
     """
@@ -49,15 +54,29 @@ class GateOutsideSide(Side):
 class GridLSTM(Cell):
     """Grid LSTM over time and depth, the paper's 2-LSTM: memory flows along both (Kalchbrenner et al. 2015).
 
-    H = [h_{t-1}, x_t];  (h_t, m_t) = LSTM(H, m_{t-1}, W_time),  (h_depth, m_depth) = LSTM(H, m_below, W_depth), with
+    H = [h_{t-1}, x_t]
+    (h_t, m_t) = LSTM(H, m_{t-1}, W_time)
+    (h_depth, m_depth) = LSTM(H, m_below, W_depth)
 
-    u = σ(W_u · H + b_u),  f and o alike,  m̃ = tanh(W_m · H + b_m),  m' = f * m + u * m̃,  h' = tanh(o * m')
+    where (h', m') = LSTM(H, m, W) is
 
-    each with its own W. x_t is the hidden vector that comes from below, in the lowest layer the input, and m_below the
-    memory that comes with it, there a projection of the input. h_depth is the output. Shapes: x [B, input_size], all
-    others [B, hidden_size]. The paper has the tanh around o * m' and no biases (from memory; `bias=False` takes them
-    away); GateOutsideGridLSTM has o * tanh(m'). `num_layers` is the depth of the grid, `tied=True` of `Recurrent` gives
-    all layers the same weights.
+    u = σ(W_u · H + b_u)
+    f = σ(W_f · H + b_f)
+    o = σ(W_o · H + b_o)
+    m̃ = tanh(W_m · H + b_m)
+    m' = f * m + u * m̃
+    h' = tanh(o * m')
+
+    x_t is the hidden vector that comes from below, in the lowest layer the input; m_below is the memory that comes with
+    it, there a projection of the input. The output is h_depth. `num_layers` is the depth of the grid, and with
+    `tied=True` of `Recurrent` its layers have the same weights.
+
+    Shapes: x [B, input]; all others [B, hidden]; every W [hidden, hidden + input].
+    Paper: Kalchbrenner, Danihelka & Graves 2015, "Grid Long Short-Term Memory", sections 2 and 3.
+    Departures: biases, which `bias=False` takes away. The input enters H as it is, where the paper projects it to the
+    width of h_depth first: the same, but for tied layers, before which you put the projection.
+    Doubt: the equations are from memory, above all the tanh around o * m': a published port to Torch has o * tanh(m')
+    (`GateOutsideGridLSTM`).
     """
 
     state = ("h", "m")
@@ -80,8 +99,13 @@ class GridLSTM(Cell):
 class PriorityGridLSTM(GridLSTM):
     """Grid LSTM with depth as the priority dimension: it reads what time has just made of the step.
 
-    (h_t, m_t) = LSTM([h_{t-1}, x_t], m_{t-1}, W_time), then (h_depth, m_depth) = LSTM([h_t, x_t], m_below, W_depth);
-    the rest as in GridLSTM.
+    (h_t, m_t) = LSTM([h_{t-1}, x_t], m_{t-1}, W_time)
+    (h_depth, m_depth) = LSTM([h_t, x_t], m_below, W_depth)
+
+    The rest as in the Grid LSTM.
+
+    Shapes: as there.
+    Paper: Kalchbrenner, Danihelka & Graves 2015, section 3.2; by a secondary source.
     """
 
     def step(self, x: Tensor, h: Tensor, m: Tensor, m_below: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -93,7 +117,9 @@ class PriorityGridLSTM(GridLSTM):
 class GateOutsideGridLSTM(GridLSTM):
     """Grid LSTM with the output gate outside the tanh, as in the LSTM and in a published port to Torch.
 
-    h' = o * tanh(m'); the rest as in GridLSTM.
+    h' = o * tanh(m')
+
+    The rest as in the Grid LSTM.
     """
 
     side = GateOutsideSide

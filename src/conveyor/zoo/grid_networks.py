@@ -69,11 +69,17 @@ class DepthLSTM(nn.Module):
         network = conveyor.zoo.DepthLSTM(100, 64, num_layers=5, tied=True)
         output = network(x)                                  # x: [B, 100], output: [B, 64]
 
-    h_0 = W_h · x + b_h,  m_0 = W_m · x + b_m,  (h_l, m_l) = LSTM([h_{l-1}], m_{l-1}, W_l) as in GridLSTM, for
-    l = 1 .. num_layers; the output is the last h. `tied` layers have the same weights, and run by a kernel.
+    h_0 = W_h · x + b_h
+    m_0 = W_m · x + b_m
+    (h_l, m_l) = LSTM([h_{l-1}], m_{l-1}, W_l),  l = 1 .. num_layers, as in `GridLSTM`
 
-    Kalchbrenner, Danihelka & Graves 2015, section 3; from memory, as is that h_0 and m_0 are projections of the whole
-    input. Raises ValueError for an input of another rank or width.
+    The output is the last h. `tied` layers have one W, and are a sequence for the kernel.
+
+    Shapes: x [B, input]; h, m [B, hidden].
+    Paper: Kalchbrenner, Danihelka & Graves 2015, section 3.
+    Doubt: from memory, and so are the projections of the whole input.
+
+    Raises ValueError for an input of another rank or width.
     """
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, tied: bool = False):
@@ -99,17 +105,24 @@ class ImageGridLSTM(nn.Module):
         network = conveyor.zoo.ImageGridLSTM(1, 16, num_layers=2)
         output = network(images)                   # images: [B, rows, columns, 1], output: [B, rows, columns, 16]
 
-    At each place (r, c) of each layer, with H = [h_{r,c-1}, h_{r-1,c}, h_below] and LSTM as in GridLSTM:
+    At the place in row r and column c of each layer, LSTM as in `GridLSTM`:
 
-    along the row:  (h_{r,c}, m_{r,c}) = LSTM(H, m_{r,c-1}, W_along),
-    down the column and up through the layers alike, each with a memory and weights of its own.
+    H = [h_{r,c-1}, h'_{r-1,c}, x]
+    (h_{r,c}, m_{r,c}) = LSTM(H, m_{r,c-1}, W_along)
+    (h'_{r,c}, m'_{r,c}) = LSTM(H, m'_{r-1,c}, W_down)
+    (h_depth, m_depth) = LSTM(H, m_below, W_depth)
 
-    Below the lowest layer are projections of the place's own input, W_h · x + b_h and W_m · x + b_m; at the edges are
-    zeros. The output is what comes out above, so that it depends at (r, c) on all that lies above it and to its left.
-    With `priority` depth reads what the other two have just made of the place; `tied` layers have the same weights.
+    x and m_below are h_depth and m_depth of the layer below at the same place, in the lowest layer projections of the
+    place's own input; past the edges all are zero. The output is the highest h_depth, which depends on all that lies
+    above the place and to its left. With `priority`, depth comes last and reads H = [h_{r,c}, h'_{r,c}, x]. `tied`
+    layers have the same weights.
 
-    Kalchbrenner, Danihelka & Graves 2015, section 3; from memory, in doubt is what else the paper does with images
-    (patches for pixels, scans from several corners). Raises ValueError for images of another rank or width.
+    Shapes: all vectors [B, hidden] at each place.
+    Paper: Kalchbrenner, Danihelka & Graves 2015, section 3.
+    Departures: one scan, from one corner.
+    Doubt: from memory, and so is what else the paper does with images (patches for pixels, scans from other corners).
+
+    Raises ValueError for images of another rank or width.
     """
 
     def __init__(
