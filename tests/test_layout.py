@@ -19,7 +19,9 @@ ARROWS = {
     "eager": "sequences",
     "compiler": "",
     "kernels": "affine compiler eager",
-    "execute": "compiler eager kernels regularise sequences",
+    "backends": "compiler eager",
+    "in_a_graph": "backends compiler eager kernels regularise",
+    "execute": "backends compiler eager in_a_graph kernels sequences",
     "show": "cell compiler kernels",
     "regularise": "affine cell eager",
     "sequences": "",
@@ -30,9 +32,9 @@ ARROWS = {
     "training": "errors",
     "language": "cell errors layer tasks training zoo",
     "applications": "cell errors layer tasks training zoo",
-    "bench": "affine cell compiler dropin errors execute layer zoo",
+    "bench": "affine backends cell compiler dropin errors execute layer zoo",
     "cli": "applications bench compiler errors language show tasks training zoo",
-    "__init__": "cell dropin execute layer show zoo",
+    "__init__": "backends cell dropin execute layer show zoo",
     "__main__": "cli",
 }
 # What the parts may import from outside, besides Python's own library; the rest comes in extras, where it is used.

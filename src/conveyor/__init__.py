@@ -6,9 +6,9 @@ output, state, values = rnn(x, record=True)         # values["f"]: the forget ga
 """
 
 from conveyor import zoo
+from conveyor.backends import backend
 from conveyor.cell import Cell
 from conveyor.dropin import GRU, LSTM, RNN
-from conveyor.execute import backend
 from conveyor.layer import Recurrent
 from conveyor.show import compile
 

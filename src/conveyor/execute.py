@@ -2,57 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-from conveyor.compiler import CannotBuild, CannotCompile, Graph, Job, compute, even_extent, operator, rows_of
+from conveyor.backends import NotCompiled, chosen, warn
+from conveyor.compiler import CannotBuild, CannotCompile, Graph, Job, compute, even_extent, rows_of
 from conveyor.eager import Step, Unrolled, place, unroll
-from conveyor.kernels import CellKernel, Given, StepFails, check_weights, forget, kernel_of, module_of
-from conveyor.regularise import Regularised
+from conveyor.kernels import CellKernel, StepFails, check_weights, forget, given_of, kernel_of, module_of, type_of
 from conveyor.sequences import is_transforming
-
-BACKENDS = ("auto", "compiled", "eager")
-_backend: ContextVar[str | None] = ContextVar("backend", default=None)
-
-
-@contextmanager
-def backend(name: str) -> Iterator[None]:
-    """Inside, layers run as `name` says; outside, as the environment's CONVEYOR_BACKEND does.
-
-        with conveyor.backend("eager"):
-            output, state = rnn(x)
-
-    "auto", the default: by a kernel, and where none can be made by the eager loop, with a warning. "compiled": by a
-    kernel, and where none can be made an error. "eager": by the loop over `step`.
-    Raises ValueError for another name.
-    """
-    token = _backend.set(_checked(name, "the backend"))
-    try:
-        yield
-    finally:
-        _backend.reset(token)
-
-
-def _checked(name: str, what: str) -> str:
-    if name not in BACKENDS:
-        raise ValueError(f"{what} is {', '.join(BACKENDS[:-1])} or {BACKENDS[-1]}, not {name!r}")
-    return name
-
-
-def chosen() -> str:
-    return _backend.get() or _checked(os.environ.get("CONVEYOR_BACKEND") or "auto", "CONVEYOR_BACKEND")
-
-
-class NotCompiled(RuntimeError):
-    """The backend is "compiled", and there is no kernel: why, where, and what to do."""
 
 
 def run(
@@ -66,7 +27,9 @@ def run(
 ) -> Unrolled:
     """What `eager.unroll` gives, by a kernel if the backend says so and one can be made."""
     if torch.compiler.is_compiling():
-        return _in_a_graph(cell, streams, state, constants, lengths, record, start)
+        from conveyor import in_a_graph
+
+        return in_a_graph.run(cell, streams, state, constants, lengths, record, start)
     choice = chosen()
     if choice == "auto" and len(streams["x"]) == 1 and not torch.is_grad_enabled():
         choice = "eager"  # a kernel packs its matrices for each run, which for one step takes longer than the step
@@ -83,7 +46,7 @@ def run(
                     raise error.error from None
                 raise NotCompiled(f"{place(cell)} has no kernel: {error}") from None
             result = unroll(cell, streams, state, constants, lengths, record, start)  # which may say more of an error
-            _warn(cell, error)
+            warn(cell, error)
             return result
     return unroll(cell, streams, state, constants, lengths, record, start)
 
@@ -107,21 +70,6 @@ def _unfit(tensors: Sequence[Tensor]) -> str | None:
     return None
 
 
-_warned: set[str] = set()
-
-
-def _warn(cell: Step, error: Exception) -> None:
-    """Once for each reason."""
-    if isinstance(error, CannotBuild):
-        text = f"there are no kernels, and layers run slowly, in the eager loop: {error}"
-    else:
-        text = f"{place(cell)}: it runs slowly, in the eager loop: {error}"
-    reason = "CannotBuild" if isinstance(error, CannotBuild) else text  # a compiler fails for each kernel in its way
-    if reason not in _warned:
-        _warned.add(reason)
-        warnings.warn(text, RuntimeWarning, stacklevel=7)
-
-
 def _by_kernel(
     cell: Any,
     streams: Mapping[str, Tensor],
@@ -131,7 +79,7 @@ def _by_kernel(
     record: bool,
     start: int,
 ) -> Unrolled:
-    dtype = _dtype(streams["x"])
+    dtype = type_of(streams["x"])
     found = _kernel(cell, streams, state, constants, record)
     weights: dict[str, Any] = {name: get() for name, get in found.weights.items()}
     if any(weight is None or weight.shape != found.shapes[name] for name, weight in weights.items()):
@@ -152,15 +100,7 @@ def _by_kernel(
 def _kernel(
     cell: Any, streams: Mapping[str, Tensor], state: Sequence[Tensor], constants: Mapping[str, Tensor], record: bool
 ) -> CellKernel:
-    return kernel_of(cell, _given(cell, streams, state, constants), tuple(constants), _dtype(streams["x"]), record)
-
-
-def _given(
-    cell: Any, streams: Mapping[str, Tensor], state: Sequence[Tensor], constants: Mapping[str, Tensor]
-) -> tuple[Given, ...]:
-    each = [(name, v, 2) for name, v in streams.items()]
-    each += [(name, v, 1) for name, v in (*zip(cell.state, state, strict=True), *constants.items())]
-    return tuple((name, tuple(v.shape[k:]), None if v.is_floating_point() else v.dtype) for name, v, k in each)
+    return kernel_of(cell, given_of(cell, streams, state, constants), tuple(constants), type_of(streams["x"]), record)
 
 
 def _inputs(
@@ -188,79 +128,6 @@ def _unrolled(found: CellKernel, results: Sequence[Tensor]) -> Unrolled:
     for name, dtype in found.types.items():
         values[name] = values[name].to(dtype)
     return results[0], tuple(results[1:last]), values
-
-
-def _in_a_graph(
-    cell: Any,
-    streams: Mapping[str, Tensor],
-    state: Sequence[Tensor],
-    constants: Mapping[str, Tensor],
-    lengths: Tensor | None,
-    record: bool,
-    start: int,
-) -> Unrolled:
-    """The same while torch.compile looks on: the kernel is one operator of its graph."""
-    if streams["x"].device.type != "cpu":
-        return _loop_outside(cell, streams, state, constants, lengths, record, start)
-    steps, batch = streams["x"].shape[:2]
-    module, masks = module_of(cell), getattr(cell, "masks", None)
-    dtype = _dtype(streams["x"])
-    shapes = _given(cell, streams, state, constants)
-    number, used, names, further = _operator(module, masks, shapes, tuple(streams), tuple(constants), dtype, record)
-    if number < 0:
-        return _loop_outside(cell, streams, state, constants, lengths, record, start)
-    given = {**streams, **constants}
-    tensors = [given[name] for name in used] + list(state) + [_at(module, name) for name in names]
-    tensors = [t if t.dtype == dtype else t.to(dtype) for t in tensors]
-    wanted = [torch.is_grad_enabled() and t.requires_grad for t in tensors]
-    results = torch.ops.conveyor.forward(tensors, lengths, number, steps, batch, start, wanted)
-    last = 1 + len(state)
-    return results[0], tuple(results[1:last]), dict(zip(further, results[last:], strict=False))
-
-
-def _at(module: Any, path: str) -> Tensor:
-    for name in path.split("."):
-        module = getattr(module, name)
-    return module
-
-
-@torch._dynamo.assume_constant_result
-def _operator(
-    module: Any,
-    masks: tuple[Any, ...] | None,
-    given: tuple[Given, ...],
-    streams: tuple[str, ...],
-    constants: tuple[str, ...],
-    dtype: torch.dtype,
-    record: bool,
-) -> tuple[int, list[str], list[str], list[str]]:
-    """The number of a cell's operator, or -1; what it takes besides the states, tensors and weights; what it gives."""
-    cell = module if masks is None else Regularised.like(module, *masks)
-    try:
-        with torch.enable_grad():
-            found = kernel_of(cell, given, constants, dtype, record)
-    except (CannotCompile, CannotBuild) as error:
-        if chosen() == "compiled":
-            raise NotCompiled(f"{place(cell)} has no kernel: {error}") from None
-        _warn(cell, error)
-        return -1, [], [], []
-    graph = found.kernel.graph
-    if chosen() == "eager" or found.types or any(name.startswith("found ") for name in found.weights):
-        return -1, [], [], []  # tensors that nobody else can reach, or values of another type
-    kinds = [("stream", name) for name in streams if name in graph.inputs("stream")]
-    kinds += [("constant", name) for name in constants if name in graph.inputs("constant")]
-    sources = [*kinds, *(("state", name) for name in cell.state), *(("weight", name) for name in found.weights)]
-    number = operator.register(found.kernel, tuple(sources))
-    return number, [name for _, name in kinds], list(found.weights), graph.streams
-
-
-@torch.compiler.disable
-def _loop_outside(*given: Any) -> Unrolled:
-    return unroll(*given)
-
-
-def _dtype(x: Tensor) -> torch.dtype:
-    return x.dtype if x.dtype == torch.float64 else torch.float32
 
 
 class _Loop(nn.Module):

@@ -185,8 +185,8 @@ def _unchanged(module: nn.Module) -> Iterator[None]:
     finally:
         changed = False
         for m, own, buffers, parameters in before:
-            now: tuple[dict[str, Any], ...] = (m.__dict__, m._buffers, m._parameters)
-            for mine, old in zip(now, (own, buffers, parameters), strict=True):
+            pairs: Any = (m.__dict__, own), (m._buffers, buffers), (m._parameters, parameters)
+            for mine, old in pairs:
                 if mine.keys() != old.keys() or any(mine[name] is not old[name] for name in old):
                     changed = True
                     mine.clear()
@@ -223,3 +223,17 @@ def _weights(module: nn.Module) -> Iterator[tuple[str, Callable[[], Tensor | Non
 
 def _always(tensor: Tensor) -> Callable[[], Tensor]:
     return lambda: tensor
+
+
+def given_of(
+    cell: Any, streams: Mapping[str, Tensor], state: Sequence[Tensor], constants: Mapping[str, Tensor]
+) -> tuple[Given, ...]:
+    """What a step is given, as a kernel is made for it: names, shapes without steps and rows, types."""
+    each = [(name, v, 2) for name, v in streams.items()]
+    each += [(name, v, 1) for name, v in (*zip(cell.state, state, strict=True), *constants.items())]
+    return tuple((name, tuple(v.shape[k:]), None if v.is_floating_point() else v.dtype) for name, v, k in each)
+
+
+def type_of(x: Tensor) -> torch.dtype:
+    """The type of the numbers in a kernel that is given x."""
+    return x.dtype if x.dtype == torch.float64 else torch.float32

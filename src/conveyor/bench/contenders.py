@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from conveyor import dropin, zoo
+from conveyor.backends import backend
 from conveyor.bench.plan import Shape
 from conveyor.cell import Cell
 from conveyor.errors import BadInput, suggest
-from conveyor.execute import backend
 from conveyor.layer import Recurrent
 from conveyor.zoo.find import find
 

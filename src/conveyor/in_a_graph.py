@@ -1,0 +1,87 @@
+"""A layer while torch.compile looks on: its kernel is one operator of the graph.
+
+In a file of its own because what it needs of PyTorch takes a second to import, and only torch.compile needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from conveyor.backends import NotCompiled, chosen, warn
+from conveyor.compiler import CannotBuild, CannotCompile, operator
+from conveyor.eager import Unrolled, place, unroll
+from conveyor.kernels import Given, given_of, kernel_of, module_of, type_of
+from conveyor.regularise import Regularised
+
+
+def run(
+    cell: Any,
+    streams: Mapping[str, Tensor],
+    state: Sequence[Tensor],
+    constants: Mapping[str, Tensor],
+    lengths: Tensor | None,
+    record: bool,
+    start: int,
+) -> Unrolled:
+    """The same while torch.compile looks on: the kernel is one operator of its graph."""
+    if streams["x"].device.type != "cpu":
+        return _loop_outside(cell, streams, state, constants, lengths, record, start)
+    steps, batch = streams["x"].shape[:2]
+    module, masks = module_of(cell), getattr(cell, "masks", None)
+    dtype = type_of(streams["x"])
+    shapes = given_of(cell, streams, state, constants)
+    number, used, names, further = _operator(module, masks, shapes, tuple(streams), tuple(constants), dtype, record)
+    if number < 0:
+        return _loop_outside(cell, streams, state, constants, lengths, record, start)
+    given = {**streams, **constants}
+    tensors = [given[name] for name in used] + list(state) + [_at(module, name) for name in names]
+    tensors = [t if t.dtype == dtype else t.to(dtype) for t in tensors]
+    wanted = [torch.is_grad_enabled() and t.requires_grad for t in tensors]
+    results = torch.ops.conveyor.forward(tensors, lengths, number, steps, batch, start, wanted)
+    last = 1 + len(state)
+    return results[0], tuple(results[1:last]), dict(zip(further, results[last:], strict=False))
+
+
+def _at(module: Any, path: str) -> Tensor:
+    for name in path.split("."):
+        module = getattr(module, name)
+    return module
+
+
+@torch._dynamo.assume_constant_result
+def _operator(
+    module: Any,
+    masks: tuple[Any, ...] | None,
+    given: tuple[Given, ...],
+    streams: tuple[str, ...],
+    constants: tuple[str, ...],
+    dtype: torch.dtype,
+    record: bool,
+) -> tuple[int, list[str], list[str], list[str]]:
+    """The number of a cell's operator, or -1; what it takes besides the states, tensors and weights; what it gives."""
+    cell = module if masks is None else Regularised.like(module, *masks)
+    try:
+        with torch.enable_grad():
+            found = kernel_of(cell, given, constants, dtype, record)
+    except (CannotCompile, CannotBuild) as error:
+        if chosen() == "compiled":
+            raise NotCompiled(f"{place(cell)} has no kernel: {error}") from None
+        warn(cell, error)
+        return -1, [], [], []
+    graph = found.kernel.graph
+    if chosen() == "eager" or found.types or any(name.startswith("found ") for name in found.weights):
+        return -1, [], [], []  # tensors that nobody else can reach, or values of another type
+    kinds = [("stream", name) for name in streams if name in graph.inputs("stream")]
+    kinds += [("constant", name) for name in constants if name in graph.inputs("constant")]
+    sources = [*kinds, *(("state", name) for name in cell.state), *(("weight", name) for name in found.weights)]
+    number = operator.register(found.kernel, tuple(sources))
+    return number, [name for _, name in kinds], list(found.weights), graph.streams
+
+
+@torch.compiler.disable
+def _loop_outside(*given: Any) -> Unrolled:
+    return unroll(*given)

@@ -1,0 +1,89 @@
+"""Every application: it trains, goes on as if never stopped, leaves its pictures, and refuses what cannot be."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from command import checkpoint, conveyor, done, flags, metrics, model, same
+from conveyor.applications import APPLICATIONS, applications
+from conveyor.training import train
+from conveyor.training.progress import Progress
+
+# So small that a step takes no time, but with everything in it.
+TINY = {
+    "storn": {"hidden_size": 6, "latent_size": 3, "samples": 2, "batch_size": 2},
+    "vrnn": {"hidden_size": 6, "latent_size": 3, "feature_size": 4, "samples": 2, "batch_size": 2},
+}
+STEPS = 4
+every_application = pytest.mark.parametrize("name", APPLICATIONS)
+
+
+class Stops(Progress):
+    """Interrupts the training after the second step."""
+
+    def stepped(self, step, loss, amount):
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def settings_of(name):
+    kind = applications()[name]
+    return kind.settings_type(steps=STEPS, evaluate_every=2, device="cpu", **TINY[name])
+
+
+@pytest.fixture(scope="module", params=APPLICATIONS)
+def ran(request, tmp_path_factory):
+    """An application's name, what its training told at the end, and its folder."""
+    folder = tmp_path_factory.mktemp(request.param) / "run"
+    result = train.start(applications()[request.param], settings_of(request.param), folder, Progress())
+    return request.param, result, folder
+
+
+def test_it_leaves_what_it_has_learnt_and_says_so(ran):
+    _, result, folder = ran
+    assert (result.step, result.signal) == (STEPS, None)
+    assert result.summary.strip()
+    made = {path.name for path in folder.iterdir()} - {"loss.png"}
+    assert made > {"config.toml", "metrics.jsonl", "model.safetensors", "checkpoint.pt"}
+    pictures = [path for path in folder.glob("*.png") if path.name != "loss.png"]
+    assert pictures
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
+    assert [line["step"] for line in metrics(folder) if "held_out_loss" in line] == [2, 4]
+
+
+def test_interrupted_and_gone_on_with_it_is_the_same_to_the_bit(ran, tmp_path):
+    name, _, whole = ran
+    kind, folder = applications()[name], tmp_path / "run"
+    stopped = train.start(kind, settings_of(name), folder, Stops())
+    assert (stopped.step, stopped.signal) == (2, signal.SIGINT)
+    before = {path.name for path in folder.iterdir()}
+    train.resume(kind, folder, Progress())
+    assert metrics(folder) == metrics(whole)
+    assert same(checkpoint(folder), checkpoint(whole))
+    assert model(folder) == model(whole)
+    assert before < {path.name for path in folder.iterdir()} == {path.name for path in whole.iterdir()}
+
+
+def test_each_is_a_command_that_explains_itself(tmp_path: Path):
+    shown = done("run", "--help", cwd=tmp_path).stdout
+    for name, kind in applications().items():
+        assert name in shown
+        assert kind.__doc__
+
+
+def test_the_command_trains_and_refuses(tmp_path: Path):
+    small = flags(**TINY["storn"], steps=1)
+    done("run", "storn", *small, "--out", "run", cwd=tmp_path)
+    done("run", "storn", "--resume", "run", cwd=tmp_path)
+    for wrong, words in [
+        (["run", "storn", *small, "--out", "run"], "already holds a run"),
+        (["run", "storn", "--hidden-size", 0], "--hidden-size must be at least 1"),
+        (["run", "strn"], "strn"),
+        (["run", "vrnn", "--resume", "run"], "config.toml"),
+    ]:
+        result = conveyor(*wrong, cwd=tmp_path)
+        assert result.returncode == 2, result.stderr
+        assert words in result.stderr.splitlines()[-1]
+        assert "Traceback" not in result.stderr
