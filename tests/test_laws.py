@@ -2,21 +2,35 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import functional_call, grad, vmap
 from torch.utils._pytree import tree_map
 
 from cases import CASES, Case, others, random_state, tensors, values_of
+from conftest import EXAMPLES
 from conveyor import backend
 from conveyor.sequences import reverse
 from random_cells import random_cells
 from tolerance import assert_equal
 
-every_cell = pytest.mark.parametrize("name", [*CASES, "random"])
+FEW = 8  # examples of sizes for each cell that has a name; of random cells there are as many as conftest.py says
 pytestmark = pytest.mark.filterwarnings(r"ignore:var\(\)")  # PyTorch warns of the variance of no rows
 anything = given(data=st.data())
+
+
+def every_cell(law):
+    """The law as a test of each cell by its name, and of random ones."""
+    of_random, usual = anything(law), settings.default
+    of_named = anything(law) if EXAMPLES else settings(max_examples=min(FEW, usual.max_examples))(anything(law))
+
+    @pytest.mark.parametrize("name", [*CASES, "random"])
+    def test(name):
+        (of_random if name == "random" else of_named)(name=name)
+
+    test.__name__, test.__doc__ = law.__name__, law.__doc__
+    return test
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +92,6 @@ def assert_same_state(actual, expected):
 
 
 @every_cell
-@anything
 def test_a_sequence_cut_in_two_and_carried_over_is_the_whole(name, data):
     layer = draw_layer(data, name)
     x, state, further = draw_input(data, layer)
@@ -94,7 +107,6 @@ def test_a_sequence_cut_in_two_and_carried_over_is_the_whole(name, data):
 
 
 @every_cell
-@anything
 def test_step_by_step_is_the_whole(name, data):
     layer = draw_layer(data, name)
     x, state, further = draw_input(data, layer, least=1)
@@ -111,7 +123,6 @@ def test_step_by_step_is_the_whole(name, data):
 
 
 @every_cell
-@anything
 def test_rows_are_independent(name, data):
     layer = draw_layer(data, name, bidirectional=data.draw(st.booleans()))
     x, state, further = draw_input(data, layer, least=1)
@@ -125,7 +136,6 @@ def test_rows_are_independent(name, data):
 
 
 @every_cell
-@anything
 def test_padding_changes_nothing(name, data):
     """Not even where it is NaN: neither the outputs and states, nor a gradient."""
     layer = draw_layer(data, name, bidirectional=data.draw(st.booleans()))
@@ -155,7 +165,6 @@ def test_padding_changes_nothing(name, data):
 
 
 @every_cell
-@anything
 def test_the_reversed_direction_is_the_forward_one_on_reversed_input(name, data):
     both = draw_layer(data, name, bidirectional=True, num_layers=1)
     forward = Case(type(both.cell), options=both.options).layer(both.input_size, both.hidden_size, dtype=torch.float64)
@@ -177,7 +186,6 @@ def test_the_reversed_direction_is_the_forward_one_on_reversed_input(name, data)
 
 
 @every_cell
-@anything
 def test_vmap_and_grad_are_one_after_the_other(name, data):
     """Over inputs, states and lengths at once, NaN in the padding."""
     layer = draw_layer(data, name, bidirectional=data.draw(st.booleans()))
@@ -212,7 +220,6 @@ def results(layer, x, state, further):
 
 
 @every_cell
-@anything
 def test_two_runs_give_the_same_bits(name, data):
     layer = draw_layer(data, name)
     inputs = draw_input(data, layer, least=1)
@@ -239,7 +246,6 @@ def test_two_threads_give_the_bits_of_one(name, dtype):
 
 
 @every_cell
-@anything
 def test_every_shape_that_is_not_there_yet_has_its_shape(name, data):
     """Sequences of no steps, batches of no rows."""
     layer = draw_layer(data, name, bidirectional=data.draw(st.booleans()))
