@@ -13,6 +13,7 @@ from conveyor.training.progress import Progress
 
 # So small that a step takes no time, but with everything in it.
 TINY = {
+    "draw": {"attention": False, "glimpses": 2, "hidden_size": 6, "latent_size": 2, "samples": 2, "batch_size": 2},
     "storn": {"hidden_size": 6, "latent_size": 3, "samples": 2, "batch_size": 2},
     "vrnn": {"hidden_size": 6, "latent_size": 3, "feature_size": 4, "samples": 2, "batch_size": 2},
 }

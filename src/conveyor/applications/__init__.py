@@ -6,6 +6,7 @@ from conveyor.training.job import Job
 
 # By name: the module and the class. A new application joins here, and so gets its command and the tests of all.
 APPLICATIONS: dict[str, str] = {
+    "draw": "conveyor.applications.draw:Draw",
     "storn": "conveyor.applications.storn:LearnSTORN",
     "vrnn": "conveyor.applications.vrnn:LearnVRNN",
 }

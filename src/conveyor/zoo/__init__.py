@@ -6,6 +6,8 @@ layer = conveyor.Recurrent(conveyor.zoo.CoupledLSTM, 32, 128)
 from conveyor.cell import Cell
 from conveyor.zoo.clockwork import ClockworkRNN
 from conveyor.zoo.depth_gated import CoupledDepthGatedLSTM, DepthGatedLSTM
+from conveyor.zoo.draw import DRAW, AttentiveDRAW
+from conveyor.zoo.draw_network import DrawNetwork
 from conveyor.zoo.greff import (
     CoupledPeepholeLSTM,
     FullGateRecurrenceLSTM,
@@ -57,18 +59,21 @@ CELLS: dict[str, type[Cell]] = {
 
 __all__ = [
     "CELLS",
+    "DRAW",
     "GRU",
     "LSTM",
     "MUT1",
     "MUT2",
     "MUT3",
     "RNN",
+    "AttentiveDRAW",
     "ClockworkRNN",
     "CoupledDepthGatedLSTM",
     "CoupledLSTM",
     "CoupledPeepholeLSTM",
     "DepthGatedLSTM",
     "DepthLSTM",
+    "DrawNetwork",
     "ForgetBiasLSTM",
     "FullGateRecurrenceLSTM",
     "FullPeepholeLSTM",

