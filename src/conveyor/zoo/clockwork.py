@@ -16,17 +16,19 @@ class ClockworkRNN(Cell):
         rnn = conveyor.Recurrent(conveyor.zoo.ClockworkRNN, 32, 128, periods=[1, 2, 4, 8])
         output, h = rnn(x)                                  # x: [T, B, 32], output: [T, B, 128]
 
-    For module k, of the units in the k-th of the equal parts of h:
-    h_t^k = tanh(W_H^k · [h_{t-1}^k, ..., h_{t-1}^g] + W_I^k · x_t + b^k)   where t mod T_k = 0,
-    h_t^k = h_{t-1}^k                                                       elsewhere.
+    For module k of g, whose units are the k-th of g equal parts of h:
+
+    h_t^k = tanh(W_H^k · [h_{t-1}^k, ..., h_{t-1}^g] + W_I^k · x_t + b^k)   where t mod T_k = 0
+    h_t^k = h_{t-1}^k   elsewhere
 
     The periods ascend, so that the recurrent matrix is block upper-triangular: slow modules feed fast ones, never the
-    reverse. The kernel leaves out the products of modules that do not tick. t counts from the layer's `start`, so that
-    the first step is everybody's; a sequence that is carried over is to be given where it goes on.
+    reverse. The kernel leaves out the products of modules that do not tick. t counts from the layer's `start`: a
+    sequence that is carried over is to be given where it goes on.
 
-    Weights of module k: [hidden / g, (g - k) · hidden / g + input] and a bias, k from 0. The paper's readout
-    y_t = f(W_O · h_t) is whatever reads the layer. Its periods are 2^k, the default here for four modules; whether its
-    t counts from 0 or 1 we could not confirm.
+    Shapes: x [B, input]; h [B, hidden]; W_H^k [hidden / g, (g - k + 1) · hidden / g], W_I^k [hidden / g, input].
+    Paper: Koutník, Greff, Gomez & Schmidhuber 2014, "A Clockwork RNN".
+    Departures: the paper's readout y_t = f(W_O · h_t) is whatever reads the layer.
+    Doubt: whether the paper's t counts from 0, so that all modules tick in the first step, as here.
 
     Raises ValueError where the periods are not ascending whole numbers from 1, or do not divide the hidden size into
     equal modules.
