@@ -56,6 +56,7 @@ def test_figures_have_the_whole_divergence_whatever_the_loss_has(tmp_path):
         for job in jobs:
             torch.manual_seed(1)
             losses.append(job.loss(0)[0].item())
+            job.model.eval()
         figures = [job.measure() for job in jobs]
     assert figures[0] == figures[1] == jobs[0].measure()
     assert figures[0]["kl"] > 0

@@ -31,6 +31,7 @@ class StochasticSettings(Common):
     folder: str = setting("", "with --data vowels: where JapaneseVowels_TRAIN.ts and _TEST.ts are, if not in aeon")
     hidden_size: int = setting(128, "units of the recurrent network", low=1)
     latent_size: int = setting(32, "numbers drawn at each frame", low=1)
+    recurrent_dropout: float = setting(0.2, "variational dropout on the recurrent state", low=0, high=1)
     kl_warmup: int = setting(
         500, "steps over which the KL's weight in the loss (not in figures) goes from 0 to 1", low=0
     )

@@ -16,6 +16,7 @@ from conveyor.zoo.storn import STORN
 @dataclass(frozen=True)
 class STORNSettings(StochasticSettings):
     hidden_size: int = setting(200, "units of the generator", low=1)
+    latent_size: int = setting(64, "numbers drawn at each frame", low=1)
     recogniser_size: int = setting(200, "units of the network that recognises", low=1)
 
 
@@ -27,4 +28,4 @@ class LearnSTORN(Stochastic):
 
     def network(self, width: int) -> STORN:
         s = self.settings
-        return STORN(width, s.hidden_size, s.latent_size, s.recogniser_size, self.data.likelihood)
+        return STORN(width, s.hidden_size, s.latent_size, s.recogniser_size, self.data.likelihood, s.recurrent_dropout)

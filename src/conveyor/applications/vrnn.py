@@ -15,7 +15,8 @@ from conveyor.zoo.vrnn import VRNN
 
 @dataclass(frozen=True)
 class VRNNSettings(StochasticSettings):
-    feature_size: int = setting(64, "units of the hidden layers around the recurrent network", low=1)
+    feature_size: int = setting(256, "units of the hidden layers around the recurrent network", low=1)
+    lr: float = setting(2e-3, "highest learning rate", above=0, high=1e38)
 
 
 class LearnVRNN(Stochastic):
@@ -26,4 +27,4 @@ class LearnVRNN(Stochastic):
 
     def network(self, width: int) -> VRNN:
         s = self.settings
-        return VRNN(width, s.hidden_size, s.latent_size, s.feature_size, self.data.likelihood)
+        return VRNN(width, s.hidden_size, s.latent_size, s.feature_size, self.data.likelihood, s.recurrent_dropout)

@@ -73,7 +73,9 @@ class STORN(LatentNetwork):
         network = STORN(88, 200, latent_size=32, likelihood=Bernoulli())
         loss = network(x, lengths).bound.sum() / sum(lengths)    # nats a frame
 
-    The equations are those of `STORNCell`; what the network gives is said in `LatentNetwork`.
+    The equations are those of `STORNCell`; what the network gives is said in `LatentNetwork`. `recurrent_dropout` is that
+    of the layer: in training it masks what the maps read of h, as the paper does not; where there are a few hundred
+    sequences only, they are soon learnt by heart without it.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class STORN(LatentNetwork):
         latent_size: int = 16,
         recogniser_size: int | None = None,
         likelihood: Likelihood | None = None,
+        recurrent_dropout: float = 0.0,
     ):
         likelihood = likelihood or Bernoulli()
         super().__init__(input_size, latent_size, likelihood)
@@ -93,6 +96,7 @@ class STORN(LatentNetwork):
             latent_size=latent_size,
             recogniser_size=recogniser_size,
             outputs=likelihood.parameters * input_size,
+            recurrent_dropout=recurrent_dropout,
         )
 
     def streams(self, x: Tensor) -> dict[str, Tensor]:

@@ -89,7 +89,9 @@ class VRNN(LatentNetwork):
         network = VRNN(88, 128, latent_size=32, likelihood=Bernoulli())
         loss = network(x, lengths).bound.sum() / sum(lengths)    # nats a frame
 
-    The equations are those of `VRNNCell`; what the network gives is said in `LatentNetwork`.
+    The equations are those of `VRNNCell`; what the network gives is said in `LatentNetwork`. `recurrent_dropout` is that
+    of the layer: in training it masks what the maps read of h, as the paper does not; where there are a few hundred
+    sequences only, they are soon learnt by heart without it.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class VRNN(LatentNetwork):
         latent_size: int = 16,
         feature_size: int = 64,
         likelihood: Likelihood | None = None,
+        recurrent_dropout: float = 0.0,
     ):
         likelihood = likelihood or Bernoulli()
         super().__init__(input_size, latent_size, likelihood)
@@ -109,6 +112,7 @@ class VRNN(LatentNetwork):
             latent_size=latent_size,
             feature_size=feature_size,
             outputs=likelihood.parameters * input_size,
+            recurrent_dropout=recurrent_dropout,
         )
 
     @torch.no_grad()
