@@ -73,9 +73,9 @@ class STORN(LatentNetwork):
         network = STORN(88, 200, latent_size=32, likelihood=Bernoulli())
         loss = network(x, lengths).bound.sum() / sum(lengths)    # nats a frame
 
-    The equations are those of `STORNCell`; what the network gives is said in `LatentNetwork`. `recurrent_dropout` is that
-    of the layer: in training it masks what the maps read of h, as the paper does not; where there are a few hundred
-    sequences only, they are soon learnt by heart without it.
+    The equations are those of `STORNCell`; what the network gives is said in `LatentNetwork`. `recurrent_dropout` is
+    that of the layer, and not the paper's: in training it masks what the maps read of h, without which a few hundred
+    sequences are soon learnt by heart.
     """
 
     def __init__(
