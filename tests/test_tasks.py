@@ -102,6 +102,17 @@ def test_steps_that_are_not_judged_do_not_count(task):
 
 
 @each_task
+def test_some_of_the_rows(task):
+    batch = draw(task, 6)
+    some = batch.rows(torch.tensor([4, 1, 1]))
+    assert some.lengths.tolist() == batch.lengths[[4, 1, 1]].tolist()
+    assert len(some.inputs) == some.lengths.max()
+    outputs = torch.randn(*batch.inputs.shape[:2], task.output_size)
+    chosen = outputs[: len(some.inputs), [4, 1, 1]]
+    assert torch.equal(task.right(chosen, some), task.right(outputs, batch)[[4, 1, 1]])
+
+
+@each_task
 @pytest.mark.parametrize("rows", [0, -1, 2.0, True])
 def test_rows_that_are_no_number_of_rows(task, rows):
     with pytest.raises(BadInput, match="rows is a whole number, 1 or more"):
@@ -132,7 +143,6 @@ def test_rows_that_are_no_number_of_rows(task, rows):
         (lambda: TemporalOrder(((0, 10),)), "between the first step and the last"),
         (lambda: TemporalOrder(shortest=60, longest=70), "(0 and 59)"),
         (lambda: TemporalOrder(shortest=110, longest=100), "the longest length is a whole number, 110 or more"),
-        (lambda: Reber().sets(torch.Generator(), 0), "the size of a set"),
     ],
 )
 def test_sizes_that_cannot_be(make, message):
@@ -212,12 +222,6 @@ def test_reber_refuses_what_is_not_of_the_grammar():
             reber.successors(edit)
     for edit in edits - illegal:
         assert len(reber.successors(edit)) == len(edit)
-
-
-def test_reber_sets_share_no_string():
-    learn, test = Reber().sets(torch.Generator().manual_seed(0), 100)
-    strings = texts(learn, reber.SYMBOLS) + texts(test, reber.SYMBOLS)
-    assert len(set(strings)) == len(strings) == 200
 
 
 def test_reber_outer_is_the_symbol_before_the_end():

@@ -44,15 +44,6 @@ class Reber(Task):
         check("rows", rows, 1)
         return self.batch([string(generator) for _ in range(rows)])
 
-    def sets(self, generator: torch.Generator, size: int = 256) -> tuple[Batch, Batch]:
-        """A set to learn from and one to test with, `size` strings each, none of them twice."""
-        check("the size of a set", size, 1)
-        found: dict[str, None] = {}
-        while len(found) < 2 * size:
-            found[string(generator)] = None
-        # The strings found first are short ones: they are dealt out in turn.
-        return self.batch(list(found)[::2]), self.batch(list(found)[1::2])
-
     def batch(self, strings: list[str]) -> Batch:
         """These strings side by side. Raises BadInput for one that is not of the grammar."""
         inputs, lengths = one_hot(strings, SYMBOLS), torch.tensor([len(string) for string in strings])

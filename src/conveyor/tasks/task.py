@@ -26,6 +26,12 @@ class Batch:
     judged: Tensor  # [T, B], True at the steps whose output is judged
     lengths: Tensor  # [B]
 
+    def rows(self, which: Tensor) -> Batch:
+        """Some of the rows, by their numbers, [N]."""
+        lengths = self.lengths[which]
+        steps = int(lengths.max())
+        return Batch(self.inputs[:steps, which], self.targets[:steps, which], self.judged[:steps, which], lengths)
+
 
 class Task(ABC):
     """Sequences of a paper's task, drawn by chance, and the judgement of what a network puts out for them.

@@ -1,0 +1,105 @@
+"""What the findings share: a network of one layer, the loop that trains it, and the table of what came out."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import conveyor
+from conveyor.tasks import Batch, Task
+
+
+def generator(seed: int) -> torch.Generator:
+    """For the sequences; the weights are drawn by PyTorch's own, which this seeds, too."""
+    torch.manual_seed(seed)
+    return torch.Generator().manual_seed(seed)
+
+
+class Network(nn.Module):
+    """One layer of a cell and a linear map of its output, for the sizes of a task. `biases`: of gates, at first."""
+
+    def __init__(
+        self, cell: type[conveyor.Cell], task: Task, hidden: int, biases: dict[str, float] | None = None, **options: Any
+    ):
+        super().__init__()
+        self.layer = conveyor.Recurrent(cell, task.input_size, hidden, **options)
+        self.readout = nn.Linear(hidden, task.output_size)
+        for gate, bias in (biases or {}).items():
+            nn.init.constant_(getattr(self.layer.cell, gate).bias, bias)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """[T, B, task.output_size]"""
+        output, _ = self.layer(batch.inputs, lengths=batch.lengths)
+        return self.readout(output)
+
+
+def train(
+    network: nn.Module,
+    task: Task,
+    draw: Callable[[], Batch],
+    steps: int,
+    rate: float,
+    done: Callable[[], bool] = lambda: False,
+    every: int = 100,
+    decay: bool = False,
+) -> int | None:
+    """Adam with gradients of norm 1 at most: how many sequences were seen until `done`, asked every so many steps.
+
+    None if it never was. `decay`: the rate falls along a cosine to a twentieth.
+    """
+    optimizer = torch.optim.Adam(network.parameters(), rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, rate / 20 if decay else rate)
+    seen = 0
+    for step in range(1, steps + 1):
+        batch = draw()
+        seen += len(batch.lengths)
+        optimizer.zero_grad()
+        task.loss(network(batch), batch).backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        if step % every == 0:
+            with torch.no_grad():
+                if done():
+                    return seen
+    return None
+
+
+def arguments(seeds: int, description: str | None) -> argparse.Namespace:
+    """--seeds and --quick, and one thread: small networks gain nothing from more."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=seeds, metavar="N", help="of 0 to N - 1 (default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="a smaller version, 2 seeds")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    return argparse.Namespace(seeds=range(2 if given.quick else given.seeds), quick=given.quick)
+
+
+def table(
+    finding: str, published: str, measure: Callable[[int], str | float | None], seeds: Sequence[int]
+) -> list[Any]:
+    """Measures every seed and prints the finding: what was published, what came out for each seed, and the time."""
+    print(f"\n{finding}\n  published: {published}", flush=True)
+    began, found = time.perf_counter(), []
+    for seed in seeds:
+        found.append(measure(seed))
+        print(f"  seed {seed}: {shown(found[-1])}", flush=True)
+    numbers = [value for value in found if isinstance(value, int | float)]
+    if numbers:
+        print(f"  {len(numbers)} of {len(found)} seeds; median {shown(statistics.median(numbers))}", end="; ")
+    print(f"{time.perf_counter() - began:.0f} s", flush=True)
+    return found
+
+
+def shown(value: Any) -> str:
+    if value is None:
+        return "not within the budget"
+    if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
+        return f"{int(value):,}"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
