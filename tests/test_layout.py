@@ -39,7 +39,7 @@ ARROWS = {
 }
 # What the parts may import from outside, besides Python's own library; the rest comes in extras, where it is used.
 OUTSIDE = {
-    "tasks": "torch numpy pydoc_data mido",
+    "tasks": "torch numpy pydoc_data mido pysword",
     "training": "torch numpy safetensors rich matplotlib",
     "applications": "torch numpy matplotlib sacrebleu",
     "bench": "torch numpy rich matplotlib jax onnx onnxruntime",

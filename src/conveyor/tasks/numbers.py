@@ -1,7 +1,7 @@
 """Whole numbers below a million in words, English and Spanish: pairs of sentences for a translator.
 
-    english(342)     # "three hundred and forty-two"
-    spanish(342)     # "trescientos cuarenta y dos"
+english(342)     # "three hundred and forty-two"
+spanish(342)     # "trescientos cuarenta y dos"
 """
 
 from __future__ import annotations
@@ -10,21 +10,26 @@ from conveyor.errors import BadInput
 
 LIMIT = 1_000_000
 
-ONES = (
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+ONES = _words(
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen"
-).split()
-TENS = "_ _ twenty thirty forty fifty sixty seventy eighty ninety".split()
+)
+TENS = _words("_ _ twenty thirty forty fifty sixty seventy eighty ninety")
 
-UNOS = (
+UNOS = _words(
     "cero uno dos tres cuatro cinco seis siete ocho nueve diez once doce trece catorce quince dieciséis diecisiete "
     "dieciocho diecinueve veinte veintiuno veintidós veintitrés veinticuatro veinticinco veintiséis veintisiete "
     "veintiocho veintinueve"
-).split()
-DIECES = "_ _ _ treinta cuarenta cincuenta sesenta setenta ochenta noventa".split()
-CIENTOS = (
+)
+DIECES = _words("_ _ _ treinta cuarenta cincuenta sesenta setenta ochenta noventa")
+CIENTOS = _words(
     "_ ciento doscientos trescientos cuatrocientos quinientos seiscientos setecientos ochocientos novecientos"
-).split()
+)
 
 
 def english(n: int) -> str:

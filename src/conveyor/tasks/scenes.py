@@ -15,14 +15,14 @@ from conveyor.tasks.words import Words
 NAMES = ("a zero", "a one", "a two", "a three", "a four", "a five", "a six", "a seven", "an eight", "a nine")
 ROWS, COLUMNS = ("top", "middle", "bottom"), ("left", "centre", "right")
 PLACES = tuple(f"{row} {column}" for row in ROWS for column in COLUMNS)
-FIELD, MARGIN = 10, 1  # a digit of 8 x 8 points may lie anywhere in its field
-CANVAS = 3 * FIELD + 2 * MARGIN
+FIELD = 9  # a digit of 8 x 8 points may lie anywhere in its field
+CANVAS = 28  # three fields, and one point more: a multiple of 4 is what convolutions like
 WORDS = Words.of([*NAMES, *PLACES, "and"])  # in an order that does not depend on what was drawn
 
 
 @dataclass(frozen=True)
 class Scenes:
-    """Canvases [N, 32, 32], from 0 for paper to 1 for ink, and the caption of each."""
+    """Canvases [N, 28, 28], from 0 for paper to 1 for ink, and the caption of each."""
 
     canvases: Tensor
     captions: tuple[str, ...]
@@ -37,7 +37,7 @@ class Scenes:
             raise BadInput(f"the digits must be {SIDE} x {SIDE} points, not {' x '.join(map(str, images.shape[1:]))}")
         if not 1 <= most <= len(PLACES):
             raise BadInput(f"a scene has from 1 to {len(PLACES)} digits, not {most}")
-        scenes = [_scene(images, labels, rng.integers(1, most + 1), rng) for _ in range(count)]
+        scenes = [_scene(images, labels, int(rng.integers(1, most + 1)), rng) for _ in range(count)]
         return cls(torch.from_numpy(np.stack([canvas for canvas, _ in scenes])), tuple(said for _, said in scenes))
 
 
@@ -47,7 +47,7 @@ def _scene(images: np.ndarray, labels: np.ndarray, count: int, rng: np.random.Ge
     said = []
     for place in np.sort(rng.permutation(len(PLACES))[:count]):
         which = rng.integers(len(images))
-        y, x = MARGIN + FIELD * np.array(divmod(place, 3)) + rng.integers(0, FIELD - SIDE + 1, 2)
+        y, x = FIELD * np.array(divmod(place, 3)) + rng.integers(0, FIELD - SIDE + 1, 2)
         canvas[y : y + SIDE, x : x + SIDE] = images[which]
         said.append(f"{NAMES[labels[which]]} {PLACES[place]}")
     return canvas, " and ".join(said)

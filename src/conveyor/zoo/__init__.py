@@ -4,7 +4,10 @@ layer = conveyor.Recurrent(conveyor.zoo.CoupledLSTM, 32, 128)
 """
 
 from conveyor.cell import Cell
+from conveyor.zoo.attention import ConditionedLSTM, HardAttention, SoftAttention
+from conveyor.zoo.captioner import Captioner
 from conveyor.zoo.clockwork import ClockworkRNN
+from conveyor.zoo.decoder import Decoder
 from conveyor.zoo.depth_gated import CoupledDepthGatedLSTM, DepthGatedLSTM
 from conveyor.zoo.draw import DRAW, AttentiveDRAW
 from conveyor.zoo.draw_network import DrawNetwork
@@ -26,6 +29,7 @@ from conveyor.zoo.jozefowicz import MUT1, MUT2, MUT3, ForgetBiasLSTM
 from conveyor.zoo.lstm import LSTM, CoupledLSTM, FullPeepholeLSTM, PeepholeLSTM, ProjectedLSTM
 from conveyor.zoo.original import OriginalLSTM
 from conveyor.zoo.rnn import RNN, ReluRNN
+from conveyor.zoo.translator import Translator
 
 # The names that the command line, configurations and reports use. A new cell joins here, and so joins every test.
 CELLS: dict[str, type[Cell]] = {
@@ -67,10 +71,13 @@ __all__ = [
     "MUT3",
     "RNN",
     "AttentiveDRAW",
+    "Captioner",
     "ClockworkRNN",
+    "ConditionedLSTM",
     "CoupledDepthGatedLSTM",
     "CoupledLSTM",
     "CoupledPeepholeLSTM",
+    "Decoder",
     "DepthGatedLSTM",
     "DepthLSTM",
     "DrawNetwork",
@@ -79,6 +86,7 @@ __all__ = [
     "FullPeepholeLSTM",
     "GateOutsideGridLSTM",
     "GridLSTM",
+    "HardAttention",
     "ImageGridLSTM",
     "NoForgetGateLSTM",
     "NoInputActivationLSTM",
@@ -92,5 +100,7 @@ __all__ = [
     "ProjectedLSTM",
     "ReluRNN",
     "ResetBeforeGRU",
+    "SoftAttention",
+    "Translator",
     "VanillaLSTM",
 ]

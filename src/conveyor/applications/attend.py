@@ -1,0 +1,171 @@
+"""Captions for scenes of handwritten digits, by attention (Xu et al. 2015): `conveyor run attend`.
+
+A canvas has one to three real digits in a grid of places, and the caption says which and where: "a three top left and a
+seven bottom right". What is held out shows digits that no scene learnt from has. `attention.png` shows for every word
+where the network looked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from conveyor.applications.picture import figure, png
+from conveyor.applications.sentences import bleu, exact, likelihood, looks, say
+from conveyor.tasks.scenes import CANVAS, WORDS, Scenes, split
+from conveyor.tasks.words import Said
+from conveyor.training.job import Job
+from conveyor.training.run import Run
+from conveyor.training.settings import Common, setting
+from conveyor.zoo.attention import (
+    Baseline,
+    HardAttention,
+    SoftAttention,
+    doubly_stochastic,
+    entropy,
+    hard_noise,
+    log_probability,
+)
+from conveyor.zoo.captioner import Captioner
+from conveyor.zoo.decoder import negative_log_likelihood
+
+KINDS = {"soft": SoftAttention, "hard": HardAttention}
+SHOWN = 6  # scenes in the picture
+
+
+@dataclass(frozen=True)
+class AttendSettings(Common):
+    attention: str = setting("soft", "look at all places by weight, or at one that is drawn", choices=("soft", "hard"))
+    digits: int = setting(3, "the most digits in a scene", low=1, high=9)
+    hidden_size: int = setting(96, "units of the decoder", low=1)
+    annotation_size: int = setting(64, "width of what is known of a place", low=1)
+    embedding_size: int = setting(32, "width of a word's vector", low=1)
+    dropout: float = setting(0.1, "dropout on words and output", low=0, high=1)
+    evenness: float = setting(0.0, "weight of the doubly stochastic penalty, which asks to look everywhere once", low=0)
+    spread: float = setting(0.002, "hard: weight of the entropy of the places", low=0)
+    held_out: int = setting(500, "scenes to measure on", low=SHOWN)
+    beam: int = setting(5, "width of the beam search", low=1)
+    steps: int = setting(1_500, "steps of the optimiser", low=1)
+    batch_size: int = setting(64, "scenes learnt from in a step", low=1)
+    lr: float = setting(4e-3, "highest learning rate", above=0, high=1e38)
+
+
+class CaptionerWithBaseline(Captioner):
+    """The captioner, and the moving average of its cost, which is kept with the weights."""
+
+    def __init__(self, *sizes: int, **options: object):
+        super().__init__(*sizes, **options)  # type: ignore[arg-type]
+        self.baseline = Baseline()
+
+
+class Attend(Job):
+    """Describe scenes of handwritten digits, looking at a place for every word (Xu et al. 2015)."""
+
+    settings_type: ClassVar[type[Common]] = AttendSettings
+    unit = "word"
+    model: CaptionerWithBaseline
+
+    def __init__(self, settings: AttendSettings):
+        self.settings = settings
+        self.learnt, kept = split()
+        self.scenes = Scenes.draw(*kept, settings.held_out, settings.digits, np.random.default_rng(0))
+        self.digest = hashlib.sha256(b"".join(part.tobytes() for part in (*self.learnt, *kept))).hexdigest()
+        self.model = CaptionerWithBaseline(
+            len(WORDS),
+            CANVAS,
+            settings.hidden_size,
+            settings.annotation_size,
+            embedding_size=settings.embedding_size,
+            attention=KINDS[settings.attention],
+            dropout=settings.dropout,
+        )
+
+    def describe(self) -> str:
+        learnt, kept = len(self.learnt[1]), self.settings.held_out
+        return f"{self.settings.attention} {super().describe()}; scenes of {learnt:,} digits, {kept} held out of others"
+
+    def loss(self, step: int) -> tuple[Tensor, int]:
+        rng = np.random.default_rng([self.settings.seed, step])
+        scenes = Scenes.draw(*self.learnt, self.settings.batch_size, self.settings.digits, rng)
+        said = words_of(scenes).to(self.device)
+        a, mask = self.model.annotate(scenes.canvases.to(self.device))
+        scores, values = self.model.decoder(said.inputs, a, mask, lengths=said.lengths)
+        cost = negative_log_likelihood(scores, said.targets)
+        loss = cost.mean() + self.settings.evenness * doubly_stochastic(values["alpha"], mask)
+        if self.settings.attention == "hard":
+            loss = loss + self.drawing(cost.detach(), values["alpha"], values["s"])
+        return loss * len(cost) / said.count, said.count
+
+    def drawing(self, cost: Tensor, alpha: Tensor, s: Tensor) -> Tensor:
+        """What teaches a hard attention where to look: REINFORCE, and an entropy that keeps it from deciding early."""
+        above = cost - self.model.baseline.value
+        self.model.baseline.update(cost)
+        return (above * log_probability(alpha, s)).mean() - self.settings.spread * entropy(alpha).mean()
+
+    def measure(self) -> dict[str, float]:
+        """A hard attention's likelihood is a mean over places drawn, so a bound on the likelihood itself."""
+        said = words_of(self.scenes).to(self.device)
+        a, mask = self.model.annotate(self.scenes.canvases.to(self.device))
+        noise = {}
+        if self.settings.attention == "hard":
+            chance = torch.Generator(self.device).manual_seed(0)
+            noise = hard_noise(a.new_empty(said.inputs.shape), a.shape[1], hard=1, generator=chance)
+        loss = likelihood(self.model.decoder, said, a, mask, **noise)
+        return {"nats_a_word": loss, "exact": exact(self.captions(1), self.scenes.captions)}
+
+    def captions(self, width: int) -> list[str]:
+        """What the network says of the held-out scenes."""
+        found = say(self.model.decoder, *self.annotations(), width, limit=5 * self.settings.digits)
+        return [WORDS.decode(one.words) for one in found]
+
+    def annotations(self) -> tuple[Tensor, Tensor]:
+        return self.model.annotate(self.scenes.canvases.to(self.device))
+
+    def results(self) -> dict[str, bytes]:
+        greedy, beam = self.captions(1), self.captions(self.settings.beam)
+        wanted = self.scenes.captions
+        self.figures = [
+            f"{name} search: {100 * exact(said, wanted):.1f}% of {len(wanted)} captions exact, "
+            f"BLEU {bleu(said, wanted):.1f}"
+            for name, said in (("greedy", greedy), (f"beam {self.settings.beam}", beam))
+        ]
+        lines = [
+            f"{'right' if s == w else 'wrong'}: {s}" + ("" if s == w else f"\n       {w}")
+            for s, w in zip(beam, wanted, strict=True)
+        ]
+        text = "\n".join([*self.figures, "", *lines, ""])
+        return {"captions.txt": text.encode(), "attention.png": self.picture(beam)}
+
+    def picture(self, captions: list[str]) -> bytes:
+        """For some scenes, a row each: the scene, and for every word the scene in the light of the attention."""
+        chosen = [i for i, caption in enumerate(self.scenes.captions) if caption.count(" and ") < 2][:SHOWN]
+        chosen = chosen or list(range(SHOWN))
+        a, mask = self.annotations()
+        sentences = [WORDS.encode(captions[i]) for i in chosen]
+        alphas = looks(self.model.decoder, a[chosen], mask[chosen], sentences)
+        columns = 1 + max(map(len, alphas))
+        drawn = figure(1.1 * columns, 1.3 * len(chosen))
+        axes = drawn.subplots(len(chosen), columns, squeeze=False)
+        for axis in axes.flat:
+            axis.axis("off")
+        for row, i, alpha, sentence in zip(axes, chosen, alphas, sentences, strict=True):
+            canvas = self.scenes.canvases[i].numpy()
+            row[0].imshow(canvas, cmap="gray_r")
+            for axis, look, word in zip(row[1:], alpha, [*WORDS.labels(sentence), "<end>"], strict=False):
+                light = look.view(self.model.places, -1).repeat_interleave(4, 0).repeat_interleave(4, 1).numpy()
+                axis.imshow(canvas, cmap="gray_r")
+                axis.imshow(light, cmap="inferno", alpha=0.6, vmin=0)
+                axis.set_title(word, fontsize=9)
+        return png(drawn)
+
+    def summary(self, step: int, best: float, run: Run) -> str:
+        return "\n".join([super().summary(step, best, run), *self.figures])
+
+
+def words_of(scenes: Scenes) -> Said:
+    return Said.of([WORDS.encode(caption) for caption in scenes.captions])

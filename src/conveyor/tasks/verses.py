@@ -1,0 +1,84 @@
+"""Verses of the Bible in English (King James, 1769) and Spanish (Reina-Valera, 1909).
+
+Two Debian packages carry them. They are read by the package pysword from the folders where SWORD modules lie.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from conveyor.errors import BadInput
+
+ENGLISH, SPANISH = "engKJV2006eb", "spaRV1909eb"
+COUNT = 31_000  # verses that both have, at least: 31,084 in the versions 14.3 and 2.60
+CURE = "pip install 'conveyor[translation]' and apt-get install sword-text-kjv sword-text-sparv"
+TOKEN = re.compile(r"\w+(?:['’-]\w+)*|[.,;:?!¿¡]")  # words and marks; paragraph signs and brackets are left out
+WORD = re.compile(r"\w")
+
+
+def folders() -> list[Path]:
+    """Where SWORD modules may lie: $SWORD_PATH, one's own, and the system's."""
+    own = [Path(os.environ["SWORD_PATH"])] if os.environ.get("SWORD_PATH") else []
+    return [*own, Path.home() / ".sword", Path("/usr/share/sword")]
+
+
+def find() -> Path | None:
+    """The first folder that has both modules, if pysword is there to read them."""
+    if find_spec("pysword") is None:
+        return None
+    names = [f"{name}.conf" for name in (ENGLISH, SPANISH)]
+    return next((folder for folder in folders() if all((folder / "mods.d" / name).is_file() for name in names)), None)
+
+
+def verses() -> list[tuple[str, str]]:
+    """All verses, English and Spanish, as `tidy` has them. Raises BadInput where they are missing or not whole."""
+    folder = find()
+    if folder is None:
+        raise BadInput(f"the verses are not installed: {CURE}")
+    pairs = read(folder)
+    if len(pairs) < COUNT:
+        raise BadInput(f"{folder} has {len(pairs):,} verses in both languages, not {COUNT:,}: install anew, {CURE}")
+    return pairs
+
+
+def read(folder: Path) -> list[tuple[str, str]]:
+    """The verses that both modules of a folder have."""
+    try:
+        english, spanish = (_module(folder, name) for name in (ENGLISH, SPANISH))
+    except Exception as error:  # whatever pysword makes of a damaged file
+        raise BadInput(f"the verses of {folder} cannot be read: {type(error).__name__}: {error}") from error
+    both = ((tidy(text), tidy(spanish.get(place, ""))) for place, text in english.items())
+    return [(text, other) for text, other in both if text and other]
+
+
+def _module(folder: Path, name: str) -> dict[tuple[str, int], str]:
+    """The text of every verse, by the name of its book and its number in it."""
+    from pysword.modules import SwordModules
+
+    modules = SwordModules(str(folder))
+    modules.parse_modules()
+    bible: Any = modules.get_bible_from_module(name)
+    # A book lies in one compressed block, which would be unpacked anew for each of its verses.
+    bible._decompressed_text = functools.lru_cache(maxsize=2)(bible._decompressed_text)
+    books = (book for books in bible.get_structure().get_books().values() for book in books)
+    return {(book.name, n): verse for book in books for n, verse in enumerate(bible.get_iter(books=[book.name]))}
+
+
+def tidy(text: str) -> str:
+    """Small letters, with a space between words and marks."""
+    return " ".join(TOKEN.findall(text.lower()))
+
+
+def short(pairs: Iterable[tuple[str, str]], longest: int) -> list[tuple[str, str]]:
+    """Those of at most `longest` words on both sides, marks not counted; of those with the same English, the first."""
+    found: dict[str, str] = {}
+    for english, spanish in pairs:
+        if all(sum(map(bool, map(WORD.match, side.split()))) <= longest for side in (english, spanish)):
+            found.setdefault(english, spanish)
+    return list(found.items())

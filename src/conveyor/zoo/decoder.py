@@ -1,0 +1,107 @@
+"""A network that says a sentence about annotations: word by word, with a look at their places for each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn, tanh
+
+from conveyor.layer import Recurrent
+from conveyor.zoo.attention import HardAttention, SoftAttention, hard_noise
+
+State = tuple[Tensor, Tensor]
+
+
+class Decoder(nn.Module):
+    """Words from annotations a_1 ... a_L: of an image's places, or of a sentence's words (Xu et al. 2015).
+
+        decoder = Decoder(1000, hidden_size=128, annotation_size=64)
+        scores, values = decoder(words, a, mask)        # words: [T, B], a: [B, L, 64], mask: [B, L]
+
+    The scores are [T, B, 1000]; values["alpha"] [T, B, L] is where it looked.
+
+    h_0 = tanh(f_h(ā)) and C_0 = tanh(f_C(ā)), each a layer of its own on a common one; ā is the mean over the places
+    that are there, and 0 where none is.
+    h_t, C_t, z_t = an attention step on E · y_{t-1}
+    p(y_t) ∝ exp(L_o · (E · y_{t-1} + L_h · h_t + L_z · z_t))
+
+    `attention` is SoftAttention or HardAttention. The noise of the latter is given by name, or else drawn here in
+    training; in eval mode it looks at the likeliest place. `dropout` acts on the embedding and before L_o.
+
+    The paper has two multilayer perceptrons for h_0 and C_0 and does not say how large. The authors' code is thought to
+    have a tanh around the sum in the output, which the paper's equation lacks. That W_ctx, W_d, U and L_z start larger
+    than the other weights is ours: a mean over many places is small, and until scores differ all places look alike.
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        hidden_size: int,
+        annotation_size: int,
+        embedding_size: int = 64,
+        attention_size: int | None = None,
+        attention: type[SoftAttention] = SoftAttention,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary_size, embedding_size)
+        nn.init.normal_(self.embedding.weight, std=embedding_size**-0.5)
+        self.begin = nn.Sequential(nn.Linear(annotation_size, hidden_size), nn.Tanh())
+        self.begin_h, self.begin_C = nn.Linear(hidden_size, hidden_size), nn.Linear(hidden_size, hidden_size)
+        sizes: dict[str, Any] = {"annotation_size": annotation_size, "attention_size": attention_size}
+        self.rnn = Recurrent(attention, embedding_size, hidden_size, **sizes)
+        self.from_h = nn.Linear(hidden_size, embedding_size)
+        self.from_z = nn.Linear(annotation_size, embedding_size, bias=False)
+        self.output = nn.Linear(embedding_size, vocabulary_size)
+        self.dropout = nn.Dropout(dropout)
+        self._spread()
+
+    def _spread(self) -> None:
+        cell: Any = self.rnn.cell
+        nn.init.normal_(self.from_z.weight)
+        for weight in (cell.key.weight_a, cell.query.weight_h, cell.score.weight_key):
+            nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
+
+    def start(self, a: Tensor, mask: Tensor) -> State:
+        """h_0 and C_0, [1, B, hidden_size] each."""
+        mean = (mask[:, :, None] * a).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
+        common = self.begin(mean)[None]
+        return tanh(self.begin_h(common)), tanh(self.begin_C(common))
+
+    def forward(
+        self,
+        words: Tensor,
+        a: Tensor,
+        mask: Tensor,
+        state: State | None = None,
+        lengths: Tensor | None = None,
+        **noise: Tensor,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The scores of the word after each of `words` [T, B], and the attention's values, [T, B, ...] by name."""
+        scores, _, values = self.run(words, a, mask, self.start(a, mask) if state is None else state, lengths, **noise)
+        return scores, values
+
+    def run(
+        self, words: Tensor, a: Tensor, mask: Tensor, state: State, lengths: Tensor | None = None, **noise: Tensor
+    ) -> tuple[Tensor, State, dict[str, Tensor]]:
+        """The same from a state on, which is given out after the last step too."""
+        x = self.dropout(self.embedding(words))
+        noise = noise or self.noise(x, a)
+        h, state, values = self.rnn(x, state, lengths=lengths, a=a, mask=mask, **noise)
+        values = {name: value[0, 0] for name, value in values.items()}
+        said = x + self.from_h(h) + self.from_z(values["z"])
+        return self.output(self.dropout(said)), state, values
+
+    def noise(self, x: Tensor, a: Tensor) -> dict[str, Tensor]:
+        """The streams that a hard attention takes, for an input x [T, B, ...]; none for a soft one."""
+        if not isinstance(self.rnn.cell, HardAttention):
+            return {}
+        if self.training:
+            return hard_noise(x, a.shape[1])
+        return {"g": x.new_zeros(*x.shape[:2], a.shape[1]), "coin": x.new_ones(*x.shape[:2], 1)}
+
+
+def negative_log_likelihood(scores: Tensor, targets: Tensor) -> Tensor:
+    """Of each row's words, summed: [B]. scores: [T, B, V], targets: [T, B], -100 where there is none."""
+    return F.cross_entropy(scores.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape).sum(0)

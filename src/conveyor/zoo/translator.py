@@ -1,0 +1,52 @@
+"""A network that says a sentence in another language, looking at its words as it goes (after Bahdanau et al. 2015)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from conveyor.layer import Recurrent
+from conveyor.zoo.decoder import Decoder
+from conveyor.zoo.gru import GRU
+
+
+class Translator(nn.Module):
+    """Annotations of a sentence's words by a GRU in both directions, and a decoder that attends to them.
+
+        model = Translator(3000, 3000, hidden_size=128)
+        a, mask = model.annotate(words, lengths)        # words: [S, B], lengths: [B], a: [B, S, 128], mask: [B, S]
+        scores, values = model.decoder(said, a, mask)   # said: [T, B], values["alpha"]: [T, B, S]
+
+    An annotation is what both directions have at the word, half of `hidden_size` each. The decoder is that of Xu et al.
+    2015, with an LSTM and the selector β; Bahdanau et al. have a GRU, a maxout output and no selector.
+
+    `decoder` takes further arguments of `Decoder`. Raises ValueError for a hidden size that is odd.
+    """
+
+    def __init__(
+        self,
+        source_size: int,
+        target_size: int,
+        hidden_size: int,
+        embedding_size: int = 64,
+        dropout: float = 0.0,
+        **decoder: Any,
+    ):
+        super().__init__()
+        if hidden_size % 2:
+            raise ValueError(f"hidden_size is shared by the two directions, so it must be even, not {hidden_size}")
+        self.embedding = nn.Embedding(source_size, embedding_size)
+        nn.init.normal_(self.embedding.weight, std=embedding_size**-0.5)
+        self.encoder = Recurrent(GRU, embedding_size, hidden_size // 2, bidirectional=True)
+        self.dropout = nn.Dropout(dropout)
+        sizes = {"embedding_size": embedding_size, "dropout": dropout}
+        self.decoder = Decoder(target_size, hidden_size, hidden_size, **sizes, **decoder)  # type: ignore[arg-type]
+
+    def annotate(self, words: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """The annotations [B, S, hidden_size], 0 past a sentence's length, and where there are words, [B, S]."""
+        output, _ = self.encoder(self.dropout(self.embedding(words)), lengths=lengths)
+        places = torch.arange(len(words), device=words.device)
+        mask = places < lengths.to(words.device)[:, None]
+        return self.dropout(output).transpose(0, 1), mask.to(output.dtype)
