@@ -1,4 +1,4 @@
-"""The cells of the literature, a few lines of equations each.
+"""The cells of the literature, a few lines of equations each, and networks built of them.
 
 layer = conveyor.Recurrent(conveyor.zoo.CoupledLSTM, 32, 128)
 """
@@ -29,7 +29,9 @@ from conveyor.zoo.jozefowicz import MUT1, MUT2, MUT3, ForgetBiasLSTM
 from conveyor.zoo.lstm import LSTM, CoupledLSTM, FullPeepholeLSTM, PeepholeLSTM, ProjectedLSTM
 from conveyor.zoo.original import OriginalLSTM
 from conveyor.zoo.rnn import RNN, ReluRNN
+from conveyor.zoo.storn import STORN, STORNCell
 from conveyor.zoo.translator import Translator
+from conveyor.zoo.vrnn import VRNN, VRNNCell
 
 # The names that the command line, configurations and reports use. A new cell joins here, and so joins every test.
 CELLS: dict[str, type[Cell]] = {
@@ -70,6 +72,8 @@ __all__ = [
     "MUT2",
     "MUT3",
     "RNN",
+    "STORN",
+    "VRNN",
     "AttentiveDRAW",
     "Captioner",
     "ClockworkRNN",
@@ -100,7 +104,9 @@ __all__ = [
     "ProjectedLSTM",
     "ReluRNN",
     "ResetBeforeGRU",
+    "STORNCell",
     "SoftAttention",
     "Translator",
+    "VRNNCell",
     "VanillaLSTM",
 ]

@@ -3,12 +3,35 @@
 import inspect
 import textwrap
 
+from torch import nn
+
+from conveyor import zoo
 from conveyor.affine import Affine
 from conveyor.cell import Cell
 from conveyor.zoo import CELLS
 
 INPUT, HIDDEN = 32, 128  # the sizes that the page's counts are of
-HEAD = f"""# The cells
+# What has no name of its own on the command line: cells that take more than x, or are nearly another, and networks.
+FURTHER: list[type[nn.Module]] = [
+    zoo.ProjectedLSTM,
+    zoo.CoupledDepthGatedLSTM,
+    zoo.GateOutsideGridLSTM,
+    zoo.DepthLSTM,
+    zoo.ImageGridLSTM,
+    zoo.SoftAttention,
+    zoo.HardAttention,
+    zoo.Decoder,
+    zoo.Captioner,
+    zoo.Translator,
+    zoo.DRAW,
+    zoo.AttentiveDRAW,
+    zoo.DrawNetwork,
+    zoo.VRNNCell,
+    zoo.VRNN,
+    zoo.STORNCell,
+    zoo.STORN,
+]
+HEAD = f"""# The cells and networks
 
 Made from the classes in `src/conveyor/zoo/` by `python -m conveyor.zoo.page > docs/cells.md`.
 
@@ -26,23 +49,38 @@ bias) and the numbers in them for input {INPUT} and hidden {HIDDEN}.
 def page() -> str:
     """All cells of `CELLS`, in a table and one by one."""
     made = {name: cell(INPUT, HIDDEN) for name, cell in CELLS.items()}
-    return HEAD + "".join(map(_row, made, made.values())) + "".join(map(_section, made, made.values()))
+    rows, sections = (map(part, made, made.values()) for part in (_row, _section))
+    further = (_section(kind.__name__, kind) for kind in FURTHER)
+    return "".join([HEAD, *rows, FURTHER_HEAD, *map(_item, FURTHER), *sections, *further])
+
+
+FURTHER_HEAD = """
+Further cells, which take more than x or are nearly another, and networks built of cells:
+
+"""
+
+
+def _item(kind: type[nn.Module]) -> str:
+    return f"- [{kind.__name__}](#{kind.__name__.lower()}): {_about(kind).partition(chr(10))[0]}\n"
 
 
 def _row(name: str, cell: Cell) -> str:
     maps = sum(isinstance(module, Affine) for module in cell.modules())
     numbers = sum(parameter.numel() for parameter in cell.parameters())
-    about, states = _about(cell).partition("\n")[0], ", ".join(cell.state)
+    about, states = _about(type(cell)).partition("\n")[0], ", ".join(cell.state)
     return f"| [{name}](#{name}) | {type(cell).__name__} | {states} | {maps} | {numbers:,} | {about} |\n"
 
 
-def _section(name: str, cell: Cell) -> str:
-    step = textwrap.dedent(inspect.getsource(type(cell).step))
-    return f"\n## {name}\n\n```text\n{_about(cell)}\n```\n\n```python\n{step}```\n"
+def _section(name: str, what: Cell | type[nn.Module]) -> str:
+    kind = what if isinstance(what, type) else type(what)
+    text = f"\n## {name}\n\n```text\n{_about(kind)}\n```\n"
+    if issubclass(kind, Cell):
+        text += f"\n```python\n{textwrap.dedent(inspect.getsource(kind.step))}```\n"
+    return text
 
 
-def _about(cell: Cell) -> str:
-    return inspect.getdoc(type(cell)) or ""
+def _about(kind: type[nn.Module]) -> str:
+    return inspect.getdoc(kind) or ""
 
 
 if __name__ == "__main__":
