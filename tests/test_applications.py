@@ -13,8 +13,10 @@ from conveyor.training.progress import Progress
 
 # So small that a step takes no time, but with everything in it.
 TINY = {
+    "attend": {"attention": "hard", "hidden_size": 6, "annotation_size": 4, "held_out": 6, "batch_size": 2, "beam": 2},
     "draw": {"attention": False, "glimpses": 2, "hidden_size": 6, "latent_size": 2, "samples": 2, "batch_size": 2},
     "storn": {"hidden_size": 6, "latent_size": 3, "samples": 2, "batch_size": 2},
+    "translate": {"data": "numbers", "hidden_size": 6, "embedding_size": 4, "held_out": 6, "batch_size": 2, "beam": 2},
     "vrnn": {"hidden_size": 6, "latent_size": 3, "feature_size": 4, "samples": 2, "batch_size": 2},
 }
 STEPS = 4

@@ -6,8 +6,10 @@ from conveyor.training.job import Job
 
 # By name: the module and the class. A new application joins here, and so gets its command and the tests of all.
 APPLICATIONS: dict[str, str] = {
+    "attend": "conveyor.applications.attend:Attend",
     "draw": "conveyor.applications.draw:Draw",
     "storn": "conveyor.applications.storn:LearnSTORN",
+    "translate": "conveyor.applications.translate:Translate",
     "vrnn": "conveyor.applications.vrnn:LearnVRNN",
 }
 
