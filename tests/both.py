@@ -12,7 +12,7 @@ from tolerance import KERNEL, assert_as_exact, assert_equal
 def draw_inputs(layer, steps, batch, shaped=()):
     """Random values for all that the layer takes, by name; all of them are to have gradients."""
     cell, like = layer.cell, next(layer.parameters())
-    shapes = {"x": (steps, batch), **{name: (layer.state_rows, batch) for name in cell.state}}
+    shapes = {"x": (steps, batch), **dict.fromkeys(cell.state, (layer.state_rows, batch))}
     others = [name for name in cell.arguments if name not in ("t", *shapes, *cell.below)]
     shapes |= {n: (batch, *dict(shaped).get(n, ())) if n in cell.constant else (steps, batch) for n in others}
     widths = dict.fromkeys(shaped, layer.hidden_size) | cell.widths

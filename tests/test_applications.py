@@ -2,13 +2,17 @@
 
 import os
 import signal
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+import torch
 
-from command import checkpoint, conveyor, done, flags, metrics, model, same
+from command import checkpoint, conveyor, done, flags, metrics, model, same, snapshot
 from conveyor.applications import APPLICATIONS, applications
+from conveyor.errors import BadInput
 from conveyor.training import train
+from conveyor.training.parallel import Group
 from conveyor.training.progress import Progress
 
 # So small that a step takes no time, but with everything in it.
@@ -20,7 +24,6 @@ TINY = {
     "vrnn": {"hidden_size": 6, "latent_size": 3, "feature_size": 4, "samples": 2, "batch_size": 2},
 }
 STEPS = 4
-every_application = pytest.mark.parametrize("name", APPLICATIONS)
 
 
 class Stops(Progress):
@@ -48,9 +51,9 @@ def test_it_leaves_what_it_has_learnt_and_says_so(ran):
     _, result, folder = ran
     assert (result.step, result.signal) == (STEPS, None)
     assert result.summary.strip()
-    made = {path.name for path in folder.iterdir()} - {"loss.png"}
-    assert made > {"config.toml", "metrics.jsonl", "model.safetensors", "checkpoint.pt"}
-    pictures = [path for path in folder.glob("*.png") if path.name != "loss.png"]
+    made = {path.name for path in folder.iterdir()}
+    assert made == {"config.toml", "metrics.jsonl", "model.safetensors", "checkpoint.pt", "loss.png", "results"}
+    pictures = list((folder / "results").glob("*.png"))
     assert pictures
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
     assert [line["step"] for line in metrics(folder) if "held_out_loss" in line] == [2, 4]
@@ -66,7 +69,10 @@ def test_interrupted_and_gone_on_with_it_is_the_same_to_the_bit(ran, tmp_path):
     assert metrics(folder) == metrics(whole)
     assert same(checkpoint(folder), checkpoint(whole))
     assert model(folder) == model(whole)
-    assert before < {path.name for path in folder.iterdir()} == {path.name for path in whole.iterdir()}
+    assert before == {path.name for path in whole.iterdir()} - {"results"}
+    assert {path.name for path in (folder / "results").iterdir()} == {
+        path.name for path in (whole / "results").iterdir()
+    }
 
 
 def test_each_is_a_command_that_explains_itself(tmp_path: Path):
@@ -77,16 +83,45 @@ def test_each_is_a_command_that_explains_itself(tmp_path: Path):
 
 
 def test_the_command_trains_and_refuses(tmp_path: Path):
-    small = flags(**TINY["storn"], steps=1)
-    done("run", "storn", *small, "--out", "run", cwd=tmp_path)
-    done("run", "storn", "--resume", "run", cwd=tmp_path)
+    small = flags(**TINY["draw"], steps=1)
+    (tmp_path / "mine" / "results").mkdir(parents=True)
+    done("run", "draw", *small, "--out", "run", cwd=tmp_path)
+    before = snapshot(tmp_path)
     for wrong, words in [
-        (["run", "storn", *small, "--out", "run"], "already holds a run"),
-        (["run", "storn", "--hidden-size", 0], "--hidden-size must be at least 1"),
-        (["run", "strn"], "strn"),
-        (["run", "vrnn", "--resume", "run"], "config.toml"),
+        (["run", "draw", *small, "--out", "run"], "already holds a run"),
+        (["run", "draw", *small, "--out", "mine"], "already holds results"),
+        (["run", "draw", "--glimpses", 0], "--glimpses must be at least 1"),
+        (["run", "drow"], "drow"),
+        (["run", "vrnn", "--resume", "run"], "conveyor run draw made, not conveyor run vrnn"),
+        (["train", "--resume", "run"], "conveyor run draw made, not conveyor train"),
+        (["generate", "run"], "conveyor run draw made, not conveyor train"),
     ]:
         result = conveyor(*wrong, cwd=tmp_path)
         assert result.returncode == 2, result.stderr
         assert words in result.stderr.splitlines()[-1]
-        assert "Traceback" not in result.stderr
+        assert snapshot(tmp_path) == before
+
+
+def test_one_process_alone_trains_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "join", lambda device: nullcontext(Group(0, 2, torch.device(device))))
+    with pytest.raises(BadInput, match="conveyor run draw does not go over several processes"):
+        train.start(applications()["draw"], settings_of("draw"), tmp_path / "run", Progress())
+
+
+def test_a_missing_package_is_told_before_anything_is_done(tmp_path):
+    class Needy(applications()["draw"]):
+        needs = ("no_such_package",)
+
+    with pytest.raises(
+        BadInput, match="conveyor run draw needs the package no_such_package: pip install no_such_package"
+    ):
+        train.start(Needy, settings_of("draw"), tmp_path / "run", Progress())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_written_over_keeps_nothing_of_the_one_before(tmp_path):
+    for force in (False, True):
+        train.start(applications()["draw"], settings_of("draw"), tmp_path / "run", Progress(), force)
+        old = tmp_path / "run" / "results" / "old.png"
+        assert not old.exists()
+        old.touch()

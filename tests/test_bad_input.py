@@ -385,7 +385,7 @@ def test_no_damage_to_a_checkpoint_goes_unseen(data: st.DataObject, made: Path) 
         run = Run(Path(folder))
         run.checkpoint.write_bytes(damaged)
         try:
-            contents = run.load_checkpoint(Run(made / "run").settings(Settings))
+            contents = run.load_checkpoint(Run(made / "run").settings(Settings, "conveyor train"))
         except BadInput:
             return
     assert same(contents, checkpoint(made / "run"))

@@ -23,14 +23,14 @@ PNG = b"\x89PNG\r\n"
 def test_digits_are_learnt_and_drawn(attention, tmp_path):
     with conveyor.backend("eager"):
         result = train.start(Draw, DrawSettings(**TINY, attention=attention), tmp_path / "run", Progress())
-    figures = json.loads((tmp_path / "run" / "figures.json").read_text())
+    figures = json.loads((tmp_path / "run" / "results" / "figures.json").read_text())
     assert (
         f"300 images never seen, nats an image: bound {figures['bound']:.2f} (KL {figures['kl']:.2f})" in result.summary
     )
     assert 0 < figures["estimate"] < figures["bound"]
     assert 0 < figures["kl"] < figures["bound"]
     for name in ("canvas.png", "samples.png"):
-        assert (tmp_path / "run" / name).read_bytes().startswith(PNG)
+        assert (tmp_path / "run" / "results" / name).read_bytes().startswith(PNG)
 
 
 def test_measuring_leaves_the_training_as_it_is_and_repeats():

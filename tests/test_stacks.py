@@ -206,6 +206,12 @@ def test_tied_layers_as_torchs_are_copies_of_one():
     layer = conveyor.GRU(4, 2, num_layers=3, bidirectional=True, tied=True)
     x = torch.randn(T, B, 4)
     assert_equal(layer.to_torch()(x)[0], layer(x)[0])
+    other = conveyor.GRU(4, 2, num_layers=3, bidirectional=True, tied=True)
+    other.load_state_dict(layer.to_torch().state_dict())
+    assert_equal(other(x)[0], layer(x)[0])
+    theirs = torch.nn.GRU(4, 2, num_layers=3, bidirectional=True)
+    with pytest.raises(ValueError, match="tied layers have one set of weights, but weight_ih_l1 differs"):
+        other.load_state_dict(theirs.state_dict())
 
 
 @pytest.mark.parametrize(("name", "tied"), [("lstm-depth-gated", False), ("grid", True)])

@@ -348,7 +348,7 @@ def test_bad_input_is_told():
         network(torch.zeros(3, 4, 2, dtype=torch.float64), [3, 2, 1])
     with pytest.raises(ValueError, match="samples must be at least 1, not 0"):
         network.estimate(torch.zeros(3, 1, 2, dtype=torch.float64), samples=0)
-    with pytest.raises(ValueError, match="latent_size must be a whole number from 1, not 0"):
+    with pytest.raises(ValueError, match="latent_size must be greater than zero, not 0"):
         vrnn.VRNN(2, 3, latent_size=0)
-    with pytest.raises(ValueError, match="recogniser_size must be a whole number from 1, not 0"):
+    with pytest.raises(ValueError, match="recogniser_size must be greater than zero, not 0"):
         storn.STORN(2, 3, recogniser_size=0)

@@ -29,7 +29,7 @@ def test_chorales_are_learnt_shown_and_played(kind, tmp_path):
     result = train.start(kind, tiny(kind, tmp_path), tmp_path / "run", Progress())
     assert "42 chorales never seen, nats a frame: bound" in result.summary
     assert "neither the scores nor the split of the published figures" in result.summary
-    folder = tmp_path / "run"
+    folder = tmp_path / "run" / "results"
     figures = json.loads((folder / "figures.json").read_text())
     assert f"bound {figures['bound']:.3f} (KL {figures['kl']:.3f})" in result.summary
     assert (folder / "chorale.png").read_bytes().startswith(PNG)
@@ -41,8 +41,8 @@ def test_chorales_are_learnt_shown_and_played(kind, tmp_path):
 def test_speech_is_learnt_and_shown(kind, tmp_path):
     result = train.start(kind, tiny(kind, tmp_path, data="vowels"), tmp_path / "run", Progress())
     assert "4 utterances never seen, nats a frame: bound" in result.summary
-    assert (tmp_path / "run" / "utterance.png").read_bytes().startswith(PNG)
-    assert not list((tmp_path / "run").glob("*.mid"))
+    assert (tmp_path / "run" / "results" / "utterance.png").read_bytes().startswith(PNG)
+    assert not list((tmp_path / "run" / "results").glob("*.mid"))
 
 
 def test_figures_have_the_whole_divergence_whatever_the_loss_has(tmp_path):

@@ -39,8 +39,12 @@ class Cell(nn.Module):
     both are given to the layer by name. Randomness belongs into a stream, so that a step is a pure function.
 
     An argument called `t` is the number of the step, an integer tensor without dimensions that counts from 0 (or from
-    the layer's `start`) in the order in which the steps are taken. What `extra` names, `step` returns after the states,
-    [B, ...] of any shape: values that the layer gives out over time, [layers, directions, T, B, ...], by these names.
+    the layer's `start`) in the order in which the steps are taken. Kernels in float32 count to
+    2^24, the loop beyond. Where a product matters in some steps only, a kernel leaves it out in the others: where
+    `t` and numbers alone make the condition, and what is new comes second, torch.where(t % 4 == 0, h_tilde, h).
+
+    What `extra` names, `step` returns after the states, [B, ...] of any shape: values that the layer gives out over
+    time, [layers, directions, T, B, ...], by these names.
 
         class Halting(Leaky):
             extra = ("p",)
@@ -119,6 +123,12 @@ class Cell(nn.Module):
 def _upward(cls: type[Cell]) -> set[str]:
     """The names of the values that go to the layer above, or out of the last, if they are not the first state."""
     return {*cls.below.values(), *([] if cls.output_name is None else [cls.output_name])}
+
+
+def check_sizes(**sizes: int) -> None:
+    """Raises TypeError for what is no whole number, and ValueError for what is not greater than zero."""
+    for name, value in sizes.items():
+        _size(name, value)
 
 
 def _size(name: str, value: int) -> int:

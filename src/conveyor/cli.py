@@ -53,11 +53,8 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto: cuda whe
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="the folder of a run, as conveyor train made it")]
 
 
-def _training(words: str, kind: type[Job], about: str, folder: Callable[[Any], str]) -> Callable[..., None]:
-    """The command `conveyor WORDS`, which trains this kind of job, with a flag for every setting.
-
-    `folder`: where in runs/, if nobody says.
-    """
+def _training(kind: type[Job], about: str, folder: Callable[[Any], str]) -> Callable[..., None]:
+    """The command that trains this kind of job, with a flag for every setting; `folder`: in runs/, if nobody says."""
 
     def command(
         config: Annotated[Path | None, typer.Option(help="a TOML file of settings; flags go before it")] = None,
@@ -76,20 +73,20 @@ def _training(words: str, kind: type[Job], about: str, folder: Callable[[Any], s
         of = kind.settings_type.of
         settings = of(read_toml(config), str(config)) if config else kind.settings_type()
         settings = of({**settings.to_dict(), **given}, "the command line")
-        _train(kind, settings, out or Path("runs") / folder(settings), resume, force, f"conveyor {words}")
+        _train(kind, settings, out or Path("runs") / folder(settings), resume, force)
 
     command.__doc__ = about
     return _with_flags(command, kind)
 
 
-def _train(kind: type[Job], settings: Common, out: Path, resume: Path | None, force: bool, command: str) -> None:
+def _train(kind: type[Job], settings: Common, out: Path, resume: Path | None, force: bool) -> None:
     shown = progress.for_terminal(kind.unit)
     try:
         result = training.resume(kind, resume, shown) if resume else training.start(kind, settings, out, shown, force)
     finally:
         shown.end()
     if result.signal is not None:
-        shown.note(f"stopped at step {result.step} and saved; go on with: {command} --resume {resume or out}")
+        shown.note(f"stopped at step {result.step} and saved; go on with: {kind.command} --resume {resume or out}")
         raise SystemExit(128 + result.signal)
     shown.note(result.summary)
 
@@ -118,7 +115,6 @@ def _with_flags(command: Any, kind: type[Job]) -> Any:
 
 app.command("train")(
     _training(
-        "train",
         Language,
         "Train a language model on TEXT: files, folders, corpora (pydoc, stdlib) or - for standard input.",
         lambda settings: settings.cell.rpartition(":")[2].lower(),
@@ -133,7 +129,7 @@ def _named(name: str, _: Common) -> str:
 runs = typer.Typer(help="Train a network of the papers on a small real task, and see what it learned.")
 app.add_typer(runs, name="run")
 for _name, _kind in applications().items():
-    runs.command(_name)(_training(f"run {_name}", _kind, inspect.getdoc(_kind) or "", partial(_named, _name)))
+    runs.command(_name)(_training(_kind, inspect.getdoc(_kind) or "", partial(_named, _name)))
 
 
 @app.command()

@@ -207,7 +207,8 @@ def _suffixes(module: Recurrent) -> list[str]:
 def _accept_torch_names(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """Before a state_dict is loaded: if it has torch.nn's weights, rewrites them as this layer's.
 
-    If one is missing or of another size, none is rewritten, and `load_state_dict` reports them in its own way.
+    If one is missing or of another size, none is rewritten, and `load_state_dict` reports them in its own way. Tied
+    layers take the weights of layers that have the same; raises ValueError if those differ.
     """
     assert isinstance(module, _DropIn)
     if f"{prefix}weight_ih_l0" not in state:
@@ -215,7 +216,14 @@ def _accept_torch_names(module: nn.Module, state: dict[str, Any], prefix: str, *
     wanted = {f"{prefix}{name}": value.shape for name, value in module.torch_state_dict().items()}
     if any(name not in state or state[name].shape != shape for name, shape in wanted.items()):
         return
-    for row, suffix in enumerate(_suffixes(module)):
+    suffixes, held = list(_suffixes(module)), len(module.cells)
+    for row, suffix in enumerate(suffixes[held:]):
+        for name in [name for name in wanted if name.endswith(f"_{suffix}")]:
+            if not torch.equal(state.pop(name), state[name.removesuffix(suffix) + suffixes[row % held]]):
+                raise ValueError(
+                    f"tied layers have one set of weights, but {name} differs from that of the first layer"
+                )
+    for row, suffix in enumerate(suffixes[:held]):
         cell = f"{prefix}cells.{row}."
         for side, operand, affines in module._sides():
             weight = state.pop(f"{prefix}weight_{side}_{suffix}").chunk(len(affines))

@@ -12,7 +12,17 @@ from torch.autograd import forward_ad
 from conveyor.backends import NotCompiled, chosen, warn
 from conveyor.compiler import CannotBuild, CannotCompile, Graph, Job, compute, even_extent, rows_of
 from conveyor.eager import Step, Unrolled, place, unroll
-from conveyor.kernels import CellKernel, StepFails, check_weights, forget, given_of, kernel_of, module_of, type_of
+from conveyor.kernels import (
+    CellKernel,
+    StepFails,
+    can_count,
+    check_weights,
+    forget,
+    given_of,
+    kernel_of,
+    module_of,
+    type_of,
+)
 from conveyor.sequences import is_transforming
 
 
@@ -36,6 +46,8 @@ def run(
     if choice != "eager":
         try:
             reason = _unfit((*streams.values(), *state, *constants.values()))
+            if not can_count(cell, streams["x"], start):
+                reason = f"steps beyond number {2**24:,} in float32"
             if reason is None:
                 return _by_kernel(cell, streams, state, constants, lengths, record, start)
             if choice == "compiled":

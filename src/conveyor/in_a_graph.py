@@ -14,7 +14,7 @@ from torch import Tensor
 from conveyor.backends import NotCompiled, chosen, warn
 from conveyor.compiler import CannotBuild, CannotCompile, operator
 from conveyor.eager import Unrolled, place, unroll
-from conveyor.kernels import Given, given_of, kernel_of, module_of, type_of
+from conveyor.kernels import Given, can_count, given_of, kernel_of, module_of, type_of
 from conveyor.regularise import Regularised
 
 
@@ -27,8 +27,8 @@ def run(
     record: bool,
     start: int,
 ) -> Unrolled:
-    """The same while torch.compile looks on: the kernel is one operator of its graph."""
-    if streams["x"].device.type != "cpu":
+    """What `execute.run` gives, while torch.compile looks on: the kernel is one operator of its graph."""
+    if streams["x"].device.type != "cpu" or not can_count(cell, streams["x"], start):
         return _loop_outside(cell, streams, state, constants, lengths, record, start)
     steps, batch = streams["x"].shape[:2]
     module, masks = module_of(cell), getattr(cell, "masks", None)

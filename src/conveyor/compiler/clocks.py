@@ -4,7 +4,8 @@
 
 A clock is a number that depends on the step's number alone. A product is under a clock if all that comes of it is
 thrown away where the clock is 0, or if what it multiplies is 0 there, as the gradient of what was thrown away is. The
-kernel then takes the product to be 0, without computing it.
+kernel then takes the product to be 0, without computing it. (Where the loop's gradient is 0 times infinity, that of the
+kernel may so be 0 and not NaN.) Only where(clock, new, old) is seen, not where(clock, old, new) nor clock * new.
 """
 
 from __future__ import annotations

@@ -54,6 +54,8 @@ class Language(Job):
     """A language model and its text; the recurrent state is carried from window to window."""
 
     settings_type = Settings
+    command = "conveyor train"
+    alone = False
     unit = "token"
 
     settings: Settings

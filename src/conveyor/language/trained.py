@@ -49,7 +49,7 @@ class Trained:
 def load(folder: Path, device: str = "cpu") -> Trained:
     """The best model of a run. Raises BadInput if its file is missing, damaged or does not fit."""
     run = Run(folder)
-    settings = run.settings(Settings)
+    settings = run.settings(Settings, "conveyor train")
     tensors, description = run.read_model()
     if "symbols" not in description:
         raise BadInput(f"{run.model} is not a language model")

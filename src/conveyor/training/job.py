@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -20,6 +19,7 @@ class Job:
 
         class Attend(Job):
             settings_type = AttendSettings
+            command = "conveyor run attend"
 
             def __init__(self, settings): ...               # sets model and digest
             def loss(self, step): ...                       # of this step's batch
@@ -33,6 +33,9 @@ class Job:
     """
 
     settings_type: ClassVar[type[Common]] = Common
+    command: ClassVar[str]  # what a person types to train one
+    needs: ClassVar[tuple[str, ...]] = ()  # packages without which the results cannot be shown
+    alone: ClassVar[bool] = True  # whether it cannot go over several processes
     unit: ClassVar[str] = "example"  # what the speed is counted in
 
     settings: Any
@@ -47,14 +50,12 @@ class Job:
     # what the loop calls, in this order
 
     @classmethod
-    def resolve(cls, settings: Any, folder: Path) -> Any:
+    def resolve(cls, settings: Any, folder: Path) -> Any:  # noqa: ARG003 - a job may write elsewhere than it reads
         """The settings in words that still hold in another folder and on another day. Raises BadInput."""
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise BadInput("only conveyor train goes over several processes: start this one without torchrun")
         return settings
 
     @classmethod
-    def make(cls, settings: Any, run: Run, group: Group, contents: dict[str, Any] | None) -> Self:
+    def make(cls, settings: Any, run: Run, group: Group, contents: dict[str, Any] | None) -> Self:  # noqa: ARG003
         """The job with new weights, or, with a checkpoint's contents, one whose data is that of the checkpoint."""
         job = cls(settings)
         job.check(run, contents)
@@ -102,9 +103,9 @@ class Job:
         return {"digest": self.digest}
 
     def results(self) -> dict[str, bytes]:
-        """At the end, with the best weights: what the run's folder is given, by file name."""
+        """At the end, with the best weights: what the folder `results` of the run is given, by file name."""
         return {}
 
     def summary(self, step: int, best: float, run: Run) -> str:
         """At the end: what to tell, a few lines."""
-        return f"done: {step} steps, best held-out figure {best:.4f}; everything is in {run.folder}"
+        return f"done: {step} steps, best held-out figure {best:.4g}; everything is in {run.folder}"

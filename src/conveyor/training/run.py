@@ -5,7 +5,8 @@ metrics.jsonl      a line for each logged step and each validation
 model.safetensors  the best model so far, with its vocabulary
 checkpoint.pt      all that the training needs to go on
 loss.png           the loss over the steps, if matplotlib is installed
-text.txt           a text that came through standard input; and what a job makes at its end, such as pictures
+text.txt           a text that came through standard input
+results/           what a job has to show at its end, such as pictures
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors
 import safetensors.torch
@@ -30,8 +31,12 @@ from torch import Tensor, nn
 from conveyor.errors import BadInput
 from conveyor.training.settings import Common
 
+MADE_BY = "# made by: "  # before the command, in the first line of a configuration
 FORMAT = "conveyor run 1"  # in checkpoints and models; another number when they change
 FREE = {"device", "threads", "save_every", "tensorboard"}  # settings that may change in a run that goes on
+
+
+Settings = TypeVar("Settings", bound=Common)
 
 
 class Run:
@@ -45,6 +50,7 @@ class Run:
         self.checkpoint = folder / "checkpoint.pt"
         self.plot = folder / "loss.png"
         self.text = folder / "text.txt"
+        self.results = folder / "results"
 
     def check_free(self, force: bool) -> None:
         """Raises BadInput if the folder cannot take a new run, or if that would write over a file without `force`."""
@@ -56,14 +62,16 @@ class Run:
                 f"{self.folder} already holds a run: go on with it by --resume {self.folder}, "
                 "write over it with --force, or name another folder with --out"
             )
-        taken = [path.name for path in (self.metrics, self.plot, self.text) if path.exists()]
+        taken = [path.name for path in (self.metrics, self.plot, self.text, self.results) if path.exists()]
         if taken and not force:
             raise BadInput(f"{self.folder} already holds {', '.join(taken)}: name another with --out, or use --force")
 
-    def create(self, settings: Common, files: dict[Path, bytes]) -> None:
+    def create(self, command: str, settings: Common, files: dict[Path, bytes]) -> None:
         """Writes the configuration and the first files of a run; what an earlier run left goes when these are there."""
-        write_all({**files, self.config: settings.to_toml().encode()})
-        for path in (self.metrics, self.plot, *self.folder.glob("events.out.tfevents.*")):
+        head = f"{MADE_BY}{command}\n"
+        write_all({**files, self.config: (head + settings.to_toml()).encode()})
+        left = [path for path in self.results.glob("*") if path.is_file()]
+        for path in (self.metrics, self.plot, *self.folder.glob("events.out.tfevents.*"), *left):
             path.unlink(missing_ok=True)
 
     @contextmanager
@@ -80,10 +88,17 @@ class Run:
         finally:
             os.close(folder)  # which unlocks it
 
-    def settings(self, kind: type[Any]) -> Any:
-        """The settings that the folder keeps, of this type. Raises BadInput if it holds no such run."""
+    def settings(self, kind: type[Settings], command: str) -> Settings:
+        """The settings that the folder keeps. Raises BadInput if it holds no run that this command made."""
         if not self.config.is_file():
-            raise BadInput(f"{self.folder} holds no run (it has no config.toml): make one with conveyor train or conveyor run")
+            raise BadInput(f"{self.folder} holds no run (it has no config.toml): make one with {command}")
+        with self.config.open("rb") as file:
+            first = file.readline().decode(errors="replace").strip()
+        maker = first.removeprefix(MADE_BY)
+        if first.startswith(MADE_BY) and maker != command:
+            raise BadInput(
+                f"{self.folder} holds a run that {maker} made, not {command}: go on with it by {maker} --resume"
+            )
         return kind.read(self.config)
 
     # metrics

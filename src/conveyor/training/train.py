@@ -42,8 +42,11 @@ class Result:
 
 def start(kind: type[Job], settings: Common, folder: Path, progress: Progress, force: bool = False) -> Result:
     """Trains a new model into `folder`. Raises BadInput, before anything is written, for what cannot be trained."""
-    if settings.tensorboard and importlib.util.find_spec("tensorboard") is None:
-        raise BadInput("--tensorboard needs the package tensorboard: pip install tensorboard")
+    needs = [*kind.needs, *["tensorboard"] * settings.tensorboard]
+    missing = [name for name in needs if importlib.util.find_spec(name) is None]
+    if missing:
+        what = "--tensorboard" if missing == ["tensorboard"] else kind.command
+        raise BadInput(f"{what} needs the package {missing[0]}: pip install {' '.join(missing)}")
     run = Run(folder)
     settings = kind.resolve(replace(settings, device=find_device(settings.device)), folder)
     run.check_free(force)
@@ -54,7 +57,7 @@ def start(kind: type[Job], settings: Common, folder: Path, progress: Progress, f
 def resume(kind: type[Job], folder: Path, progress: Progress) -> Result:
     """Goes on with a run from its checkpoint, as if it had never stopped."""
     run = Run(folder)
-    settings = run.settings(kind.settings_type)
+    settings = run.settings(kind.settings_type, kind.command)
     with join(find_device(settings.device)) as group:
         return train(kind, settings, run, group, progress, run.load_checkpoint(settings))
 
@@ -68,6 +71,8 @@ def train(
     contents: dict[str, Any] | None = None,
 ) -> Result:
     """Runs the steps that are left: all of them, or those after a checkpoint's contents."""
+    if kind.alone and group.world > 1:
+        raise BadInput(f"{kind.command} does not go over several processes: start it without torchrun")
     torch.set_num_threads(settings.threads or os.cpu_count() or 1)
     seed(settings.seed)
     job = kind.make(settings, run, group, contents)
@@ -98,8 +103,8 @@ class Trainer:
 
     def run(self) -> Result:
         """All steps that are left, with what they need around them."""
-        with signals() as caught:
-            with contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as stack:
+            with signals() as caught:
                 if self.group.first:
                     stack.enter_context(self.folder.locked())
                 if self.new:
@@ -107,12 +112,13 @@ class Trainer:
                 self.save()  # the same again, but a disk that is full shows now and not after an hour
                 if self.group.first:
                     self.folder.rewind(self.training.step)
-                tensorboard = self.settings.tensorboard
-                self.loop(caught, stack.enter_context(Log(self.folder, tensorboard, self.group, self.training.step)))
-            if self.group.first:
-                self.progress.note(plot(self.folder.history(), self.folder.plot))
-        ended = signal.Signals(caught[0]) if caught else None
-        summary = self.finish() if self.group.first and ended is None else ""
+                with Log(self.folder, self.settings.tensorboard, self.group, self.training.step) as log:
+                    self.loop(caught, log)
+                if self.group.first:
+                    unit = self.training.job.unit
+                    self.progress.note(plot(self.folder.history(), self.folder.plot, unit))
+            ended = signal.Signals(caught[0]) if caught else None
+            summary = self.finish() if self.group.first and ended is None else ""
         return Result(self.training.step, self.training.best, ended, summary)
 
     def loop(self, caught: list[int], log: Log) -> None:
@@ -180,10 +186,16 @@ class Trainer:
         """What the best model has to show goes into the folder; and what to tell of it."""
         job = self.training.job
         job.model.load_state_dict(self.folder.read_model()[0])
-        with torch.no_grad():
-            job.model.eval()
-            files = {self.folder.folder / name: data for name, data in job.results().items()}
+        try:
+            with torch.no_grad():
+                job.model.eval()
+                files = {self.folder.results / name: data for name, data in job.results().items()}
+        except KeyboardInterrupt:
+            again = f"{job.command} --resume {self.folder.folder}"
+            self.progress.note(f"trained and saved; what it has to show is missing, and comes with: {again}")
+            raise
         if files:
+            self.folder.results.mkdir(exist_ok=True)
             write_all(files)
         return job.summary(self.training.step, self.training.best, self.folder)
 
@@ -195,7 +207,9 @@ class Trainer:
         """The run's first files, all or none, so that one that cannot begin costs no other."""
         files = {self.folder.checkpoint: self.checkpoint_file(), self.folder.model: self.model_file()}
         if self.group.first:
-            self.folder.create(self.settings, files | self.training.job.first_files(self.folder))
+            self.folder.create(
+                self.training.job.command, self.settings, files | self.training.job.first_files(self.folder)
+            )
 
     def save(self) -> None:
         if not all(parameter.isfinite().all() for parameter in self.training.job.model.parameters()):

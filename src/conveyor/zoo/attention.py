@@ -57,20 +57,28 @@ class SoftAttention(Cell):
     z is 0 where a row has no place at all. W_ctx · a does not depend on the step: a kernel computes it before the loop.
 
     After the authors' code; the paper leaves the scores to a function f_att. The bias c moves all scores alike and so
-    does nothing; it is there as in the code. `attention_size`: of W_ctx · a, by default as a is.
+    does nothing; it is there as in the code. `attention_size`: of W_ctx · a, by default as a is. With selector=False
+    W_sel is zero, so that β is one number for all steps (the selector is optional in the authors' code).
     """
 
     state = ("h", "C")
     constant = ("a", "mask")
     extra: ClassVar[tuple[str, ...]] = ("alpha", "z")
 
-    def __init__(self, input_size: int, hidden_size: int, annotation_size: int, attention_size: int | None = None):
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        annotation_size: int,
+        attention_size: int | None = None,
+        selector: bool = True,
+    ):
         attention_size = attention_size or annotation_size
         super().__init__(input_size, hidden_size, a=annotation_size, key=attention_size)
         self.key = self.affine("a", out=attention_size)
         self.query = self.affine("h", out=attention_size, bias=False)
         self.score = self.affine("key", out=1)
-        self.select = self.affine("h", out=1)
+        self.select = self.affine("h", out=1, h="full" if selector else "zero")
         self.lstm = ConditionedLSTM(input_size, hidden_size, annotation_size)
 
     def step(self, x: Tensor, h: Tensor, C: Tensor, a: Tensor, mask: Tensor) -> tuple[Tensor, ...]:

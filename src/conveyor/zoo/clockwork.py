@@ -22,12 +22,14 @@ class ClockworkRNN(Cell):
     h_t^k = h_{t-1}^k   elsewhere
 
     The periods ascend, so that the recurrent matrix is block upper-triangular: slow modules feed fast ones, never the
-    reverse. The kernel leaves out the products of modules that do not tick. t counts from the layer's `start`: a
+    reverse. The kernel leaves out the products with h of modules that do not tick; those with x, and the gradients by
+    the weights, are done for all steps at once. t counts from the layer's `start`: a
     sequence that is carried over is to be given where it goes on.
 
     Shapes: x [B, input]; h [B, hidden]; W_H^k [hidden / g, (g - k + 1) · hidden / g], W_I^k [hidden / g, input].
     Paper: Koutník, Greff, Gomez & Schmidhuber 2014, "A Clockwork RNN".
-    Departures: the paper's readout y_t = f(W_O · h_t) is whatever reads the layer.
+    Departures: a bias; weights that start uniform as those of all cells here, where the paper has normal ones of
+    deviation 0.1; periods that may be equal. The paper's readout y_t = f(W_O · h_t) is whatever reads the layer.
     Doubt: whether the paper's t counts from 0, so that all modules tick in the first step, as here.
 
     Raises ValueError where the periods are not ascending whole numbers from 1, or do not divide the hidden size into
@@ -37,6 +39,7 @@ class ClockworkRNN(Cell):
     state = ("h",)
 
     def __init__(self, input_size: int, hidden_size: int, periods: Sequence[int] = (1, 2, 4, 8)):
+        super().__init__(input_size, hidden_size)
         self.periods = check_periods(periods)
         if hidden_size % len(self.periods):
             raise ValueError(
@@ -44,7 +47,6 @@ class ClockworkRNN(Cell):
                 f"the periods {list(self.periods)}: take a multiple of {len(self.periods)}, or other periods"
             )
         self.size = hidden_size // len(self.periods)
-        super().__init__(input_size, hidden_size)
         bound = 1 / math.sqrt(hidden_size)
         slower = (hidden_size - k * self.size for k in range(len(self.periods)))  # units, from the k-th module on
         self.hidden = nn.ModuleList(Affine(self.size, {"h": n, "x": input_size}, {}, True, bound) for n in slower)

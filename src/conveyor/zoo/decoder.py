@@ -26,8 +26,8 @@ class Decoder(nn.Module):
     h_t, C_t, z_t = an attention step on E · y_{t-1}
     p(y_t) ∝ exp(L_o · (E · y_{t-1} + L_h · h_t + L_z · z_t))
 
-    `attention` is SoftAttention or HardAttention. The noise of the latter is given by name, or else drawn here in
-    training; in eval mode it looks at the likeliest place. `dropout` acts on the embedding and before L_o.
+    `attention` is SoftAttention or HardAttention, and takes `options`. The noise of the latter is given by name, or else
+    drawn here in training; in eval mode it looks at the likeliest place. `dropout` acts on the embedding and before L_o.
 
     The paper has two multilayer perceptrons for h_0 and C_0 and does not say how large. The authors' code is thought to
     have a tanh around the sum in the output, which the paper's equation lacks. That W_ctx, W_d, U and L_z start larger
@@ -43,13 +43,14 @@ class Decoder(nn.Module):
         attention_size: int | None = None,
         attention: type[SoftAttention] = SoftAttention,
         dropout: float = 0.0,
+        **options: Any,
     ):
         super().__init__()
         self.embedding = nn.Embedding(vocabulary_size, embedding_size)
         nn.init.normal_(self.embedding.weight, std=embedding_size**-0.5)
         self.begin = nn.Sequential(nn.Linear(annotation_size, hidden_size), nn.Tanh())
         self.begin_h, self.begin_C = nn.Linear(hidden_size, hidden_size), nn.Linear(hidden_size, hidden_size)
-        sizes: dict[str, Any] = {"annotation_size": annotation_size, "attention_size": attention_size}
+        sizes: dict[str, Any] = {"annotation_size": annotation_size, "attention_size": attention_size, **options}
         self.rnn = Recurrent(attention, embedding_size, hidden_size, **sizes)
         self.from_h = nn.Linear(hidden_size, embedding_size)
         self.from_z = nn.Linear(annotation_size, embedding_size, bias=False)
@@ -59,7 +60,7 @@ class Decoder(nn.Module):
 
     def _spread(self) -> None:
         cell: Any = self.rnn.cell
-        nn.init.normal_(self.from_z.weight)
+        nn.init.normal_(self.from_z.weight, std=0.3)
         for weight in (cell.key.weight_a, cell.query.weight_h, cell.score.weight_key):
             nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
 

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from conveyor.cell import check_sizes
 from conveyor.layer import Recurrent
 from conveyor.zoo.draw import DRAW
-from conveyor.zoo.draw_window import check_positive
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class DrawNetwork(nn.Module):
         **options: Any,
     ):
         super().__init__()
-        check_positive(glimpses=glimpses)
+        check_sizes(glimpses=glimpses)
         self.glimpses, self.latent_size = glimpses, latent_size
         self.rnn = Recurrent(
             cell, latent_size, hidden_size, learn_initial_state=True, height=height, width=width, **options
@@ -91,7 +91,7 @@ class DrawNetwork(nn.Module):
 
         -log 1/K Σ_k p(x | z_k) p(z_k) / q(z_k | x), with z_k from q; in the mean it is the bound where K is 1.
         """
-        check_positive(samples=samples)
+        check_sizes(samples=samples)
         weights = []
         for _ in range(samples):
             drawing = self(image, self.noise(len(image), generator))

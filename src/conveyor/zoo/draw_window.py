@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, cat, einsum, exp, nn, softmax
 
+from conveyor.cell import check_sizes
+
 
 class Filterbanks(nn.Module):
     """An N x N window on an image of height B and width A: two banks of N Gaussian filters.
@@ -30,7 +32,7 @@ class Filterbanks(nn.Module):
 
     def __init__(self, size: int, height: int, width: int):
         super().__init__()
-        check_positive(size=size, height=height, width=width)
+        check_sizes(size=size, height=height, width=width)
         self.size, self.height, self.width = size, height, width
         for name, values in (
             ("offsets", torch.arange(1, size + 1) - size / 2 - 0.5),
@@ -66,11 +68,3 @@ def write(patch: Tensor, F_y: Tensor, F_x: Tensor) -> Tensor:
     """F_yᵀ · patch · F_x: [R, B * A] from [R, N * N]."""
     patch = patch.unflatten(-1, (F_y.shape[-2], F_x.shape[-2]))
     return einsum("rib,rij,rja->rba", F_y, patch, F_x).flatten(1)
-
-
-def check_positive(**sizes: int) -> None:
-    for name, size in sizes.items():
-        if not isinstance(size, int) or isinstance(size, bool):
-            raise TypeError(f"{name} is a whole number, not {size!r}")
-        if size <= 0:
-            raise ValueError(f"{name} must be greater than zero, not {size}")

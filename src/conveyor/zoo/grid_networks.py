@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from conveyor.cell import Cell
+from conveyor.cell import Cell, check_sizes
 from conveyor.layer import Recurrent
 from conveyor.zoo.grid import Side
 
@@ -84,7 +84,7 @@ class DepthLSTM(nn.Module):
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, tied: bool = False):
         super().__init__()
-        check_depth(num_layers)
+        check_sizes(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
         self.input_size, self.num_layers, self.tied = input_size, num_layers, tied
         self.hidden, self.memory = nn.Linear(input_size, hidden_size), nn.Linear(input_size, hidden_size)
         layers = 1 if tied else num_layers
@@ -129,7 +129,7 @@ class ImageGridLSTM(nn.Module):
         self, input_size: int, hidden_size: int, num_layers: int = 1, tied: bool = False, priority: bool = False
     ):
         super().__init__()
-        check_depth(num_layers)
+        check_sizes(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
         self.input_size, self.num_layers, self.tied, self.priority = input_size, num_layers, tied, priority
         self.hidden, self.memory = nn.Linear(input_size, hidden_size), nn.Linear(input_size, hidden_size)
         block = PriorityImageBlock if priority else ImageBlock
@@ -156,11 +156,6 @@ class ImageGridLSTM(nn.Module):
             up.append(outputs)
         h, m = (torch.stack(rows) for rows in zip(*up, strict=True))
         return h, m
-
-
-def check_depth(num_layers: int) -> None:
-    if num_layers < 1:
-        raise ValueError(f"num_layers must be greater than zero, not {num_layers}")
 
 
 def check_shape(value: Tensor, wanted: str, width: int) -> None:

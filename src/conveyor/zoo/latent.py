@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from conveyor.affine import Affine
 from conveyor.layer import Recurrent
 
 FLOOR = 1e-4  # the least standard deviation, so that no density is infinite
@@ -83,11 +84,16 @@ class Gaussian:
         return mu + sigma * noise(mu.shape, mu, generator)
 
 
-def check_sizes(**sizes: int) -> None:
-    """Raises ValueError for what is no size."""
-    for name, size in sizes.items():
-        if not isinstance(size, int) or size < 1:
-            raise ValueError(f"{name} must be a whole number from 1, not {size!r}")
+def start_by_inputs(cell: nn.Module) -> None:
+    """Every map starts uniform in ±1/√n where it reads n numbers, as torch.nn.Linear's.
+
+    A cell's usual start is by `hidden_size`, but here maps read far more than that, and a recurrence of many units that
+    starts so strong as one of few explodes.
+    """
+    for module in cell.modules():
+        if isinstance(module, Affine):
+            module.bound = 1 / math.sqrt(sum(module.widths.values()))
+            module.reset_parameters()
 
 
 def noise(shape: tuple[int, ...] | torch.Size, like: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -100,7 +100,7 @@ class PeepholeLSTM(Cell):
 
     def __init__(self, input_size: int, hidden_size: int, peepholes: Collection[str] = GATES):
         super().__init__(input_size, hidden_size)
-        if not isinstance(peepholes, list | tuple | set) or not set(peepholes) <= set(GATES):
+        if not isinstance(peepholes, list | tuple | set) or not all(gate in GATES for gate in peepholes):
             raise ValueError(f"peepholes is a list of gates out of {GATES}, not {peepholes!r}")
         looks = {gate: self.peephole if gate in peepholes else "zero" for gate in GATES}
         self.forget = self.affine("C", "h", "x", C=looks["forget"])

@@ -72,7 +72,7 @@ class OriginalLSTM(Cell):
 
 
 def _known(option: str, name: str) -> str:
-    if name not in SQUASHING:
+    if name not in list(SQUASHING):
         raise ValueError(f"{option} is one of the squashing functions {', '.join(SQUASHING)}, not {name!r}")
     return name
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor, tanh
 
-from conveyor.cell import Cell
+from conveyor.cell import Cell, check_sizes
 from conveyor.layer import Recurrent
 from conveyor.zoo.latent import (
     Bernoulli,
     LatentNetwork,
     Likelihood,
-    check_sizes,
     divergence,
     gaussian,
     log_ratio,
     noise,
+    start_by_inputs,
 )
 
 
@@ -54,6 +54,7 @@ class STORNCell(Cell):
         self.posterior = self.affine("r", out=2 * latent_size)
         self.hidden = self.affine("past", "h", "z")
         self.likelihood = self.affine("h", out=input_size if outputs is None else outputs)
+        start_by_inputs(self)
 
     def step(self, x: Tensor, past: Tensor, epsilon: Tensor, h: Tensor, r: Tensor) -> tuple[Tensor, ...]:
         r = tanh(self.recognise(x, r))

@@ -5,17 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor, relu
 
-from conveyor.cell import Cell
+from conveyor.cell import Cell, check_sizes
 from conveyor.layer import Recurrent
 from conveyor.zoo.latent import (
     Bernoulli,
     LatentNetwork,
     Likelihood,
-    check_sizes,
     divergence,
     gaussian,
     log_ratio,
     noise,
+    start_by_inputs,
 )
 from conveyor.zoo.lstm import LSTM
 
@@ -61,6 +61,7 @@ class VRNNCell(Cell):
         self.likelihood_hidden = self.affine("phi_z", "h", out=feature_size)
         self.likelihood = self.affine("dec", out=input_size if outputs is None else outputs)
         self.recurrence = LSTM(2 * feature_size, hidden_size)
+        start_by_inputs(self)
 
     def step(self, x: Tensor, epsilon: Tensor, h: Tensor, C: Tensor) -> tuple[Tensor, ...]:
         phi_x = relu(self.phi_x(x))
