@@ -33,8 +33,9 @@ def beam_search(
     """
     batch = len(state[0])
     state = tuple(value.repeat_interleave(width, 0) for value in state)
-    words = state[0].new_full((batch, width, 1), start, dtype=torch.long)
-    scores = state[0].new_full((batch, width), -math.inf)
+    device = state[0].device
+    words = torch.full((batch, width, 1), start, device=device)
+    scores = torch.full((batch, width), -math.inf, device=device)
     scores[:, 0] = 0  # at first there is one beginning
     for _ in range(limit):
         if (words[:, :, -1] == end).all():

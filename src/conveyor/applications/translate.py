@@ -1,7 +1,7 @@
 """English to Spanish, by an encoder and a decoder with attention: `conveyor run translate`.
 
-The sentences are verses of up to 15 words, where the Debian packages sword-text-kjv and sword-text-sparv and the Python
-package pysword are installed, and else whole numbers in words, "three hundred and forty-two". `alignment.png` shows which
+The sentences are verses of up to 15 words, where the Debian packages sword-text-kjv and sword-text-sparv and Python's
+pysword are installed, and else whole numbers in words, "three hundred and forty-two". `alignment.png` shows which
 English words the network looked at for each Spanish one.
 """
 
@@ -51,6 +51,8 @@ class Translate(Job):
     """Translate English into Spanish, looking at a word for every word (after Bahdanau et al. 2015, Xu et al. 2015)."""
 
     settings_type: ClassVar[type[Common]] = TranslateSettings
+    command = "conveyor run translate"
+    needs = ("matplotlib", "sacrebleu")
     unit = "word"
     model: Translator
 
@@ -81,7 +83,7 @@ class Translate(Job):
     def describe(self) -> str:
         learnt, kept = len(self.data.learnt), len(self.data.held_out)
         line = f"{super().describe()}; {self.data.name}: {learnt:,} pairs of sentences, {kept} held out"
-        return line if self.data.name == "verses" else f"{line}\n(for the verses: {CURE})"
+        return line if self.data.name == "verses" else f"{line} (to learn from verses: {CURE})"
 
     def loss(self, step: int) -> tuple[Tensor, int]:
         rng = np.random.default_rng([self.settings.seed, step])
@@ -96,6 +98,7 @@ class Translate(Job):
         return self.model.annotate(words.to(self.device), lengths)
 
     def measure(self) -> dict[str, float]:
+        """A held-out word that is not known counts as <unk>, which flatters the likelihood, but not BLEU."""
         said = Said.of(self.kept[1]).to(self.device)
         loss = likelihood(self.model.decoder, said, *self.annotate(self.kept[0]))
         return {"nats_a_word": loss, "bleu": bleu(self.translations(1), self.wanted)}

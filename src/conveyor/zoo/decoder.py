@@ -26,8 +26,9 @@ class Decoder(nn.Module):
     h_t, C_t, z_t = an attention step on E · y_{t-1}
     p(y_t) ∝ exp(L_o · (E · y_{t-1} + L_h · h_t + L_z · z_t))
 
-    `attention` is SoftAttention or HardAttention, and takes `options`. The noise of the latter is given by name, or else
-    drawn here in training; in eval mode it looks at the likeliest place. `dropout` acts on the embedding and before L_o.
+    `attention` is SoftAttention or HardAttention, and takes `options`. The noise of the latter is given by name, or
+    else drawn here in training; in eval mode it looks at the likeliest place. `dropout` acts on the embedding and
+    before L_o.
 
     The paper has two multilayer perceptrons for h_0 and C_0 and does not say how large. The authors' code is thought to
     have a tanh around the sum in the output, which the paper's equation lacks. That W_ctx, W_d, U and L_z start larger
