@@ -227,7 +227,7 @@ def exact(network, points=60):
 @pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("cell", [DRAW, AttentiveDRAW])
 def test_the_bound_is_a_bound_and_more_samples_come_nearer(cell):
-    network, rows = network_of(cell), 200
+    network, rows = network_of(cell), 100
     images = IMAGES.repeat(rows, 1)
 
     def mean(values):
