@@ -8,6 +8,7 @@ where the network looked.
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,9 +17,9 @@ import torch
 from torch import Tensor
 
 from conveyor.applications.picture import figure, png
-from conveyor.applications.sentences import bleu, exact, likelihood, looks, say
+from conveyor.applications.sentences import exact, judged, likelihood, looks, say, told
 from conveyor.tasks.scenes import CANVAS, WORDS, Scenes, split
-from conveyor.tasks.words import Said
+from conveyor.tasks.words import END, Said
 from conveyor.training.job import Job
 from conveyor.training.run import Run
 from conveyor.training.settings import Common, setting
@@ -46,12 +47,12 @@ class AttendSettings(Common):
     hidden_size: int = setting(96, "units of the decoder", low=1)
     annotation_size: int = setting(64, "width of what is known of a place", low=1)
     embedding_size: int = setting(32, "width of a word's vector", low=1)
-    dropout: float = setting(0.1, "dropout on words and output", low=0, high=1)
+    dropout: float = setting(0.0, "dropout on words and output", low=0, high=1)
     evenness: float = setting(0.0, "weight of the doubly stochastic penalty, which asks to look everywhere once", low=0)
     spread: float = setting(0.002, "hard: weight of the entropy of the places", low=0)
     held_out: int = setting(500, "scenes to measure on", low=SHOWN)
     beam: int = setting(5, "width of the beam search", low=1)
-    steps: int = setting(1_500, "steps of the optimiser", low=1)
+    steps: int = setting(2_000, "steps of the optimiser", low=1)
     batch_size: int = setting(64, "scenes learnt from in a step", low=1)
     lr: float = setting(4e-3, "highest learning rate", above=0, high=1e38)
 
@@ -131,40 +132,40 @@ class Attend(Job):
         return self.model.annotate(self.scenes.canvases.to(self.device))
 
     def results(self) -> dict[str, bytes]:
-        greedy, beam = self.captions(1), self.captions(self.settings.beam)
-        wanted = self.scenes.captions
-        self.figures = [
-            f"{name} search: {100 * exact(said, wanted):.1f}% of {len(wanted)} captions exact, "
-            f"BLEU {bleu(said, wanted):.1f}"
-            for name, said in (("greedy", greedy), (f"beam {self.settings.beam}", beam))
-        ]
+        said, wanted = self.captions(self.settings.beam), self.scenes.captions
+        figures = judged({"greedy": self.captions(1), f"beam of {self.settings.beam}": said}, wanted)
+        self.figures = told(figures, len(wanted))
         lines = [
-            f"{'right' if s == w else 'wrong'}: {s}" + ("" if s == w else f"\n       {w}")
-            for s, w in zip(beam, wanted, strict=True)
+            f"right: {one}" if one == other else f"wrong: {one}\n       {other}"
+            for one, other in zip(said, wanted, strict=True)
         ]
-        text = "\n".join([*self.figures, "", *lines, ""])
-        return {"captions.txt": text.encode(), "attention.png": self.picture(beam)}
+        return {
+            "captions.txt": "\n".join([*self.figures, "", *lines, ""]).encode(),
+            "figures.json": json.dumps(figures, indent=1).encode(),
+            "attention.png": self.picture(said),
+        }
 
     def picture(self, captions: list[str]) -> bytes:
         """For some scenes, a row each: the scene, and for every word the scene in the light of the attention."""
-        chosen = [i for i, caption in enumerate(self.scenes.captions) if caption.count(" and ") < 2][:SHOWN]
-        chosen = chosen or list(range(SHOWN))
+        chosen = sorted(range(len(captions)), key=lambda i: abs(self.scenes.captions[i].count(" and ") - 1))[:SHOWN]
         a, mask = self.annotations()
         sentences = [WORDS.encode(captions[i]) for i in chosen]
         alphas = looks(self.model.decoder, a[chosen], mask[chosen], sentences)
         columns = 1 + max(map(len, alphas))
-        drawn = figure(1.1 * columns, 1.3 * len(chosen))
-        axes = drawn.subplots(len(chosen), columns, squeeze=False)
-        for axis in axes.flat:
+        drawn = figure(1.05 * columns, 1.25 * len(chosen))
+        for axis, i, alpha, sentence in zip(
+            drawn.subplots(len(chosen), squeeze=False).flat, chosen, alphas, sentences, strict=True
+        ):
+            canvas = self.scenes.canvases[i]
+            lights = (
+                alpha.view(-1, self.model.places, self.model.places).repeat_interleave(4, 1).repeat_interleave(4, 2)
+            )
+            tiles = [lit(canvas, light) for light in (torch.zeros_like(canvas), *lights)]
+            axis.imshow(torch.cat(tiles, 1).numpy())
+            axis.set_xlim(0, columns * tiles[0].shape[1])
             axis.axis("off")
-        for row, i, alpha, sentence in zip(axes, chosen, alphas, sentences, strict=True):
-            canvas = self.scenes.canvases[i].numpy()
-            row[0].imshow(canvas, cmap="gray_r")
-            for axis, look, word in zip(row[1:], alpha, [*WORDS.labels(sentence), "<end>"], strict=False):
-                light = look.view(self.model.places, -1).repeat_interleave(4, 0).repeat_interleave(4, 1).numpy()
-                axis.imshow(canvas, cmap="gray_r")
-                axis.imshow(light, cmap="inferno", alpha=0.6, vmin=0)
-                axis.set_title(word, fontsize=9)
+            for column, word in enumerate([*WORDS.labels(sentence), END], 1):
+                axis.text((column + 0.45) * tiles[0].shape[1], -2, word, ha="center", fontsize=9)
         return png(drawn)
 
     def summary(self, step: int, best: float, run: Run) -> str:
@@ -173,3 +174,10 @@ class Attend(Job):
 
 def words_of(scenes: Scenes) -> Said:
     return Said.of([WORDS.encode(caption) for caption in scenes.captions])
+
+
+def lit(canvas: Tensor, light: Tensor) -> Tensor:
+    """A tile [32, 32, 3]: ink on white paper, orange where it is lit, in a thin frame."""
+    shade = (light / light.max().clamp(min=1e-9))[..., None] * torch.tensor([0.0, 0.45, 0.95])
+    inside = (1 - shade) * (1 - canvas[..., None])
+    return torch.nn.functional.pad(inside, (0, 0, 2, 2, 2, 2), value=0.85)

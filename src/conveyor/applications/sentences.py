@@ -61,3 +61,16 @@ def bleu(said: Sequence[str], wanted: Sequence[str]) -> float:
 def exact(said: Sequence[str], wanted: Sequence[str]) -> float:
     """The part of the sentences that are just those wanted."""
     return sum(one == other for one, other in zip(said, wanted, strict=True)) / len(wanted)
+
+
+def judged(searches: dict[str, Sequence[str]], wanted: Sequence[str]) -> dict[str, dict[str, float]]:
+    """By the name of the search that found the sentences: BLEU, and the part of them that are exact."""
+    return {name: {"bleu": bleu(said, wanted), "exact": exact(said, wanted)} for name, said in searches.items()}
+
+
+def told(figures: dict[str, dict[str, float]], count: int) -> list[str]:
+    """The same in words, of so many sentences held out."""
+    return [
+        f"{name}: {100 * one['exact']:.1f}% of {count} held out are exact, BLEU {one['bleu']:.1f}"
+        for name, one in figures.items()
+    ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -17,7 +18,7 @@ import numpy as np
 from torch import Tensor
 
 from conveyor.applications.picture import figure, png
-from conveyor.applications.sentences import bleu, exact, likelihood, looks, say
+from conveyor.applications.sentences import bleu, judged, likelihood, looks, say, told
 from conveyor.tasks.translation import DATA, choose, translation
 from conveyor.tasks.verses import CURE
 from conveyor.tasks.words import END, UNKNOWN, Said, Words, columns
@@ -116,15 +117,18 @@ class Translate(Job):
         return [self.spanish.decode(one.words) for one in found]
 
     def results(self) -> dict[str, bytes]:
-        greedy, beam = self.translations(1), self.translations(self.settings.beam)
-        self.figures = [
-            f"{name} search: BLEU {bleu(said, self.wanted):.1f}, "
-            f"{100 * exact(said, self.wanted):.1f}% of {len(self.wanted)} sentences exact"
-            for name, said in (("greedy", greedy), (f"beam {self.settings.beam}", beam))
+        said = self.translations(self.settings.beam)
+        figures = judged({"greedy": self.translations(1), f"beam of {self.settings.beam}": said}, self.wanted)
+        self.figures = told(figures, len(said))
+        lines = [
+            f"{english}\n  {one}" + ("" if one == spanish else f"\n  ({spanish})")
+            for (english, spanish), one in zip(self.data.held_out, said, strict=True)
         ]
-        triples = (f"{e}\n  {said}\n  ({s})" for (e, s), said in zip(self.data.held_out, beam, strict=True))
-        text = "\n".join([*self.figures, "", "English, the translation, (what stands in the data)", "", *triples, ""])
-        return {"translations.txt": text.encode(), "alignment.png": self.picture(beam)}
+        return {
+            "translations.txt": "\n".join([*self.figures, "", *lines, ""]).encode(),
+            "figures.json": json.dumps(figures, indent=1).encode(),
+            "alignment.png": self.picture(said),
+        }
 
     def picture(self, translations: list[str]) -> bytes:
         """For some sentences of middling length, where the network looked for every word."""
