@@ -175,7 +175,8 @@ class Trainer:
         if not math.isfinite(loss):
             raise self.diverged(training.step, f"the held-out loss was {loss}")
         best = loss < training.best
-        self.progress.validated(training.step, job.tell(figures), best)
+        if self.group.first:
+            self.progress.validated(training.step, job.tell(figures), best)
         if best:
             training.best = loss
             if self.group.first:
