@@ -9,15 +9,8 @@ from torch import nn
 
 import conveyor
 from cases import matrices
-from conveyor.zoo.attention import (
-    Baseline,
-    HardAttention,
-    SoftAttention,
-    doubly_stochastic,
-    entropy,
-    hard_noise,
-    log_probability,
-)
+from conveyor.zoo.attention import HardAttention, SoftAttention, hard_noise
+from conveyor.zoo.attention_loss import Baseline, doubly_stochastic, entropy, log_probability
 from conveyor.zoo.decoder import Decoder, negative_log_likelihood
 from conveyor.zoo.lstm import LSTM
 from oracles import attention as oracle

@@ -23,15 +23,8 @@ from conveyor.tasks.words import END, Said
 from conveyor.training.job import Job
 from conveyor.training.run import Run
 from conveyor.training.settings import Common, setting
-from conveyor.zoo.attention import (
-    Baseline,
-    HardAttention,
-    SoftAttention,
-    doubly_stochastic,
-    entropy,
-    hard_noise,
-    log_probability,
-)
+from conveyor.zoo.attention import HardAttention, SoftAttention, hard_noise
+from conveyor.zoo.attention_loss import Baseline, doubly_stochastic, entropy, log_probability
 from conveyor.zoo.captioner import Captioner
 from conveyor.zoo.decoder import negative_log_likelihood
 

@@ -28,17 +28,18 @@ def folders() -> list[Path]:
     return [*own, Path.home() / ".sword", Path("/usr/share/sword")]
 
 
-def find() -> Path | None:
+def find(places: Iterable[Path] | None = None) -> Path | None:
     """The first folder that has both modules, if pysword is there to read them."""
     if find_spec("pysword") is None:
         return None
     names = [f"{name}.conf" for name in (ENGLISH, SPANISH)]
-    return next((folder for folder in folders() if all((folder / "mods.d" / name).is_file() for name in names)), None)
+    places = folders() if places is None else places
+    return next((folder for folder in places if all((folder / "mods.d" / name).is_file() for name in names)), None)
 
 
-def verses() -> list[tuple[str, str]]:
+def verses(places: Iterable[Path] | None = None) -> list[tuple[str, str]]:
     """All verses, English and Spanish, as `tidy` has them. Raises BadInput where they are missing or not whole."""
-    folder = find()
+    folder = find(places)
     if folder is None:
         raise BadInput(f"the verses are not installed: {CURE}")
     pairs = read(folder)

@@ -4,8 +4,7 @@
     output, (h, C), values = layer(x, a=a, mask=mask)       # x: [T, B, 32], a: [B, L, 64], mask: [B, L]
     values["alpha"]                                         # where it looked: [1, 1, T, B, L]
 
-What Xu et al. add to the loss is here too: `doubly_stochastic`, and for the hard attention `log_probability`, `entropy`
-and the moving average of the cost, `Baseline`.
+What Xu et al. add to the loss is in attention_loss.py.
 """
 
 from __future__ import annotations
@@ -13,9 +12,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn, sigmoid, softmax, tanh, where
+from torch import Tensor, sigmoid, softmax, tanh, where
 
-from conveyor.cell import Cell
+from conveyor.cell import Cell, check_sizes
 
 FAR = -1e30  # the score of a place that is not there: its exponential is 0, and it has no gradient
 
@@ -23,7 +22,15 @@ FAR = -1e30  # the score of a place that is not there: its exponential is 0, and
 class ConditionedLSTM(Cell):
     """LSTM whose gates also see a further stream z, such as what an attention gives (Xu et al. 2015).
 
-    f_t = σ(W_f · [z_t, h_{t-1}, x_t] + b_f),  i_t, o_t and C̃_t alike; the rest as in the LSTM. z: [B, context_size]
+    f_t = σ(W_f · [z_t, h_{t-1}, x_t] + b_f)
+    i_t = σ(W_i · [z_t, h_{t-1}, x_t] + b_i)
+    C̃_t = tanh(W_C · [z_t, h_{t-1}, x_t] + b_C)
+    C_t = f_t * C_{t-1} + i_t * C̃_t
+    o_t = σ(W_o · [z_t, h_{t-1}, x_t] + b_o)
+    h_t = o_t * tanh(C_t)
+
+    Shapes: x [B, input]; z [B, context]; h, C [B, hidden]; W [hidden, context + hidden + input].
+    Paper: Xu et al. 2015, "Show, Attend and Tell".
     """
 
     state = ("h", "C")
@@ -46,19 +53,27 @@ class ConditionedLSTM(Cell):
 
 
 class SoftAttention(Cell):
-    """LSTM with soft attention over annotations a_1 ... a_L, one vector a place (Xu et al. 2015; additive scores).
+    """LSTM with soft attention over annotations a_1 ... a_L, one vector a place (Xu et al. 2015).
 
-    e_i = U · tanh(W_ctx · a_i + W_d · h_{t-1} + b) + c,   α = softmax(e)   over the places that are there
-    β = σ(W_sel · h_{t-1} + b_sel),   z_t = β * Σ_i α_i a_i
-    h_t, C_t: an LSTM step whose gates see [z_t, h_{t-1}, x_t]; x_t is the embedding of the word before
+    e_ti = U · tanh(W_ctx · a_i + W_d · h_{t-1} + b) + c
+    α_t = softmax(e_t)                          over the places that are there
+    β_t = σ(W_sel · h_{t-1} + b_sel)            the selector
+    z_t = β_t * Σ_i α_ti a_i
+    h_t, C_t: an LSTM step whose gates see [z_t, h_{t-1}, x_t] (`ConditionedLSTM`); x_t is E · y_{t-1} in the paper
 
-    `a` [B, L, annotation_size] and `mask` [B, L], 1 where a place is there and 0 where it is padding, stay the same
-    over the sequence. α and z are given out: [..., L] and [..., annotation_size]. α is exactly 0 at a padded place, and
-    z is 0 where a row has no place at all. W_ctx · a does not depend on the step: a kernel computes it before the loop.
+    The annotations `a` and the `mask`, 1 where a place is there and 0 where it is padding, stay the same over the
+    sequence; α and z are given out. α is exactly 0 at a padded place, which has no gradient, and z is 0 where a row has
+    no place at all. W_ctx · a does not depend on the step: a kernel computes it before the loop.
 
-    After the authors' code; the paper leaves the scores to a function f_att. The bias c moves all scores alike and so
-    does nothing; it is there as in the code. `attention_size`: of W_ctx · a, by default as a is. With selector=False
-    W_sel is zero, so that β is one number for all steps (the selector is optional in the authors' code).
+    Options: `annotation_size`; `attention_size`, of the scores' hidden layer, by default the same; selector=False makes
+    W_sel zero, so that β is one number for all steps (in the authors' code the selector is optional).
+
+    Shapes: x [B, input]; h, C [B, hidden]; a [B, L, annotation]; mask, e, α [B, L]; z [B, annotation]; β [B, 1];
+    W_ctx [attention, annotation], W_d [attention, hidden], U [1, attention], W_sel [1, hidden].
+    Paper: Xu et al. 2015, "Show, Attend and Tell", and the authors' code, whose scores these are: the paper leaves them
+    to a function f_att.
+    Departures: b and c, of which c moves all scores alike and so does nothing, as in the code.
+    Doubt: whether the selector of the code reads h_{t-1}, as here, in every setting.
     """
 
     state = ("h", "C")
@@ -73,7 +88,8 @@ class SoftAttention(Cell):
         attention_size: int | None = None,
         selector: bool = True,
     ):
-        attention_size = attention_size or annotation_size
+        attention_size = annotation_size if attention_size is None else attention_size
+        check_sizes(annotation_size=annotation_size, attention_size=attention_size)
         super().__init__(input_size, hidden_size, a=annotation_size, key=attention_size)
         self.key = self.affine("a", out=attention_size)
         self.query = self.affine("h", out=attention_size, bias=False)
@@ -97,15 +113,22 @@ class SoftAttention(Cell):
 class HardAttention(SoftAttention):
     """LSTM with hard attention: each step looks at one place, drawn with the probabilities α (Xu et al. 2015).
 
-    α and β as in SoftAttention;   s: one-hot, of the place at which log α_i + g_i is largest, g_i of Gumbel(0, 1)
-    z_t = β * Σ_i s_i a_i where the coin of the row is 1, and as in SoftAttention where it is 0
+    e_t, α_t, β_t as in SoftAttention
+    s_t = one-hot of the place i at which e_ti + g_ti is largest
+    z_t = β_t * Σ_i s_ti a_i                    where the coin of the row is 1
+    z_t = β_t * Σ_i α_ti a_i                    where it is 0
+    h_t, C_t as in SoftAttention
 
-    The noise comes from outside, as streams: `g` [T, B, L] and `coin` [T, B, 1]; `hard_noise` draws both. With g = 0
-    the likeliest place is looked at. `s` is given out besides α and z: [..., L], all zero where the coin is 0. No
-    gradient goes through the draw; the loss brings α its own (see `log_probability`).
+    The noise comes from outside, as the streams `g`, of Gumbel(0, 1), and `coin`; `hard_noise` draws both. With g = 0
+    the likeliest place is looked at. s is given out besides α and z, all zero where the coin is 0. No gradient goes
+    through the draw; the loss brings its own (see attention_loss.py).
 
-    To draw by Gumbel noise, which gives just the probabilities α, is ours; the paper draws from a multinomial. Places
-    whose sums are equal to the last bit share the look.
+    Shapes: as in SoftAttention; g, s [B, L]; coin [B, 1].
+    Paper: Xu et al. 2015, "Show, Attend and Tell", section 4.1.
+    Departures: to draw by Gumbel noise, which gives just the probabilities α, where the paper draws from a multinomial;
+    places whose sums are equal to the last bit share the look.
+    Doubt: whether the authors toss the coin for each image, as here in `hard_noise` and as the paper says, or for a
+    batch.
     """
 
     extra: ClassVar[tuple[str, ...]] = ("alpha", "z", "s")
@@ -136,39 +159,3 @@ def hard_noise(
     coin = torch.rand(batch, 1, generator=generator, device=like.device, dtype=like.dtype) < hard
     tiny = torch.finfo(u.dtype).tiny
     return {"g": -(-u.clamp(min=tiny).log()).clamp(min=tiny).log(), "coin": coin.to(u.dtype).expand(steps, -1, -1)}
-
-
-def doubly_stochastic(alpha: Tensor, mask: Tensor) -> Tensor:
-    """How unevenly the places were looked at over the sequence: the mean over rows of Σ_i (1 - Σ_t α_ti)².
-
-    alpha: [T, B, L], zero past a row's last step; mask: [B, L]. Padded places do not count.
-    """
-    return (mask * (1 - alpha.sum(0)).square()).sum(-1).mean()
-
-
-def log_probability(alpha: Tensor, s: Tensor) -> Tensor:
-    """log p of the places that each row of a hard attention drew, Σ_t log α_t(s_t): [B]. alpha, s: [T, B, L].
-
-    Its gradient times what the row's cost is above the baseline is, in expectation, that of the expected cost by the
-    drawing (REINFORCE): `loss = cost.mean() + ((cost - baseline).detach() * log_probability(alpha, s)).mean()`.
-    """
-    return (s * alpha.clamp(min=torch.finfo(alpha.dtype).tiny).log()).sum((0, 2))
-
-
-def entropy(alpha: Tensor) -> Tensor:
-    """Of the distribution over places, summed over the steps: [B]. alpha: [T, B, L]; 0 · log 0 is 0."""
-    return -(alpha * alpha.clamp(min=torch.finfo(alpha.dtype).tiny).log()).sum((0, 2))
-
-
-class Baseline(nn.Module):
-    """The moving average of the cost, b ← 0.9 b + 0.1 cost; kept with the weights, so that a resumed run goes on."""
-
-    value: Tensor
-
-    def __init__(self, keep: float = 0.9):
-        super().__init__()
-        self.keep = keep
-        self.register_buffer("value", torch.zeros(()))
-
-    def update(self, cost: Tensor) -> None:
-        self.value.mul_(self.keep).add_((1 - self.keep) * cost.detach().mean())

@@ -18,10 +18,14 @@ class Captioner(nn.Module):
         scores, values = model.decoder(words, a, mask)  # words: [T, B]
 
     Three convolutions, normalised over the image and the first two pooled by 2 x 2, make an annotation of every 4 x 4
-    points. To each is added a vector of its place, which is learnt: what a place shows does not say where it is. (Xu et
-    al. take the last convolution of a network that knows a million photographs, at 14 x 14 places.)
-
+    points. To each is added a vector of its place, which is learnt: what a place shows does not say where it is.
     `decoder` takes further arguments of `Decoder`, such as `attention`.
+
+    Paper: Xu et al. 2015, "Show, Attend and Tell".
+    Departures: the paper's annotations are those of the last convolution of a network that knows a million photographs,
+    at 14 x 14 places, with nothing added.
+
+    Raises ValueError for images of another size.
     """
 
     def __init__(self, vocabulary_size: int, side: int, hidden_size: int, annotation_size: int = 64, **decoder: Any):

@@ -19,10 +19,8 @@ class Decoder(nn.Module):
         decoder = Decoder(1000, hidden_size=128, annotation_size=64)
         scores, values = decoder(words, a, mask)        # words: [T, B], a: [B, L, 64], mask: [B, L]
 
-    The scores are [T, B, 1000]; values["alpha"] [T, B, L] is where it looked.
-
-    h_0 = tanh(f_h(ā)) and C_0 = tanh(f_C(ā)), each a layer of its own on a common one; ā is the mean over the places
-    that are there, and 0 where none is.
+    ā = the mean of the a_i that are there, 0 where none is
+    h_0 = tanh(f_h(ā)),  C_0 = tanh(f_C(ā))     each a layer of its own on a common one
     h_t, C_t, z_t = an attention step on E · y_{t-1}
     p(y_t) ∝ exp(L_o · (E · y_{t-1} + L_h · h_t + L_z · z_t))
 
@@ -30,9 +28,13 @@ class Decoder(nn.Module):
     else drawn here in training; in eval mode it looks at the likeliest place. `dropout` acts on the embedding and
     before L_o.
 
-    The paper has two multilayer perceptrons for h_0 and C_0 and does not say how large. The authors' code is thought to
-    have a tanh around the sum in the output, which the paper's equation lacks. That W_ctx, W_d, U and L_z start larger
-    than the other weights is ours: a mean over many places is small, and until scores differ all places look alike.
+    Shapes: words y [T, B]; a [B, L, annotation]; mask [B, L]; scores [T, B, vocabulary]; values["alpha"] [T, B, L],
+    where it looked; E [vocabulary, embedding], L_h [embedding, hidden], L_z [embedding, annotation].
+    Paper: Xu et al. 2015, "Show, Attend and Tell".
+    Departures: W_ctx, W_d, U and L_z start larger than the other weights: a mean over many places is small, and until
+    scores differ all places look alike.
+    Doubt: how large the two networks for h_0 and C_0 are; the authors' code is thought to have a tanh around the sum in
+    the output, which the paper's equation lacks.
     """
 
     def __init__(

@@ -19,10 +19,14 @@ class Translator(nn.Module):
         a, mask = model.annotate(words, lengths)        # words: [S, B], lengths: [B], a: [B, S, 128], mask: [B, S]
         scores, values = model.decoder(said, a, mask)   # said: [T, B], values["alpha"]: [T, B, S]
 
-    An annotation is what both directions have at the word, half of `hidden_size` each. The decoder is that of Xu et al.
-    2015, with an LSTM and the selector β; Bahdanau et al. have a GRU, a maxout output and no selector.
+    An annotation is what both directions have at the word, half of `hidden_size` each. `decoder` takes further
+    arguments of `Decoder`.
 
-    `decoder` takes further arguments of `Decoder`. Raises ValueError for a hidden size that is odd.
+    Paper: Bahdanau et al. 2015, "Neural Machine Translation by Jointly Learning to Align and Translate".
+    Departures: the decoder is that of Xu et al. 2015, with an LSTM and a selector; Bahdanau et al. have a GRU, a maxout
+    output and no selector.
+
+    Raises ValueError for a hidden size that is odd.
     """
 
     def __init__(

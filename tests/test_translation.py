@@ -1,0 +1,110 @@
+"""Sentences to translate: numbers in two languages, and verses read from modules of SWORD."""
+
+import shutil
+import struct
+import zlib
+
+import pytest
+
+from conveyor.errors import BadInput
+from conveyor.tasks.numbers import english, spanish
+from conveyor.tasks.translation import translation
+from conveyor.tasks.verses import ENGLISH, SPANISH, find, read, short, tidy, verses
+
+KNOWN = {
+    0: ("zero", "cero"),
+    1: ("one", "uno"),
+    16: ("sixteen", "dieciséis"),
+    21: ("twenty-one", "veintiuno"),
+    22: ("twenty-two", "veintidós"),
+    30: ("thirty", "treinta"),
+    31: ("thirty-one", "treinta y uno"),
+    100: ("one hundred", "cien"),
+    101: ("one hundred and one", "ciento uno"),
+    342: ("three hundred and forty-two", "trescientos cuarenta y dos"),
+    500: ("five hundred", "quinientos"),
+    777: ("seven hundred and seventy-seven", "setecientos setenta y siete"),
+    915: ("nine hundred and fifteen", "novecientos quince"),
+    1000: ("one thousand", "mil"),
+    1001: ("one thousand and one", "mil uno"),
+    2105: ("two thousand one hundred and five", "dos mil ciento cinco"),
+    21_000: ("twenty-one thousand", "veintiún mil"),
+    41_000: ("forty-one thousand", "cuarenta y un mil"),
+    100_000: ("one hundred thousand", "cien mil"),
+    101_016: ("one hundred and one thousand and sixteen", "ciento un mil dieciséis"),
+    600_023: ("six hundred thousand and twenty-three", "seiscientos mil veintitrés"),
+}
+
+
+@pytest.mark.parametrize("n", KNOWN)
+def test_numbers_in_words(n):
+    assert (english(n), spanish(n)) == KNOWN[n]
+
+
+def test_no_two_numbers_have_the_same_words():
+    for words in (english, spanish):
+        assert len({words(n) for n in range(0, 1_000_000, 37)}) == len(range(0, 1_000_000, 37))
+
+
+@pytest.mark.parametrize("n", [-1, 1_000_000])
+def test_numbers_without_words_here(n):
+    with pytest.raises(BadInput, match="from 0 to 999,999"):
+        english(n)
+    with pytest.raises(BadInput, match="from 0 to 999,999"):
+        spanish(n)
+
+
+def test_no_sentence_is_both_learnt_from_and_held_out():
+    data = translation("numbers", held_out=50, count=400)
+    assert (len(data.learnt), len(data.held_out)) == (350, 50)
+    assert not {e for e, _ in data.learnt} & {e for e, _ in data.held_out}
+    assert data == translation("numbers", held_out=50, count=400)
+    with pytest.raises(BadInput, match="of which 50 cannot be held out"):
+        translation("numbers", held_out=50, count=99)
+
+
+def module(folder, name, texts):
+    """A module of SWORD with the first verses of Genesis: the texts in one compressed block, and where each lies."""
+    lies = folder / "modules" / name
+    lies.mkdir(parents=True)
+    (folder / "mods.d").mkdir(exist_ok=True)
+    about = f"[{name}]\nDataPath=./modules/{name}/\nModDrv=zText\nSourceType=OSIS\nEncoding=UTF-8\nCompressType=ZIP\n"
+    (folder / "mods.d" / f"{name}.conf").write_text(about + "BlockType=BOOK\nVersification=KJV\n")
+    data, places = b"", []
+    for text in ["", "", "", "", *texts]:  # before the first verse come four headings
+        places.append(struct.pack("<IIH", 0, len(data), len(text.encode())))
+        data += text.encode()
+    packed = zlib.compress(data)
+    (lies / "ot.bzz").write_bytes(packed)
+    (lies / "ot.bzs").write_bytes(struct.pack("<III", 0, len(packed), len(data)))
+    (lies / "ot.bzv").write_bytes(b"".join(places))
+
+
+def test_verses_are_read_from_modules(tmp_path):
+    assert find([tmp_path]) is None
+    module(tmp_path, ENGLISH, ["<w lemma='x'>First</w>, of all. ", "Only here.", " ¶ The (third) one’s! "])
+    module(tmp_path, SPANISH, ["Primero.", "", "¡El tercero á él!"])
+    assert find([tmp_path / "no", tmp_path]) == tmp_path
+    assert read(tmp_path) == [("first , of all .", "primero ."), ("the third one’s !", "¡ el tercero á él !")]
+    with pytest.raises(BadInput, match="has 2 verses in both languages, not 31,000"):
+        verses([tmp_path])
+
+
+def test_verses_that_are_missing_or_damaged_are_told_of(tmp_path):
+    with pytest.raises(BadInput, match=r"not installed: pip install .* apt-get install sword-text-kjv"):
+        verses([tmp_path])
+    for name in (ENGLISH, SPANISH):
+        module(tmp_path, name, ["A verse."])
+        packed = tmp_path / "modules" / name / "ot.bzz"
+        packed.write_bytes(b"x" * packed.stat().st_size)
+    with pytest.raises(BadInput, match=r"has 0 verses .* install anew"):
+        verses([tmp_path])
+    shutil.rmtree(tmp_path / "modules")
+    with pytest.raises(BadInput, match=r"cannot be read: .*Could not open"):
+        verses([tmp_path])
+
+
+def test_short_verses_are_counted_by_their_words_and_come_once():
+    pairs = [("one , two .", "uno , dos ."), ("one , two .", "otra vez"), ("a b c", "a"), ("a", "a b c")]
+    assert short(pairs, 2) == [("one , two .", "uno , dos .")]
+    assert tidy("  And God’s EARTH;\n[was] without-form ") == "and god’s earth ; was without-form"
