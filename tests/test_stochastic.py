@@ -202,7 +202,7 @@ def tiny(request):
     torch.manual_seed(3)
     network = network_of(request.param, 1, 1, spread=2)
     with torch.no_grad():
-        network.layer.cell.posterior.bias[1] += 1  # wide, so that no weight of importance is without bounds
+        network.layer.cell.posterior.bias[1] += 2  # wide, so that no weight of importance is without bounds
     return network, exact(request.param, network)
 
 

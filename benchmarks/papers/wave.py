@@ -2,7 +2,7 @@
 
     python benchmarks/papers/wave.py            # 5 seeds of 3 networks, 6 minutes
 
-Koutník, Greff, Gomez & Schmidhuber 2014, section 4.1. Departures: the wave is a sum of six random sines, another one for
+Koutník, Greff, Gomez & Schmidhuber 2014, section 4.1. Departures: the wave is a sum of six random sines, another for
 every seed, for their recorded music; Adam for their SGD with Nesterov's momentum. About 450 parameters each, of which
 some exceed the others by 5% at most; the LSTM's forget bias is 5, as theirs (from memory, unconfirmed).
 """

@@ -14,6 +14,14 @@ TICKS = 480  # of a quarter note
 LOWEST = 21  # the MIDI number of a piano's first key
 
 
+def check() -> None:
+    """Raises BadInput where mido is missing."""
+    try:
+        import mido  # noqa: F401
+    except ImportError as error:
+        raise BadInput("MIDI files are written by mido: pip install 'conveyor[music]'") from error
+
+
 def midi(roll: Tensor, tempo: float = 72.0, program: int = 19, frames: int = 1) -> bytes:
     """The MIDI file of a piano-roll [T, 88] of 0 and 1, which has `frames` frames in a quarter note.
 
@@ -21,10 +29,9 @@ def midi(roll: Tensor, tempo: float = 72.0, program: int = 19, frames: int = 1) 
     quarter notes a minute, `program` the instrument (General MIDI, from 0; 19 is a church organ).
     Raises ValueError for a roll of another shape, BadInput where mido is missing.
     """
-    try:
-        import mido
-    except ImportError as error:
-        raise BadInput("MIDI files are written by mido: pip install 'conveyor[music]'") from error
+    check()
+    import mido
+
     if roll.dim() != 2 or roll.shape[1] != 88:
         raise ValueError(f"a piano-roll is [T, 88], not {list(roll.shape)}")
     track = mido.MidiTrack()

@@ -84,16 +84,18 @@ class Gaussian:
         return mu + sigma * noise(mu.shape, mu, generator)
 
 
-def start_by_inputs(cell: nn.Module) -> None:
-    """Every map starts uniform in ±1/√n where it reads n numbers, as torch.nn.Linear's.
+def start_no_larger(cell: nn.Module) -> None:
+    """A cell's own map that reads n numbers starts uniform in ±√(3/n), where that is less than its usual start.
 
-    A cell's usual start is by `hidden_size`, but here maps read far more than that, and a recurrence of many units that
-    starts so strong as one of few explodes.
+    That start is by `hidden_size`, but the maps here may read far more numbers than that: with a variance beyond 1/n
+    they would make them larger, over and over where it is a recurrence.
     """
-    for module in cell.modules():
+    for module in cell.children():
         if isinstance(module, Affine):
-            module.bound = 1 / math.sqrt(sum(module.widths.values()))
-            module.reset_parameters()
+            limit = math.sqrt(3 / sum(module.widths.values()))
+            if limit < module.bound:
+                module.bound = limit
+                module.reset_parameters()
 
 
 def noise(shape: tuple[int, ...] | torch.Size, like: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -15,7 +15,7 @@ from conveyor.zoo.latent import (
     gaussian,
     log_ratio,
     noise,
-    start_by_inputs,
+    start_no_larger,
 )
 
 
@@ -54,7 +54,7 @@ class STORNCell(Cell):
         self.posterior = self.affine("r", out=2 * latent_size)
         self.hidden = self.affine("past", "h", "z")
         self.likelihood = self.affine("h", out=input_size if outputs is None else outputs)
-        start_by_inputs(self)
+        start_no_larger(self)
 
     def step(self, x: Tensor, past: Tensor, epsilon: Tensor, h: Tensor, r: Tensor) -> tuple[Tensor, ...]:
         r = tanh(self.recognise(x, r))

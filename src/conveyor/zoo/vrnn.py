@@ -15,7 +15,7 @@ from conveyor.zoo.latent import (
     gaussian,
     log_ratio,
     noise,
-    start_by_inputs,
+    start_no_larger,
 )
 from conveyor.zoo.lstm import LSTM
 
@@ -61,7 +61,7 @@ class VRNNCell(Cell):
         self.likelihood_hidden = self.affine("phi_z", "h", out=feature_size)
         self.likelihood = self.affine("dec", out=input_size if outputs is None else outputs)
         self.recurrence = LSTM(2 * feature_size, hidden_size)
-        start_by_inputs(self)
+        start_no_larger(self)
 
     def step(self, x: Tensor, epsilon: Tensor, h: Tensor, C: Tensor) -> tuple[Tensor, ...]:
         phi_x = relu(self.phi_x(x))
