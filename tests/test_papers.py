@@ -1,6 +1,8 @@
 """The papers' findings that take seconds, by the scripts in benchmarks/papers/; the others are measured there."""
 
 import gradient
+import lag
+import reber
 
 from conveyor import zoo
 
@@ -11,3 +13,11 @@ def test_the_plain_networks_gradient_vanishes_and_the_lstms_does_not():
     assert plain[0] > 1e3 * plain[2] * 1e6
     for cell, forget in [(zoo.LSTM, 5.0), (zoo.OriginalLSTM, None)]:
         assert all(0.5 < left < 10 for left in gradient.norms(0, cell, forget, lags))
+
+
+def test_embedded_reber_strings_are_learnt_within_ten_thousand():
+    assert reber.sequences(0) is not None
+
+
+def test_a_lag_of_a_hundred_steps_is_bridged_within_the_papers_5040_sequences():
+    assert lag.sequences(0, lag.original) is not None

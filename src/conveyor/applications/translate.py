@@ -132,7 +132,7 @@ class Translate(Job):
 
     def picture(self, translations: list[str]) -> bytes:
         """For some sentences of middling length, where the network looked for every word."""
-        middling = sorted(range(len(translations)), key=lambda i: abs(len(self.kept[0][i]) - 9))[:SHOWN]
+        middling = sorted(range(len(translations)), key=lambda i: abs(len(self.kept[0][i]) - 11))[:SHOWN]
         drawn = figure(11, 11)
         for axis, i in zip(drawn.subplots(2, 2).flat, sorted(middling), strict=True):
             sentence = self.spanish.encode(translations[i])
