@@ -2,9 +2,9 @@
 
     python benchmarks/papers/draw.py [--data mnist --mnist package] [--only attention] [--seeds 2] [--steps 10000]
 
-Every network is trained by the loop of `conveyor run draw` with the same steps and batches; the weights that are best on
-the validation part are measured on the test part. CAUTION: the paper's figures are on all of MNIST, with 64 glimpses and
-256 units, and are quoted from memory; only the order can be compared.
+Every network is trained by the loop of `conveyor run draw` with the same steps and batches; the weights that are best
+on the validation part are measured on the test part. CAUTION: the paper's figures are on all of MNIST, with 64 glimpses
+and 256 units, and are quoted from memory; only the order can be compared.
 
 Measured with one thread on a machine of two cores that was busy with other work, which the seconds show:
 

@@ -5,8 +5,8 @@ The digits of scikit-learn, 8 x 8 points that are black or white by chance, are 
 digits that it draws of itself.
 
 After 10,000 steps (3 to 4 minutes on a busy machine of two cores) the bound on digits never seen is 22.3 nats an image
-for seed 0, 22.2 without attention (`--no-attention`) and 22.7 with one glimpse (`--no-attention --glimpses 1`). On MNIST
-(`--data mnist`) attention is 4.6 nats better than none: benchmarks/papers/draw.py has the table.
+for seed 0, 22.2 without attention (`--no-attention`) and 22.7 with one glimpse (`--no-attention --glimpses 1`). On
+MNIST attention is 4.6 nats better than none: benchmarks/papers/draw.py has the settings and the table.
 """
 
 from __future__ import annotations
