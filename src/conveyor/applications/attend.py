@@ -42,6 +42,7 @@ class AttendSettings(Common):
     embedding_size: int = setting(32, "width of a word's vector", low=1)
     dropout: float = setting(0.0, "dropout on words and output", low=0, high=1)
     evenness: float = setting(0.0, "weight of the doubly stochastic penalty, which asks to look everywhere once", low=0)
+    reward: float = setting(0.1, "hard: weight of REINFORCE", low=0)
     spread: float = setting(0.002, "hard: weight of the entropy of the places", low=0)
     held_out: int = setting(500, "scenes to measure on", low=SHOWN)
     beam: int = setting(5, "width of the beam search", low=1)
@@ -103,7 +104,8 @@ class Attend(Job):
         """What teaches a hard attention where to look: REINFORCE, and an entropy that keeps it from deciding early."""
         above = cost - self.model.baseline.value
         self.model.baseline.update(cost)
-        return (above * log_probability(alpha, s)).mean() - self.settings.spread * entropy(alpha).mean()
+        learnt = (above * log_probability(alpha, s)).mean()
+        return self.settings.reward * learnt - self.settings.spread * entropy(alpha).mean()
 
     def measure(self) -> dict[str, float]:
         """A hard attention's likelihood is a mean over places drawn, so a bound on the likelihood itself."""
