@@ -10,7 +10,7 @@ from torch import nn
 import conveyor
 from cases import matrices
 from conveyor.zoo.attention import HardAttention, SoftAttention, hard_noise
-from conveyor.zoo.attention_loss import Baseline, doubly_stochastic, entropy, log_probability
+from conveyor.zoo.attention_loss import Baseline, doubly_stochastic, entropy, log_probability, reinforce
 from conveyor.zoo.decoder import Decoder, negative_log_likelihood
 from conveyor.zoo.lstm import LSTM
 from oracles import attention as oracle
@@ -116,9 +116,23 @@ def test_places_that_are_not_there_do_nothing(kind):
     assert (inputs["a"].grad[padded] == 0).all()
     assert (found["z"][:, 2] == 0).all()
     assert_equal(found["alpha"].sum(-1), (~padded).any(1).double().expand(T, -1), "sum of alpha")
-    other = inputs | {"a": torch.where(padded[:, :, None], 1e3, inputs["a"].detach())}
+    other = inputs | {"a": torch.where(padded[:, :, None], torch.nan, inputs["a"].detach())}
     for name, value in run(layer, **other, **noise).items():
         assert torch.equal(value, found[name]), name
+
+
+def test_without_a_selector_z_is_the_mean_as_it_is():
+    """As with a selector that is all open."""
+    layer, inputs = attention(), random_inputs()
+    with torch.no_grad():
+        layer.cell.select.weight_h.zero_()
+        layer.cell.select.bias.fill_(50)  # a sigmoid of 1 to the last bit
+    sizes = {"annotation_size": WIDTH, "attention_size": 3, "dtype": torch.float64}
+    plain = conveyor.Recurrent(SoftAttention, INPUT, HIDDEN, selector=False, **sizes)
+    plain.load_state_dict({n: v for n, v in layer.state_dict().items() if ".select." not in n})
+    found = run(plain, **inputs)
+    for name, value in run(layer, **inputs).items():
+        assert_equal(found[name], value.detach(), name)
 
 
 def test_places_in_another_order_are_looked_at_in_that_order():
@@ -182,7 +196,7 @@ def test_the_hard_estimator_is_right_in_expectation(baseline):
     each = a.detach().expand(rows, -1, -1).clone().requires_grad_()
     cost, alpha, s = cost_of(each, **hard_noise(x.expand(-1, rows, -1), places))
     (by_cost,) = torch.autograd.grad(cost.sum(), each, retain_graph=True)
-    drawing = (cost.detach() - baseline) * log_probability(alpha, s)
+    drawing = reinforce(cost, baseline, alpha, s)
     gradients = by_cost + torch.autograd.grad(drawing.sum(), each)[0]
     error = gradients.std(0) / rows**0.5
     assert error.max() < 0.05
@@ -228,6 +242,25 @@ def test_a_decoder_says_word_by_word_what_it_says_at_once(kind):
     said = Ey + h.detach().numpy() @ W["from_h.weight"].T + W["from_h.bias"]
     said = said + values["z"].detach().numpy() @ W["from_z.weight"].T
     assert_equal(scores.detach(), said @ W["output.weight"].T + W["output.bias"], "scores")
+
+
+def test_what_cannot_be_words_or_annotations_is_refused():
+    decoder, a, mask = Decoder(7, HIDDEN, WIDTH), torch.zeros(B, L, WIDTH), torch.ones(B, L)
+    for words, match in [
+        (torch.full((T, B), 7), "numbers from 0 to 6, not 7 to 7"),
+        (torch.full((T, B), -1), "numbers from 0 to 6, not -1 to -1"),
+        (torch.zeros(T), r"whole numbers \[T, B\], not torch.int64|float32 \[3\]"),
+        (torch.zeros(T, B), r"whole numbers \[T, B\], not torch.float32 \[3, 3\]"),
+    ]:
+        with pytest.raises(ValueError, match=match):
+            decoder(words, a, mask)
+    words = torch.zeros(T, B, dtype=torch.long)
+    for other, match in [(a.double(), "torch.float32"), (a[..., :1], r"\[B, L, 2\]"), (a[0], r"not .* \[4, 2\]")]:
+        with pytest.raises(ValueError, match=f"annotations must be .*{match}"):
+            decoder(words, other, mask)
+    for other in (mask[0], mask[:, :1], mask.t()):
+        with pytest.raises(ValueError, match=r"the mask must be \[B, L\], \[3, 4\], not"):
+            decoder(words, a, other)
 
 
 def test_what_is_behind_a_sentence_costs_nothing():

@@ -80,7 +80,7 @@ def test_words_as_a_decoder_reads_and_says_them():
 @pytest.mark.parametrize("attention", ["soft", "hard"])
 def test_a_batch_depends_on_seed_and_step_only(attention):
     """And its loss is finite, with every parameter in its gradient."""
-    sizes = {"hidden_size": 5, "annotation_size": 4, "batch_size": 3, "held_out": 6, "evenness": 0.1}
+    sizes = {"hidden_size": 5, "annotation_size": 4, "batch_size": 3, "held_out": 6, "doubly_stochastic": 0.1}
     torch.manual_seed(0)
     job = Attend(AttendSettings(attention=attention, selector=True, **sizes))
     losses = []

@@ -320,7 +320,8 @@ REFUSALS = {
         "neither the layer nor GRU takes proj_size: the layer takes num_layers",
     ),
     "no cell": (lambda: conveyor.Recurrent("lstm", 3, 5), TypeError, "a class made from conveyor.Cell"),
-    "peephole": (lambda: zoo.PeepholeLSTM(3, 5, peepholes=["candidate"]), ValueError, "peepholes is a list of gates"),
+    "peephole": (lambda: zoo.PeepholeLSTM(3, 5, peepholes=["frget"]), ValueError, "'frget'.*did you mean forget"),
+    "peepholes": (lambda: zoo.PeepholeLSTM(3, 5, peepholes="forget"), ValueError, "peepholes is a list of gates"),
     "step of both directions": (
         lambda: conveyor.GRU(INPUT, HIDDEN, bidirectional=True).step(X[0]),
         ValueError,
@@ -335,6 +336,16 @@ REFUSALS = {
         lambda: conveyor.Recurrent(Fed, INPUT, HIDDEN)(X, drive=X[:2], key=X[0]),
         ValueError,
         r"drive must have the input's steps and rows \[5, 3\], not \[2, 3\]",
+    ),
+    "constant's rows": (
+        lambda: conveyor.Recurrent(Fed, INPUT, HIDDEN)(X, drive=X, key=X[0, :1]),
+        ValueError,
+        r"key must have the input's 3 rows first, but its shape is \[1, 4\]",
+    ),
+    "stream of another type": (
+        lambda: conveyor.Recurrent(Fed, INPUT, HIDDEN)(X, drive=3.0, key=X[0]),
+        TypeError,
+        "drive must be a tensor, not float",
     ),
 }
 

@@ -24,6 +24,10 @@ def twins(name, **keywords):
 @every_cell
 @pytest.mark.parametrize("keywords", [{"recurrent_dropout": 0.5}, {"input_dropout": 0.5}])
 def test_dropout_does_nothing_in_evaluation_and_something_in_training(name, keywords):
+    if "recurrent_dropout" in keywords and not CASES[name].drops:
+        with pytest.raises(ValueError, match="acts where an affine map reads c, but"):
+            twins(name, **keywords)
+        return
     plain, other = twins(name, **keywords)
     further = others(plain, T, B, torch.float32)
     assert torch.equal(other.eval()(X, **further)[0], plain(X, **further)[0])
@@ -66,6 +70,14 @@ def test_recurrent_dropout_leaves_the_memory_alone():
     assert not torch.equal(C, fresh)
 
 
+def test_recurrent_dropout_reaches_a_cell_within_that_has_the_same_state():
+    """With everything dropped, where h starts is heard nowhere."""
+    layer = conveyor.Recurrent(zoo.SoftAttention, INPUT, HIDDEN, annotation_size=2, recurrent_dropout=1.0)
+    given = {"a": torch.randn(B, 4, 2), "mask": torch.ones(B, 4)}
+    h, C = random_state(layer, B, torch.float32)
+    assert torch.equal(layer(X, (h + 1, C), **given)[0], layer(X, (h, C), **given)[0])
+
+
 def test_input_dropout_acts_on_every_layer():
     """With everything dropped, the last layer hears nothing of those below."""
     layer = conveyor.LSTM(INPUT, HIDDEN, 2, bidirectional=True, input_dropout=1.0)
@@ -106,7 +118,7 @@ def test_zoneout_of_one_keeps_the_initial_state(name):
         output, last, *_ = module(X, state, **further)
         for value, wanted in zip(tensors(last), tensors(state), strict=True):
             assert torch.equal(value, wanted)
-        h = tensors(state)[0][2:].transpose(0, 1).flatten(1)  # the last layer's, both directions side by side
+        h = tensors(state)[0][-2:].transpose(0, 1).flatten(1)  # the last layer's, both directions side by side
         if layer.cell.output_name is None:  # else the output is no state
             assert torch.equal(output, h.expand_as(output))
 

@@ -5,11 +5,15 @@ import struct
 import zlib
 
 import pytest
+import torch
 
+import conveyor
 from conveyor.errors import BadInput
 from conveyor.tasks.numbers import english, spanish
 from conveyor.tasks.translation import translation
 from conveyor.tasks.verses import ENGLISH, SPANISH, find, read, short, tidy, verses
+from conveyor.zoo.translator import Translator
+from tolerance import assert_equal
 
 KNOWN = {
     0: ("zero", "cero"),
@@ -52,6 +56,31 @@ def test_numbers_without_words_here(n):
         english(n)
     with pytest.raises(BadInput, match="from 0 to 999,999"):
         spanish(n)
+
+
+def test_annotations_are_what_both_directions_have_at_a_word():
+    """Against PyTorch's GRU on each sentence alone; what lies behind a sentence changes nothing."""
+    torch.manual_seed(0)
+    model = Translator(9, 7, 6, embedding_size=4).double().eval()
+    words, lengths = torch.randint(9, (5, 3)), [5, 1, 3]
+    a, mask = model.annotate(words, lengths)
+    assert mask.tolist() == [[1, 1, 1, 1, 1], [1, 0, 0, 0, 0], [1, 1, 1, 0, 0]]
+    ours = conveyor.GRU(4, 3, bidirectional=True).double()
+    ours.load_state_dict(model.encoder.state_dict())
+    theirs = ours.to_torch()
+    for row, length in enumerate(lengths):
+        expected, _ = theirs(model.embedding(words[:length, row]))
+        assert_equal(a[row, :length].detach(), expected.detach(), f"row {row}")
+        assert (a[row, length:] == 0).all()
+    words[1:, 1] = 8
+    assert torch.equal(model.annotate(words, torch.tensor(lengths))[0], a)
+
+
+def test_what_cannot_be_translated_is_refused():
+    with pytest.raises(ValueError, match="must be even, not 5"):
+        Translator(9, 7, 5)
+    with pytest.raises(ValueError, match="numbers from 0 to 8, not 9 to 9"):
+        Translator(9, 7, 6).annotate(torch.full((2, 1), 9), [2])
 
 
 def test_no_sentence_is_both_learnt_from_and_held_out():

@@ -205,7 +205,7 @@ def _watched(cell: Any, named: dict[str, Tensor]) -> Iterator[None]:
             calls.append(list(values.values()))
             return
         given = calls.pop()
-        path = paths.get(frame.f_locals["self"], "")
+        path = paths.get(frame.f_locals[frame.f_code.co_varnames[0]], "")  # the first argument, self as a rule
         for name, value in values.items():
             if not isinstance(value, nn.Parameter) and not any(value is other for other in given):
                 named[f"{path}.{name}" if path else name] = value

@@ -311,7 +311,14 @@ class Recurrent(nn.Module):
         if set(others) != further:
             names, given = (", ".join(sorted(names)) or "nothing" for names in (further, others))
             raise TypeError(f"besides input and state, {type(self.cell).__name__} takes {names}, but was given {given}")
+        for name, value in others.items():
+            if not isinstance(value, Tensor):
+                raise TypeError(f"{name} must be a tensor, not {type(value).__name__}")
         constants = {n: v if form.batched else v[None] for n, v in others.items() if n in self.cell.constant}
+        for name, constant in constants.items():
+            if constant.dim() < 1 or len(constant) != x.shape[1]:
+                found = list(constant.shape) if form.batched else list(constant.shape[1:])
+                raise ValueError(f"{name} must have the input's {x.shape[1]} rows first, but its shape is {found}")
         streams = {n: form.inward(v) for n, v in others.items() if n not in self.cell.constant}
         for name, stream in streams.items():
             if stream.shape[:2] != x.shape[:2]:

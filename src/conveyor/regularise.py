@@ -30,15 +30,20 @@ def zoneout_rates(cell: Cell, zoneout: float | Mapping[str, float]) -> dict[str,
 
 
 def readers(cell: Cell) -> list[Affine]:
-    """The cell's own affine maps that read its first state; a cell within it has a state and maps of its own."""
+    """The affine maps that read the cell's first state, of cells within it only where that is their first state, too.
+
+    That it is the same is known by its name and width: an LSTM within a VRNN has the h of the VRNN; the two LSTMs of
+    DRAW, whose first state is another, have each an h of its own.
+    """
+    first, width = cell.state[0], cell.widths[cell.state[0]]
 
     def own(module: nn.Module) -> Iterator[nn.Module]:
         for child in module.children():
-            if not isinstance(child, Cell):
+            if not isinstance(child, Cell) or (child.state[0] == first and child.hidden_size == width):
                 yield child
                 yield from own(child)
 
-    return [module for module in own(cell) if isinstance(module, Affine) and cell.state[0] in module.operands]
+    return [module for module in own(cell) if isinstance(module, Affine) and first in module.operands]
 
 
 def check_recurrent_dropout(cell: Cell, rate: Any) -> float:

@@ -24,7 +24,7 @@ from conveyor.training.job import Job
 from conveyor.training.run import Run
 from conveyor.training.settings import Common, setting
 from conveyor.zoo.attention import HardAttention, SoftAttention, hard_noise
-from conveyor.zoo.attention_loss import Baseline, doubly_stochastic, entropy, log_probability
+from conveyor.zoo.attention_loss import Baseline, doubly_stochastic, entropy, reinforce
 from conveyor.zoo.captioner import Captioner
 from conveyor.zoo.decoder import negative_log_likelihood
 
@@ -41,9 +41,9 @@ class AttendSettings(Common):
     annotation_size: int = setting(64, "width of what is known of a place", low=1)
     embedding_size: int = setting(32, "width of a word's vector", low=1)
     dropout: float = setting(0.0, "dropout on words and output", low=0, high=1)
-    evenness: float = setting(0.0, "weight of the doubly stochastic penalty, which asks to look everywhere once", low=0)
-    reward: float = setting(0.1, "hard: weight of REINFORCE", low=0)
-    spread: float = setting(0.002, "hard: weight of the entropy of the places", low=0)
+    doubly_stochastic: float = setting(0.0, "weight of the penalty that asks to look everywhere once", low=0)
+    reinforce: float = setting(0.1, "hard: weight of what teaches where to look", low=0)
+    entropy: float = setting(0.002, "hard: weight of the entropy of the places", low=0)
     held_out: int = setting(500, "scenes to measure on", low=SHOWN)
     beam: int = setting(5, "width of the beam search", low=1)
     steps: int = setting(2_000, "steps of the optimiser", low=1)
@@ -95,17 +95,17 @@ class Attend(Job):
         a, mask = self.model.annotate(scenes.canvases.to(self.device))
         scores, values = self.model.decoder(said.inputs, a, mask, lengths=said.lengths)
         cost = negative_log_likelihood(scores, said.targets)
-        loss = cost.mean() + self.settings.evenness * doubly_stochastic(values["alpha"], mask)
+        loss = cost.mean() + self.settings.doubly_stochastic * doubly_stochastic(values["alpha"], mask)
         if self.settings.attention == "hard":
             loss = loss + self.drawing(cost.detach(), values["alpha"], values["s"])
         return loss * len(cost) / said.count, said.count
 
     def drawing(self, cost: Tensor, alpha: Tensor, s: Tensor) -> Tensor:
         """What teaches a hard attention where to look: REINFORCE, and an entropy that keeps it from deciding early."""
-        above = cost - self.model.baseline.value
-        self.model.baseline.update(cost)
-        learnt = (above * log_probability(alpha, s)).mean()
-        return self.settings.reward * learnt - self.settings.spread * entropy(alpha).mean()
+        baseline = self.model.baseline
+        learnt = reinforce(cost, baseline.value.clone(), alpha, s).mean()
+        baseline.update(cost)
+        return self.settings.reinforce * learnt - self.settings.entropy * entropy(alpha).mean()
 
     def measure(self) -> dict[str, float]:
         """A hard attention's likelihood is a mean over places drawn, so a bound on the likelihood itself."""

@@ -28,8 +28,9 @@ def say(
     def step(words: Tensor, state: State) -> tuple[Tensor, State]:
         h, C = state
         scores, (h, C), _ = decoder.run(words[None], every_a, every_mask, (h[None], C[None]))
-        scores[0][:, list(unsaid)] = -torch.inf
-        return log_softmax(scores[0], -1), (h[0], C[0])
+        logs = log_softmax(scores[0], -1)
+        logs[:, list(unsaid)] = -torch.inf
+        return logs, (h[0], C[0])
 
     h, C = decoder.start(a, mask)
     return beam_search(step, (h[0], C[0]), Words.start, Words.end, width, limit, length_power)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -40,10 +41,13 @@ class Words:
     def __len__(self) -> int:
         return len(self.symbols)
 
+    @cached_property
+    def numbers(self) -> dict[str, int]:
+        return {word: number for number, word in enumerate(self.symbols)}
+
     def encode(self, sentence: str) -> list[int]:
         """The numbers of the words, without marks. Raises BadInput for words that the model does not know."""
-        numbers = {word: number for number, word in enumerate(self.symbols)}
-        words = sentence.split()
+        words, numbers = sentence.split(), self.numbers
         strange = [word for word in words if word not in numbers or word in MARKS[:2]]
         if strange and UNKNOWN not in numbers:
             near = suggest(strange[0], self.symbols[2:])

@@ -4,7 +4,8 @@ layer = conveyor.Recurrent(conveyor.zoo.CoupledLSTM, 32, 128)
 """
 
 from conveyor.cell import Cell
-from conveyor.zoo.attention import ConditionedLSTM, HardAttention, SoftAttention
+from conveyor.zoo.attention import ConditionedLSTM, HardAttention, SoftAttention, hard_noise
+from conveyor.zoo.attention_loss import Baseline, doubly_stochastic, entropy, reinforce
 from conveyor.zoo.captioner import Captioner
 from conveyor.zoo.clockwork import ClockworkRNN
 from conveyor.zoo.decoder import Decoder
@@ -26,6 +27,7 @@ from conveyor.zoo.grid import GateOutsideGridLSTM, GridLSTM, PriorityGridLSTM
 from conveyor.zoo.grid_networks import DepthLSTM, ImageGridLSTM
 from conveyor.zoo.gru import GRU, ResetBeforeGRU
 from conveyor.zoo.jozefowicz import MUT1, MUT2, MUT3, ForgetBiasLSTM
+from conveyor.zoo.latent import Bernoulli, Gaussian
 from conveyor.zoo.lstm import LSTM, CoupledLSTM, FullPeepholeLSTM, PeepholeLSTM, ProjectedLSTM
 from conveyor.zoo.original import OriginalLSTM
 from conveyor.zoo.rnn import RNN, ReluRNN
@@ -75,6 +77,8 @@ __all__ = [
     "STORN",
     "VRNN",
     "AttentiveDRAW",
+    "Baseline",
+    "Bernoulli",
     "Captioner",
     "ClockworkRNN",
     "ConditionedLSTM",
@@ -89,6 +93,7 @@ __all__ = [
     "FullGateRecurrenceLSTM",
     "FullPeepholeLSTM",
     "GateOutsideGridLSTM",
+    "Gaussian",
     "GridLSTM",
     "HardAttention",
     "ImageGridLSTM",
@@ -109,4 +114,8 @@ __all__ = [
     "Translator",
     "VRNNCell",
     "VanillaLSTM",
+    "doubly_stochastic",
+    "entropy",
+    "hard_noise",
+    "reinforce",
 ]

@@ -16,7 +16,7 @@ from torch import Tensor, sigmoid, softmax, tanh, where
 
 from conveyor.cell import Cell, check_sizes
 
-FAR = -1e30  # the score of a place that is not there: its exponential is 0, and it has no gradient
+FAR = -3e4  # the score of a place that is not there, in every type: its exponential is 0, and it has no gradient
 
 
 class ConditionedLSTM(Cell):
@@ -65,8 +65,8 @@ class SoftAttention(Cell):
     sequence; α and z are given out. α is exactly 0 at a padded place, which has no gradient, and z is 0 where a row has
     no place at all. W_ctx · a does not depend on the step: a kernel computes it before the loop.
 
-    Options: `annotation_size`; `attention_size`, of the scores' hidden layer, by default the same; selector=False makes
-    W_sel zero, so that β is one number for all steps (in the authors' code the selector is optional).
+    Options: `annotation_size`; `attention_size`, of the scores' hidden layer, by default the same; selector=False for
+    β = 1 (in the authors' code the selector is optional).
 
     Shapes: x [B, input]; h, C [B, hidden]; a [B, L, annotation]; mask, e, α [B, L]; z [B, annotation]; β [B, 1];
     W_ctx [attention, annotation], W_d [attention, hidden], U [1, attention], W_sel [1, hidden].
@@ -94,15 +94,20 @@ class SoftAttention(Cell):
         self.key = self.affine("a", out=attention_size)
         self.query = self.affine("h", out=attention_size, bias=False)
         self.score = self.affine("key", out=1)
-        self.select = self.affine("h", out=1, h="full" if selector else "zero")
+        self.select = self.affine("h", out=1) if selector else None
         self.lstm = ConditionedLSTM(input_size, hidden_size, annotation_size)
 
     def step(self, x: Tensor, h: Tensor, C: Tensor, a: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        a = where(mask[:, :, None] > 0, a, 0)
         alpha = mask * softmax(self.scores(h, a, mask), -1)
-        beta = sigmoid(self.select(h))
-        z = beta * (alpha[:, :, None] * a).sum(1)
+        z = self.seen(alpha, a, h)
         h, C = self.lstm.step(x, h, C, z)
         return h, C, alpha, z
+
+    def seen(self, weights: Tensor, a: Tensor, h: Tensor) -> Tensor:
+        """z [B, annotation]."""
+        mean = (weights[:, :, None] * a).sum(1)
+        return mean if self.select is None else sigmoid(self.select(h)) * mean
 
     def scores(self, h: Tensor, a: Tensor, mask: Tensor) -> Tensor:
         """e [B, L]."""
@@ -136,13 +141,13 @@ class HardAttention(SoftAttention):
     def step(  # type: ignore[override]
         self, x: Tensor, h: Tensor, C: Tensor, g: Tensor, coin: Tensor, a: Tensor, mask: Tensor
     ) -> tuple[Tensor, ...]:
+        a = where(mask[:, :, None] > 0, a, 0)
         e = self.scores(h, a, mask)
         alpha = mask * softmax(e, -1)
         noisy = (e + g).detach()
         largest = mask * (noisy == noisy.amax(-1, keepdim=True)).to(e.dtype)
         s = coin * largest / largest.sum(-1, keepdim=True).clamp(min=1)
-        beta = sigmoid(self.select(h))
-        z = beta * ((s + (1 - coin) * alpha)[:, :, None] * a).sum(1)
+        z = self.seen(s + (1 - coin) * alpha, a, h)
         h, C = self.lstm.step(x, h, C, z)
         return h, C, alpha, z, s
 

@@ -15,12 +15,17 @@ def doubly_stochastic(alpha: Tensor, mask: Tensor) -> Tensor:
 
 
 def log_probability(alpha: Tensor, s: Tensor) -> Tensor:
-    """log p of the places that each row of a hard attention drew, Σ_t log α_t(s_t): [B]. alpha, s: [T, B, L].
-
-    Its gradient times what the row's cost is above the baseline is, in expectation, that of the expected cost by the
-    drawing (REINFORCE): `loss = cost.mean() + ((cost - baseline).detach() * log_probability(alpha, s)).mean()`.
-    """
+    """log p of the places that each row of a hard attention drew, Σ_t log α_t(s_t): [B]. alpha, s: [T, B, L]."""
     return (s * alpha.clamp(min=torch.finfo(alpha.dtype).tiny).log()).sum((0, 2))
+
+
+def reinforce(cost: Tensor, baseline: Tensor | float, alpha: Tensor, s: Tensor) -> Tensor:
+    """What teaches a hard attention where to look: [B], to be added to the cost [B] of each row; alpha, s: [T, B, L].
+
+    Its value says nothing; its gradient is, in expectation, that of the expected cost by the probabilities of the
+    places (REINFORCE). A baseline near the mean cost makes it less noisy.
+    """
+    return (cost.detach() - baseline) * log_probability(alpha, s)
 
 
 def entropy(alpha: Tensor) -> Tensor:

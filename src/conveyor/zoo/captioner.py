@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from conveyor.cell import check_sizes
 from conveyor.zoo.decoder import Decoder
 
 
@@ -25,11 +26,12 @@ class Captioner(nn.Module):
     Departures: the paper's annotations are those of the last convolution of a network that knows a million photographs,
     at 14 x 14 places, with nothing added.
 
-    Raises ValueError for images of another size.
+    Raises ValueError for images of another size or type.
     """
 
     def __init__(self, vocabulary_size: int, side: int, hidden_size: int, annotation_size: int = 64, **decoder: Any):
         super().__init__()
+        check_sizes(side=side, annotation_size=annotation_size)
         if side % 4:
             raise ValueError(f"the image's side must be a multiple of 4, not {side}")
         self.side, self.places = side, side // 4
@@ -42,6 +44,8 @@ class Captioner(nn.Module):
         """a [B, L, annotation_size], from top left to bottom right by rows, and its mask [B, L] of ones."""
         if canvases.dim() != 3 or canvases.shape[1:] != (self.side, self.side):
             raise ValueError(f"the images must be [B, {self.side}, {self.side}], not {list(canvases.shape)}")
+        if canvases.dtype != self.place.dtype:
+            raise ValueError(f"the images must be {self.place.dtype} as the weights are, not {canvases.dtype}")
         a = self.convolutions(canvases[:, None]).flatten(2).transpose(1, 2) + self.place
         return a, a.new_ones(a.shape[:2])
 

@@ -62,7 +62,7 @@ class ClockworkRNN(Cell):
 
 
 def check_periods(periods: Sequence[int]) -> tuple[int, ...]:
-    if not isinstance(periods, list | tuple) or not periods:
+    if not isinstance(periods, Sequence) or isinstance(periods, str) or not periods:
         raise ValueError(f"periods is a list of whole numbers such as [1, 2, 4, 8], not {periods!r}")
     if any(not isinstance(period, int) or isinstance(period, bool) or period < 1 for period in periods):
         raise ValueError(f"periods are whole numbers from 1, not {list(periods)}")

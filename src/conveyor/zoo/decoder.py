@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch.nn.functional as F
-from torch import Tensor, nn, tanh
+from torch import Tensor, nn, tanh, where
 
+from conveyor.cell import check_sizes
 from conveyor.layer import Recurrent
 from conveyor.zoo.attention import HardAttention, SoftAttention, hard_noise
 
@@ -35,6 +36,8 @@ class Decoder(nn.Module):
     scores differ all places look alike.
     Doubt: how large the two networks for h_0 and C_0 are; the authors' code is thought to have a tanh around the sum in
     the output, which the paper's equation lacks.
+
+    Raises ValueError for words, annotations or a mask of another shape or type, and words beyond the vocabulary.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Decoder(nn.Module):
         **options: Any,
     ):
         super().__init__()
+        check_sizes(vocabulary_size=vocabulary_size, embedding_size=embedding_size)
         self.embedding = nn.Embedding(vocabulary_size, embedding_size)
         nn.init.normal_(self.embedding.weight, std=embedding_size**-0.5)
         self.begin = nn.Sequential(nn.Linear(annotation_size, hidden_size), nn.Tanh())
@@ -69,7 +73,8 @@ class Decoder(nn.Module):
 
     def start(self, a: Tensor, mask: Tensor) -> State:
         """h_0 and C_0, [1, B, hidden_size] each."""
-        mean = (mask[:, :, None] * a).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
+        self.check(a, mask)
+        mean = where(mask[:, :, None] > 0, a, 0).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
         common = self.begin(mean)[None]
         return tanh(self.begin_h(common)), tanh(self.begin_C(common))
 
@@ -90,12 +95,20 @@ class Decoder(nn.Module):
         self, words: Tensor, a: Tensor, mask: Tensor, state: State, lengths: Tensor | None = None, **noise: Tensor
     ) -> tuple[Tensor, State, dict[str, Tensor]]:
         """The same from a state on, which is given out after the last step too."""
+        check_words(words, self.embedding)
         x = self.dropout(self.embedding(words))
         noise = noise or self.noise(x, a)
         h, state, values = self.rnn(x, state, lengths=lengths, a=a, mask=mask, **noise)
         values = {name: value[0, 0] for name, value in values.items()}
         said = x + self.from_h(h) + self.from_z(values["z"])
         return self.output(self.dropout(said)), state, values
+
+    def check(self, a: Tensor, mask: Tensor) -> None:
+        width, type_ = self.begin[0].in_features, self.from_z.weight.dtype
+        if a.dim() != 3 or a.shape[2] != width or a.dtype != type_:
+            raise ValueError(f"annotations must be {type_} [B, L, {width}], not {a.dtype} {list(a.shape)}")
+        if mask.shape != a.shape[:2]:
+            raise ValueError(f"the mask must be [B, L], {list(a.shape[:2])}, not {list(mask.shape)}")
 
     def noise(self, x: Tensor, a: Tensor) -> dict[str, Tensor]:
         """The streams that a hard attention takes, for an input x [T, B, ...]; none for a soft one."""
@@ -104,6 +117,16 @@ class Decoder(nn.Module):
         if self.training:
             return hard_noise(x, a.shape[1])
         return {"g": x.new_zeros(*x.shape[:2], a.shape[1]), "coin": x.new_ones(*x.shape[:2], 1)}
+
+
+def check_words(words: Tensor, embedding: nn.Embedding) -> None:
+    """Raises ValueError unless they are [T, B], each a number of the embedding's."""
+    if words.dim() != 2 or words.is_floating_point():
+        raise ValueError(f"words must be whole numbers [T, B], not {words.dtype} {list(words.shape)}")
+    if words.numel() and not 0 <= int(words.min()) <= int(words.max()) < embedding.num_embeddings:
+        raise ValueError(
+            f"words are numbers from 0 to {embedding.num_embeddings - 1}, not {int(words.min())} to {int(words.max())}"
+        )
 
 
 def negative_log_likelihood(scores: Tensor, targets: Tensor) -> Tensor:

@@ -118,8 +118,10 @@ class ForgetBiasLSTM(LSTM):
 
     def __init__(self, input_size: int, hidden_size: int, forget_bias: float = 1.0):
         super().__init__(input_size, hidden_size)
-        if not isinstance(forget_bias, int | float) or isinstance(forget_bias, bool) or not math.isfinite(forget_bias):
-            raise TypeError(f"forget_bias is a finite number, not {forget_bias!r}")
+        if not isinstance(forget_bias, int | float) or isinstance(forget_bias, bool):
+            raise TypeError(f"forget_bias is a number, not {forget_bias!r}")
+        if not math.isfinite(forget_bias):
+            raise ValueError(f"forget_bias must be finite, not {forget_bias!r}")
         self.forget_bias = forget_bias
         self.reset_parameters()
 

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from torch import Tensor, sigmoid, tanh
 
 from conveyor.cell import Cell
+from conveyor.errors import suggest
 
 GATES = ("forget", "input", "output")
 
@@ -93,6 +94,7 @@ class PeepholeLSTM(Cell):
     Shapes: those of the LSTM; W_f, W_i, W_o also have a diagonal [hidden].
     Paper: Gers & Schmidhuber 2000, "Recurrent Nets that Time and Count".
     Departures: as the LSTM's; by a secondary source, the paper's C̃ goes without a tanh.
+    Doubt: the paper is remembered to put out h_t = o_t * C_t, also without a tanh.
     """
 
     state = ("h", "C")
@@ -100,8 +102,11 @@ class PeepholeLSTM(Cell):
 
     def __init__(self, input_size: int, hidden_size: int, peepholes: Collection[str] = GATES):
         super().__init__(input_size, hidden_size)
-        if not isinstance(peepholes, list | tuple | set) or not all(gate in GATES for gate in peepholes):
+        if not isinstance(peepholes, Collection) or isinstance(peepholes, str):
             raise ValueError(f"peepholes is a list of gates out of {GATES}, not {peepholes!r}")
+        for gate in peepholes:
+            if gate not in GATES:
+                raise ValueError(f"peepholes names {gate!r}, which is no gate: {suggest(str(gate), GATES)}")
         looks = {gate: self.peephole if gate in peepholes else "zero" for gate in GATES}
         self.forget = self.affine("C", "h", "x", C=looks["forget"])
         self.input = self.affine("C", "h", "x", C=looks["input"])

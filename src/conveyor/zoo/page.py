@@ -18,6 +18,7 @@ FURTHER: list[type[nn.Module]] = [
     zoo.GateOutsideGridLSTM,
     zoo.DepthLSTM,
     zoo.ImageGridLSTM,
+    zoo.ConditionedLSTM,
     zoo.SoftAttention,
     zoo.HardAttention,
     zoo.Decoder,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from conveyor.cell import check_sizes
 from conveyor.layer import Recurrent
-from conveyor.zoo.decoder import Decoder
+from conveyor.zoo.decoder import Decoder, check_words
 from conveyor.zoo.gru import GRU
 
 
@@ -26,7 +28,7 @@ class Translator(nn.Module):
     Departures: the decoder is that of Xu et al. 2015, with an LSTM and a selector; Bahdanau et al. have a GRU, a maxout
     output and no selector.
 
-    Raises ValueError for a hidden size that is odd.
+    Raises ValueError for a hidden size that is odd, and for words that are not numbers [S, B] of the vocabulary.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Translator(nn.Module):
         **decoder: Any,
     ):
         super().__init__()
+        check_sizes(source_size=source_size, hidden_size=hidden_size, embedding_size=embedding_size)
         if hidden_size % 2:
             raise ValueError(f"hidden_size is shared by the two directions, so it must be even, not {hidden_size}")
         self.embedding = nn.Embedding(source_size, embedding_size)
@@ -48,9 +51,10 @@ class Translator(nn.Module):
         sizes = {"embedding_size": embedding_size, "dropout": dropout}
         self.decoder = Decoder(target_size, hidden_size, hidden_size, **sizes, **decoder)  # type: ignore[arg-type]
 
-    def annotate(self, words: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def annotate(self, words: Tensor, lengths: Tensor | Sequence[int]) -> tuple[Tensor, Tensor]:
         """The annotations [B, S, hidden_size], 0 past a sentence's length, and where there are words, [B, S]."""
+        check_words(words, self.embedding)
         output, _ = self.encoder(self.dropout(self.embedding(words)), lengths=lengths)
         places = torch.arange(len(words), device=words.device)
-        mask = places < lengths.to(words.device)[:, None]
+        mask = places < torch.as_tensor(lengths, device=words.device)[:, None]
         return self.dropout(output).transpose(0, 1), mask.to(output.dtype)
