@@ -12,7 +12,7 @@ from both import assert_kernel_is_loop
 from cases import matrices
 from conveyor.zoo.draw import DRAW, AttentiveDRAW
 from conveyor.zoo.draw_network import DrawNetwork
-from conveyor.zoo.draw_window import Filterbanks, read, write
+from conveyor.zoo.draw_window import Filterbanks, filterbank, read, write
 from oracles import draw as oracle
 from tolerance import assert_equal
 
@@ -110,10 +110,21 @@ def test_gradients_are_the_papers(name):
 @pytest.mark.parametrize("name", list(CELLS)[:2])
 def test_the_kernel_is_the_loop(name):
     layer = layer_of(name)
+    assert_kernel_is_loop(layer, run_inputs(layer), lengths=[3, 1, 0, 2, 3])
+
+
+def test_the_kernel_is_the_loop_with_narrow_windows_beside_the_image():
+    layer = layer_of("with attention")
+    with torch.no_grad():
+        layer.cell.read_place.bias.copy_(torch.tensor([10.0, -10, -750, 0, 0]))
+        layer.cell.write_place.bias.copy_(torch.tensor([0.0, 5, -90, 1, 0]))
+    assert_kernel_is_loop(layer, run_inputs(layer))
+
+
+def run_inputs(layer):
     inputs = {"x": torch.randn(3, 5, LATENT), "image": torch.rand(5, 12)}
     inputs |= {name: torch.randn(1, 5, layer.cell.widths[name]) for name in layer.state_names}
-    inputs = {key: value.double().requires_grad_() for key, value in inputs.items()}
-    assert_kernel_is_loop(layer, inputs, lengths=[3, 1, 0, 2, 3])
+    return {key: value.double().requires_grad_() for key, value in inputs.items()}
 
 
 @pytest.mark.usefixtures("eager")
@@ -152,6 +163,43 @@ def test_every_filter_sums_to_one_wherever_it_is():
     places = torch.cat([torch.randn(20, 5, dtype=torch.float64), place(1e3, -1e3, -30.0), place(9.0, 9.0, -700.0)])
     for bank in filters(places)[:2]:
         assert_equal(bank.sum(-1), torch.ones(22, 4, dtype=torch.float64))
+
+
+CENTRES, VARIANCES = (0.0, 0.03, -1.5, 10.0, -1e3, 1e10), (-1e3, -710.0, -100.0, -90.0, -80.0, -20.0, 0.0, 80.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [1, 3])
+def test_filters_and_their_gradients_are_finite_however_narrow_and_far_they_are(size, dtype):
+    places = torch.cat([place(g, 0.0, v) for g, v in itertools.product(CENTRES, VARIANCES)]).to(dtype).requires_grad_()
+    found = Filterbanks(size, 28, 28).to(dtype)(places)
+    for bank in found[:2]:
+        assert_equal(bank.sum(-1), torch.ones(len(places), size, dtype=dtype))
+        assert (bank >= 0).all()
+    F_x = found[1].view(len(CENTRES), len(VARIANCES), size, 28)
+    narrow, pixels = F_x[:, :5, size // 2], torch.tensor([14.5, 14.9, 1, 28, 1, 28])
+    nearest = (pixels.unsqueeze(-1) - torch.arange(1, 29)).abs() < 0.5 + 1e-6  # of 14.5, two
+    wanted = (nearest / nearest.sum(-1, keepdim=True)).to(dtype)
+    assert_equal(narrow, wanted[:, None].expand_as(narrow))
+    sum((value * torch.randn_like(value)).sum() for value in (*found[:2], found[3][:, :3])).backward()
+    assert places.grad.isfinite().all()
+
+
+def test_a_filters_gradient_by_its_centre_is_that_of_the_gaussian():
+    """The pixel that distances are counted from jumps, and the filter does not."""
+    mu = torch.tensor([[-3.0, 0.9, 1.5, 2.2, 4.49999, 7.0, 30.0]], dtype=torch.float64, requires_grad=True)
+    precision, pixels = torch.tensor([[0.3]], dtype=torch.float64, requires_grad=True), torch.arange(1.0, 8).double()
+
+    def gaussian(mu, precision):
+        F = torch.exp(-0.5 * precision[:, :, None] * (pixels - mu[:, :, None]) ** 2)
+        return F / F.sum(-1, keepdim=True)
+
+    weight = torch.randn(1, 7, 7, dtype=torch.float64)
+    results = [filter(mu, precision) for filter in (lambda m, p: filterbank(m, p, pixels), gaussian)]
+    assert_equal(*results)
+    found, wanted = (torch.autograd.grad((F * weight).sum(), [mu, precision]) for F in results)
+    for one, other in zip(found, wanted, strict=True):
+        assert_equal(one, other)
 
 
 def test_the_first_window_covers_the_image_from_the_first_pixel_to_the_last():

@@ -7,6 +7,8 @@ from torch import Tensor, cat, einsum, exp, nn, softmax
 
 from conveyor.cell import check_sizes
 
+NARROWEST = -40.0  # of log σ²: such a filter is one pixel in every type, and 1 / σ² is far from infinite
+
 
 class Filterbanks(nn.Module):
     """An N x N window on an image of height B and width A: two banks of N Gaussian filters.
@@ -22,8 +24,10 @@ class Filterbanks(nn.Module):
     the window's outer filters stand on the first and the last pixel. Where N is 1, the offset is 0 and δ has no part.
 
     The equations are written from memory of the paper, and which pixel is the first is a doubt: to count a from 0 with
-    the same g_x, as a public port does, moves every window by one pixel, which the network can learn to undo. F is
-    computed as a softmax over a: far outside the image, where every exp is 0, there is then no 0 / 0.
+    the same g_x, as a public port does, moves every window by one pixel, which the network can learn to undo.
+
+    F is computed as a softmax over a, of distances beyond that of the nearest pixel: where every exp is 0, far outside
+    the image or by a small σ, there is then no 0 / 0. A log σ² below -40 counts as -40, where a filter is one pixel.
     """
 
     offsets: Tensor
@@ -43,6 +47,7 @@ class Filterbanks(nn.Module):
 
     def forward(self, place: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         x, y, log_variance, log_stride, log_gamma = place.split(1, -1)  # [R, 1] each
+        log_variance = log_variance.clamp(min=NARROWEST)
         g_x, g_y = (self.width + 1) / 2 * (x + 1), (self.height + 1) / 2 * (y + 1)
         delta = (max(self.width, self.height) - 1) / max(self.size - 1, 1) * exp(log_stride)
         precision = exp(-log_variance)
@@ -53,9 +58,15 @@ class Filterbanks(nn.Module):
 
 
 def filterbank(mu: Tensor, precision: Tensor, pixels: Tensor) -> Tensor:
-    """exp(-(a - μ_i)² / 2σ²) over its sum over the pixels a: [R, N, A] from μ [R, N] and 1 / σ² [R, 1]."""
-    distance = pixels - mu[:, :, None]
-    return softmax(-0.5 * precision[:, :, None] * distance * distance, -1)
+    """exp(-(a - μ_i)² / 2σ²) over its sum over the pixels a: [R, N, A] from μ [R, N] and 1 / σ² [R, 1].
+
+    (a - μ)² less that of the pixel n nearest to μ is (a - n) (a + n - 2μ): without rounding away what is small beside
+    the squares, never below 0, and 0 at n however large 1 / σ² is. n moves no filter, as it is the same for all a.
+    """
+    mu = mu[:, :, None]
+    nearest = (mu + 0.5).floor().clamp(1, pixels.shape[0])
+    beyond = (pixels - nearest) * (pixels + nearest - 2 * mu)
+    return softmax(-0.5 * precision[:, :, None] * beyond, -1)
 
 
 def read(images: Tensor, F_y: Tensor, F_x: Tensor) -> Tensor:
