@@ -61,13 +61,16 @@ class DRAW(Cell):
         self, x: Tensor, c: Tensor, h_enc: Tensor, C_enc: Tensor, h_dec: Tensor, C_dec: Tensor, image: Tensor
     ) -> tuple[Tensor, ...]:
         self.check(image)
-        x_hat = image - sigmoid(c)
-        r = cat([image, x_hat], -1)
+        r, *read_window = self.look(image, image - sigmoid(c), h_dec)
         h_enc, C_enc = self.encoder.step(cat([r, h_dec], -1), h_enc, C_enc)
         mu, log_sigma = self.mean(h_enc), self.spread(h_enc)
         z = mu + exp(log_sigma) * x
-        c, h_dec, C_dec = self.paint(z, c, h_dec, C_dec)
-        return c, h_enc, C_enc, h_dec, C_dec, mu, log_sigma
+        c, h_dec, C_dec, *write_window = self.paint(z, c, h_dec, C_dec)
+        return c, h_enc, C_enc, h_dec, C_dec, mu, log_sigma, *read_window, *write_window
+
+    def look(self, image: Tensor, x_hat: Tensor, h_dec: Tensor) -> tuple[Tensor, ...]:
+        """r, what the encoder sees of the image and of what the canvas lacks, and with attention the window."""
+        return (cat([image, x_hat], -1),)
 
     def paint(self, z: Tensor, c: Tensor, h_dec: Tensor, C_dec: Tensor) -> Painted:
         """The decoder's half of the step: with z from the prior it draws an image of its own."""
@@ -123,21 +126,12 @@ class AttentiveDRAW(DRAW):
     def write_width(self) -> int:
         return self.write_size**2
 
-    def step(
-        self, x: Tensor, c: Tensor, h_enc: Tensor, C_enc: Tensor, h_dec: Tensor, C_dec: Tensor, image: Tensor
-    ) -> tuple[Tensor, ...]:
-        self.check(image)
-        x_hat = image - sigmoid(c)
-        F_y, F_x, gamma, read_window = self.read_filters(self.read_place(h_dec))
-        r = gamma * read(stack([image, x_hat], 1), F_y, F_x).flatten(1)
-        h_enc, C_enc = self.encoder.step(cat([r, h_dec], -1), h_enc, C_enc)
-        mu, log_sigma = self.mean(h_enc), self.spread(h_enc)
-        z = mu + exp(log_sigma) * x
-        c, h_dec, C_dec, write_window = self.paint(z, c, h_dec, C_dec)
-        return c, h_enc, C_enc, h_dec, C_dec, mu, log_sigma, read_window, write_window
+    def look(self, image: Tensor, x_hat: Tensor, h_dec: Tensor) -> tuple[Tensor, ...]:
+        F_y, F_x, gamma, window = self.read_filters(self.read_place(h_dec))
+        return gamma * read(stack([image, x_hat], 1), F_y, F_x).flatten(1), window
 
     def paint(self, z: Tensor, c: Tensor, h_dec: Tensor, C_dec: Tensor) -> Painted:
         h_dec, C_dec = self.decoder.step(z, h_dec, C_dec)
-        F_y, F_x, gamma, write_window = self.write_filters(self.write_place(h_dec))
+        F_y, F_x, gamma, window = self.write_filters(self.write_place(h_dec))
         c = c + write(self.write(h_dec), F_y, F_x) / gamma
-        return c, h_dec, C_dec, write_window
+        return c, h_dec, C_dec, window
