@@ -83,13 +83,14 @@ def test_what_cannot_be_translated_is_refused():
         Translator(9, 7, 6).annotate(torch.full((2, 1), 9), [2])
 
 
-def test_no_sentence_is_both_learnt_from_and_held_out():
+def test_no_sentence_is_in_two_parts():
     data = translation("numbers", held_out=50, count=400)
-    assert (len(data.learnt), len(data.held_out)) == (350, 50)
-    assert not {e for e, _ in data.learnt} & {e for e, _ in data.held_out}
+    parts = [{e for e, _ in part} for part in (data.learnt, data.validation, data.test)]
+    assert list(map(len, parts)) == [300, 50, 50]
+    assert len(set.union(*parts)) == 400
     assert data == translation("numbers", held_out=50, count=400)
-    with pytest.raises(BadInput, match="of which 50 cannot be held out"):
-        translation("numbers", held_out=50, count=99)
+    with pytest.raises(BadInput, match="hold out 49 at most"):
+        translation("numbers", held_out=50, count=149)
 
 
 def module(folder, name, texts):

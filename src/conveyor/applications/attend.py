@@ -1,8 +1,8 @@
 """Captions for scenes of handwritten digits, by attention (Xu et al. 2015): `conveyor run attend`.
 
 A canvas has one to three real digits in a grid of places, and the caption says which and where: "a three top left and a
-seven bottom right". What is held out shows digits that no scene learnt from has. `attention.png` shows for every word
-where the network looked.
+seven bottom right". The scenes of validation and test show digits that no other scenes have. `attention.png` shows for
+every word where the network looked.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class AttendSettings(Common):
     doubly_stochastic: float = setting(0.0, "weight of the penalty that asks to look everywhere once", low=0)
     reinforce: float = setting(0.1, "hard: weight of what teaches where to look", low=0)
     entropy: float = setting(0.002, "hard: weight of the entropy of the places", low=0)
-    held_out: int = setting(500, "scenes to measure on", low=SHOWN)
+    held_out: int = setting(500, "scenes to validate on, and as many to test on", low=SHOWN)
     beam: int = setting(5, "width of the beam search", low=1)
     steps: int = setting(2_000, "steps of the optimiser", low=1)
     batch_size: int = setting(64, "scenes learnt from in a step", low=1)
@@ -70,9 +70,11 @@ class Attend(Job):
 
     def __init__(self, settings: AttendSettings):
         self.settings = settings
-        self.learnt, kept = split()
-        self.scenes = Scenes.draw(*kept, settings.held_out, settings.digits, np.random.default_rng(0))
-        self.digest = hashlib.sha256(b"".join(part.tobytes() for part in (*self.learnt, *kept))).hexdigest()
+        self.learnt, *kept = split()
+        self.validation, self.test = (
+            Scenes.draw(*part, settings.held_out, settings.digits, np.random.default_rng(0)) for part in kept
+        )
+        self.digest = hashlib.sha256(b"".join(part.tobytes() for part in self.learnt)).hexdigest()
         self.model = CaptionerWithBaseline(
             len(WORDS),
             CANVAS,
@@ -86,7 +88,8 @@ class Attend(Job):
 
     def describe(self) -> str:
         learnt, kept = len(self.learnt[1]), self.settings.held_out
-        return f"{self.settings.attention} {super().describe()}; scenes of {learnt:,} digits, {kept} held out of others"
+        about = f"{self.settings.attention} {super().describe()}"
+        return f"{about}; scenes of {learnt:,} digits, {kept} to test on of others"
 
     def loss(self, step: int) -> tuple[Tensor, int]:
         rng = np.random.default_rng([self.settings.seed, step])
@@ -109,26 +112,26 @@ class Attend(Job):
 
     def measure(self) -> dict[str, float]:
         """A hard attention's likelihood is a mean over places drawn, so a bound on the likelihood itself."""
-        said = words_of(self.scenes).to(self.device)
-        a, mask = self.model.annotate(self.scenes.canvases.to(self.device))
+        said = words_of(self.validation).to(self.device)
+        a, mask = self.annotations(self.validation)
         noise = {}
         if self.settings.attention == "hard":
             chance = torch.Generator(self.device).manual_seed(0)
             noise = hard_noise(a.new_empty(said.inputs.shape), a.shape[1], hard=1, generator=chance)
         loss = likelihood(self.model.decoder, said, a, mask, **noise)
-        return {"nats_a_word": loss, "exact": exact(self.captions(1), self.scenes.captions)}
+        return {"nats_a_word": loss, "exact": exact(self.captions(self.validation, 1), self.validation.captions)}
 
-    def captions(self, width: int) -> list[str]:
-        """What the network says of the held-out scenes."""
-        found = say(self.model.decoder, *self.annotations(), width, limit=5 * self.settings.digits)
+    def captions(self, scenes: Scenes, width: int) -> list[str]:
+        """What the network says of scenes."""
+        found = say(self.model.decoder, *self.annotations(scenes), width, limit=5 * self.settings.digits)
         return [WORDS.decode(one.words) for one in found]
 
-    def annotations(self) -> tuple[Tensor, Tensor]:
-        return self.model.annotate(self.scenes.canvases.to(self.device))
+    def annotations(self, scenes: Scenes) -> tuple[Tensor, Tensor]:
+        return self.model.annotate(scenes.canvases.to(self.device))
 
     def results(self) -> dict[str, bytes]:
-        said, wanted = self.captions(self.settings.beam), self.scenes.captions
-        figures = judged({"greedy": self.captions(1), f"beam of {self.settings.beam}": said}, wanted)
+        said, wanted = self.captions(self.test, self.settings.beam), self.test.captions
+        figures = judged({"greedy": self.captions(self.test, 1), f"beam of {self.settings.beam}": said}, wanted)
         self.figures = told(figures, len(wanted))
         lines = [
             f"right: {one}" if one == other else f"wrong: {one}\n       {other}"
@@ -142,8 +145,8 @@ class Attend(Job):
 
     def picture(self, captions: list[str]) -> bytes:
         """For some scenes, a row each: the scene, and for every word the scene in the light of the attention."""
-        chosen = sorted(range(len(captions)), key=lambda i: abs(self.scenes.captions[i].count(" and ") - 1))[:SHOWN]
-        a, mask = self.annotations()
+        chosen = sorted(range(len(captions)), key=lambda i: abs(self.test.captions[i].count(" and ") - 1))[:SHOWN]
+        a, mask = self.annotations(self.test)
         sentences = [WORDS.encode(captions[i]) for i in chosen]
         alphas = looks(self.model.decoder, a[chosen], mask[chosen], sentences)
         columns = 1 + max(map(len, alphas))
@@ -151,10 +154,9 @@ class Attend(Job):
         for axis, i, alpha, sentence in zip(
             drawn.subplots(len(chosen), squeeze=False).flat, chosen, alphas, sentences, strict=True
         ):
-            canvas = self.scenes.canvases[i]
-            lights = (
-                alpha.view(-1, self.model.places, self.model.places).repeat_interleave(4, 1).repeat_interleave(4, 2)
-            )
+            canvas, points = self.test.canvases[i], CANVAS // self.model.places
+            lights = alpha.view(-1, self.model.places, self.model.places)
+            lights = lights.repeat_interleave(points, 1).repeat_interleave(points, 2)
             tiles = [lit(canvas, light) for light in (torch.zeros_like(canvas), *lights)]
             axis.imshow(torch.cat(tiles, 1).numpy())
             axis.set_xlim(0, columns * tiles[0].shape[1])

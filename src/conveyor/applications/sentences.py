@@ -70,8 +70,8 @@ def judged(searches: dict[str, Sequence[str]], wanted: Sequence[str]) -> dict[st
 
 
 def told(figures: dict[str, dict[str, float]], count: int) -> list[str]:
-    """The same in words, of so many sentences held out."""
+    """The same in words, of so many sentences."""
     return [
-        f"{name}: {100 * one['exact']:.1f}% of {count} held out are exact, BLEU {one['bleu']:.1f}"
+        f"{name}: {100 * one['exact']:.1f}% of {count} are exact, BLEU {one['bleu']:.1f}"
         for name, one in figures.items()
     ]

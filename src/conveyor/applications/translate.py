@@ -40,7 +40,7 @@ class TranslateSettings(Common):
     hidden_size: int = setting(128, "units of the decoder, and of the two directions of the encoder together", low=2)
     embedding_size: int = setting(64, "width of a word's vector", low=1)
     dropout: float = setting(0.3, "dropout on words, annotations and output", low=0, high=1)
-    held_out: int = setting(500, "sentences to measure on", low=SHOWN)
+    held_out: int = setting(500, "sentences to validate on, and as many to test on", low=SHOWN)
     beam: int = setting(5, "width of the beam search", low=1)
     length_power: float = setting(1.0, "beam search: a sentence's score is divided by its length to this power", low=0)
     steps: int = setting(1_500, "steps of the optimiser", low=1)
@@ -68,7 +68,7 @@ class Translate(Job):
         size = settings.vocabulary_size
         self.english, self.spanish = (Words.of((p[k] for p in data.learnt), size, unknown=True) for k in (0, 1))
         self.data = data
-        self.learnt, self.kept = (self.encoded(pairs) for pairs in (data.learnt, data.held_out))
+        self.learnt = self.encoded(data.learnt)
         self.model = Translator(
             len(self.english),
             len(self.spanish),
@@ -82,8 +82,8 @@ class Translate(Job):
         return [self.english.encode(e) for e, _ in pairs], [self.spanish.encode(s) for _, s in pairs]
 
     def describe(self) -> str:
-        learnt, kept = len(self.data.learnt), len(self.data.held_out)
-        line = f"{super().describe()}; {self.data.name}: {learnt:,} pairs of sentences, {kept} held out"
+        learnt, kept = len(self.data.learnt), len(self.data.test)
+        line = f"{super().describe()}; {self.data.name}: {learnt:,} pairs of sentences, {kept} to test on"
         return line if self.data.name == "verses" else f"{line} (to learn from verses: {CURE})"
 
     def loss(self, step: int) -> tuple[Tensor, int]:
@@ -99,30 +99,30 @@ class Translate(Job):
         return self.model.annotate(words.to(self.device), lengths)
 
     def measure(self) -> dict[str, float]:
-        """A held-out word that is not known counts as <unk>, which flatters the likelihood, but not BLEU."""
-        said = Said.of(self.kept[1]).to(self.device)
-        loss = likelihood(self.model.decoder, said, *self.annotate(self.kept[0]))
-        return {"nats_a_word": loss, "bleu": bleu(self.translations(1), self.wanted)}
+        """A word that is not known counts as <unk>, which flatters the likelihood, but not BLEU."""
+        english, spanish = self.encoded(self.data.validation)
+        loss = likelihood(self.model.decoder, Said.of(spanish).to(self.device), *self.annotate(english))
+        said = self.translations(self.data.validation, 1)
+        return {"nats_a_word": loss, "bleu": bleu(said, [spanish for _, spanish in self.data.validation])}
 
-    @property
-    def wanted(self) -> list[str]:
-        return [spanish for _, spanish in self.data.held_out]
-
-    def translations(self, width: int) -> list[str]:
-        """What the network makes of the sentences held out."""
-        limit = 2 + 2 * max(map(len, self.kept[0]))
+    def translations(self, pairs: list[tuple[str, str]], width: int) -> list[str]:
+        """What the network makes of the English of pairs."""
+        english, _ = self.encoded(pairs)
+        limit = 2 + 2 * max(map(len, english))
         power = self.settings.length_power if width > 1 else 0.0
         unsaid = (Words.start, self.spanish.symbols.index(UNKNOWN))
-        found = say(self.model.decoder, *self.annotate(self.kept[0]), width, limit, power, unsaid)
+        found = say(self.model.decoder, *self.annotate(english), width, limit, power, unsaid)
         return [self.spanish.decode(one.words) for one in found]
 
     def results(self) -> dict[str, bytes]:
-        said = self.translations(self.settings.beam)
-        figures = judged({"greedy": self.translations(1), f"beam of {self.settings.beam}": said}, self.wanted)
+        test = self.data.test
+        said = self.translations(test, self.settings.beam)
+        found = {"greedy": self.translations(test, 1), f"beam of {self.settings.beam}": said}
+        figures = judged(found, [spanish for _, spanish in test])
         self.figures = told(figures, len(said))
         lines = [
             f"{english}\n  {one}" + ("" if one == spanish else f"\n  ({spanish})")
-            for (english, spanish), one in zip(self.data.held_out, said, strict=True)
+            for (english, spanish), one in zip(test, said, strict=True)
         ]
         return {
             "translations.txt": "\n".join([*self.figures, "", *lines, ""]).encode(),
@@ -132,13 +132,14 @@ class Translate(Job):
 
     def picture(self, translations: list[str]) -> bytes:
         """For some sentences of middling length, where the network looked for every word."""
-        middling = sorted(range(len(translations)), key=lambda i: abs(len(self.kept[0][i]) - 11))[:SHOWN]
+        english, _ = self.encoded(self.data.test)
+        middling = sorted(range(len(english)), key=lambda i: abs(len(english[i]) - 11))[:SHOWN]
         drawn = figure(11, 11)
         for axis, i in zip(drawn.subplots(2, 2).flat, sorted(middling), strict=True):
             sentence = self.spanish.encode(translations[i])
-            (alpha,) = looks(self.model.decoder, *self.annotate([self.kept[0][i]]), [sentence])
+            (alpha,) = looks(self.model.decoder, *self.annotate([english[i]]), [sentence])
             axis.imshow(alpha.numpy(), cmap="Greys", vmin=0, vmax=1, aspect="auto")
-            axis.set_xticks(range(alpha.shape[1]), [*self.data.held_out[i][0].split(), END], rotation=60, ha="right")
+            axis.set_xticks(range(alpha.shape[1]), [*self.data.test[i][0].split(), END], rotation=60, ha="right")
             axis.set_yticks(range(len(alpha)), [*self.spanish.labels(sentence), END])
         return png(drawn)
 

@@ -53,10 +53,12 @@ def _scene(images: np.ndarray, labels: np.ndarray, count: int, rng: np.random.Ge
     return canvas, " and ".join(said)
 
 
-def split(held_out: float = 0.2) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """The digits to learn from and those that are held out, images and labels; always the same ones, none in both."""
+def split() -> list[tuple[np.ndarray, np.ndarray]]:
+    """The digits to learn from, to validate on and to test on, eight, one and one of ten: images and labels.
+
+    Always the same ones; none is in two parts.
+    """
     images, labels = digits()
     order = np.random.default_rng(0).permutation(len(labels))
-    cut = len(order) - int(len(order) * held_out)
-    learnt, kept = order[:cut], order[cut:]
-    return (images[learnt], labels[learnt]), (images[kept], labels[kept])
+    tenth = len(order) // 10
+    return [(images[part], labels[part]) for part in np.split(order, [-2 * tenth, -tenth])]

@@ -1,4 +1,4 @@
-"""Pairs of sentences to learn translation from, English and Spanish, and those that are held out."""
+"""Pairs of sentences to learn translation from, English and Spanish, and those to validate and to test on."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ DATA = ("auto", "numbers", "verses")
 
 @dataclass(frozen=True)
 class Translation:
-    """Sentences to learn from and sentences that are held out; no English one is in both."""
+    """Sentences to learn from, to validate on and to test on; no English one is in two parts."""
 
     name: str
     learnt: Pairs
-    held_out: Pairs
+    validation: Pairs
+    test: Pairs
 
 
 def choose(data: str) -> str:
@@ -30,14 +31,17 @@ def choose(data: str) -> str:
 def translation(data: str, longest: int = 15, held_out: int = 500, count: int = 20_000) -> Translation:
     """The verses of at most `longest` words, or `count` numbers in words; always the same ones for the same arguments.
 
-    Raises BadInput where the verses are missing, or too few for what is to be held out.
+    `held_out` are to validate on, and as many to test on. Raises BadInput where the verses are missing, or too few.
     """
     pairs = verses.short(verses.verses(), longest) if data == "verses" else number_pairs(count)
-    if len(pairs) < 2 * held_out:
-        raise BadInput(f"there are {len(pairs)} pairs of sentences, of which {held_out} cannot be held out")
+    if len(pairs) < 3 * held_out:
+        raise BadInput(
+            f"of {len(pairs):,} pairs of sentences {held_out:,} are to validate and {held_out:,} to test on, which "
+            f"leaves too few to learn from: hold out {len(pairs) // 3:,} at most"
+        )
     order = np.random.default_rng(0).permutation(len(pairs))
     mixed = [pairs[i] for i in order]
-    return Translation(data, mixed[held_out:], mixed[:held_out])
+    return Translation(data, mixed[2 * held_out :], mixed[:held_out], mixed[held_out : 2 * held_out])
 
 
 def number_pairs(count: int) -> Pairs:
