@@ -22,22 +22,17 @@ Measured with seed 0, on two cores that had other work too; the counted models h
 from __future__ import annotations
 
 import argparse
-import json
-import tempfile
-import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
+from common import trained
 from torch import Tensor, nn
 
 import conveyor
 from conveyor.applications.stochastic import Stochastic, StochasticSettings
 from conveyor.applications.storn import LearnSTORN
 from conveyor.applications.vrnn import LearnVRNN
-from conveyor.training import train
-from conveyor.training.progress import Lines
 from conveyor.training.settings import setting
 from conveyor.zoo.latent import Bernoulli, Terms
 
@@ -88,23 +83,16 @@ NETWORKS = {name: plain(getattr(conveyor.zoo, name)) for name in ("RNN", "LSTM",
 NETWORKS |= {"STORN": LearnSTORN, "VRNN": LearnVRNN}
 
 
-def measured(kind: type[Stochastic], seed: int) -> dict[str, float]:
-    began = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        train.start(kind, kind.settings_type(seed=seed), Path(folder) / "run", Lines("frame", seconds=30))
-        found = json.loads((Path(folder) / "run" / "results" / "figures.json").read_text())
-    return found | {"time": time.perf_counter() - began}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=NETWORKS, default=list(NETWORKS))
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=1, choices=range(1, 100), metavar="N", help="of 0 to N - 1")
     options = parser.parse_args()
     rows = ["network  seed  published (other data)  nats a frame here  estimate     KL  seconds"]
     for name in options.only:
+        kind = NETWORKS[name]
         for seed in range(options.seeds):
-            found = measured(NETWORKS[name], seed)
+            found = trained(kind, kind.settings_type(seed=seed))
             figures = f"{found['bound']:>17.2f}  {found['estimate']:>8.2f}  {found['kl']:5.2f}  {found['time']:7.0f}"
             rows.append(f"{name:7}  {seed:4}  {PUBLISHED[name]:22}  {figures}")
     print("\n".join(rows))

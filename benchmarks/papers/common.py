@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +16,9 @@ from torch import Tensor, nn
 
 import conveyor
 from conveyor.tasks import Batch, Task
+from conveyor.training import train as applications
+from conveyor.training.progress import Lines
+from conveyor.training.settings import Common
 
 
 def generator(seed: int) -> torch.Generator:
@@ -48,10 +54,12 @@ def train(
     done: Callable[[], bool] = lambda: False,
     every: int = 100,
     decay: bool = False,
+    judged: Callable[[Tensor, Batch], Batch] = lambda _, batch: batch,
 ) -> int | None:
     """Adam with gradients of norm 1 at most: how many sequences were seen until `done`, asked every so many steps.
 
-    None if it never was. `decay`: the rate falls along a cosine to a twentieth.
+    None if it never was. `decay`: the rate falls along a cosine to a twentieth. `judged`: the batch as the loss is to
+    see it, once the outputs are known.
     """
     optimizer = torch.optim.Adam(network.parameters(), rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, rate / 20 if decay else rate)
@@ -60,7 +68,8 @@ def train(
         batch = draw()
         seen += len(batch.lengths)
         optimizer.zero_grad()
-        task.loss(network(batch), batch).backward()
+        outputs = network(batch)
+        task.loss(outputs, judged(outputs, batch)).backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         schedule.step()
@@ -74,11 +83,22 @@ def train(
 def arguments(seeds: int, description: str | None) -> argparse.Namespace:
     """--seeds and --quick, and one thread: small networks gain nothing from more."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=seeds, metavar="N", help="of 0 to N - 1 (default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="a smaller version, 2 seeds")
+    parser.add_argument("--seeds", type=int, metavar="N", help=f"of 0 to N - 1 (default: {seeds}, with --quick 2)")
+    parser.add_argument("--quick", action="store_true", help="fewer seeds, and a smaller version where there is one")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    return argparse.Namespace(seeds=range(2 if given.quick else given.seeds), quick=given.quick)
+    count = given.seeds if given.seeds is not None else 2 if given.quick else seeds
+    return argparse.Namespace(seeds=range(count), quick=given.quick)
+
+
+def trained(kind: type[Any], settings: Common) -> dict[str, float]:
+    """The figures that an application of `conveyor run` leaves, and its seconds as `time`."""
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        if applications.start(kind, settings, Path(folder) / "run", Lines("sample", seconds=30)).signal:
+            raise SystemExit("interrupted: the last training has no figures")
+        found = json.loads((Path(folder) / "run" / "results" / "figures.json").read_text())
+    return found | {"time": time.perf_counter() - began}
 
 
 def table(

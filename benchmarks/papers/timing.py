@@ -13,9 +13,8 @@ learnt it if 20 sequences of 100 spikes are right at every step; the budget is 6
 
 from dataclasses import replace
 
-import torch
-from common import Network, arguments, generator, table
-from torch import Tensor, nn, sigmoid
+from common import Network, arguments, generator, table, train
+from torch import Tensor, sigmoid
 
 import conveyor
 from conveyor.tasks import Batch, GeneratedSpikes
@@ -79,21 +78,17 @@ def sequences(seed: int, cell: type[conveyor.Cell], steps: int = 4000) -> int | 
     task, random = GeneratedSpikes(10, (0, 1), 10), generator(seed)
     network = Network(cell, task, 4, {"forget": 1.0, "input": 0.0, "output": 0.0})
     test = GeneratedSpikes(10, (0, 1), 100).draw(20, random)
-    optimizer = torch.optim.Adam(network.parameters(), 0.01)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, 0.01 / 20)
-    for step in range(1, steps + 1):
-        batch = task.draw(16, random)
-        outputs = network(batch)
-        optimizer.zero_grad()
-        task.loss(outputs, up_to_the_first_error(outputs, batch)).backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        if step % 50 == 0:
-            with torch.no_grad():
-                if task.right(network(test), test).all():
-                    return 16 * step
-    return None
+    return train(
+        network,
+        task,
+        lambda: task.draw(16, random),
+        steps,
+        rate=0.01,
+        done=lambda: bool(task.right(network(test), test).all()),
+        every=50,
+        decay=True,
+        judged=up_to_the_first_error,
+    )
 
 
 if __name__ == "__main__":
