@@ -149,8 +149,9 @@ def untied(layer):
 
 
 def run(layer, x, state, further, **keywords):
-    output, last, *_ = layer(x, state, **further, **keywords)
-    return output, *tensors(last)
+    """The output, the last states and, where the cell gives any, the values."""
+    output, last, *named = layer(x, state, **further, **keywords)
+    return output, *tensors(last), *(value for values in named for value in values.values())
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -365,6 +366,17 @@ REFUSALS = {
         r"\[B, 3\], not \[3, 2, 3",
     ),
     "width of depth's input": (lambda: zoo.DepthLSTM(3, 4)(torch.zeros(B, 2)), ValueError, r"\[B, 3\], not \[2, 2\]"),
+    "type of depth's input": (
+        lambda: zoo.DepthLSTM(3, 4)(torch.zeros(B, 3, dtype=torch.float64)),
+        ValueError,
+        r"x is torch.float64, but the weights are torch.float32: give x.to\(torch.float32\)",
+    ),
+    "no tensor for depth": (lambda: zoo.DepthLSTM(3, 4)([[0.0] * 3]), TypeError, "x must be a tensor, not list"),
+    "type of an image": (
+        lambda: zoo.ImageGridLSTM(1, 4)(IMAGES.to(torch.uint8)),
+        ValueError,
+        "images is torch.uint8, but the weights are torch.float32",
+    ),
     "rank of time x depth": (
         lambda: conveyor.Recurrent(zoo.GridLSTM, 1, 4)(IMAGES),
         ValueError,

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from conveyor.cell import Cell, check_sizes
 from conveyor.layer import Recurrent
+from conveyor.zoo.check import check_tensor
 from conveyor.zoo.grid import Side
 
 
@@ -79,7 +80,7 @@ class DepthLSTM(nn.Module):
     Paper: Kalchbrenner, Danihelka & Graves 2015, section 3.
     Doubt: from memory, and so are the projections of the whole input.
 
-    Raises ValueError for an input of another rank or width.
+    Raises ValueError for an input of another shape or type.
     """
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, tied: bool = False):
@@ -91,7 +92,7 @@ class DepthLSTM(nn.Module):
         self.blocks = nn.ModuleList(Recurrent(DepthBlock, 1, hidden_size) for _ in range(layers))
 
     def forward(self, x: Tensor) -> Tensor:
-        check_shape(x, "[B, {}]", self.input_size)
+        check_tensor("x", x, ("B", self.input_size), self.hidden.weight)
         h, m = self.hidden(x)[None], self.memory(x)[None]
         steps = x.new_zeros(1).expand(self.num_layers // len(self.blocks), len(x), 1)  # a block reads nothing of them
         for block in self.blocks:
@@ -122,7 +123,7 @@ class ImageGridLSTM(nn.Module):
     Departures: one scan, from one corner.
     Doubt: from memory, and so is what else the paper does with images (patches for pixels, scans from other corners).
 
-    Raises ValueError for images of another rank or width.
+    Raises ValueError for images of another shape or type, and for images without a pixel.
     """
 
     def __init__(
@@ -137,7 +138,7 @@ class ImageGridLSTM(nn.Module):
         self.scans = nn.ModuleList(Recurrent(block, hidden_size, hidden_size) for _ in range(layers))
 
     def forward(self, images: Tensor) -> Tensor:
-        check_shape(images, "[B, rows, columns, {}]", self.input_size)
+        check_tensor("images", images, ("B", "rows", "columns", self.input_size), self.hidden.weight)
         if not images.shape[1] * images.shape[2]:
             raise ValueError(f"an image has at least one row and one column, but the shape is {list(images.shape)}")
         places = images.permute(1, 2, 0, 3)
@@ -156,8 +157,3 @@ class ImageGridLSTM(nn.Module):
             up.append(outputs)
         h, m = (torch.stack(rows) for rows in zip(*up, strict=True))
         return h, m
-
-
-def check_shape(value: Tensor, wanted: str, width: int) -> None:
-    if value.dim() != wanted.count(",") + 1 or value.shape[-1] != width:
-        raise ValueError(f"the input's shape must be {wanted.format(width)}, not {list(value.shape)}")

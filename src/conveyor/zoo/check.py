@@ -1,0 +1,38 @@
+"""What a network is given, checked at its door."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def check_tensor(name: str, value: Tensor, shape: tuple[int | str, ...], weight: Tensor) -> None:
+    """That a tensor has this shape, where a name is any number, and the type of the weights.
+
+        check_tensor("x", x, ("T", "B", 88), weight)             # x must be [T, B, 88], not [5, 88]
+
+    Raises TypeError for what is no tensor, and ValueError.
+    """
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a tensor, not {type(value).__name__}")
+    fits = value.dim() == len(shape) and all(
+        isinstance(wanted, str) or size == wanted for size, wanted in zip(value.shape, shape, strict=True)
+    )
+    if not fits:
+        raise ValueError(f"{name} must be [{', '.join(map(str, shape))}], not {list(value.shape)}")
+    cast = value.is_floating_point() and torch.is_autocast_enabled(value.device.type)
+    if value.dtype != weight.dtype and not cast:
+        raise ValueError(f"{name} is {value.dtype}, but the weights are {weight.dtype}: give {name}.to({weight.dtype})")
+
+
+def check_probabilities(name: str, value: Tensor) -> None:
+    """That all numbers lie from 0 to 1, where they are there to be seen: not in a graph, nor under vmap.
+
+    Raises ValueError.
+    """
+    if torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(value):
+        return
+    if not ((value >= 0) & (value <= 1)).all():
+        raise ValueError(
+            f"{name} must lie from 0 to 1, as probabilities do, but reaches from {value.min():g} to {value.max():g}"
+        )
