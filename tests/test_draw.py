@@ -266,7 +266,7 @@ def exact(network, points=60):
     nodes, weights = np.polynomial.hermite_e.hermegauss(points)
     z = torch.tensor(list(itertools.product(nodes, nodes)))
     p = torch.tensor([a * b for a, b in itertools.product(weights, weights)]) / (2 * math.pi)
-    score = network.generate(z.T[:, :, None])[-1]
+    score = network.decode(z.T[:, :, None])[-1]
     logs = IMAGES[:, None] * score - torch.nn.functional.softplus(score)  # [images, points, pixels]
     return -(p * logs.sum(-1).exp()).sum(-1).log()
 
@@ -305,7 +305,26 @@ def test_the_kl_is_never_negative_and_zero_where_posterior_and_prior_are_one():
                 parameter.zero_()
     drawing = network(IMAGES)
     assert_equal(drawing.kl, torch.zeros(2, 16, dtype=torch.float64))
-    assert_equal(drawing.log_ratio, torch.zeros(16, dtype=torch.float64))
+    assert_equal(drawing.ratio, torch.zeros(2, 16, dtype=torch.float64))
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_small_kl_is_exact_in_float32():
+    """What μ and log σ near 0 leave of it is not rounded to 0, nor below; a σ too small for the type is no infinity."""
+    network = network_of(DRAW).float()
+    mean, spread = network.rnn.cell.mean, network.rnn.cell.spread
+    for mu, log_sigma in itertools.product((0.0, 1e-4, 0.02), (-120.0, -0.02, -3e-4, 1e-5, 1e-4, 0.01)):
+        with torch.no_grad():
+            for module, value in ((mean, mu), (spread, log_sigma)):
+                module.weight_h_enc.zero_()
+                module.bias.fill_(value)
+        kl = network(IMAGES.float()).kl
+        kl.sum().backward()
+        assert all(p.grad is None or p.grad.isfinite().all() for p in network.parameters())
+        assert kl.min() >= 0
+        m, s = mean.bias.item(), spread.bias.item()
+        exact = 0.5 * m * m + 0.5 * math.expm1(2 * s) - s
+        assert s < -100 or (kl - exact).abs().max() <= 1e-6 * exact + 2e-7 * abs(s)  # σ itself is rounded
 
 
 @pytest.mark.usefixtures("eager")
@@ -315,7 +334,7 @@ def test_the_decoder_alone_draws_what_the_network_draws_of_the_same_z(cell):
     noise = network.noise(16)
     canvas, _, values = network.rnn(noise, image=IMAGES)
     z = values["mu"][0, 0] + values["log_sigma"][0, 0].exp() * noise
-    assert_equal(network.generate(z), canvas)
+    assert_equal(network.decode(z), canvas)
     assert_equal(network(IMAGES, noise).canvas, canvas)
 
 
@@ -324,7 +343,27 @@ def test_the_same_generator_gives_the_same_noise():
     network = network_of()
     one, two = (network.estimate(IMAGES, 3, torch.Generator().manual_seed(5)) for _ in range(2))
     assert torch.equal(one, two)
-    assert network.noise(4).shape == (2, 4, 1)
+    one, two = (network.generate(4, torch.Generator().manual_seed(5)) for _ in range(2))
+    assert torch.equal(one, two)
+    assert torch.equal(one, network.decode(network.noise(4, torch.Generator().manual_seed(5))))
+    assert one.shape == (2, 4, 4)
+
+
+@pytest.mark.usefixtures("eager")
+def test_estimates_and_what_is_generated_have_no_gradient():
+    network = network_of()
+    assert not network.estimate(IMAGES, 2).requires_grad
+    assert not network.generate().requires_grad
+    assert network(IMAGES).bound.requires_grad
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_network_can_be_mapped_over_batches():
+    """Under vmap, which sees many numbers in one, pixels are not checked."""
+    network, noise = network_of(), torch.randn(3, 2, 16, 1, dtype=torch.float64)
+    images = IMAGES.expand(3, 16, 4)
+    found = torch.func.vmap(lambda image, epsilon: network(image, epsilon).bound)(images, noise)
+    assert_equal(found, torch.stack([network(IMAGES, epsilon).bound for epsilon in noise]))
 
 
 @pytest.mark.parametrize("option", ["height", "width", "encoder_size", "read_size", "write_size", "glimpses"])
@@ -336,13 +375,46 @@ def test_sizes_that_are_not_positive_are_refused(option):
         DrawNetwork(AttentiveDRAW, latent_size=2, hidden_size=3, **{**sizes, option: 2.5})
 
 
-def test_images_of_another_size_are_refused():
-    network = network_of()
-    with pytest.raises(ValueError, match=r"2 \* 2 = 4 pixels in a row, \[B, 4\], but image is \[3, 9\]"):
-        network(torch.zeros(3, 9, dtype=torch.float64))
-    with pytest.raises(ValueError, match=r"rows of pixels, \[B, height \* width\], not \[3, 2, 2\]: flatten them"):
-        network(torch.zeros(3, 2, 2, dtype=torch.float64))
-    with pytest.raises(ValueError, match=r"noise for these images is \[T, 16, 1\], not \[2, 3, 1\]"):
-        network(IMAGES, network.noise(3))
-    with pytest.raises(ValueError, match="samples must be greater than zero, not 0"):
-        network.estimate(IMAGES, 0)
+def refusals(dtype=torch.float64):
+    network, six = network_of(), torch.zeros(6, 4, dtype=dtype)
+    return {
+        "width": (lambda: network(six[:, :3]), ValueError, r"image must be \[B, 4\], not \[6, 3\]"),
+        "rank": (lambda: network(six.view(6, 2, 2)), ValueError, r"image must be \[B, 4\], not \[6, 2, 2\]"),
+        "array": (lambda: network(six.numpy()), TypeError, "image must be a tensor, not ndarray"),
+        **{
+            str(kind): (lambda kind=kind: network(six.to(kind)), ValueError, f"image is {kind}, but .* torch.float64")
+            for kind in (torch.float32, torch.uint8, torch.bool)
+        },
+        "grey": (lambda: network(six + 255), ValueError, "must lie from 0 to 1, .* from 255 to 255"),
+        "negative": (lambda: network(six - 0.1), ValueError, "must lie from 0 to 1, .* from -0.1 to -0.1"),
+        "NaN": (lambda: network(six + math.nan), ValueError, "must lie from 0 to 1"),
+        "noise's rows": (
+            lambda: network(six, network.noise(3)),
+            ValueError,
+            r"epsilon must be \[2, 6, 1\], not \[2, 3, 1\]",
+        ),
+        "no glimpses": (lambda: network(six, network.noise(6)[:0]), ValueError, r"not \[0, 6, 1\]"),
+        "noise's rank": (lambda: network(six, network.noise(6)[..., 0]), ValueError, r"not \[2, 6\]"),
+        "noise's type": (lambda: network(six, network.noise(6).float()), ValueError, "epsilon is torch.float32, but"),
+        "z's rank": (lambda: network.decode(network.noise(6)[0]), ValueError, r"z must be \[2, B, 1\], not \[6, 1\]"),
+        "no z": (lambda: network.decode(network.noise(6)[:0]), ValueError, r"z must be \[2, B, 1\], not \[0, 6, 1\]"),
+        "no rows": (lambda: network.generate(0), ValueError, "rows must be greater than zero, not 0"),
+        "no samples": (lambda: network.estimate(six, 0), ValueError, "samples must be greater than zero, not 0"),
+        "half a sample": (lambda: network.estimate(six, 2.5), TypeError, "samples is a whole number, not 2.5"),
+        "samples in words": (lambda: network.estimate(six, "3"), TypeError, "samples is a whole number, not '3'"),
+    }
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("what", refusals())
+def test_what_cannot_be_drawn_is_refused(what):
+    call, error, message = refusals()[what]
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_a_cell_refuses_images_of_another_size():
+    with pytest.raises(ValueError, match=r"3 \* 4 = 12 pixels in a row, \[B, 12\], but image is \[2, 9\]"):
+        layer_of("without attention")(
+            torch.zeros(T, B, LATENT, dtype=torch.float64), image=torch.zeros(B, 9, dtype=torch.float64)
+        )

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from both import assert_float32_is_as_good, assert_kernel_is_loop, draw_inputs
-from conveyor import Recurrent
+from conveyor import Recurrent, backend
 from conveyor.zoo import storn, vrnn
 from conveyor.zoo.latent import Bernoulli, Gaussian, divergence, gaussian, log_ratio
 from oracles import storn as storn_oracle
 from oracles import vrnn as vrnn_oracle
-from tolerance import assert_equal
+from tolerance import KERNEL, assert_equal
 
 T, B, INPUT, HIDDEN, LATENT = 3, 2, 2, 3, 2
 
@@ -151,6 +151,16 @@ def test_the_divergence_is_never_negative():
         kl = divergence(*gaussian(one), *gaussian(other + one))
         assert kl.min() > -1e-12
     assert divergence(*gaussian(thetas[2]), *gaussian(thetas[3])).min() > 0.1
+
+
+def test_a_small_divergence_is_not_rounded_away_in_float32():
+    theta = torch.randn(1000, 1) * 10 ** torch.linspace(-6, 0, 7)[:, None, None]
+    mu, sigma = theta * 0.1, theta.exp()
+    zero, one = torch.zeros_like(mu), torch.ones_like(mu)
+    found = divergence(mu, sigma, zero, one)
+    exact = divergence(*(value.double() for value in (mu, sigma, zero, one)))
+    assert (found >= 0).all()
+    assert ((found - exact).abs() <= 1e-5 * exact + 2e-7 * (sigma - 1).abs()[..., 0]).all()
 
 
 def test_the_divergence_is_the_mean_of_the_log_ratio():
@@ -291,7 +301,7 @@ def test_the_bound_of_a_linear_gaussian_network_is_what_theory_says():
 
 def test_the_generator_of_storn_sees_the_past_only():
     """θ_t depends on x_t and what follows through z alone: with a blind recogniser not at all."""
-    network = network_of("storn")
+    network = network_of("storn", likelihood=Gaussian())
     x = torch.randn(5, B, INPUT, dtype=torch.float64, requires_grad=True)
 
     def seen():  # [t, s]: whether θ_t moves with x_s
@@ -340,15 +350,57 @@ def test_the_likelihoods_are_the_textbooks():
     assert_equal(Gaussian().nll(x, theta), -vrnn_oracle.log_normal(x.numpy(), *normal), "Gaussian")
 
 
-def test_bad_input_is_told():
-    network = network_of("vrnn")
-    with pytest.raises(ValueError, match=r"x must be \[T, B, 2\], not \[3, 2\]"):
-        network(torch.zeros(3, 2, dtype=torch.float64))
-    with pytest.raises(ValueError, match=r"lengths must be a number for each of 4 rows, not \[3\]"):
-        network(torch.zeros(3, 4, 2, dtype=torch.float64), [3, 2, 1])
-    with pytest.raises(ValueError, match="samples must be at least 1, not 0"):
-        network.estimate(torch.zeros(3, 1, 2, dtype=torch.float64), samples=0)
+REFUSALS = {
+    "rank": (lambda n, x: n(x[0]), ValueError, r"x must be \[T, B, 2\], not \[4, 2\]"),
+    "rank, estimated": (lambda n, x: n.estimate(x[0]), ValueError, r"x must be \[T, B, 2\], not \[4, 2\]"),
+    "width": (lambda n, x: n(x[..., :1]), ValueError, r"x must be \[T, B, 2\], not \[3, 4, 1\]"),
+    "whole numbers": (lambda n, x: n(x.long()), ValueError, r"x is torch.int64, but .* give x.to\(torch.float64\)"),
+    "array": (lambda n, x: n(x.numpy()), TypeError, "x must be a tensor, not ndarray"),
+    "lengths": (lambda n, x: n(x, [3, 2, 1]), ValueError, r"lengths must be a number for each of 4 rows, not \[3\]"),
+    "noise of one": (lambda n, x: n(x, epsilon=x[..., :1]), ValueError, r"epsilon must be \[3, 4, 2\], not \[3, 4, 1"),
+    "noise's rank": (lambda n, x: n(x, epsilon=x[..., 0]), ValueError, r"epsilon must be \[3, 4, 2\], not \[3, 4\]"),
+    "noise's steps": (lambda n, x: n(x, epsilon=x[:2]), ValueError, r"epsilon must be \[3, 4, 2\], not \[2, 4, 2\]"),
+    "noise's type": (lambda n, x: n(x, epsilon=x.float()), ValueError, "epsilon is torch.float32, but the weights"),
+    "grey": (lambda n, x: n(x + 2), ValueError, "must lie from 0 to 1, as probabilities do, .* from 2 to 2"),
+    "NaN": (lambda n, x: n(x + math.nan), ValueError, "must lie from 0 to 1"),
+    "no samples": (lambda n, x: n.estimate(x, samples=0), ValueError, "samples must be greater than zero, not 0"),
+    "half a sample": (lambda n, x: n.estimate(x, samples=2.5), TypeError, "samples is a whole number, not 2.5"),
+    "samples in words": (lambda n, x: n.estimate(x, samples="3"), TypeError, "samples is a whole number, not '3'"),
+    "no steps": (lambda n, _: n.generate(0), ValueError, "steps must be greater than zero, not 0"),
+    "no rows": (lambda n, _: n.generate(2, 0), ValueError, "rows must be greater than zero, not 0"),
+}
+
+
+@every_network
+@pytest.mark.parametrize("what", REFUSALS)
+def test_what_cannot_be_explained_is_refused(name, what):
+    call, error, message = REFUSALS[what]
+    with pytest.raises(error, match=message):
+        call(network_of(name), torch.zeros(3, 4, INPUT, dtype=torch.float64))
+
+
+def test_sizes_that_are_not_positive_are_refused():
     with pytest.raises(ValueError, match="latent_size must be greater than zero, not 0"):
         vrnn.VRNN(2, 3, latent_size=0)
     with pytest.raises(ValueError, match="recogniser_size must be greater than zero, not 0"):
         storn.STORN(2, 3, recogniser_size=0)
+
+
+@every_network
+def test_a_network_can_be_mapped_over_batches(name):
+    """Under vmap, which sees many numbers in one, features are not checked."""
+    network = network_of(name)
+    x = torch.rand(3, T, B, INPUT, dtype=torch.float64)
+    epsilon = torch.randn(3, T, B, LATENT, dtype=torch.float64)
+    with backend("eager"):
+        found = torch.func.vmap(lambda x, epsilon: network(x, None, epsilon).bound)(x, epsilon)
+        assert_equal(found, torch.stack([network(*given).bound for given in zip(x, [None] * 3, epsilon, strict=True)]))
+
+
+@every_network
+def test_a_network_is_compiled_without_a_graph_break(name):
+    torch._dynamo.reset()
+    network = network_of(name)
+    x, epsilon = torch.rand(T, B, INPUT).double(), torch.randn(T, B, LATENT).double()
+    compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
+    assert_equal(compiled(x, None, epsilon).bound, network(x, None, epsilon).bound, table=KERNEL)

@@ -101,7 +101,7 @@ class Draw(Job):
 
     def bound(self, images: Tensor, draws: int) -> dict[str, float]:
         images, chance = images.to(self.device), torch.Generator().manual_seed(0)
-        drawings = [self.model(images, self.model.noise(len(images), chance)) for _ in range(draws)]
+        drawings = [self.model(images, generator=chance) for _ in range(draws)]
         bound, kl = (torch.stack(values).mean().item() for values in zip(*map(_parts, drawings), strict=True))
         return {"bound": bound, "kl": kl}
 
@@ -116,7 +116,7 @@ class Draw(Job):
     def canvas(self) -> bytes:
         """For some held-out digits the canvas after every glimpse, the window written through, and the digit."""
         test = self.images.test[:SHOWN].to(self.device)
-        drawing = self.model(test, self.model.noise(len(test), torch.Generator().manual_seed(2)))
+        drawing = self.model(test, generator=torch.Generator().manual_seed(2))
         pictures = torch.cat([drawing.canvas.sigmoid(), test[None]]).transpose(0, 1)  # [SHOWN, T + 1, pixels]
         drawn, axis = self.tiled(pictures)
         for t, windows in enumerate(drawing.windows.get("write_window", [])):
@@ -127,7 +127,7 @@ class Draw(Job):
 
     def samples(self) -> bytes:
         """What the decoder draws of numbers from the prior: the probability of each point."""
-        canvas = self.model.generate(self.model.noise(SAMPLES**2, torch.Generator().manual_seed(3)))[-1]
+        canvas = self.model.generate(SAMPLES**2, torch.Generator().manual_seed(3))[-1]
         return png(self.tiled(canvas.sigmoid().view(SAMPLES, SAMPLES, -1))[0])
 
     def tiled(self, pictures: Tensor) -> tuple[Any, Any]:

@@ -24,13 +24,16 @@ class DRAW(Cell):
     μ_t = W_μ · h_enc_t + b_μ,  log σ_t = W_σ · h_enc_t + b_σ,  z_t = μ_t + σ_t * ε_t,
     h_dec_t = LSTM_dec(h_dec_{t-1}, z_t),  c_t = c_{t-1} + W_c · h_dec_t + b_c
 
-    The paper's image x is the constant `image` [B, height * width], row by row, each pixel from 0 to 1; the stream
-    called `x` is the noise ε_t [B, latent], standard normal. σ(c_T) is the probability of each pixel. `hidden_size` is
-    the decoder's, `encoder_size` the encoder's, by default the same. The values are μ and log σ, [B, latent] each.
+    The paper's image x is the constant `image`, row by row, each pixel from 0 to 1; the stream called `x` is the noise
+    ε_t, standard normal. σ(c_T) is the probability of each pixel. `hidden_size` is the decoder's, `encoder_size` the
+    encoder's, by default the same. The values are μ and log σ. In the paper c_0, h_enc_0 and h_dec_0 are learnt: that
+    is `learn_initial_state=True` of the layer.
 
-    In the paper c_0, h_enc_0 and h_dec_0 are learnt: that is `learn_initial_state=True` of the layer, which learns the
-    memory cells' C_0 as well. The LSTM is that of the essay, with a forget gate and without peepholes. The equations
-    are written from memory of the paper.
+    Shapes: ε, z, μ, σ [B, latent]; image, x̂, c [B, height * width]; r [B, 2 * height * width]; h_enc, C_enc
+    [B, encoder]; h_dec, C_dec [B, hidden]; W_μ, W_σ [latent, encoder]; W_c [height * width, hidden].
+    Paper: Gregor, Danihelka, Graves, Rezende & Wierstra 2015, "DRAW: A Recurrent Neural Network For Image Generation".
+    Departures: with a learnt initial state, the memory cells' C_0 are learnt as well.
+    Doubt: the equations are from memory, and so is the LSTM: that of the essay, with a forget gate, without peepholes.
 
     Raises ValueError for sizes that are not positive and for images of another size.
     """
@@ -95,9 +98,15 @@ class AttentiveDRAW(DRAW):
     r_t = γ [F_y · x · F_xᵀ, F_y · x̂_t · F_xᵀ]               a window placed by W · h_dec_{t-1} + b, see `Filterbanks`
     c_t = c_{t-1} + F̂_yᵀ · w_t · F̂_x / γ̂,  w_t = W_w · h_dec_t + b_w    another, placed by Ŵ · h_dec_t + b̂
 
-    the rest as in DRAW. x, x̂ and c are height x width here, the window is read_size x read_size, w is
-    write_size x write_size. The further values are the two windows [B, 5]: the centre g_x, g_y, the stride δ, the
-    width σ of the filters, all in pixels, and the strength γ.
+    the rest as in DRAW. The further values are the two windows: the centre g_x, g_y, the stride δ, the width σ of the
+    filters, all in pixels, and the strength γ.
+
+    Shapes: as in DRAW, but x, x̂ and c are [B, height, width] here; F_y [B, read, height], F_x [B, read, width], F̂ alike
+    with write; r [B, 2 * read * read]; w [B, write, write]; the windows [B, 5]; W [5, hidden];
+    W_w [write * write, hidden].
+    Paper: Gregor et al. 2015, sections 3.2 and 3.3.
+    Departures: a log σ² below -40 counts as -40, where a filter is one pixel.
+    Doubt: from memory; which pixel is the first, see `Filterbanks`.
     """
 
     extra = ("mu", "log_sigma", "read_window", "write_window")

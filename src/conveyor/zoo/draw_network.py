@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from conveyor.cell import check_sizes
 from conveyor.layer import Recurrent
+from conveyor.zoo.check import check_tensor
 from conveyor.zoo.draw import DRAW
+from conveyor.zoo.latent import Bernoulli, divergence, importance_weighted, log_ratio, noise
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """What a network drew after its images, glimpse by glimpse."""
+    """What a network drew after its images, glimpse by glimpse; all but the canvas and the windows is in nats."""
 
     canvas: Tensor  # [T, B, pixels], each pixel's score: σ(canvas[-1]) are the probabilities
-    nll: Tensor  # [B], -log p(x | z) in nats
-    kl: Tensor  # [T, B], KL(q(z_t | x, z_{<t}) || p(z_t)) in nats
-    log_ratio: Tensor  # [B], log q(z | x) - log p(z) of the z that was drawn, whose mean over z is the sum of the KL
+    nll: Tensor  # [B], -ln p(x | z)
+    kl: Tensor  # [T, B], KL(q(z_t | x, z_{<t}) || p(z_t))
+    ratio: Tensor  # [T, B], ln q(z_t) - ln p(z_t) at the z that was drawn, whose mean over z is the KL
     windows: dict[str, Tensor]  # with attention "read_window" and "write_window", [T, B, 5]
 
     @property
     def bound(self) -> Tensor:
-        """The upper bound on -log p(x), in nats an image: [B]."""
+        """The upper bound on -ln p(x) of every image: [B]."""
         return self.nll + self.kl.sum(0)
 
 
@@ -37,12 +37,22 @@ class DrawNetwork(nn.Module):
         network = DrawNetwork(zoo.AttentiveDRAW, 8, 8, latent_size=10, hidden_size=64, glimpses=10, read_size=3,
                               write_size=3)
         network(images).bound.mean().backward()          # images: [B, 64], nats an image
-        canvas = network.generate(network.noise(16))     # [T, 16, 64] from the prior z_t ~ N(0, 1)
+        network.estimate(images, samples=100)            # [B], the importance-weighted estimate of -ln p(x)
+        network.generate(rows=16)[-1].sigmoid()          # [16, 64], from the prior z_t ~ N(0, 1)
 
-    L = -log p(x | σ(c_T)) + Σ_t KL(q(z_t | h_enc_t) || N(0, 1)) ≥ -log p(x) in the mean over ε, with Bernoulli pixels
-    and KL = ½ Σ (μ² + σ² - log σ² - 1) over the latent units. (The paper's "- T / 2" is this -½ for one unit a step.)
+    L = -ln p(x | σ(c_T)) + Σ_t KL(q(z_t | h_enc_t) || N(0, 1)) ≥ -ln p(x) in the mean over ε, with Bernoulli pixels
+    and KL = ½ Σ (μ² + σ² - ln σ² - 1) over the latent units. (The paper's "- T / 2" is this -½ for one unit a step.)
 
     `options` go to the cell. With one glimpse it is a variational autoencoder that sees the image once.
+
+    Shapes: images x [B, height * width]; ε, z, μ, σ [T, B, latent], with T = `glimpses`; c [T, B, height * width]; the
+    KL [T, B]; the first part of L [B].
+    Paper: Gregor et al. 2015, "DRAW: A Recurrent Neural Network For Image Generation", section 2; the estimate is that
+    of Burda et al. 2016.
+    Departures: the whole initial state is learnt, the LSTMs' memory cells with it.
+    Doubt: from memory, as the cells.
+
+    Raises ValueError for images or noise of another shape or type, and for pixels outside 0 to 1.
     """
 
     def __init__(
@@ -61,50 +71,55 @@ class DrawNetwork(nn.Module):
         self.rnn = Recurrent(
             cell, latent_size, hidden_size, learn_initial_state=True, height=height, width=width, **options
         )
+        self.pixels = self.rnn.cell.widths["image"]
 
-    def noise(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """Standard normal numbers for `count` images, [T, count, latent]."""
-        like = self.rnn.initial_state["c"]
-        shape = (self.glimpses, count, self.latent_size)
-        return torch.randn(shape, generator=generator, dtype=like.dtype).to(like.device)
-
-    def forward(self, image: Tensor, noise: Tensor | None = None) -> Drawing:
-        """Draws after the images [B, pixels] with this noise [T, B, latent], or with new noise."""
-        if image.dim() != 2:
-            raise ValueError(f"images are rows of pixels, [B, height * width], not {list(image.shape)}: flatten them")
-        noise = self.noise(len(image)) if noise is None else noise
-        if noise.shape[1:] != (len(image), self.latent_size):
-            raise ValueError(
-                f"noise for these images is [T, {len(image)}, {self.latent_size}], not {list(noise.shape)}"
-            )
-        canvas, _, values = self.rnn(noise, image=image)
+    def forward(
+        self, image: Tensor, epsilon: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Drawing:
+        """Draws after the images; `epsilon` [T, B, latent] is the noise that makes z, else drawn."""
+        check_tensor("image", image, ("B", self.pixels), self.weight)
+        epsilon = self.noise(len(image), generator) if epsilon is None else epsilon
+        self._check_glimpses("epsilon", epsilon, len(image))
+        canvas, _, values = self.rnn(epsilon, image=image)
         values = {name: value[0, 0] for name, value in values.items()}
         mu, log_sigma = values.pop("mu"), values.pop("log_sigma")
-        z = mu + log_sigma.exp() * noise
-        kl = 0.5 * (mu**2 + (2 * log_sigma).exp() - 2 * log_sigma - 1).sum(-1)
-        log_ratio = (0.5 * z**2 - 0.5 * noise**2 - log_sigma).sum((0, 2))
-        nll = F.binary_cross_entropy_with_logits(canvas[-1], image, reduction="none").sum(-1)
-        return Drawing(canvas, nll, kl, log_ratio, values)
+        sigma = log_sigma.exp().clamp(min=torch.finfo(log_sigma.dtype).tiny)  # 0 would have an infinite divergence
+        prior = torch.zeros_like(mu), torch.ones_like(sigma)
+        kl = divergence(mu, sigma, *prior)
+        ratio = log_ratio(epsilon, sigma, mu + sigma * epsilon, *prior)
+        return Drawing(canvas, Bernoulli().nll(image, canvas[-1]), kl, ratio, values)
 
-    def estimate(self, image: Tensor, samples: int, generator: torch.Generator | None = None) -> Tensor:
-        """The importance-weighted bound on -log p(x) with K samples, [B] (Burda et al. 2016): tighter with more.
-
-        -log 1/K Σ_k p(x | z_k) p(z_k) / q(z_k | x), with z_k from q; in the mean it is the bound where K is 1.
-        """
+    @torch.no_grad()
+    def estimate(self, image: Tensor, samples: int = 100, generator: torch.Generator | None = None) -> Tensor:
+        """-ln p(x) of every image, [B], by `latent.importance_weighted`; one sample at a time."""
         check_sizes(samples=samples)
-        weights = []
-        for _ in range(samples):
-            drawing = self(image, self.noise(len(image), generator))
-            weights.append(-drawing.nll - drawing.log_ratio)
-        return math.log(samples) - torch.stack(weights).logsumexp(0)
+        drawings = (self(image, generator=generator) for _ in range(samples))
+        return importance_weighted(torch.stack([drawn.nll + drawn.ratio.sum(0) for drawn in drawings]))
 
-    def generate(self, noise: Tensor) -> Tensor:
-        """The canvases [T, B, pixels] that the decoder alone draws from z = `noise`, [T, B, latent]."""
+    @torch.no_grad()
+    def generate(self, rows: int = 1, generator: torch.Generator | None = None) -> Tensor:
+        """Canvases out of the prior, [T, rows, pixels]."""
+        check_sizes(rows=rows)
+        return self.decode(self.noise(rows, generator))
+
+    def decode(self, z: Tensor) -> Tensor:
+        """The canvases [T, B, pixels] that the decoder alone draws from z, [T, B, latent]: by a loop in Python."""
+        self._check_glimpses("z", z, "B")
         cell: DRAW = self.rnn.cell  # type: ignore[assignment]
-        start = (self.rnn.initial_state[name].expand(noise.shape[1], -1) for name in ("c", "h_dec", "C_dec"))
-        c, h_dec, C_dec = start
+        c, h_dec, C_dec = (self.rnn.initial_state[name].expand(z.shape[1], -1) for name in ("c", "h_dec", "C_dec"))
         canvas = []
-        for z in noise:
-            c, h_dec, C_dec, *_ = cell.paint(z, c, h_dec, C_dec)
+        for z_t in z:
+            c, h_dec, C_dec, *_ = cell.paint(z_t, c, h_dec, C_dec)
             canvas.append(c)
         return torch.stack(canvas)
+
+    def noise(self, rows: int, generator: torch.Generator | None = None) -> Tensor:
+        """Standard normal numbers for so many images, [T, rows, latent]."""
+        return noise((self.glimpses, rows, self.latent_size), self.weight, generator)
+
+    @property
+    def weight(self) -> Tensor:
+        return next(self.parameters())
+
+    def _check_glimpses(self, name: str, value: Tensor, rows: int | str) -> None:
+        check_tensor(name, value, (self.glimpses, rows, self.latent_size), self.weight)

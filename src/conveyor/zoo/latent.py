@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 import torch
@@ -10,7 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from conveyor.affine import Affine
+from conveyor.cell import check_sizes
 from conveyor.layer import Recurrent
+from conveyor.zoo.check import check_probabilities, check_tensor
 
 FLOOR = 1e-4  # the least standard deviation, so that no density is infinite
 
@@ -26,15 +29,27 @@ def gaussian(theta: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def divergence(mu: Tensor, sigma: Tensor, mu_0: Tensor, sigma_0: Tensor) -> Tensor:
-    """KL(N(μ, σ) || N(μ_0, σ_0)) in nats, summed over the features: Σ ln σ_0/σ + (σ² + (μ - μ_0)²) / 2σ_0² - ½."""
+    """KL(N(μ, σ) || N(μ_0, σ_0)) in nats, summed over the features: Σ ln σ_0/σ + (σ² + (μ - μ_0)²) / 2σ_0² - ½.
+
+    With r = σ/σ_0, (r² - 1) / 2 is written (r - 1)² / 2 + r - 1, which is exact where r is near 1 and all is small.
+    """
     r, d = sigma / sigma_0, (mu - mu_0) / sigma_0
-    return (0.5 * (r * r + d * d - 1) - torch.log(r)).sum(-1)
+    e = r - 1
+    return (0.5 * (e * e + d * d) + (e - torch.log(r))).sum(-1)
 
 
 def log_ratio(epsilon: Tensor, sigma: Tensor, z: Tensor, mu_0: Tensor, sigma_0: Tensor) -> Tensor:
     """ln q(z) - ln p(z) at z = μ + σ ε, summed over the features; its mean over ε is the divergence."""
     u = (z - mu_0) / sigma_0
     return (0.5 * (u * u - epsilon * epsilon) - torch.log(sigma / sigma_0)).sum(-1)
+
+
+def importance_weighted(surprise: Tensor) -> Tensor:
+    """-ln (1/K Σ_k p(x, z_k) / q(z_k | x)), [B], from -ln of each of the K quotients, [K, B] (Burda et al. 2016).
+
+    With z_k drawn from q it is above -ln p(x) in the mean, the less so the larger K; with one it is the bound.
+    """
+    return math.log(len(surprise)) - (-surprise).logsumexp(0)
 
 
 class Likelihood(Protocol):
@@ -51,11 +66,15 @@ class Likelihood(Protocol):
 
 
 class Bernoulli:
-    """Every feature is 0 or 1, independently given θ, its logits."""
+    """Every feature is 0 or 1, independently given θ, its logits.
+
+    A feature between them counts as that mixture of both. Raises ValueError for others, whose bound would mean nothing.
+    """
 
     parameters = 1
 
     def nll(self, x: Tensor, theta: Tensor) -> Tensor:
+        check_probabilities("Bernoulli's x", x)
         return F.binary_cross_entropy_with_logits(theta, x, reduction="none").sum(-1)
 
     def mean(self, theta: Tensor) -> Tensor:
@@ -131,6 +150,8 @@ class LatentNetwork(nn.Module):
         network.generate(steps=50, rows=3)                       # [T, 3, D], from the prior
 
     All figures are in nats, and of negative logarithms: smaller is better. With `lengths`, padding changes nothing.
+
+    Raises ValueError for x or noise of another shape or type, and for what the likelihood cannot explain.
     """
 
     layer: Recurrent
@@ -147,10 +168,10 @@ class LatentNetwork(nn.Module):
         generator: torch.Generator | None = None,
     ) -> Terms:
         """`epsilon` [T, B, latent_size] is the noise that makes z, else drawn; zero gives the posterior's mean."""
-        if x.dim() != 3 or x.shape[-1] != self.input_size:
-            raise ValueError(f"x must be [T, B, {self.input_size}], not {list(x.shape)}")
-        if epsilon is None:
-            epsilon = noise((*x.shape[:2], self.latent_size), x, generator)
+        self._check(x)
+        shape = (*x.shape[:2], self.latent_size)
+        epsilon = noise(shape, x, generator) if epsilon is None else epsilon
+        check_tensor("epsilon", epsilon, shape, next(self.parameters()))
         counts = torch.full(x.shape[1:2], len(x)) if lengths is None else torch.as_tensor(lengths)
         if counts.shape != x.shape[1:2]:
             raise ValueError(f"lengths must be a number for each of {x.shape[1]} rows, not {list(counts.shape)}")
@@ -159,6 +180,9 @@ class LatentNetwork(nn.Module):
         values = self.layer(x, lengths=lengths, epsilon=epsilon, **self.streams(x))[2]
         theta, kl, ratio = (values[name][0, 0] for name in ("theta", "kl", "ratio"))
         return Terms(theta, torch.where(there, self.likelihood.nll(x, theta), 0.0), kl, ratio)
+
+    def _check(self, x: Tensor) -> None:
+        check_tensor("x", x, ("T", "B", self.input_size), next(self.parameters()))
 
     def streams(self, x: Tensor) -> dict[str, Tensor]:
         """What the cell takes besides x and the noise."""
@@ -172,18 +196,22 @@ class LatentNetwork(nn.Module):
         samples: int = 100,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """-ln (1/K Σ_k p(x, z_k) / q(z_k | x)) of every sequence, [B], with K = `samples` (Burda et al. 2016).
+        """-ln p(x) of every sequence, [B], by `importance_weighted` with K = `samples`.
 
-        It is above -ln p(x) in the mean, too, the less so the more samples. All K go through the layer as one batch of
-        K * B rows: give few sequences at a time where memory is short.
+        All K go through the layer as one batch of K * B rows: give few sequences at a time where memory is short.
         """
-        if samples < 1:
-            raise ValueError(f"samples must be at least 1, not {samples}")
+        check_sizes(samples=samples)
+        self._check(x)
         many = None if lengths is None else torch.as_tensor(lengths).repeat(samples)
         terms = self(x.repeat(1, samples, 1), many, generator=generator)
-        weights = -(terms.nll + terms.ratio).sum(0).view(samples, x.shape[1])
-        return math.log(samples) - weights.logsumexp(0)
+        return importance_weighted((terms.nll + terms.ratio).sum(0).view(samples, x.shape[1]))
 
+    @torch.no_grad()
     def generate(self, steps: int, rows: int = 1, generator: torch.Generator | None = None) -> Tensor:
-        """Sequences out of the prior, [steps, rows, input_size]."""
+        """Sequences out of the prior, [steps, rows, input_size]: by a loop in Python, as every x_t is drawn in it."""
+        check_sizes(steps=steps, rows=rows)
+        return torch.stack([*self.frames(steps, rows, generator)])
+
+    def frames(self, steps: int, rows: int, generator: torch.Generator | None) -> Iterator[Tensor]:
+        """What `generate` draws, one frame [rows, input_size] after the other."""
         raise NotImplementedError(f"{type(self).__name__} does not generate")

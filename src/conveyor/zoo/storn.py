@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, tanh
 
@@ -103,14 +105,11 @@ class STORN(LatentNetwork):
     def streams(self, x: Tensor) -> dict[str, Tensor]:
         return {"past": torch.cat([torch.zeros_like(x[:1]), x[:-1]])}
 
-    @torch.no_grad()
-    def generate(self, steps: int, rows: int = 1, generator: torch.Generator | None = None) -> Tensor:
+    def frames(self, steps: int, rows: int, generator: torch.Generator | None) -> Iterator[Tensor]:
         cell: STORNCell = self.layer.cell  # type: ignore[assignment]
         h = next(self.parameters()).new_zeros(rows, cell.hidden_size)
         x = h.new_zeros(rows, self.input_size)
-        frames = []
         for _ in range(steps):
             h = tanh(cell.hidden(x, h, noise((rows, self.latent_size), h, generator)))
             x = self.likelihood.sample(cell.likelihood(h), generator)
-            frames.append(x)
-        return torch.stack(frames)
+            yield x

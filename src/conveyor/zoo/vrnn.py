@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, relu
 
@@ -116,15 +118,12 @@ class VRNN(LatentNetwork):
             recurrent_dropout=recurrent_dropout,
         )
 
-    @torch.no_grad()
-    def generate(self, steps: int, rows: int = 1, generator: torch.Generator | None = None) -> Tensor:
+    def frames(self, steps: int, rows: int, generator: torch.Generator | None) -> Iterator[Tensor]:
         cell: VRNNCell = self.layer.cell  # type: ignore[assignment]
         h = C = next(self.parameters()).new_zeros(rows, cell.hidden_size)
-        frames = []
         for _ in range(steps):
             mu_0, sigma_0 = cell.expect(h)
             phi_z = relu(cell.phi_z(mu_0 + sigma_0 * noise(mu_0.shape, h, generator)))
             x = self.likelihood.sample(cell.decode(phi_z, h), generator)
             h, C = cell.recurrence.step(torch.cat([relu(cell.phi_x(x)), phi_z], -1), h, C)
-            frames.append(x)
-        return torch.stack(frames)
+            yield x
