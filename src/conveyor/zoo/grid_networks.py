@@ -78,6 +78,7 @@ class DepthLSTM(nn.Module):
 
     Shapes: x [B, input]; h, m [B, hidden].
     Paper: Kalchbrenner, Danihelka & Graves 2015, section 3.
+    Departures: none known.
     Doubt: from memory, and so are the projections of the whole input.
 
     Raises ValueError for an input of another shape or type.

@@ -28,14 +28,21 @@ class STORNCell(Cell):
     prior       N(0, 1), independent of everything
     generator   h_t = tanh(W · x_{t-1} + R · h_{t-1} + V · z_t + b),   θ_t = W_y · h_t + b_y
 
-    σ = softplus(a) + 1e-4 as in `latent.gaussian`. x [B, input_size], `past` = x_{t-1} (zero at first) and the noise
-    ε ~ N(0, 1) [B, latent_size] are streams; `recogniser_size` is the width of h' (written `r` in `step`), by default
-    `hidden_size`. Extra outputs: θ [B, outputs], the parameters of p(x_t | z_1..t, x_1..t-1), which the network's
-    likelihood reads; kl = KL(N(μ, σ) || N(0, 1)) and ratio = ln N(z_t; μ, σ) - ln N(z_t; 0, 1), [B] each, in nats.
+    x, `past` = x_{t-1} (zero at first) and the noise ε ~ N(0, 1) are streams; `recogniser_size` is the width of h'
+    (written `r` in `step`), by default `hidden_size`. W_q · h'_t + b_q is (μ, a) with σ = softplus(a) + 1e-4, as in
+    `latent.gaussian`. Extra outputs: θ, the parameters of p(x_t | z_1..t, x_1..t-1), which the network's likelihood
+    reads; kl = KL(N(μ, σ) || N(0, 1)) and ratio = ln N(z_t; μ, σ) - ln N(z_t; 0, 1), in nats.
 
-    After Bayer & Osendorfer 2014, "Learning stochastic recurrent networks", from memory; in doubt are how the paper
-    has σ (it is said as σ² there, perhaps without softplus), whether its recogniser has layers more than this one, and
-    its transfer functions.
+    Shapes: x, past [B, input]; ε, z, μ, σ [B, latent]; h [B, hidden]; h' [B, recogniser]; θ [B, outputs]; kl, ratio
+    [B]; W' [recogniser, input], R' [recogniser, recogniser], W_q [2 * latent, recogniser]; W [hidden, input],
+    R [hidden, hidden], V [hidden, latent], W_y [outputs, hidden].
+    Paper: Bayer & Osendorfer 2014, "Learning Stochastic Recurrent Networks".
+    Departures: σ is at least 1e-4; a map that reads many numbers starts smaller than by `hidden_size`
+    (`latent.start_no_larger`).
+    Doubt: from memory; how the paper has σ (it is said as σ² there, perhaps without softplus), whether its recogniser
+    has layers more than this one, and its transfer functions.
+
+    Raises ValueError and TypeError for sizes that are no whole numbers from 1.
     """
 
     state = ("h", "r")
@@ -76,9 +83,16 @@ class STORN(LatentNetwork):
         network = STORN(88, 200, latent_size=32, likelihood=Bernoulli())
         loss = network(x, lengths).bound.sum() / sum(lengths)    # nats a frame
 
-    The equations are those of `STORNCell`; what the network gives is said in `LatentNetwork`. `recurrent_dropout` is
-    that of the layer, and not the paper's: in training it masks what the maps read of h, without which a few hundred
-    sequences are soon learnt by heart.
+    The equations are those of `STORNCell`; what the network gives is said in `LatentNetwork`. `generate` runs as a loop
+    in Python, not as a kernel, as every x_t is drawn in it. `recurrent_dropout` is that of the layer: in training it
+    masks what the maps read of h, without which a few hundred sequences are soon learnt by heart.
+
+    Shapes: x [T, B, input]; ε [T, B, latent]; θ [T, B, outputs], outputs = input, or 2 * input for `Gaussian`; nll, kl
+    and ratio [T, B]; `generate` [T, B, input].
+    Paper: Bayer & Osendorfer 2014; the estimate is that of Burda et al. 2016.
+    Departures: as the cell's; the recurrent dropout is not the paper's.
+
+    Raises ValueError for x or noise of another shape or type, and for what the likelihood cannot explain.
     """
 
     def __init__(

@@ -31,12 +31,20 @@ class VRNNCell(Cell):
     likelihood  θ_t = φ_dec(φ_z, h_{t-1})
     recurrence  h_t, C_t = LSTM([φ_x, φ_z], h_{t-1}, C_{t-1})
 
-    φ_prior, φ_enc and φ_dec are one hidden layer of rectifiers and an affine map each, W' · relu(W · [...] + b) + b';
-    σ = softplus(a) + 1e-4 as in `latent.gaussian`. The authors' networks φ have up to four such layers.
+    φ_prior, φ_enc and φ_dec are one hidden layer of rectifiers and an affine map each, W' · relu(W · [...] + b) + b',
+    which gives θ, or else μ and a with σ = softplus(a) + 1e-4, as in `latent.gaussian`. x and the noise ε ~ N(0, 1) are
+    streams. Extra outputs: θ, the parameters of p(x_t | z_1..t, x_1..t-1), which the network's likelihood reads;
+    kl = KL(N(μ, σ) || N(μ_0, σ_0)) and ratio = ln N(z_t; μ, σ) - ln N(z_t; μ_0, σ_0), in nats.
 
-    x [B, input_size] and the noise ε ~ N(0, 1) [B, latent_size] are streams. Extra outputs: θ [B, outputs], the
-    parameters of p(x_t | z_1..t, x_1..t-1), which the network's likelihood reads; kl = KL(N(μ, σ) || N(μ_0, σ_0)) and
-    ratio = ln N(z_t; μ, σ) - ln N(z_t; μ_0, σ_0), [B] each, in nats.
+    Shapes: x [B, input]; ε, z, μ, σ, μ_0, σ_0 [B, latent]; φ_x, φ_z and the hidden layers [B, feature]; h, C
+    [B, hidden]; θ [B, outputs]; kl, ratio [B].
+    Paper: Chung, Kastner, Dinh, Goel, Courville & Bengio 2015, "A Recurrent Latent Variable Model for Sequential Data",
+    section 3.
+    Departures: one hidden layer in each φ, where the authors' networks have up to four; σ is at least 1e-4; a map that
+    reads many numbers starts smaller than by `hidden_size` (`latent.start_no_larger`).
+    Doubt: the equations are from memory, compared with the authors' code.
+
+    Raises ValueError and TypeError for sizes that are no whole numbers from 1.
     """
 
     state = ("h", "C")
@@ -92,9 +100,17 @@ class VRNN(LatentNetwork):
         network = VRNN(88, 128, latent_size=32, likelihood=Bernoulli())
         loss = network(x, lengths).bound.sum() / sum(lengths)    # nats a frame
 
-    The equations are those of `VRNNCell`; what the network gives is said in `LatentNetwork`. `recurrent_dropout` is
-    that of the layer, and not the paper's: in training it masks what the maps read of h, without which a few hundred
-    sequences are soon learnt by heart.
+    The equations are those of `VRNNCell`; what the network gives is said in `LatentNetwork`. `generate` runs as a loop
+    in Python, not as a kernel, as every x_t is drawn in it. `recurrent_dropout` is that of the layer: in training it
+    masks what the maps read of h, without which a few hundred sequences are soon learnt by heart.
+
+    Shapes: x [T, B, input]; ε [T, B, latent]; θ [T, B, outputs], outputs = input, or 2 * input for `Gaussian`; nll, kl
+    and ratio [T, B]; `generate` [T, B, input].
+    Paper: Chung et al. 2015, sections 3 and 4; the estimate is that of Burda et al. 2016.
+    Departures: as the cell's; no mixture of Gaussians as a likelihood, which the paper has for speech; the recurrent
+    dropout is not the paper's.
+
+    Raises ValueError for x or noise of another shape or type, and for what the likelihood cannot explain.
     """
 
     def __init__(
