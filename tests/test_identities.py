@@ -384,7 +384,13 @@ BAD = {
     "a block that does not divide": (zoo.OriginalLSTM, {"block_size": 4}, ValueError, "multiple of block_size.*6.*4"),
     "a block of none": (zoo.OriginalLSTM, {"block_size": 0}, ValueError, "multiple of block_size"),
     "half a block": (zoo.OriginalLSTM, {"block_size": 1.5}, TypeError, "whole number of cells, not 1.5"),
-    "a bias in words": (zoo.ForgetBiasLSTM, {"forget_bias": "1"}, TypeError, "forget_bias is a finite number, not '1'"),
+    "a bias in words": (zoo.ForgetBiasLSTM, {"forget_bias": "1"}, TypeError, "forget_bias is a number, not '1'"),
+    "a bias that is no number": (
+        zoo.ForgetBiasLSTM,
+        {"forget_bias": float("nan")},
+        ValueError,
+        "must be finite, not nan",
+    ),
 }
 
 

@@ -21,8 +21,12 @@ from conveyor.tasks import (
     reber,
     temporal_order,
 )
+from conveyor.tasks.agreement import Agreement
+from conveyor.tasks.copy_memory import CopyMemory
 
 TASKS = {
+    "agreement": Agreement(),
+    "copy memory": CopyMemory(5),
     "adding": Adding(40),
     "adding, halves": HalvesAdding(21),
     "counting": Counting(letters=2),
@@ -113,6 +117,36 @@ def test_some_of_the_rows(task):
 
 
 @each_task
+def test_what_is_measured_is_least_for_who_is_right(task):
+    batch = draw(task, 6)
+    assert abs(task.measure(perfect(task, batch), batch) - task.optimum) < 1e-6
+    assert task.optimum < task.chance <= 1
+    assert task.metric
+
+
+def test_chance_of_the_tasks_with_numbers_is_that_of_their_mean():
+    for task in (Adding(), HalvesAdding()):
+        batch = draw(task, 100_000)
+        mean = batch.targets[batch.judged].mean()
+        assert task.measure(torch.full_like(batch.targets, mean), batch) == pytest.approx(task.chance, rel=0.02)
+
+
+def test_copy_memory_by_hand():
+    task = CopyMemory(5)
+    batch = draw(task, 1000)
+    kept, said = batch.inputs[:10].argmax(-1), batch.inputs.argmax(-1)
+    assert (kept.min(), kept.max()) == (1, 8)
+    assert (said[10:14] == 0).all()
+    assert (said[14] == 9).all()
+    assert (said[15:] == 0).all()
+    assert (batch.targets[:-10] == 0).all()
+    assert torch.equal(batch.targets[-10:], kept)
+    outputs = torch.full((25, 1000, 9), -50.0)  # who remembers nothing knows when to speak, and no more
+    outputs[:-10, :, 0] = outputs[-10:, :, 1:] = 0
+    assert task.measure(outputs, batch) == pytest.approx(task.chance, rel=1e-4)
+
+
+@each_task
 @pytest.mark.parametrize("rows", [0, -1, 2.0, True])
 def test_rows_that_are_no_number_of_rows(task, rows):
     with pytest.raises(BadInput, match="rows is a whole number, 1 or more"):
@@ -130,6 +164,7 @@ def test_rows_that_are_no_number_of_rows(task, rows):
         (lambda: Counting().strings([3, 0]), "n is a whole number, 1 or more, not 0"),
         (lambda: Lag(1), "the lag is a whole number, 2 or more"),
         (lambda: Parity(0), "bits"),
+        (lambda: CopyMemory(0), "the delay is a whole number, 1 or more"),
         (lambda: Parity(7.5), "bits is a whole number, 1 or more, not 7.5"),
         (lambda: MeasuredSpikes(0), "the distance of spikes"),
         (lambda: MeasuredSpikes(delays=()), "delays is the whole numbers"),

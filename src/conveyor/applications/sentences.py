@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, log_softmax
@@ -64,7 +64,7 @@ def exact(said: Sequence[str], wanted: Sequence[str]) -> float:
     return sum(one == other for one, other in zip(said, wanted, strict=True)) / len(wanted)
 
 
-def judged(searches: dict[str, Sequence[str]], wanted: Sequence[str]) -> dict[str, dict[str, float]]:
+def judged(searches: Mapping[str, Sequence[str]], wanted: Sequence[str]) -> dict[str, dict[str, float]]:
     """By the name of the search that found the sentences: BLEU, and the part of them that are exact."""
     return {name: {"bleu": bleu(said, wanted), "exact": exact(said, wanted)} for name, said in searches.items()}
 

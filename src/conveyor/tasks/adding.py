@@ -29,6 +29,11 @@ class Adding(Numbers):
     def __post_init__(self) -> None:
         check("steps of the adding problem", self.steps, 24)  # so that the first T/2 - 1 go beyond the first 10
 
+    @property
+    def chance(self) -> float:  # type: ignore[override]
+        """The variance of (X_1 + X_2) / 4, of which either is 0 where it is at the first step."""
+        return (2 - 1 / 10 - 9 / 10 / (self.steps // 2 - 2)) / 3 / 16
+
     def draw(self, rows: int, generator: torch.Generator) -> Batch:
         check("rows", rows, 1)
         lengths = between(self.steps, self.steps + self.steps // 10, rows, generator)
@@ -54,6 +59,7 @@ class HalvesAdding(Numbers):
 
     steps: int = 100
     tolerance: ClassVar[float] = 0.04
+    chance: ClassVar[float] = 1 / 6  # the variance of X_1 + X_2
     input_size: ClassVar[int] = 2
     output_size: ClassVar[int] = 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ class Counting(Sets):
     `strings([1, 2, 50])` has the strings of these n: a network that learnt n <= 10 may have learnt to count.
     """
 
+    chance: ClassVar[float] = 1.0  # the T comes at another place in every string
     letters: int = 3
     least: int = 1
     most: int = 10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +23,7 @@ class Lag(Classes):
     """
 
     lag: int = 100
+    chance: ClassVar[float] = 0.5  # all but the last symbol is plain
 
     def __post_init__(self) -> None:
         check("the lag", self.lag, 2)

@@ -19,6 +19,7 @@ class Parity(Classes):
     """
 
     bits: int = 100
+    chance: ClassVar[float] = 0.5
     input_size: ClassVar[int] = 1
     output_size: ClassVar[int] = 2
 

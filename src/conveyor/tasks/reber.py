@@ -37,6 +37,7 @@ class Reber(Task):
     that may.
     """
 
+    chance: ClassVar[float] = 0.5  # who knows the grammar, and guesses the outer T or P
     input_size: ClassVar[int] = len(SYMBOLS)
     output_size: ClassVar[int] = len(SYMBOLS)
 

@@ -42,7 +42,14 @@ class Task(ABC):
         loss, right = task.loss(outputs, batch), task.right(outputs, batch)      # a number; [B] of bool
 
     Equal seeds give equal sequences. A task's sizes are checked when it is made: BadInput says what is wrong.
+
+    `measure` is what a comparison tells of a network: the part of the sequences that are wrong, or what else `metric`
+    says; the smaller the better, `optimum` at best, `chance` for who has learnt all but what takes memory.
     """
+
+    metric: ClassVar[str] = "sequences wrong"
+    chance: ClassVar[float]
+    optimum: ClassVar[float] = 0.0
 
     @property
     @abstractmethod
@@ -66,11 +73,19 @@ class Task(ABC):
     def right(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Which rows, [B], are right at every step that is judged."""
 
+    def measure(self, outputs: Tensor, batch: Batch) -> float:
+        """The metric."""
+        return 1 - float(self.right(outputs, batch).float().mean())
+
 
 class Numbers(Task):
     """A task whose targets are numbers: squared error; a row is right if no error reaches `tolerance`."""
 
     tolerance: ClassVar[float]
+    metric: ClassVar[str] = "squared error"
+
+    def measure(self, outputs: Tensor, batch: Batch) -> float:
+        return float(self.loss(outputs, batch))
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         return F.mse_loss(outputs[batch.judged], batch.targets[batch.judged])

@@ -45,6 +45,10 @@ class TemporalOrder(Classes):
             )
 
     @property
+    def chance(self) -> float:  # type: ignore[override]
+        return 1 - 1 / self.output_size
+
+    @property
     def output_size(self) -> int:
         return 2 ** len(self.windows)
 

@@ -19,6 +19,7 @@ class _Spikes:
     distance: int = 10
     delays: tuple[int, ...] = (0, 1)
     spikes: int = 10
+    chance: ClassVar[float] = 1.0  # at the first spike nothing has been told
     input_size: ClassVar[int] = 1
     output_size: ClassVar[int] = 1
 

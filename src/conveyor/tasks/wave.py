@@ -24,6 +24,8 @@ class Wave(Numbers):
     steps: int = 320
     partials: int = 6
     tolerance: ClassVar[float] = 0.1
+    metric: ClassVar[str] = "squared error, normalised"
+    chance: ClassVar[float] = 1.0
     input_size: ClassVar[int] = 1
     output_size: ClassVar[int] = 1
 
@@ -41,6 +43,9 @@ class Wave(Numbers):
         wave = wave / wave.abs().amax(0)
         lengths = torch.full((rows,), self.steps)
         return Batch(torch.zeros(*wave.shape, 1), wave[..., None], torch.ones_like(wave, dtype=torch.bool), lengths)
+
+    def measure(self, outputs: Tensor, batch: Batch) -> float:
+        return float(self.error(outputs, batch).mean())
 
     def error(self, outputs: Tensor, batch: Batch) -> Tensor:
         """The mean squared error of each row divided by the wave's variance, [B]: 1 for its mean, a flat line."""

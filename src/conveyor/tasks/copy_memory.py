@@ -1,0 +1,49 @@
+"""Copy memory: ten symbols to be said again after a long silence."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from conveyor.tasks.task import Batch, Classes, check
+
+SYMBOLS, COUNT = 8, 10  # how many kinds, and how many there are to keep
+BLANK, GO = 0, 9
+
+
+@dataclass(frozen=True)
+class CopyMemory(Classes):
+    """The copying task (Hochreiter & Schmidhuber 1997; in the form of Arjovsky et al. 2016), of delay T = `delay`.
+
+    Ten symbols of 1 to 8, T - 1 blanks, the sign 9, ten blanks; to be told are T + 10 blanks and then the ten symbols.
+    Judged at every step, in nats a step: who remembers nothing has 10 ln 8 / (T + 20).
+    """
+
+    delay: int = 100
+    metric: ClassVar[str] = "nats a step"
+    input_size: ClassVar[int] = SYMBOLS + 2
+    output_size: ClassVar[int] = SYMBOLS + 1
+
+    def __post_init__(self) -> None:
+        check("the delay", self.delay, 1)
+
+    @property
+    def chance(self) -> float:  # type: ignore[override]
+        return COUNT * math.log(SYMBOLS) / (self.delay + 2 * COUNT)
+
+    def measure(self, outputs: Tensor, batch: Batch) -> float:
+        return float(self.loss(outputs, batch))
+
+    def draw(self, rows: int, generator: torch.Generator) -> Batch:
+        check("rows", rows, 1)
+        kept = torch.randint(1, SYMBOLS + 1, (COUNT, rows), generator=generator)
+        steps = self.delay + 2 * COUNT
+        symbols, targets = torch.full((2, steps, rows), BLANK)
+        symbols[:COUNT], symbols[-COUNT - 1], targets[-COUNT:] = kept, GO, kept
+        inputs = F.one_hot(symbols, self.input_size).float()
+        return Batch(inputs, targets, torch.ones_like(targets, dtype=torch.bool), torch.full((rows,), steps))
