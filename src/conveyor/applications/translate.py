@@ -41,11 +41,13 @@ class TranslateSettings(Common):
     embedding_size: int = setting(64, "width of a word's vector", low=1)
     dropout: float = setting(0.3, "dropout on words, annotations and output", low=0, high=1)
     held_out: int = setting(500, "sentences to validate on, and as many to test on", low=SHOWN)
-    beam: int = setting(5, "width of the beam search", low=1)
-    length_power: float = setting(1.0, "beam search: a sentence's score is divided by its length to this power", low=0)
+    beam: int = setting(5, "width of the beam search", low=1, results=True)
+    length_power: float = setting(
+        1.0, "beam search: a sentence's score is divided by its length to this power", low=0, results=True
+    )
     steps: int = setting(1_500, "steps of the optimiser", low=1)
     batch_size: int = setting(64, "sentences learnt from in a step", low=1)
-    lr: float = setting(4e-3, "highest learning rate", above=0, high=1e38)
+    lr: float = setting(4e-3, "highest learning rate", above=0, high=1e3)
 
 
 class Translate(Job):

@@ -21,7 +21,7 @@ from conveyor.zoo.vrnn import VRNN
 @dataclass(frozen=True)
 class VRNNSettings(StochasticSettings):
     feature_size: int = setting(256, "units of the hidden layers around the recurrent network", low=1)
-    lr: float = setting(2e-3, "highest learning rate", above=0, high=1e38)
+    lr: float = setting(2e-3, "highest learning rate", above=0, high=1e3)
 
 
 class LearnVRNN(Stochastic):
