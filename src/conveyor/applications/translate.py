@@ -3,6 +3,11 @@
 The sentences are verses of up to 15 words, where the Debian packages sword-text-kjv and sword-text-sparv and Python's
 pysword are installed, and else whole numbers in words, "three hundred and forty-two". `alignment.png` shows which
 English words the network looked at for each Spanish one.
+
+Measured with seed 0 and one thread on the 500 sentences of the test part:
+
+    --data numbers                    greedy and beam of 5: all exact, BLEU 100            1 minute
+    --data verses --steps 3000        greedy 1.4% exact, BLEU 18.1; beam of 5 BLEU 20.5    4 minutes of CPU time
 """
 
 from __future__ import annotations
