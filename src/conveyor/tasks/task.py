@@ -13,6 +13,8 @@ from torch import Tensor
 
 from conveyor.errors import BadInput
 
+PARTS = ("validation", "test")  # what is held out
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -65,6 +67,13 @@ class Task(ABC):
     def draw(self, rows: int, generator: torch.Generator) -> Batch:
         """So many sequences, side by side."""
 
+    def held_out(self, part: str, rows: int) -> Batch:
+        """Sequences of "validation" or "test", always the same: at most so many rows. Raises BadInput for another part.
+
+        What is drawn by chance has sequences of its own for each part, which nobody learns from but by chance.
+        """
+        return self.draw(rows, torch.Generator().manual_seed(2**40 + PARTS.index(check_part(part))))
+
     @abstractmethod
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         """What training makes smaller: the mean over the judged steps of all rows."""
@@ -114,6 +123,12 @@ class Sets(Task):
     def right(self, outputs: Tensor, batch: Batch) -> Tensor:
         same = ((outputs > 0) == batch.targets.bool()).all(-1)
         return (same | ~batch.judged).all(0)
+
+
+def check_part(part: str) -> str:
+    if part not in PARTS:
+        raise BadInput(f"the parts that are held out are {' and '.join(PARTS)}, not {part}")
+    return part
 
 
 def check(name: str, value: int, least: int) -> None:
