@@ -1,8 +1,10 @@
 """The chorales as music21 itself reads them, the figures of simple models, and MIDI files that can be read back."""
 
 import importlib.util
+import io
 import math
 import struct
+import zipfile
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -66,6 +68,22 @@ def test_a_missing_package_and_another_corpus_are_told(monkeypatch, tmp_path):
         chorales.read()
     monkeypatch.setattr(chorales, "_folder", lambda: tmp_path)
     with pytest.raises(BadInput, match="has 0 scores, 0 chorales, 0 frames, 0 notes, and not 364 scores"):
+        chorales.read()
+
+
+def zipped(text):
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as file:
+        file.writestr("score.xml" if text else "mimetype", text)
+    return data.getvalue()
+
+
+@pytest.mark.parametrize("data", [b"", b"no zip", zipped(""), zipped("<score"), zipped("<a>" + "<part/>" * 4 + "</a>")])
+def test_a_damaged_score_is_told(data, monkeypatch, tmp_path):
+    chorales.read.cache_clear()
+    (tmp_path / "bwv1.mxl").write_bytes(data)
+    monkeypatch.setattr(chorales, "_folder", lambda: tmp_path)
+    with pytest.raises(BadInput, match=r"bwv1\.mxl is damaged .*: pip install --force-reinstall"):
         chorales.read()
 
 

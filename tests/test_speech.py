@@ -71,6 +71,61 @@ def test_what_is_wrong_is_told(tmp_path, monkeypatch):
         vowels.read()
 
 
+def corrupt(folder, part, change):
+    path = folder / f"JapaneseVowels_{part}.ts"
+    path.write_bytes(change(path.read_bytes()))
+
+
+def coefficient(value):
+    """The first coefficient of every series is this in every frame."""
+
+    def change(data):
+        head, _, lines = data.decode().partition("@data\n")
+        series = [line.split(":") for line in lines.splitlines()]
+        same = [":".join([",".join([value] * len(first.split(","))), *rest]) for first, *rest in series]
+        return f"{head}@data\n{chr(10).join(same)}\n".encode()
+
+    return change
+
+
+def first(count):
+    """Only so many series."""
+    return lambda data: (
+        b"\n".join(data.split(b"@data\n")[0:1])
+        + b"@data\n"
+        + b"\n".join(data.split(b"@data\n")[1].split(b"\n")[:count])
+    )
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "words"),
+    [
+        ("TRAIN", lambda _: b"\xff\xfe@data\n", r"TRAIN\.ts is not a \.ts file: byte 0 is not UTF-8"),
+        ("TRAIN", first(0), r"TRAIN\.ts has 0 series, and at least 9 are needed"),
+        ("TRAIN", first(5), r"TRAIN\.ts has 5 series, and at least 9 are needed"),
+        ("TEST", first(0), r"TEST\.ts has 0 series, and at least 1 are needed"),
+        ("TRAIN", coefficient("nan"), "series 1: a number that is not finite"),
+        ("TEST", coefficient("1e999"), "series 1: a number that is not finite"),
+        ("TRAIN", coefficient("0.1"), "coefficient 1 is the same in every frame"),
+    ],
+)
+def test_a_file_that_cannot_be_learnt_from_is_told(part, change, words, tmp_path):
+    write_vowels(tmp_path)
+    corrupt(tmp_path, part, change)
+    with pytest.raises(BadInput, match=words):
+        vowels.read(tmp_path)
+
+
+def test_line_ends_of_another_system_are_read(tmp_path):
+    write_vowels(tmp_path)
+    found = vowels.read(tmp_path)
+    for part in ("TRAIN", "TEST"):
+        corrupt(tmp_path, part, lambda data: data.replace(b"\n", b"\r\n"))
+    for one, other in zip(found.train, vowels.read(tmp_path).train, strict=True):
+        assert torch.equal(one.frames, other.frames)
+        assert one.speaker == other.speaker
+
+
 def test_a_missing_package_is_told(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(BadInput, match=r"pip install 'conveyor\[speech\]'"):

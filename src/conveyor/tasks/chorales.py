@@ -117,7 +117,15 @@ def _distinct(chorales: Sequence[Chorale]) -> list[Chorale]:
 
 
 def _chorale(path: Path) -> Chorale | None:
-    """The chorale in a compressed MusicXML file, if it has four parts."""
+    """The chorale in a compressed MusicXML file, if it has four parts. Raises BadInput if it is damaged."""
+    try:
+        return _four_parts(path)
+    except Exception as error:  # a file that is no score can fail in any way
+        cure = "pip install --force-reinstall 'music21==10.5.1'"
+        raise BadInput(f"{path} is damaged ({type(error).__name__}: {error}): {cure}") from error
+
+
+def _four_parts(path: Path) -> Chorale | None:
     with zipfile.ZipFile(path) as archive:
         name = next(name for name in archive.namelist() if name != "mimetype" and not name.startswith("META-INF"))
         score = ElementTree.fromstring(archive.read(name))

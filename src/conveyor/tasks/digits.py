@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +34,9 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     It is read without scikit-learn, which takes a second to import.
     """
     try:
-        table = np.loadtxt(path, delimiter=",", dtype=np.uint8)
-    except (OSError, ValueError) as error:
+        with warnings.catch_warnings(action="ignore"):  # of a file with nothing in it
+            table = np.loadtxt(path, delimiter=",", dtype=np.uint8)
+    except (OSError, ValueError, EOFError, zlib.error) as error:
         raise BadInput(f"the digits of scikit-learn cannot be read: {error}; install it anew, {CURE}") from error
     found = hashlib.sha256(table.tobytes()).hexdigest()
     if table.shape != (COUNT, SIDE * SIDE + 1) or found != CHECKSUM:

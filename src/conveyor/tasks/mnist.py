@@ -31,8 +31,10 @@ def _read(path: Path) -> np.ndarray:
     """One digit's images, in whole tones from 0 to 255."""
     try:
         data = np.array(json.loads(path.read_text(encoding="utf-8"))["data"], dtype=np.float64)
+        if not ((data >= 0) & (data <= 1)).all():
+            raise ValueError("a grey that is not from 0 to 1")
         return (data * 255).round().astype(np.uint8).reshape(-1, SIDE, SIDE)
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror}; {CURE}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise BadInput(f"{path} is not a list of images of {SIDE} x {SIDE} points ({error}): {CURE}") from error

@@ -25,6 +25,7 @@ CHECKED = {  # of aeon 1.6.0: utterances and SHA-256 of each file
     "TRAIN": (270, "68a430eabd919cc77f40b1f5f3bc0dcafacc1486bca9260785aeb7d262cc78cd"),
     "TEST": (370, "b3d41d6a0ca3bcad3afb9ca7d4365382aa51341e2e58bae2a574babdda5b9462"),
 }
+LEAST = {"TRAIN": 9, "TEST": 1}  # utterances, with which no part is empty
 HELP = "pip install 'conveyor[speech]' (600 MB; pip install --no-deps aeon brings the files alone, in 35 MB)"
 
 
@@ -56,7 +57,8 @@ def read(folder: Path | None = None) -> Vowels:
         data = _bytes(path)
         if folder is None and hashlib.sha256(data).hexdigest() != checksum:
             raise BadInput(f"{path} is not the file of {count} utterances that is known: pip install 'aeon==1.6.0'")
-        parts[part] = parse(data.decode(), str(path))
+        parts[part] = parse(_text(data, path), str(path))
+        _check_many(parts[part], LEAST[part], path)
         digest.update(data)
     return _normalised(parts["TRAIN"], parts["TEST"], digest.hexdigest())
 
@@ -77,6 +79,8 @@ def _utterance(line: str, place: str) -> Utterance:
         raise BadInput(f"{place}: its dimensions are not numbers, or not equally many") from None
     if frames.ndim != 2 or frames.shape[1] != COEFFICIENTS:
         raise BadInput(f"{place}: {len(rows)} dimensions, and not {COEFFICIENTS}")
+    if not np.isfinite(frames).all():
+        raise BadInput(f"{place}: a number that is not finite")
     return Utterance(torch.from_numpy(frames), speaker.strip())
 
 
@@ -85,6 +89,8 @@ def _normalised(train: Sequence[Utterance], test: Sequence[Utterance], digest: s
     train = [utterance for i, utterance in enumerate(train) if i % 9 != 8]
     frames = torch.cat([utterance.frames for utterance in train])
     mean, deviation = frames.mean(0), frames.std(0, correction=0)
+    for k in torch.nonzero(~(frames != frames[0]).any(0)).flatten().tolist():
+        raise BadInput(f"coefficient {k + 1} is the same in every frame, so that nothing can be learnt of it")
 
     def normal(part: Sequence[Utterance]) -> tuple[Utterance, ...]:
         return tuple(Utterance(((u.frames - mean) / deviation).float(), u.speaker) for u in part)
@@ -120,6 +126,19 @@ def _folder() -> Path:
     if spec is None or spec.origin is None:
         raise BadInput(f"the utterances are in the package aeon: {HELP}")
     return Path(spec.origin).parent / "datasets" / "data" / "JapaneseVowels"
+
+
+def _text(data: bytes, path: Path) -> str:
+    """With the line ends of this system, whichever the file has."""
+    try:
+        return data.decode().replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path} is not a .ts file: byte {error.start} is not UTF-8") from error
+
+
+def _check_many(found: Sequence[Utterance], least: int, path: Path) -> None:
+    if len(found) < least:
+        raise BadInput(f"{path} has {len(found)} series, and at least {least} are needed")
 
 
 def _bytes(path: Path) -> bytes:
