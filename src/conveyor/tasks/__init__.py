@@ -1,9 +1,13 @@
 """Data to learn from. Nothing here knows a model.
 
-`text` is for language models; the others are the papers' own synthetic tasks, of the form that `task` describes:
+The papers' own synthetic tasks are of the form that `task` describes, and have their names here:
 
     task = TemporalOrder()
     batch = task.draw(32, torch.Generator().manual_seed(0))
+
+The other modules are what the language model and the applications learn from: `text`; `digits`, `mnist` and
+`binarised`, images; `scenes`, images with captions; `verses`, `numbers` and `translation`, sentences in two languages
+(`words` makes numbers of them); `chorales`, with `midi` to hear them, and `vowels`, speech.
 """
 
 from conveyor.tasks.adding import Adding, HalvesAdding
