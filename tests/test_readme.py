@@ -47,7 +47,7 @@ def test_the_code_runs(code, folder):
 def test_its_files_and_scripts_are_there():
     for name in re.findall(r"\]\((\w+\.md)\)", README):
         assert (ROOT / name).is_file(), name
-    for name in set(re.findall(r"(?:scripts|benchmarks)/[\w.]+", README + (ROOT / "CONTRIBUTING.md").read_text())):
+    for name in set(re.findall(r"(?:scripts|benchmarks)/[\w./]*\w", README + (ROOT / "CONTRIBUTING.md").read_text())):
         assert (ROOT / name).exists(), name
     assert all(os.access(ROOT / name, os.X_OK) for name in ("scripts/demo", "scripts/test", ".ci/run"))
 
