@@ -1,19 +1,24 @@
 """Every application: it trains, goes on as if never stopped, leaves its pictures, and refuses what cannot be."""
 
+import math
 import os
+import re
 import signal
 from contextlib import nullcontext
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from command import checkpoint, conveyor, done, flags, metrics, model, same, snapshot
+from command import begun, checkpoint, command, conveyor, done, flags, lines, metrics, model, same, snapshot, wait
+from conveyor import cli
 from conveyor.applications import APPLICATIONS, applications
 from conveyor.errors import BadInput
 from conveyor.training import train
 from conveyor.training.parallel import Group
 from conveyor.training.progress import Progress
+from conveyor.training.settings import flag
 
 # So small that a step takes no time, but with everything in it.
 TINY = {
@@ -73,13 +78,87 @@ def test_interrupted_and_gone_on_with_it_is_the_same_to_the_bit(ran, tmp_path):
     assert {path.name for path in (folder / "results").iterdir()} == {
         path.name for path in (whole / "results").iterdir()
     }
+    assert without_pictures(folder) == without_pictures(whole)
 
 
-def test_each_is_a_command_that_explains_itself(tmp_path: Path):
-    shown = done("run", "--help", cwd=tmp_path).stdout
+def without_pictures(folder):
+    """The results as bytes; a picture's may differ by the libraries that draw it."""
+    return {path.name: path.read_bytes() for path in (folder / "results").iterdir() if path.suffix != ".png"}
+
+
+def test_killed_while_it_trains_it_is_the_same_to_the_bit(tmp_path: Path):
+    settings = replace(settings_of("draw"), steps=300, evaluate_every=7, save_every=0.0)
+    (tmp_path / "config.toml").write_text(settings.to_toml())
+    with begun(command("run", "draw", "--config", "config.toml", "--out", "killed"), tmp_path) as process:
+        wait(process, lambda: lines(tmp_path / "killed") >= 8)
+        process.kill()
+    killed = checkpoint(tmp_path / "killed")["step"]
+    assert 0 < killed < 300
+    done("run", "draw", "--resume", "killed", cwd=tmp_path)
+    train.start(applications()["draw"], settings, tmp_path / "whole", Progress())
+    one, other = tmp_path / "killed", tmp_path / "whole"
+    assert metrics(one) == metrics(other)
+    assert same(checkpoint(one), checkpoint(other))
+    assert model(one) == model(other)
+    assert without_pictures(one) == without_pictures(other)
+
+
+def said(capfd, monkeypatch, *args):
+    """What the command says, in this process, and its code."""
+    monkeypatch.setattr("sys.argv", ["conveyor", *args])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    out, err = capfd.readouterr()
+    return end.value.code, out + err
+
+
+def test_each_is_a_command_that_explains_itself(capfd, monkeypatch):
+    code, shown = said(capfd, monkeypatch, "run")
+    assert not code
     for name, kind in applications().items():
         assert name in shown
         assert kind.__doc__
+        code, told = said(capfd, monkeypatch, "run", name, "--help")
+        told = " ".join(told.split())
+        assert not code
+        assert kind.__doc__ in told
+        for setting in fields(kind.settings_type):
+            assert re.search(rf"(?<!\S){re.escape(flag(setting.name))}\b", told), f"{name} {setting.name}"
+            assert setting.metadata["meaning"] in told, f"{name} {setting.name}"
+
+
+def numbers_of(kind):
+    return [one for one in fields(kind.settings_type) if type(one.default) in (int, float)]
+
+
+@pytest.mark.parametrize("name", APPLICATIONS)
+def test_no_number_out_of_bounds_is_taken(name):
+    kind = applications()[name]
+    for one in numbers_of(kind):
+        bounds = one.metadata
+        assert bounds["low"] is not None or bounds["above"] is not None, f"{name} {one.name} has no lower bound"
+        beyond = [-1, bounds["low"] - 1] if bounds["above"] is None else [bounds["above"]]
+        beyond += [] if bounds["high"] is None else [2 * bounds["high"] + 1]
+        beyond += [math.nan, math.inf] if type(one.default) is float else [2**63]
+        for value in beyond:
+            with pytest.raises(BadInput, match=flag(one.name)):
+                kind.settings_type.of({one.name: type(one.default)(value)})
+
+
+@pytest.mark.parametrize("name", APPLICATIONS)
+@pytest.mark.parametrize("size", [10**12, 2**62])
+def test_a_network_that_does_not_fit_is_told(name, size, tmp_path):
+    kind, tiny = applications()[name], settings_of(name)
+    with pytest.raises(BadInput, match="not enough memory for these sizes"):
+        train.start(kind, replace(tiny, hidden_size=size), tmp_path / "run", Progress())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_size_that_a_network_cannot_have_is_told(tmp_path):
+    odd = replace(settings_of("translate"), hidden_size=7)
+    with pytest.raises(BadInput, match=r"conveyor run translate cannot be made with these settings: .*7"):
+        train.start(applications()["translate"], odd, tmp_path / "run", Progress())
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_command_trains_and_refuses(tmp_path: Path):
@@ -120,8 +199,9 @@ def test_a_missing_package_is_told_before_anything_is_done(tmp_path):
 
 
 def test_a_run_written_over_keeps_nothing_of_the_one_before(tmp_path):
-    for force in (False, True):
-        train.start(applications()["draw"], settings_of("draw"), tmp_path / "run", Progress(), force)
-        old = tmp_path / "run" / "results" / "old.png"
-        assert not old.exists()
-        old.touch()
+    folder = tmp_path / "run"
+    train.start(applications()["draw"], settings_of("draw"), folder, Progress())
+    made = {path.name for path in (folder / "results").iterdir()}
+    train.start(applications()["draw"], settings_of("draw"), folder, Stops(), force=True)
+    assert ".written" in made
+    assert not list((folder / "results").iterdir())

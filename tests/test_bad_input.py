@@ -1,5 +1,6 @@
 """Whatever is wrong with the input: one line says so, the code is 2, and nothing has changed."""
 
+import gzip
 import io
 import math
 import os
@@ -40,6 +41,8 @@ from command import (
 from conveyor import cli
 from conveyor.errors import BadInput
 from conveyor.language.settings import Settings
+from conveyor.tasks.digits import read as read_digits
+from conveyor.tasks.mnist import mnist
 from conveyor.training.run import Run
 from conveyor.training.settings import flag
 
@@ -185,7 +188,8 @@ FLAGS = {
     "unknown flag": ("--lern=3", "--lern"),
     "no number": ("--steps=ten", "--steps"),
     "half a number": ("--steps=1.5", "--steps"),
-    "a rate past what weights can be": ("--lr=1e39", "--lr"),
+    "a rate past what weights can be": ("--lr=1e38", "--lr must be at most 1000"),
+    "a rate that is no number": ("--lr=nan", "--lr must be a finite number, not nan"),
     "no room": ("--hidden-size=1000000000000000", "--hidden-size"),
     "no such device": ("--device=tpu", "tpu"),
     "no such GPU": ("--device=cuda:99", "cuda:99"),
@@ -270,6 +274,11 @@ COMMANDS = {
     "a run is there": ("train text.txt --steps 1 --out run", "--resume run", "--force", "--out"),
     "the folder is a file": ("train text.txt --steps 1 --out text.txt", "text.txt", "--out"),
     "the folder is in a file": ("train text.txt --steps 1 --out text.txt/run", "text.txt/run"),
+    "the folder is a link to nothing": ("train text.txt --steps 1 --out dangling", "dangling", "--out"),
+    "the folder is a pipe": ("train text.txt --steps 1 --out pipe", "pipe", "--out"),
+    "the folder is a device": ("train text.txt --steps 1 --out /dev/null", "/dev/null", "--out"),
+    "the folder has no name": ("train text.txt --steps 1 --out=", "--out", "empty"),
+    "no name to resume": ("train --resume=", "--resume", "empty"),
     "the folder is that of the text": ("train prose --steps 1 --out prose", "prose", "--out"),
     "no run to resume": ("train --resume nowhere", "nowhere", "conveyor train"),
     "a folder without a run": ("train --resume nothing", "nothing", "conveyor train"),
@@ -300,6 +309,8 @@ COMMANDS = {
 
 @pytest.mark.parametrize(("line", "words"), [(line, words) for line, *words in COMMANDS.values()], ids=COMMANDS)
 def test_a_bad_command_is_refused(line: str, words: list[str], home: Path, refused: Refused) -> None:
+    (home / "dangling").symlink_to("nowhere")
+    os.mkfifo(home / "pipe")
     assert_says(refused(*line.split(" "), cwd=home), *words)
 
 
@@ -427,6 +438,25 @@ def test_a_run_with_a_file_missing_is_refused(name: str, run: Path, refused: Ref
     assert_says(refused(*command, run, cwd=run), name)
 
 
+@pytest.mark.parametrize(
+    "data", [b"", gzip.compress(b"")[:9], gzip.compress(b"1,2\n" * 99)[:-9], gzip.compress(b"1,2\n")[:12] + b"!" * 20]
+)
+def test_damaged_digits_are_refused(data: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "digits.csv.gz"
+    path.write_bytes(data)
+    with pytest.raises(BadInput, match=r"install it anew, pip install 'conveyor\[images\]'"):
+        read_digits(path)
+
+
+@pytest.mark.parametrize("grey", ["NaN", "1e400", "-0.1", "256", "1" + "0" * 400, "[" * 10**5])
+def test_greys_that_are_none_are_refused(grey: str, tmp_path: Path) -> None:
+    path = tmp_path / "src" / "digits" / "0.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(f'{{"data": [{", ".join(["0"] * 783)}, {grey}]}}')
+    with pytest.raises(BadInput, match=r"0\.json is not a list of images of 28 x 28 points"):
+        mnist(tmp_path)
+
+
 def test_a_full_disk_costs_no_checkpoint(home: Path) -> None:
     run = home / "long"
     with begun(command("train", "text.txt", *SMALL, "--steps", 300, "--out", run), home) as process:
@@ -448,8 +478,8 @@ def test_a_full_disk_costs_no_checkpoint(home: Path) -> None:
 
 
 DIVERGING = {
-    "a rate far too high": flags(lr=1e30, warmup=0, steps=20, save_every=0),
-    "a rate far too high, in the last step": flags(lr=1e30, warmup=0, steps=2),
+    "weights thrown far away": flags(lr=1e3, weight_decay=1e30, warmup=0, steps=20, save_every=0),
+    "weights thrown far away, in the last step": flags(lr=1e3, weight_decay=1e30, warmup=0, steps=2),
     "a cell that comes to NaN": flags(cell="cells.py:NaNLater", steps=20),
 }
 

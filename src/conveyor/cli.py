@@ -53,14 +53,24 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto: cuda whe
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="the folder of a run, as conveyor train made it")]
 
 
+def _folder(name: str) -> Path:
+    """The path; an empty name would be the folder where one is."""
+    if not name:
+        raise typer.BadParameter("the name of the folder is empty")
+    return Path(name)
+
+
 def _training(kind: type[Job], about: str, folder: Callable[[Any], str]) -> Callable[..., None]:
     """The command that trains this kind of job, with a flag for every setting; `folder`: in runs/, if nobody says."""
 
     def command(
         config: Annotated[Path | None, typer.Option(help="a TOML file of settings; flags go before it")] = None,
-        out: Annotated[Path | None, typer.Option(help="the run's folder [default: in runs/]")] = None,
+        out: Annotated[
+            Path | None, typer.Option(metavar="PATH", parser=_folder, help="the run's folder [default: in runs/]")
+        ] = None,
         resume: Annotated[
-            Path | None, typer.Option(metavar="RUN", help="go on with this run as if it never stopped")
+            Path | None,
+            typer.Option(metavar="RUN", parser=_folder, help="go on with this run as if it never stopped"),
         ] = None,
         force: Annotated[bool, typer.Option("--force", help="write over a run that is already in the folder")] = False,
         **flags: Any,
@@ -323,7 +333,7 @@ def _measure(plan: planning.Plan, json_file: Path | None, plot_file: Path | None
 
 def main() -> None:
     """Runs the command; bad input ends with one line on standard error and code 2, and never with a traceback."""
-    if len(sys.argv) == 1:
+    if sys.argv[1:] in ([], ["run"]):
         sys.argv.append("--help")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character shows a ? for it

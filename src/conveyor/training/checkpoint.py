@@ -25,6 +25,7 @@ class Training:
     optimiser: torch.optim.Optimizer
     step: int = 0  # steps done; the place in the data and in the schedule follow from it
     best: float = math.inf  # the lowest of the figures that decide, so far
+    kept: str = ""  # the digest of the best model's file
 
     def snapshot(self, group: Group) -> dict[str, Any]:
         """What `restore` needs, as plain values and tensors; every process of the group must call it."""
@@ -32,6 +33,7 @@ class Training:
         return {
             "step": self.step,
             "best": self.best,
+            "kept": self.kept,
             "model": self.job.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "processes": group.gather(mine),
@@ -45,7 +47,7 @@ class Training:
                 f"this run was trained by {len(processes)} processes, so resume it with as many: "
                 f"torchrun --nproc-per-node={len(processes)} -m conveyor train --resume ..."
             )
-        self.step, self.best = contents["step"], contents["best"]
+        self.step, self.best, self.kept = contents["step"], contents["best"], contents.get("kept", "")
         self.job.model.load_state_dict(contents["model"])
         self.optimiser.load_state_dict(contents["optimiser"])
         self.job.state = _map(processes[group.rank]["state"], lambda tensor: tensor.to(group.device))

@@ -11,12 +11,14 @@ from types import FrameType
 
 @contextmanager
 def signals() -> Iterator[list[int]]:
-    """Collects the first SIGINT or SIGTERM instead of dying of it; a second one acts as ever."""
+    """Collects the first SIGINT, SIGTERM or SIGHUP instead of dying of it; a second one acts as ever."""
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield caught  # Python allows signal handlers in the main thread only
         return
-    former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    if former[signal.SIGHUP] is signal.SIG_IGN:  # nohup: the training is to outlive its terminal
+        del former[signal.SIGHUP]
 
     def restore() -> None:
         for number, handler in former.items():

@@ -35,7 +35,7 @@ class Log:
             self.board.close()
 
 
-def plot(history: list[dict[str, Any]], path: Path, unit: str) -> str:
+def plot(history: list[dict[str, Any]], path: Path) -> str:
     """Draws the loss into a PNG file, and returns what to tell: where it is, or why there is none."""
     try:
         from matplotlib.figure import Figure
@@ -47,7 +47,7 @@ def plot(history: list[dict[str, Any]], path: Path, unit: str) -> str:
         points = [(values["step"], values[key]) for values in history if key in values]
         if points:
             axes.plot(*zip(*points, strict=True), label=label, linewidth=1 if key == "loss" else 2)
-    axes.set(xlabel="step", ylabel=f"loss (nats a {unit})")
+    axes.set(xlabel="step", ylabel="loss")
     axes.grid(alpha=0.3)
     if axes.lines:
         axes.legend()

@@ -14,7 +14,7 @@ from rich.progress import Progress as RichBar
 
 
 class Progress:
-    """Says nothing. The others say in their own way what these methods are told; losses are in nats a unit."""
+    """Says nothing. The others say in their own way what these methods are told."""
 
     def __init__(self, unit: str = "token"):
         self.unit = unit  # what the speed is counted in
@@ -55,7 +55,7 @@ class Lines(Progress):
         passed = time.monotonic() - self.last
         if passed >= self.seconds or step == self.steps:
             speed = self.amount / max(passed, 1e-9)
-            self.note(f"step {step}/{self.steps}  loss {loss:.3f} nats  {speed:,.0f} {self.unit}s/s")
+            self.note(f"step {step}/{self.steps}  loss {loss:.3f}  {speed:,.0f} {self.unit}s/s")
             self.amount, self.last = 0, time.monotonic()
 
     def validated(self, step: int, figures: str, best: bool) -> None:
@@ -80,7 +80,8 @@ class Bar(Progress):
         self.amount, self.began = 0, time.monotonic()
 
     def note(self, text: str) -> None:
-        self.bar.console.print(text, highlight=False, markup=False)
+        with contextlib.suppress(OSError):  # as above
+            self.bar.console.print(text, highlight=False, markup=False)
 
     def begin(self, done: int, steps: int) -> None:
         self.began = time.monotonic()
@@ -96,7 +97,8 @@ class Bar(Progress):
         self.note(validation_line(step, figures, best))
 
     def end(self) -> None:
-        self.bar.stop()
+        with contextlib.suppress(OSError):
+            self.bar.stop()
 
 
 def validation_line(step: int, figures: str, best: bool) -> str:

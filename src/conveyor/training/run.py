@@ -6,7 +6,7 @@ model.safetensors  the best model so far, with its vocabulary
 checkpoint.pt      all that the training needs to go on
 loss.png           the loss over the steps, if matplotlib is installed
 text.txt           a text that came through standard input
-results/           what a job has to show at its end, such as pictures
+results/           what a job has to show at its end, such as pictures; .written lists what a run wrote there
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -51,28 +52,54 @@ class Run:
         self.plot = folder / "loss.png"
         self.text = folder / "text.txt"
         self.results = folder / "results"
+        self.listed = self.results / ".written"
 
     def check_free(self, force: bool) -> None:
         """Raises BadInput if the folder cannot take a new run, or if that would write over a file without `force`."""
         for path in (self.folder, *self.folder.parents):
-            if path.is_file():
-                raise BadInput(f"--out {self.folder} cannot be a folder: {path} is a file")
-        if any(path.exists() for path in (self.config, self.checkpoint, self.model)) and not force:
-            raise BadInput(
-                f"{self.folder} already holds a run: go on with it by --resume {self.folder}, "
-                "write over it with --force, or name another folder with --out"
-            )
-        taken = [path.name for path in (self.metrics, self.plot, self.text, self.results) if path.exists()]
-        if taken and not force:
-            raise BadInput(f"{self.folder} already holds {', '.join(taken)}: name another with --out, or use --force")
+            if os.path.lexists(path) and not path.is_dir():
+                raise BadInput(f"--out {self.folder} cannot be a folder: {path} is none")
+        if self.maker():
+            if not force:
+                raise BadInput(
+                    f"{self.folder} already holds a run: go on with it by --resume {self.folder}, "
+                    "write over it with --force, or name another folder with --out"
+                )
+            return
+        own = (self.config, self.checkpoint, self.model, self.metrics, self.plot, self.text, self.results)
+        taken = [path.name for path in own if os.path.lexists(path)]
+        if taken:  # a person's, which not even `force` is meant for
+            raise BadInput(f"{self.folder} already holds {', '.join(taken)}, but no run: name another with --out")
 
     def create(self, command: str, settings: Common, files: dict[Path, bytes]) -> None:
         """Writes the configuration and the first files of a run; what an earlier run left goes when these are there."""
         head = f"{MADE_BY}{command}\n"
         write_all({**files, self.config: (head + settings.to_toml()).encode()})
-        left = [path for path in self.results.glob("*") if path.is_file()]
-        for path in (self.metrics, self.plot, *self.folder.glob("events.out.tfevents.*"), *left):
+        shown = [self.results / name for name in self.written()]
+        for path in (self.metrics, self.plot, *self.folder.glob("events.out.tfevents.*"), *shown, self.listed):
             path.unlink(missing_ok=True)
+
+    def maker(self) -> str:
+        """The command that made the run; empty where the folder holds none."""
+        if not self.config.is_file():
+            return ""
+        with self.config.open("rb") as file:
+            first = file.readline().decode(errors="replace").strip()
+        return first.removeprefix(MADE_BY) if first.startswith(MADE_BY) else ""
+
+    # what is shown
+
+    def show(self, files: Mapping[str, bytes]) -> None:
+        """Writes results; and first their names, since what has no name there is a person's own."""
+        if files:
+            self.results.mkdir(exist_ok=True)
+            names = "\n".join(sorted({*self.written(), *files}))
+            write_all({self.listed: names.encode(), **{self.results / name: data for name, data in files.items()}})
+
+    def written(self) -> list[str]:
+        """The names of the results that a run wrote."""
+        names = self.listed.read_text(encoding="utf-8").split("\n") if self.listed.is_file() else []
+        return [name for name in names if name and Path(name).name == name]
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -92,10 +119,8 @@ class Run:
         """The settings that the folder keeps. Raises BadInput if it holds no run that this command made."""
         if not self.config.is_file():
             raise BadInput(f"{self.folder} holds no run (it has no config.toml): make one with {command}")
-        with self.config.open("rb") as file:
-            first = file.readline().decode(errors="replace").strip()
-        maker = first.removeprefix(MADE_BY)
-        if first.startswith(MADE_BY) and maker != command:
+        maker = self.maker()
+        if maker and maker != command:
             raise BadInput(
                 f"{self.folder} holds a run that {maker} made, not {command}: go on with it by {maker} --resume"
             )
@@ -104,8 +129,11 @@ class Run:
     # metrics
 
     def log(self, values: dict[str, Any]) -> None:
-        with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+        try:
+            with self.metrics.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(values) + "\n")
+        except OSError as error:  # that of a full disk does not know of which file it is
+            raise OSError(error.errno, error.strerror, str(self.metrics)) from error
 
     def history(self) -> list[dict[str, Any]]:
         """The metrics so far; a last line that a kill cut off is left out."""
@@ -114,17 +142,19 @@ class Run:
         for line in lines:
             try:
                 values = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 break
-            if not isinstance(values, dict) or "step" not in values:
+            if not isinstance(values, dict) or type(values.get("step")) is not int:
+                break
+            if not all(isinstance(value, int | float) for value in values.values()):
                 break
             whole.append(values)
         return whole
 
-    def rewind(self, step: int) -> None:
-        """Takes back the metrics after `step`: these steps are about to be run again."""
-        kept = [json.dumps(values) + "\n" for values in self.history() if values["step"] <= step]
-        write(self.metrics, "".join(kept).encode())
+    def rewind(self, step: int, unwritten: list[dict[str, Any]]) -> None:
+        """Takes back the metrics after `step`: these steps are about to be run again; adds what is missing of it."""
+        kept = [values for values in self.history() if values["step"] <= step - bool(unwritten)]
+        write(self.metrics, "".join(json.dumps(values) + "\n" for values in [*kept, *unwritten]).encode())
 
     # checkpoint
 
@@ -149,7 +179,8 @@ class Run:
         if not isinstance(contents, dict) or contents.get("format") != FORMAT:
             raise BadInput(f"{path} is not a checkpoint of this program: start the run again with --force")
         now, then = settings.to_dict(), contents["settings"]
-        changed = [name for name in now if now[name] != then.get(name) and name not in FREE]
+        free = FREE | {one.name for one in fields(settings) if one.metadata["results"]}
+        changed = [name for name in now if now[name] != then.get(name) and name not in free]
         if changed:
             listed = ", ".join(f"{name} was {then.get(name)!r}, now {now[name]!r}" for name in changed)
             raise BadInput(
@@ -167,7 +198,7 @@ class Run:
     def read_model(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The best weights by name, and the description. Raises BadInput if the file is missing or damaged."""
         if not self.model.is_file():
-            raise BadInput(f"{self.folder} has no model.safetensors: its training ended before the first validation")
+            raise BadInput(f"{self.folder} has no model.safetensors, which its run wrote: bring it back, or train anew")
         try:
             with safetensors.safe_open(self.model, "pt") as file:
                 description = json.loads((file.metadata() or {}).get("conveyor", "{}"))

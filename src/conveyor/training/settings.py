@@ -25,9 +25,13 @@ def setting(
     high: float | None = None,
     above: float | None = None,
     choices: tuple[str, ...] = (),
+    results: bool = False,
 ) -> Any:
-    """A field of settings: its default, what it means, and what it may be."""
-    bounds = {"meaning": meaning, "low": low, "high": high, "above": above, "choices": choices}
+    """A field of settings: its default, what it means, and what it may be.
+
+    `results`: it is used in a job's `results` only, so that it may change in a run that is trained.
+    """
+    bounds = {"meaning": meaning, "low": low, "high": high, "above": above, "choices": choices, "results": results}
     return field(default=default, metadata=bounds)
 
 
@@ -40,10 +44,10 @@ class Common:
 
     steps: int = setting(1_500, "steps of the optimiser", low=1)
     batch_size: int = setting(32, "sequences learnt from in a step, in each process", low=1)
-    lr: float = setting(8e-3, "highest learning rate", above=0, high=1e38)
+    lr: float = setting(8e-3, "highest learning rate", above=0, high=1e3)
     lr_end: float = setting(0.02, "learning rate of the last step, as a fraction of the highest", low=0, high=1)
     warmup: int = setting(50, "steps over which the learning rate rises from zero, at most a tenth of all", low=0)
-    weight_decay: float = setting(0.01, "weight decay of AdamW, on matrices", low=0)
+    weight_decay: float = setting(0.01, "weight decay of AdamW, on matrices", low=0, high=1e30)
     clip: float = setting(1.0, "largest norm of the gradient", above=0)
     evaluate_every: int = setting(250, "steps between validations", low=1)
     save_every: float = setting(60.0, "seconds between checkpoints", low=0)
@@ -123,11 +127,11 @@ def _check(one: dataclasses.Field[Any], value: Any) -> None:
         raise BadInput(f"{name} cannot be {value!r}; {suggest(str(value), bounds['choices'])}")
     if type(value) is int and value >= 2**63:  # what TOML and PyTorch can hold
         raise BadInput(f"{name} is larger than any number that makes sense here: {str(value)[:20]}...")
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        raise BadInput(f"{name} must be a finite number, not {value}")
     if bounds["low"] is not None and not value >= bounds["low"]:
         raise BadInput(f"{name} must be at least {bounds['low']}, not {value}")
     if bounds["high"] is not None and not value <= bounds["high"]:
         raise BadInput(f"{name} must be at most {bounds['high']}, not {value}")
     if bounds["above"] is not None and not value > bounds["above"]:
         raise BadInput(f"{name} must be greater than {bounds['above']}, not {value}")
-    if isinstance(value, float) and not abs(value) < float("inf"):
-        raise BadInput(f"{name} must be a finite number, not {value}")

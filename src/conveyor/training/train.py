@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
+import importlib
 import math
 import os
 import signal
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,11 @@ from conveyor.training.checkpoint import Training, seed
 from conveyor.training.interrupt import signals
 from conveyor.training.job import Job
 from conveyor.training.log import Log, plot
+from conveyor.training.memory import enough
 from conveyor.training.parallel import Group, find_device, join
 from conveyor.training.progress import Progress
-from conveyor.training.run import Run, write, write_all
-from conveyor.training.settings import Common
+from conveyor.training.run import Run, digest, write, write_all
+from conveyor.training.settings import Common, flag
 
 LOG_EVERY = 10  # steps
 
@@ -42,11 +43,7 @@ class Result:
 
 def start(kind: type[Job], settings: Common, folder: Path, progress: Progress, force: bool = False) -> Result:
     """Trains a new model into `folder`. Raises BadInput, before anything is written, for what cannot be trained."""
-    needs = [*kind.needs, *["tensorboard"] * settings.tensorboard]
-    missing = [name for name in needs if importlib.util.find_spec(name) is None]
-    if missing:
-        what = "--tensorboard" if missing == ["tensorboard"] else kind.command
-        raise BadInput(f"{what} needs the package {missing[0]}: pip install {' '.join(missing)}")
+    check_needs(kind, settings)
     run = Run(folder)
     settings = kind.resolve(replace(settings, device=find_device(settings.device)), folder)
     run.check_free(force)
@@ -58,8 +55,30 @@ def resume(kind: type[Job], folder: Path, progress: Progress) -> Result:
     """Goes on with a run from its checkpoint, as if it had never stopped."""
     run = Run(folder)
     settings = run.settings(kind.settings_type, kind.command)
+    check_needs(kind, settings)
     with join(find_device(settings.device)) as group:
         return train(kind, settings, run, group, progress, run.load_checkpoint(settings))
+
+
+def check_needs(kind: type[Job], settings: Common) -> None:
+    """Raises BadInput if a package that will be needed cannot be imported."""
+    needs = (*kind.needs, *["tensorboard"] * settings.tensorboard)
+    wrong = {name: why for name in needs if (why := unusable(name)) is not None}
+    if wrong:
+        what = "--tensorboard" if list(wrong) == ["tensorboard"] else kind.command
+        name, why = next(iter(wrong.items()))
+        again = "--force-reinstall " if any(wrong.values()) else ""
+        raise BadInput(f"{what} needs the package {name}{why}: pip install {again}{' '.join(wrong)}")
+
+
+def unusable(name: str) -> str | None:
+    """Why a package cannot be used, empty where it is not there at all; None if it can be."""
+    try:
+        importlib.import_module(name)
+    except Exception as error:  # one that is there but broken can fail in any way
+        absent = isinstance(error, ModuleNotFoundError) and error.name == name
+        return "" if absent else f", which cannot be imported ({error})"
+    return None
 
 
 def train(
@@ -71,12 +90,30 @@ def train(
     contents: dict[str, Any] | None = None,
 ) -> Result:
     """Runs the steps that are left: all of them, or those after a checkpoint's contents."""
+    with enough("make those of the model, or --batch-size, smaller"):
+        try:
+            training = make(kind, settings, run, group, contents)
+        except KeyboardInterrupt:
+            progress.note("stopped before the first step: nothing was written")
+            raise
+        progress.note(training.job.describe())
+        unwritten = contents.get("unwritten", []) if contents else []
+        return Trainer(settings, run, group, progress, training, contents is None, training.step, unwritten).run()
+
+
+def make(kind: type[Job], settings: Common, run: Run, group: Group, contents: dict[str, Any] | None) -> Training:
+    """The training before its first step, or as a checkpoint's contents have it. Raises BadInput."""
     if kind.alone and group.world > 1:
         raise BadInput(f"{kind.command} does not go over several processes: start it without torchrun")
     torch.set_num_threads(settings.threads or os.cpu_count() or 1)
     seed(settings.seed)
-    job = kind.make(settings, run, group, contents)
-    job.place(group.device)
+    try:
+        job = kind.make(settings, run, group, contents)
+        job.place(group.device)
+    except (ValueError, TypeError) as error:
+        if isinstance(error, BadInput):
+            raise
+        raise BadInput(f"{kind.command} cannot be made with these settings: {error}") from error
     training = Training(job, optimiser(job.model, settings))
     seed(settings.seed + group.rank)  # the model is the same in every process, the dropout is not
     if contents is not None:
@@ -85,8 +122,21 @@ def train(
         except (RuntimeError, ValueError, KeyError) as error:
             reason = str(error) if isinstance(error, BadInput) else "it is of another model"
             raise BadInput(f"{run.checkpoint} does not fit config.toml: {reason}") from error
-    progress.note(job.describe())
-    return Trainer(settings, run, group, progress, training, contents is None, training.step).run()
+        check_model(run, training, contents["settings"]["steps"])
+    return training
+
+
+def check_model(run: Run, training: Training, steps: int) -> None:
+    """Raises BadInput if the best model's file is not this run's: at the end it would be missed.
+
+    A kill may come between a better model and its checkpoint, so that a later one than the checkpoint's may be there
+    while steps are left; they make it again.
+    """
+    tensors, description = run.read_model()
+    here, wanted = ({k: v.shape for k, v in held.items()} for held in (tensors, training.job.model.state_dict()))
+    later = training.step < steps and description.get("step", 0) > training.step
+    if here != wanted or (training.kept and not later and digest(run.model.read_bytes()) != training.kept):
+        raise BadInput(f"{run.model} is not the model of this run's checkpoint: bring it back, or start with --force")
 
 
 @dataclass
@@ -100,6 +150,7 @@ class Trainer:
     training: Training
     new: bool  # no file of the run is written yet
     saved: int  # the step of the last checkpoint
+    unwritten: list[dict[str, Any]] = field(default_factory=list)  # metrics of the last step that found no room
 
     def run(self) -> Result:
         """All steps that are left, with what they need around them."""
@@ -111,12 +162,14 @@ class Trainer:
                     self.create()
                 self.save()  # the same again, but a disk that is full shows now and not after an hour
                 if self.group.first:
-                    self.folder.rewind(self.training.step)
+                    self.folder.rewind(self.training.step, self.unwritten)
+                if self.unwritten:  # they are where they belong now
+                    self.unwritten = []
+                    self.save()
                 with Log(self.folder, self.settings.tensorboard, self.group, self.training.step) as log:
                     self.loop(caught, log)
                 if self.group.first:
-                    unit = self.training.job.unit
-                    self.progress.note(plot(self.folder.history(), self.folder.plot, unit))
+                    self.progress.note(plot(self.folder.history(), self.folder.plot))
             ended = signal.Signals(caught[0]) if caught else None
             summary = self.finish() if self.group.first and ended is None else ""
         return Result(self.training.step, self.training.best, ended, summary)
@@ -128,11 +181,13 @@ class Trainer:
         self.progress.begin(training.step, settings.steps)
         while training.step < settings.steps:
             values = self.step()
+            found: list[dict[str, float]] = []
             last = training.step == settings.steps
             if training.step % LOG_EVERY == 0 or last:
-                log.write(training.step, values | {"seconds": round(time.monotonic() - began, 3)})
+                found.append(values | {"seconds": round(time.monotonic() - began, 3)})
             if training.step % settings.evaluate_every == 0 or last:
-                log.write(training.step, self.validate())
+                found.append(self.validate())
+            self.note(log, found)
             # The processes stop and save at the same step, whichever of them was told to.
             late = self.group.first and time.monotonic() - saved >= settings.save_every
             stop, due = self.group.sum(len(caught), late)
@@ -142,6 +197,18 @@ class Trainer:
             if stop:
                 break
         self.progress.end()
+
+    def note(self, log: Log, found: list[dict[str, float]]) -> None:
+        """Into the metrics; what finds no room there goes into a checkpoint, if that does, and the training ends."""
+        try:
+            for values in found:
+                log.write(self.training.step, values)
+        except OSError:
+            self.unwritten = [{"step": self.training.step, **values} for values in found]
+            if self.group.world == 1:  # else the others do not know of it
+                with contextlib.suppress(OSError):
+                    self.save()
+            raise
 
     def step(self) -> dict[str, float]:
         """One step of the optimiser: the job's loss forward, back, and the weights moved."""
@@ -186,18 +253,19 @@ class Trainer:
     def finish(self) -> str:
         """What the best model has to show goes into the folder; and what to tell of it."""
         job = self.training.job
+        check_model(self.folder, self.training, self.settings.steps)
         job.model.load_state_dict(self.folder.read_model()[0])
+        again = f"{job.command} --resume {self.folder.folder}"
+        sizes = [flag(one.name)[2:] for one in fields(self.settings) if one.metadata["results"]]
+        smaller = f"make {' or '.join(sizes) or 'the model'} smaller in {self.folder.config}"
         try:
-            with torch.no_grad():
+            with torch.no_grad(), enough(f"all is trained and saved; {smaller}, then {again}"):
                 job.model.eval()
-                files = {self.folder.results / name: data for name, data in job.results().items()}
+                files = job.results()
         except KeyboardInterrupt:
-            again = f"{job.command} --resume {self.folder.folder}"
             self.progress.note(f"trained and saved; what it has to show is missing, and comes with: {again}")
             raise
-        if files:
-            self.folder.results.mkdir(exist_ok=True)
-            write_all(files)
+        self.folder.show(files)
         return job.summary(self.training.step, self.training.best, self.folder)
 
     def diverged(self, step: int, what: str) -> Diverged:
@@ -206,7 +274,8 @@ class Trainer:
 
     def create(self) -> None:
         """The run's first files, all or none, so that one that cannot begin costs no other."""
-        files = {self.folder.checkpoint: self.checkpoint_file(), self.folder.model: self.model_file()}
+        files = {self.folder.model: self.model_file()}  # first, since the checkpoint has its digest
+        files[self.folder.checkpoint] = self.checkpoint_file()
         if self.group.first:
             self.folder.create(
                 self.training.job.command, self.settings, files | self.training.job.first_files(self.folder)
@@ -215,28 +284,40 @@ class Trainer:
     def save(self) -> None:
         if not all(parameter.isfinite().all() for parameter in self.training.job.model.parameters()):
             raise self.diverged(self.training.step, "a weight was no longer a finite number")
-        files = {self.folder.checkpoint: self.checkpoint_file()}
+        files = {}
         if self.training.best == math.inf:  # nothing is measured yet, so the latest model is the best
             files[self.folder.model] = self.model_file()
+        files[self.folder.checkpoint] = self.checkpoint_file()
         if self.group.first:
             write_all(files)
         self.saved = self.training.step
 
     def checkpoint_file(self) -> bytes:
         """Every process must call it, since it holds something of each."""
-        extra = {"settings": self.settings.to_dict(), **self.training.job.fingerprint()}
+        extra = {"settings": self.settings.to_dict(), "unwritten": self.unwritten, **self.training.job.fingerprint()}
         return self.folder.checkpoint_file(self.training.snapshot(self.group) | extra)
 
     def model_file(self) -> bytes:
-        return self.folder.model_file(self.training.job.model, self.training.job.description())
+        """What is from here on the best model's."""
+        description = {**self.training.job.description(), "step": self.training.step}
+        file = self.folder.model_file(self.training.job.model, description)
+        self.training.kept = digest(file)
+        return file
 
 
 def optimiser(model: nn.Module, settings: Common) -> torch.optim.Optimizer:
-    """AdamW, with weight decay on matrices only."""
+    """AdamW, with weight decay on matrices only.
+
+    Its moments are there from the start, as zeros, so that the first checkpoint needs as much room as any.
+    """
     matrices = [p for name, p in model.named_parameters() if p.dim() > 1 and "initial_state" not in name]
     others = [p for name, p in model.named_parameters() if p.dim() <= 1 or "initial_state" in name]
     groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.99))
+    made = torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.99))
+    for parameter in (*matrices, *others):
+        moments = {name: torch.zeros_like(parameter, requires_grad=False) for name in ("exp_avg", "exp_avg_sq")}
+        made.state[parameter] = {"step": torch.tensor(0.0), **moments}
+    return made
 
 
 def learning_rate(settings: Common, step: int) -> float:
