@@ -9,9 +9,9 @@ Measured with seed 0 and one thread, 70 seconds each, on the 500 scenes of the t
     soft                              95.8% of the captions are exact, BLEU 98.7
     --attention hard                  98.0%                            BLEU 99.2
     soft, --doubly-stochastic 0.1     94.4%                            BLEU 98.0
+    --attention hard --reinforce 1    30.0%                            BLEU 64.8
 
-The paper weighs the doubly stochastic penalty and REINFORCE by 1; here the first is left out, which costs nothing, and
-with the second at 1 hard attention did not learn where to look.
+The paper weighs the doubly stochastic penalty and REINFORCE by 1; here the first is left out, and the second is a tenth.
 """
 
 from __future__ import annotations
