@@ -11,7 +11,7 @@ Measured with seed 0 and one thread, 70 seconds each, on the 500 scenes of the t
     soft, --doubly-stochastic 0.1     94.4%                            BLEU 98.0
     --attention hard --reinforce 1    30.0%                            BLEU 64.8
 
-The paper weighs the doubly stochastic penalty and REINFORCE by 1; here the first is left out, and the second is a tenth.
+The paper weighs the doubly stochastic penalty and REINFORCE by 1; here the first is left out, the second is a tenth.
 """
 
 from __future__ import annotations

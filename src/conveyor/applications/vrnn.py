@@ -1,7 +1,7 @@
 """Learns Bach's chorales, or speech, with a latent variable at every frame (VRNN, Chung et al. 2015).
 
-`conveyor run vrnn` reaches in 3 minutes, on two cores that had other work too, a bound of 6.42 nats a frame for the 42
-chorales of the test part, and 6.17 as the importance-weighted estimate with 50 samples (--seed 1: 6.43 and 6.20). Each
+`conveyor run vrnn` reaches in 2 minutes, on two cores that had other work too, a bound of 6.34 nats a frame for the 42
+chorales of the test part, and 6.13 as the importance-weighted estimate with 50 samples. Each
 key from its own last frame has 10.27 and an LSTM, exactly, 8.32 (benchmarks/papers/chorales.py).
 
 `conveyor run vrnn --data vowels` reaches in 2 minutes a bound of -2.32 and an estimate of -2.90 for 370 utterances, in
