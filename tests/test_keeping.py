@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from conveyor.language.settings import Settings
 from conveyor.training import train
 from conveyor.training.interrupt import signals
 from conveyor.training.job import Job
-from conveyor.training.progress import Progress
+from conveyor.training.progress import Lines, Progress
 from conveyor.training.run import Run
 from conveyor.training.settings import Common, setting
 from conveyor.training.train import Result, learning_rate, optimiser
@@ -127,7 +128,8 @@ def test_weight_decay_is_for_matrices_and_the_rate_rises_within_a_tenth() -> Non
 class LineSettings(Common):
     steps: int = setting(20, "steps", low=1)
     evaluate_every: int = setting(4, "steps between validations", low=1)
-    width: int = setting(3, "of what is shown", low=1, results=True)
+    line_width: int = setting(3, "of what is shown", low=1, results=True)
+    shade: float = setting(0.5, "of what is shown", low=0, results=True)
 
 
 class Line(Job):
@@ -147,7 +149,7 @@ class Line(Job):
         return {"error": self.loss(0)[0].item()}
 
     def results(self):
-        return {"shown.txt": bytes(torch.zeros(self.settings.width).byte().tolist())}
+        return {"shown.txt": bytes(torch.zeros(self.settings.line_width).byte().tolist())}
 
 
 class At(Progress):
@@ -177,11 +179,11 @@ def go_on(run: Path) -> Result:
 def test_what_is_too_much_for_the_results_can_be_made_smaller(tmp_path: Path) -> None:
     run = tmp_path / "run"
     with pytest.raises(
-        BadInput, match=r"all is trained and saved; make width smaller in .*, then conveyor run line --resume"
+        BadInput, match=r"all is trained and saved; make line_width smaller in .*, then conveyor run line --resume"
     ):
-        learn(run, width=10**15)
+        learn(run, line_width=10**15)
     config = run / "config.toml"
-    config.write_text(config.read_text().replace(f"width = {10**15}", "width = 2"))
+    config.write_text(config.read_text().replace(f"line_width = {10**15}", "line_width = 2"))
     go_on(run)
     assert (run / "results" / "shown.txt").read_bytes() == bytes(2)
 
@@ -343,3 +345,10 @@ def test_a_package_that_does_not_work_is_told_before_anything_is_done(
     with pytest.raises(BadInput, match=f"conveyor run line needs the package {name},? ?{cure} {name}"):
         go_on(tmp_path / "run") if resumed else learn(tmp_path / "run")
     assert snapshot(tmp_path) == before
+
+
+def test_a_loss_is_told_without_a_unit_that_it_may_not_have(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = Lines("image", seconds=0)
+    shown.begin(0, 3)
+    shown.stepped(1, 2.5, 4)
+    assert re.fullmatch(r"step 1/3  loss 2\.500  [\d,]+ images/s\n", capsys.readouterr().err)

@@ -24,7 +24,7 @@ from conveyor.training.memory import enough
 from conveyor.training.parallel import Group, find_device, join
 from conveyor.training.progress import Progress
 from conveyor.training.run import Run, digest, write, write_all
-from conveyor.training.settings import Common, flag
+from conveyor.training.settings import Common
 
 LOG_EVERY = 10  # steps
 
@@ -256,7 +256,7 @@ class Trainer:
         check_model(self.folder, self.training, self.settings.steps)
         job.model.load_state_dict(self.folder.read_model()[0])
         again = f"{job.command} --resume {self.folder.folder}"
-        sizes = [flag(one.name)[2:] for one in fields(self.settings) if one.metadata["results"]]
+        sizes = [one.name for one in fields(self.settings) if one.metadata["results"] and type(one.default) is int]
         smaller = f"make {' or '.join(sizes) or 'the model'} smaller in {self.folder.config}"
         try:
             with torch.no_grad(), enough(f"all is trained and saved; {smaller}, then {again}"):
