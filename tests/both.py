@@ -4,19 +4,23 @@ import copy
 
 import torch
 
-from cases import tensors
+from cases import others, tensors
 from conveyor import backend
 from tolerance import KERNEL, assert_as_exact, assert_equal
 
 
 def draw_inputs(layer, steps, batch, shaped=()):
-    """Random values for all that the layer takes, by name; all of them are to have gradients."""
-    cell, like = layer.cell, next(layer.parameters())
-    shapes = {"x": (steps, batch), **dict.fromkeys(cell.state, (layer.state_rows, batch))}
-    others = [name for name in cell.arguments if name not in ("t", *shapes, *cell.below)]
-    shapes |= {n: (batch, *dict(shaped).get(n, ())) if n in cell.constant else (steps, batch) for n in others}
-    widths = dict.fromkeys(shaped, layer.hidden_size) | cell.widths
-    return {n: torch.randn(*shape, widths[n]).to(like).requires_grad_() for n, shape in shapes.items()}
+    """Random values for all that the layer takes, by name; all of them are to have gradients.
+
+    `shaped`: the shapes, but for the hidden units, of constants that only the test knows.
+    """
+    cell, dtype = layer.cell, next(layer.parameters()).dtype
+    shapes = {"x": (steps, batch, cell.widths["x"])}
+    shapes |= {name: (layer.state_rows, batch, cell.widths[name]) for name in cell.state}
+    values = {name: torch.randn(shape) for name, shape in shapes.items()}
+    known = {name: (*dims, layer.hidden_size) for name, dims in dict(shaped).items()}
+    values |= others(layer, steps, batch, torch.float32, known)
+    return {name: value.to(dtype).requires_grad_() for name, value in values.items()}
 
 
 def weights(value):

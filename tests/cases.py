@@ -1,18 +1,20 @@
 """Every cell that the laws must hold for. A new cell joins here with its oracle, and so joins every test."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import partial, wraps
 from itertools import combinations
 
 import numpy as np
+import pytest
 import torch
 from torch import sigmoid, tanh
 
 import conveyor
 from conveyor import zoo
+from oracles import by_name, clockwork, depth_gated, draw, greff, grid, jozefowicz, original
 from oracles import cells as oracle
-from oracles import clockwork, depth_gated, greff, grid, jozefowicz, original
 
 
 class Leaky(conveyor.Cell):
@@ -182,21 +184,72 @@ def sides(**H):
 GRID = matrices(**sides(time="h x", depth="h x"), G="ground.m_below.weight", g="ground.m_below.bias")
 
 
+def maps(**rows):
+    """The matrices W_symbol and b_symbol of affine maps: symbol="module: operand operand"."""
+    return {f"W_{symbol}": source for symbol, source in rows.items()} | {
+        f"b_{symbol}": source.partition(":")[0] + ".bias" for symbol, source in rows.items()
+    }
+
+
+def lstm_of(module, suffix="", operands="h x"):
+    """The matrices of an LSTM within a cell."""
+    gates = {"f": "forget", "i": "input", "C": "candidate", "o": "output"}
+    return maps(**{f"{symbol}{suffix}": f"{module}{gate}: {operands}" for symbol, gate in gates.items()})
+
+
+ATTENTION = matrices(
+    **lstm_of("lstm.", operands="z h x"),
+    **maps(sel="select: h"),
+    **{"W_ctx": "key: a", "b": "key.bias", "W_d": "query: h", "U": "score: key", "c": "score.bias"},
+)
+PLACES = {"a": (3, 2), "mask": (3,), "g": (3,), "coin": (1,)}
+
+PAINTING = {
+    **lstm_of("encoder.", "_enc"),
+    **lstm_of("decoder.", "_dec"),
+    **maps(mu="mean: h_enc", sigma="spread: h_enc", w="write: h_dec"),
+}
+IMAGE = {"height": 2, "width": 2}
+
+LATENT = {
+    **maps(x="phi_x: x", z="phi_z: z"),
+    **maps(prior_0="prior_hidden: h", prior_1="prior: prior"),
+    **maps(enc_0="posterior_hidden: phi_x h", enc_1="posterior: enc"),
+    **maps(dec_0="likelihood_hidden: phi_z h", dec_1="likelihood: dec"),
+    **maps(**{str(k): f"recurrence.{gate}: h x" for k, gate in enumerate(("forget", "input", "candidate", "output"))}),
+}
+
 PERIODS = [1, 2, 3]
+
+
+def switches(*shape, dtype):
+    """Zeros and ones."""
+    return torch.randint(2, shape).to(dtype)
 
 
 @dataclass(frozen=True)
 class Case:
-    """A cell, how it is made, and what it must compute."""
+    """A cell, how it is made and what it is given, and what it must compute."""
 
     cell: type[conveyor.Cell]
-    oracle: Callable | None = None
+    oracle: Callable | None = None  # of x, the states in order, further inputs and matrices by name
     matrices: Callable | None = None
     options: dict = field(default_factory=dict)
     units: int = 1  # for each unit that a test asks for, where a cell cannot have any number of them
+    # Of streams and constants: the shape without steps and rows, where the cell does not know their width, and what
+    # draws them, where they are not to be normal numbers.
+    shapes: dict = field(default_factory=dict)
+    drawn: dict = field(default_factory=dict)
+    stacks: bool = True  # else it has one layer: a stream is as wide as x, which a layer above has of another width
+    heavy: bool = False  # a kernel takes seconds to be compiled, so that not every law has one made for every size
+    drops: bool = True  # else no map reads the first state, and recurrent dropout, which acts there, is refused
 
-    def layer(self, input_size, hidden_size, *args, **keywords):
-        return conveyor.Recurrent(self.cell, input_size, hidden_size * self.units, *args, **self.options, **keywords)
+    def layer(self, input_size, hidden_size, num_layers=1, **keywords):
+        if not self.stacks:
+            num_layers = 1
+            keywords.pop("dropout", None)  # which acts between layers
+        hidden_size *= self.units
+        return conveyor.Recurrent(self.cell, input_size, hidden_size, num_layers, **self.options, **keywords)
 
 
 CASES = {
@@ -293,7 +346,12 @@ CASES = {
         ),
     ),
     "lstm-depth-gated": Case(zoo.DepthGatedLSTM, depth_gated.one, matrices(**{**GATES, **PEEPHOLES}, **DEPTH_GATE)),
+    "lstm-depth-gated, coupled": Case(
+        zoo.CoupledDepthGatedLSTM, depth_gated.one, matrices(**{**COUPLED_INPUT, **DEPTH_GATE})
+    ),
     "grid": Case(zoo.GridLSTM, grid.one, GRID),
+    "grid-priority": Case(zoo.PriorityGridLSTM, grid.priority, GRID),
+    "grid, gate outside": Case(zoo.GateOutsideGridLSTM, grid.ported, GRID),
     "clockwork": Case(
         zoo.ClockworkRNN,
         partial(clockwork.clockwork, periods=PERIODS),
@@ -302,6 +360,63 @@ CASES = {
         ),
         {"periods": PERIODS},
         units=len(PERIODS),
+    ),
+    "lstm-conditioned": Case(
+        zoo.ConditionedLSTM, by_name.conditioned, matrices(**lstm_of("", operands="h x z")), {"context_size": 2}
+    ),
+    "attention-soft": Case(
+        zoo.SoftAttention,
+        by_name.soft,
+        ATTENTION,
+        {"annotation_size": 2, "attention_size": 3},
+        shapes=PLACES,
+        drawn={"mask": switches},
+        heavy=True,
+    ),
+    "attention-hard": Case(
+        zoo.HardAttention,
+        by_name.hard,
+        ATTENTION,
+        {"annotation_size": 2, "attention_size": 3},
+        shapes=PLACES,
+        drawn={"mask": switches, "coin": switches},
+        heavy=True,
+    ),
+    "draw": Case(
+        zoo.DRAW,
+        partial(draw.draw, **IMAGE),
+        matrices(**PAINTING),
+        {**IMAGE, "encoder_size": 4},
+        drawn={"image": torch.rand},
+        heavy=True,
+        drops=False,
+    ),
+    "draw-attentive": Case(
+        zoo.AttentiveDRAW,
+        partial(draw.draw, **IMAGE, N_read=2, N_write=1),
+        matrices(**PAINTING, **maps(read="read_place: h_dec", write="write_place: h_dec")),
+        {**IMAGE, "read_size": 2, "write_size": 1},
+        drawn={"image": torch.rand},
+        heavy=True,
+        drops=False,
+    ),
+    "vrnn": Case(
+        zoo.VRNNCell,
+        by_name.variational,
+        matrices(**LATENT),
+        {"latent_size": 2, "feature_size": 3, "outputs": 4},
+        heavy=True,
+    ),
+    "storn": Case(
+        zoo.STORNCell,
+        by_name.stochastic,
+        matrices(
+            **{"W_r": "recognise: x", "R_r": "recognise: r", "b_r": "recognise.bias"},
+            **{"W": "hidden: past", "R": "hidden: h", "V": "hidden: z", "b": "hidden.bias"},
+            **maps(q="posterior: r", y="likelihood: h"),
+        ),
+        {"latent_size": 2, "recogniser_size": 4, "outputs": 4},
+        stacks=False,
     ),
     "own": Case(Leaky),
     "own, with streams": Case(Fed),
@@ -319,14 +434,17 @@ PEEPHOLE_PAPERS = {
     for gates in SUBSETS[:-1]
 }
 PAPERS |= PEEPHOLE_PAPERS
-# Nearly the same as others that are above, so that the equations are enough to check.
-PAPERS |= {
-    "lstm-depth-gated, coupled": Case(
-        zoo.CoupledDepthGatedLSTM, depth_gated.one, matrices(**{**COUPLED_INPUT, **DEPTH_GATE})
-    ),
-    "grid-priority": Case(zoo.PriorityGridLSTM, grid.priority, GRID),
-    "grid, gate outside": Case(zoo.GateOutsideGridLSTM, grid.ported, GRID),
-}
+
+
+def every_cell(test):
+    """A test of what is not the kernel's, for each cell by its name: of a heavy one no kernel is made."""
+
+    @wraps(test)
+    def of_cell(name, **given):
+        with conveyor.backend("eager") if CASES[name].heavy else nullcontext():
+            test(name=name, **given)
+
+    return pytest.mark.parametrize("name", CASES)(of_cell)
 
 
 def parameters_of(layer, row=0):
@@ -336,12 +454,24 @@ def parameters_of(layer, row=0):
     return found | {f"ground.{name}": parameter for name, parameter in below}
 
 
-def others(layer, steps, batch, dtype=torch.float64):
+def case_of(layer):
+    """How a layer's cell is made and what it is given; a random cell has nothing that needs to be said."""
+    found = (case for case in CASES.values() if case.cell is type(layer.cell))
+    return next(found, Case(type(layer.cell)))
+
+
+def others(layer, steps, batch, dtype=torch.float64, shapes=None):
     """Random values for what the layer's cell takes besides x and its states, by name."""
-    cell = layer.cell
+    cell, case = layer.cell, case_of(layer)
     names = [name for name in cell.arguments if name not in ("x", "t", *cell.state, *cell.below)]
-    shapes = {name: (batch,) if name in cell.constant else (steps, batch) for name in names}
-    return {name: torch.randn(*shape, cell.widths[name], dtype=dtype) for name, shape in shapes.items()}
+    known = {name: (width,) for name, width in cell.widths.items()} | case.shapes | (shapes or {})
+    leading = {name: (batch,) if name in cell.constant else (steps, batch) for name in names}
+    return {n: case.drawn.get(n, torch.randn)(*leading[n], *known[n], dtype=dtype) for n in names}
+
+
+def differentiable(layer, named):
+    """The names of those inputs by which there is a derivative: what is 0 or 1 has nothing beside it."""
+    return [name for name in named if case_of(layer).drawn.get(name) is not switches]
 
 
 def random_state(layer, batch, dtype=torch.float64):
@@ -351,8 +481,16 @@ def random_state(layer, batch, dtype=torch.float64):
 
 
 def values_of(further):
-    """The extra outputs of a layer whose cell has any: what it gives out after its output and its state."""
-    return further[0] if further else {}
+    """The extra outputs of a layer whose cell has any: what it gives out after its output and its state.
+
+    Those whose layers' shapes differ by their layers, each as a stack of one.
+    """
+    named = further[0] if further else {}
+    by_layer = {name: value for name, value in named.items() if isinstance(value, list)}
+    whole = {name: value for name, value in named.items() if name not in by_layer}
+    return whole | {
+        f"{n} of layer {i}": value[None] for n, layers in by_layer.items() for i, value in enumerate(layers)
+    }
 
 
 def tensors(state):

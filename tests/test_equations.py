@@ -6,7 +6,9 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import functional_call
 
-from cases import CASES, PAPERS, others, parameters_of, random_state, tensors, values_of
+import conveyor
+from cases import CASES, PAPERS, differentiable, others, parameters_of, random_state, tensors, values_of
+from conveyor import zoo
 from tolerance import assert_equal
 
 T, B, INPUT, HIDDEN = 4, 2, 3, 3
@@ -16,48 +18,74 @@ def numbers(named):
     return {name: value.detach().numpy().copy() for name, value in named.items()}
 
 
+def test_every_cell_of_the_zoo_is_among_the_cases_and_has_its_paper():
+    public = [getattr(zoo, name) for name in zoo.__all__]
+    cells = {value for value in public if isinstance(value, type) and issubclass(value, conveyor.Cell)}
+    assert cells == {case.cell for case in CASES.values() if case.oracle}
+
+
+def drawn(layer, steps, batch):
+    """All that the layer takes, by name; what has a derivative is to have one."""
+    state = dict(zip(layer.state_names, tensors(random_state(layer, batch)), strict=True))
+    given = {"x": torch.randn(steps, batch, layer.input_size, dtype=torch.float64), **state}
+    given |= others(layer, steps, batch)
+    for name in differentiable(layer, given):
+        given[name].requires_grad_()
+    return given
+
+
+def run(layer, given, parameters):
+    """The output, the last states and the values of each step."""
+    further = dict(given)
+    x, *state = (further.pop(name) for name in ("x", *layer.state_names))
+    state = tuple(state) if len(state) > 1 else state[0]
+    output, last, *values = functional_call(layer, parameters, (x, state), further)
+    return output, *tensors(last), *values_of(values).values()
+
+
+def by_paper(case, states, values):
+    """The same by the oracle, out of inputs and matrices; of the values it need not have any."""
+    given = dict(values)
+    x, *state = (given.pop(name) for name in ("x", *states))
+    output, lasts, *told = case.oracle(x, *(s[0] for s in state), **given)
+    return output, *(s[None] for s in lasts), *(v[None, None] for v in (told[0] if told else ()))
+
+
 @pytest.mark.parametrize("name", PAPERS)
 def test_outputs_are_the_papers(name):
     case, layer = PAPERS[name], PAPERS[name].layer(INPUT, HIDDEN, dtype=torch.float64)
-    x, state = torch.randn(T, B, INPUT, dtype=torch.float64), random_state(layer, B)
-    W = case.matrices(numbers(parameters_of(layer)))
-    expected, lasts = case.oracle(x.numpy(), *(s[0].numpy() for s in tensors(state)), **W)
-    output, last, *_ = layer(x, state)
-    assert_equal(output, expected, "output")
-    for value, wanted, symbol in zip(tensors(last), lasts, layer.state_names, strict=True):
-        assert_equal(value[0], wanted, symbol)
+    given, parameters = drawn(layer, T, B), parameters_of(layer)
+    expected = by_paper(case, layer.state_names, numbers(given) | case.matrices(numbers(parameters)))
+    symbols = ("output", *layer.state_names, *layer.cell.extra)
+    for symbol, value, wanted in zip(symbols, run(layer, given, {}), expected, strict=False):
+        assert_equal(value, wanted, symbol)
 
 
 @pytest.mark.parametrize("name", PAPERS)
 def test_gradients_are_the_papers(name):
     """The oracle's derivative by a complex step, exact to the last digits, for every input, state and matrix."""
     case, layer = PAPERS[name], PAPERS[name].layer(INPUT, HIDDEN, dtype=torch.float64)
-    x, state = torch.randn(T, B, INPUT, dtype=torch.float64), tensors(random_state(layer, B))
-    for tensor in (x, *state):
-        tensor.requires_grad_()
-    output, last, *_ = layer(x, state if len(state) > 1 else state[0])
-    weights = [torch.randn_like(value) for value in (output, *tensors(last))]
-    sum((value * w).sum() for value, w in zip((output, *tensors(last)), weights, strict=True)).backward()
-
-    values = {"x": x.detach().numpy()} | {f"s{i}": s[0].detach().numpy() for i, s in enumerate(state)}
-    values |= case.matrices(numbers(parameters_of(layer)))
-    gradients = {"x": x.grad.numpy()} | {f"s{i}": s.grad[0].numpy() for i, s in enumerate(state)}
-    gradients |= case.matrices({name: p.grad.numpy() for name, p in parameters_of(layer).items()})
+    given, parameters = drawn(layer, T, B), parameters_of(layer)
+    values = numbers(given) | case.matrices(numbers(parameters))
+    weights = [torch.randn(value.shape).double() for value in by_paper(case, layer.state_names, values)]
+    loss = sum((value * w).sum() for value, w in zip(run(layer, given, {}), weights, strict=False))
+    leaves = {name: value for name, value in given.items() if value.requires_grad}
+    # None depends on the noise behind a draw: its gradient is zero.
+    slopes = torch.autograd.grad(
+        loss, [*leaves.values(), *parameters.values()], allow_unused=True, materialize_grads=True
+    )
+    gradients = numbers(dict(zip([*leaves, *parameters], slopes, strict=True)))
+    gradients |= case.matrices(gradients)
     # A diagonal block is free on its diagonal only; elsewhere the paper's matrix is zero and stays zero.
-    free = case.matrices({name: np.ones(p.shape) for name, p in parameters_of(layer).items()})
+    free = case.matrices({name: np.ones(p.shape) for name, p in parameters.items()})
 
-    def loss(given):
-        states = [given[f"s{i}"] for i in range(len(state))]
-        output, lasts = case.oracle(given["x"], *states, **{k: v for k, v in given.items() if k != "x" and k[0] != "s"})
-        w = [weight.numpy() for weight in weights]
-        return np.sum(output * w[0]) + sum(np.sum(s * v[0]) for s, v in zip(lasts, w[1:], strict=True))
-
-    for key, value in values.items():
-        expected = np.zeros_like(value)
-        for index in np.ndindex(value.shape):
-            moved = value.astype(complex)
+    for key in [*leaves, *free]:
+        expected = np.zeros_like(values[key])
+        for index in np.ndindex(expected.shape):
+            moved = values[key].astype(complex)
             moved[index] += 1e-30j
-            expected[index] = loss({**values, key: moved}).imag / 1e-30
+            results = by_paper(case, layer.state_names, {**values, key: moved})
+            expected[index] = sum(np.sum(r * w.numpy()) for r, w in zip(results, weights, strict=True)).imag / 1e-30
         assert_equal(torch.from_numpy(gradients[key]), expected * free.get(key, 1), key)
 
 
@@ -65,16 +93,13 @@ def test_gradients_are_the_papers(name):
 @pytest.mark.parametrize("check", [gradcheck, gradgradcheck])
 def test_gradients_are_those_of_finite_differences(name, check):
     layer = CASES[name].layer(2, 3, dtype=torch.float64)
-    further = others(layer, 3, 2)
-    names, values = zip(*layer.named_parameters(), strict=True)
-    inputs = (torch.randn(3, 2, 2, dtype=torch.float64), *tensors(random_state(layer, 2)), *further.values(), *values)
-    count = len(layer.state_names)
+    given = drawn(layer, 3, 2)
+    parameters = {name: value.detach().requires_grad_() for name, value in layer.named_parameters()}
 
-    def run(x, *rest):
-        state, rest = rest[:count], rest[count:]
-        streams = dict(zip(further, rest[: len(further)], strict=True))
-        parameters = dict(zip(names, rest[len(further) :], strict=True))
-        output, last, *values = functional_call(layer, parameters, (x, state if count > 1 else state[0]), streams)
-        return (output, *tensors(last), *values_of(values).values())
+    def of(*values):
+        named = dict(zip([*given, *parameters], values, strict=True))
+        return run(layer, {name: named[name] for name in given}, {name: named[name] for name in parameters})
 
-    assert check(run, tuple(value.detach().requires_grad_() for value in inputs))
+    # Of a heavy cell the second derivatives in one random direction, else entry by entry.
+    fast = CASES[name].heavy and check is gradgradcheck
+    assert check(of, (*given.values(), *parameters.values()), fast_mode=fast)

@@ -1,5 +1,7 @@
 """What holds for every cell without exception, at any size: the zoo's, a user's own, and random ones."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -27,20 +29,14 @@ def every_cell(law):
 
     @pytest.mark.parametrize("name", [*CASES, "random"])
     def test(name):
-        (of_random if name == "random" else of_named)(name=name)
+        # Here the loop is judged by random cells, thousands of them, and where a kernel for each of the sizes takes
+        # long to be made; test_compiler_laws.py judges the kernels by the loop.
+        by_loop = name == "random" or CASES[name].heavy
+        with backend("eager") if by_loop else nullcontext():
+            (of_random if name == "random" else of_named)(name=name)
 
     test.__name__, test.__doc__ = law.__name__, law.__doc__
     return test
-
-
-@pytest.fixture(autouse=True)
-def _loop_for_random_cells(request):
-    """Here the loop is judged by random cells, thousands of them; test_compiler_laws.py judges their kernels by it."""
-    if "random" not in request.node.name:
-        yield
-        return
-    with backend("eager"):
-        yield
 
 
 def draw_layer(data, name, **keywords):

@@ -11,12 +11,11 @@ from torch.func import jacrev
 from torch.nn.utils import parametrize
 
 import conveyor
-from cases import CASES, Fed, Leaky, others, random_state, tensors
+from cases import CASES, Fed, Leaky, every_cell, others, random_state, tensors
 from conveyor import zoo
 from tolerance import assert_equal
 
 T, B, INPUT, HIDDEN = 5, 3, 4, 6
-every_cell = pytest.mark.parametrize("name", CASES)
 
 NAMES = {
     "rnn": {"h"},

@@ -4,12 +4,11 @@ import pytest
 import torch
 
 import conveyor
-from cases import CASES, others, random_state, tensors
+from cases import CASES, every_cell, others, random_state, tensors
 from conveyor import zoo
 from tolerance import assert_equal
 
 T, B, INPUT, HIDDEN = 6, 4, 3, 5
-every_cell = pytest.mark.parametrize("name", CASES)
 X = torch.randn(T, B, INPUT, generator=torch.Generator().manual_seed(2))
 
 

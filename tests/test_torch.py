@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence, pad_packed_sequence
 
 import conveyor
-from cases import CASES, others, tensors
+from cases import CASES, every_cell, others, tensors
 from tolerance import assert_equal
 
 KINDS = {
@@ -224,7 +224,7 @@ def test_autocast_rounds_what_an_lstm_of_torch_rounds(form, given):
             assert_equal(actual.bfloat16(), expected.bfloat16())
 
 
-@pytest.mark.parametrize("name", CASES)
+@every_cell
 def test_under_autocast_every_cell_gives_what_it_gives_within_the_rounding(name):
     layer, x = CASES[name].layer(INPUT, HIDDEN, 2, bidirectional=True), torch.randn(6, 3, INPUT)
     further = others(layer, 6, 3, torch.float32)
