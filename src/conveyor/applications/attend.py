@@ -53,10 +53,10 @@ class AttendSettings(Common):
     doubly_stochastic: float = setting(0.0, "weight of the penalty that asks to look everywhere once", low=0)
     reinforce: float = setting(0.1, "hard: weight of what teaches where to look", low=0)
     entropy: float = setting(0.002, "hard: weight of the entropy of the places", low=0)
-    held_out: int = setting(500, "scenes to validate on, and as many to test on", low=SHOWN)
+    held_out: int = setting(500, "scenes to validate on, and as many to test on", low=SHOWN, high=100_000)
     beam: int = setting(5, "width of the beam search", low=1, results=True)
     steps: int = setting(2_000, "steps of the optimiser", low=1)
-    batch_size: int = setting(64, "scenes learnt from in a step", low=1)
+    batch_size: int = setting(64, "scenes learnt from in a step", low=1, high=100_000)
     lr: float = setting(4e-3, "highest learning rate", above=0, high=1e3)
 
 

@@ -44,9 +44,11 @@ class DrawSettings(Common):
     hidden_size: int = setting(64, "units of the decoder", low=1)
     encoder_size: int = setting(64, "units of the encoder", low=1)
     latent_size: int = setting(8, "numbers drawn at each glimpse", low=1)
-    samples: int = setting(50, "samples for the estimate of the likelihood at the end", low=1, results=True)
+    samples: int = setting(
+        50, "samples for the estimate of the likelihood at the end", low=1, high=100_000, results=True
+    )
     steps: int = setting(10_000, "steps of the optimiser", low=1)
-    batch_size: int = setting(64, "images learnt from in a step", low=1)
+    batch_size: int = setting(64, "images learnt from in a step", low=1, high=100_000)
     lr: float = setting(1e-2, "highest learning rate", above=0, high=1e3)
     clip: float = setting(20.0, "largest norm of the gradient", above=0)
     evaluate_every: int = setting(500, "steps between validations", low=1)

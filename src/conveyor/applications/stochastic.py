@@ -35,9 +35,11 @@ class StochasticSettings(Common):
     kl_warmup: int = setting(
         500, "steps over which the KL's weight in the loss (not in figures) goes from 0 to 1", low=0
     )
-    samples: int = setting(50, "samples for the importance-weighted estimate at the end", low=1, results=True)
+    samples: int = setting(
+        50, "samples for the importance-weighted estimate at the end", low=1, high=100_000, results=True
+    )
     steps: int = setting(2_500, "steps of the optimiser", low=1)
-    batch_size: int = setting(16, "sequences learnt from in a step", low=1)
+    batch_size: int = setting(16, "sequences learnt from in a step", low=1, high=100_000)
     lr: float = setting(3e-3, "highest learning rate", above=0, high=1e3)
 
 

@@ -40,18 +40,18 @@ SHOWN = 4  # sentences in the picture
 class TranslateSettings(Common):
     data: str = setting("auto", "verses or numbers; auto: verses where they are installed", choices=DATA)
     longest: int = setting(15, "verses: the most words of a sentence", low=1)
-    numbers: int = setting(20_000, "numbers: how many", low=1)
+    numbers: int = setting(20_000, "numbers: how many", low=1, high=1_000_000)
     vocabulary_size: int = setting(4_000, "words of each language, the rest are <unk>", low=1)
     hidden_size: int = setting(128, "units of the decoder, and of the two directions of the encoder together", low=2)
     embedding_size: int = setting(64, "width of a word's vector", low=1)
     dropout: float = setting(0.3, "dropout on words, annotations and output", low=0, high=1)
-    held_out: int = setting(500, "sentences to validate on, and as many to test on", low=SHOWN)
+    held_out: int = setting(500, "sentences to validate on, and as many to test on", low=SHOWN, high=100_000)
     beam: int = setting(5, "width of the beam search", low=1, results=True)
     length_power: float = setting(
         1.0, "beam search: a sentence's score is divided by its length to this power", low=0, results=True
     )
     steps: int = setting(1_500, "steps of the optimiser", low=1)
-    batch_size: int = setting(64, "sentences learnt from in a step", low=1)
+    batch_size: int = setting(64, "sentences learnt from in a step", low=1, high=100_000)
     lr: float = setting(4e-3, "highest learning rate", above=0, high=1e3)
 
 

@@ -22,6 +22,6 @@ class Settings(Common):
     recurrent_dropout: float = setting(0.0, "variational dropout on the recurrent state", low=0, high=1)
     zoneout: float = setting(0.0, "probability that a unit keeps its old state", low=0, high=1)
     learn_initial_state: bool = setting(False, "the initial state is a parameter")
-    batch_size: int = setting(32, "rows of text read side by side, in each process", low=1)
+    batch_size: int = setting(32, "rows of text read side by side, in each process", low=1, high=100_000)
     window: int = setting(64, "tokens a step, and how far gradients go back", low=1)
     held_out: float = setting(0.1, "the tail of the text that is kept for validation", above=0, high=0.9)

@@ -43,7 +43,7 @@ class Common:
     """
 
     steps: int = setting(1_500, "steps of the optimiser", low=1)
-    batch_size: int = setting(32, "sequences learnt from in a step, in each process", low=1)
+    batch_size: int = setting(32, "sequences learnt from in a step, in each process", low=1, high=100_000)
     lr: float = setting(8e-3, "highest learning rate", above=0, high=1e3)
     lr_end: float = setting(0.02, "learning rate of the last step, as a fraction of the highest", low=0, high=1)
     warmup: int = setting(50, "steps over which the learning rate rises from zero, at most a tenth of all", low=0)
