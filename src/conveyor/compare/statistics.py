@@ -117,9 +117,8 @@ def interval(sample: Sequence[float], seed: int = 0) -> Interval:
 
         interval([0.11, 0.12, 0.19])        # Interval(low=0.11.., high=0.16..)
 
-    Bootstrap intervals of few values are too short: of samples from a normal distribution those of 2, 3, 5, 10 and 30
-    values held the mean in 50, 71, 84, 89 and 94 % of cases, where 95 % are promised (as tests/test_statistics.py
-    measures).
+    Bootstrap intervals of few values are too short: of samples from a normal distribution those of 3, 5 and 10 values
+    held the mean in 71, 84 and 89 % of cases, where 95 % are promised (tests/test_statistics.py measures).
     Source: Efron, "Better bootstrap confidence intervals", 1987.
     """
     if len(sample) < 2:
@@ -196,7 +195,7 @@ def compare(samples: Values, reference: str) -> list[Comparison]:
         compare({("adding", "lstm"): [0.1, 0.2], ("adding", "gru"): [0.3, 0.4]}, "lstm")[0].p       # 0.333..
 
     Of 4000 studies of 5 identical cells on 3 tasks with 10 seeds each, 3.9 % found a difference where values were
-    normal, fewer where they were skewed (log-normal: 0.03 %) or of two kinds (one run in five does not learn: 0.3 %).
+    normal, and 0.3 % where they were of two kinds (one run in five does not learn).
     A difference of one standard deviation between two cells is found by 10 seeds in 55 % of studies with that one
     comparison, and in 18 % of those with 12. tests/test_statistics.py measures these again, in fewer studies.
     Sources: Welch 1947; Holm 1979; Mann and Whitney 1947.
