@@ -8,8 +8,8 @@ import torch
 
 import conveyor
 from conveyor.applications.draw import Draw, DrawSettings, frame
-from conveyor.applications.picture import figure
 from conveyor.errors import BadInput
+from conveyor.picture import figure
 from conveyor.tasks.binarised import Binarised, read
 from conveyor.tasks.mnist import mnist
 from conveyor.training import train

@@ -28,12 +28,14 @@ ARROWS = {
     "layer": "affine cell eager execute regularise sequences",
     "zoo": "affine cell errors layer",
     "dropin": "cell layer zoo",
+    "picture": "errors",
     "tasks": "errors",
     "training": "errors",
     "language": "cell errors layer tasks training zoo",
-    "applications": "cell errors layer tasks training zoo",
+    "applications": "cell errors layer picture tasks training zoo",
     "bench": "affine backends cell compiler dropin errors execute layer zoo",
-    "cli": "applications bench compiler errors language show tasks training zoo",
+    "compare": "cell errors layer picture tasks training zoo",
+    "cli": "applications bench compare compiler errors language show tasks training zoo",
     "__init__": "backends cell dropin execute layer show zoo",
     "__main__": "cli",
 }
@@ -41,8 +43,10 @@ ARROWS = {
 OUTSIDE = {
     "tasks": "torch numpy pydoc_data mido pysword",
     "training": "torch numpy safetensors rich matplotlib",
+    "picture": "matplotlib",
     "applications": "torch numpy matplotlib sacrebleu",
     "bench": "torch numpy rich matplotlib jax onnx onnxruntime",
+    "compare": "torch numpy matplotlib optuna scipy sqlalchemy",
     "cli": "torch typer rich",
 }
 

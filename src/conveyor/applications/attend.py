@@ -25,8 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conveyor.applications.picture import figure, png
 from conveyor.applications.sentences import exact, judged, likelihood, looks, say, told
+from conveyor.picture import figure, png
 from conveyor.tasks.scenes import CANVAS, WORDS, Scenes, split
 from conveyor.tasks.words import END, Said
 from conveyor.training.job import Job

@@ -21,8 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from conveyor.applications.picture import figure, png
 from conveyor.errors import BadInput
+from conveyor.picture import figure, png
 from conveyor.tasks.binarised import KINDS, read
 from conveyor.training.job import Job
 from conveyor.training.run import Run

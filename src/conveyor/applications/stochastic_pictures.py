@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from conveyor.applications.picture import figure, png
+from conveyor.picture import figure, png
 
 LOW, HIGH = 36, 84  # MIDI numbers between which the chorales mostly are
 

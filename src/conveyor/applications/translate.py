@@ -22,8 +22,8 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor
 
-from conveyor.applications.picture import figure, png
 from conveyor.applications.sentences import bleu, judged, likelihood, looks, say, told
+from conveyor.picture import figure, png
 from conveyor.tasks.translation import DATA, choose, translation
 from conveyor.tasks.verses import CURE
 from conveyor.tasks.words import END, UNKNOWN, Said, Words, columns

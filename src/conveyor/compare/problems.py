@@ -1,0 +1,68 @@
+"""The tasks that a comparison knows by name; a number behind a colon is the length or lag that its name is about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from conveyor.compare.outcomes import About
+from conveyor.errors import BadInput, suggest
+from conveyor.tasks import Adding, Counting, GeneratedSpikes, Lag, Parity, Reber, Task, TemporalOrder
+from conveyor.tasks.agreement import Agreement
+from conveyor.tasks.characters import Characters
+from conveyor.tasks.copy_memory import CopyMemory
+from conveyor.tasks.pixels import Pixels
+from conveyor.tasks.temporal_order import THREE
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A task by name, and what is asked in it."""
+
+    make: Callable[..., Task]
+    about: str
+    number: int | None = None  # the one that may be given behind a colon, as it is by default
+
+
+def spikes(distance: int) -> Task:
+    return GeneratedSpikes(distance, (0, 1), 10)
+
+
+PROBLEMS: dict[str, Problem] = {
+    "adding": Problem(Adding, "the sum of two marked numbers of a long sequence (Hochreiter & Schmidhuber 1997)", 100),
+    "copy": Problem(CopyMemory, "ten symbols to be said again after a delay (Arjovsky et al. 2016)", 100),
+    "order": Problem(TemporalOrder, "in which order two signs came, 40 to 100 steps before the end"),
+    "order-three": Problem(lambda: TemporalOrder(THREE), "in which order three signs came"),
+    "lag": Problem(Lag, "the last symbol is the first, so many steps before", 100),
+    "reber": Problem(Reber, "embedded Reber grammar: all symbols that may come next"),
+    "anbn": Problem(lambda most: Counting(2, 1, most), "a^n b^n: how many b are to come", 10),
+    "anbncn": Problem(lambda most: Counting(3, 1, most), "a^n b^n c^n: how many b and c are to come", 10),
+    "parity": Problem(Parity, "is the number of ones odd?", 100),
+    "spikes": Problem(spikes, "spikes to be made at a distance of so many steps or one more", 10),
+    "agreement": Problem(Agreement, "the number of the verb, from the subject, over up to four nouns between"),
+    "agreement-language": Problem(lambda: Agreement("language"), "the same sentences by a language model"),
+    "language": Problem(
+        lambda length: Characters("pydoc", length), "Python's documentation, character by character", 64
+    ),
+    "pixels": Problem(Pixels, "which digit is it, read point by point?"),
+    "pixels-permuted": Problem(lambda: Pixels(permuted=True), "the same in an order drawn once"),
+}
+
+
+def find(name: str) -> Task:
+    """The task that a name such as "adding" or "adding:200" stands for. Raises BadInput for what is none."""
+    plain, colon, number = name.partition(":")
+    if plain not in PROBLEMS:
+        raise BadInput(f"no task is called {plain}; {suggest(plain, PROBLEMS)}")
+    problem = PROBLEMS[plain]
+    if colon and problem.number is None:
+        raise BadInput(f"the task {plain} takes no number, as in {name}")
+    if colon and not (number.isascii() and number.isdigit()):
+        raise BadInput(f"behind the colon of a task stands a whole number, as in {plain}:{problem.number}, not {name}")
+    return problem.make(*[int(number) if colon else problem.number] if problem.number is not None else [])
+
+
+def about(name: str) -> About:
+    """What a report says of a task."""
+    task = find(name)
+    return About(name, task.metric, task.chance, task.optimum, PROBLEMS[name.partition(":")[0]].about)

@@ -1,0 +1,408 @@
+"""What a person reads: report.html, report.md, results.csv and plots/, from a study's outcomes."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import html
+import io
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from conveyor.compare import statistics
+from conveyor.compare.outcomes import About, Outcome
+from conveyor.compare.pictures import Picture, pictures, themed
+from conveyor.compare.statistics import Comparison, Study
+from conveyor.training.run import write_all
+
+SURE, LIKELY, SEEDS = 0.95, 0.8, 5  # from which probability, and with how many runs of each cell, words become firm
+
+
+def write(
+    folder: Path,
+    outcomes: Sequence[Outcome],
+    about: Sequence[About],
+    reference: str = "",
+    facts: Mapping[str, str] | None = None,
+) -> None:
+    """Writes the report of a study into the folder, over an earlier one of the same study.
+
+        write(Path("report"), outcomes, about, facts={"command": "conveyor compare ...", "seed": "0"})
+
+    The cells are compared with `reference`: the LSTM where the study has it, else its first cell, unless another is
+    named. The facts stand at the head. Every figure is of rows in results.csv, which name their runs; the tables say of
+    which. Files are written whole or not at all.
+
+    Raises BadInput for a reference that the study has not, and where matplotlib, scipy or optuna is missing.
+    """
+    study = Study.of(outcomes, about, reference)
+    document = Document(dict(facts or {}), answer(study), tables(study), pictures(study))
+    (folder / "plots").mkdir(parents=True, exist_ok=True)
+    plots = {one.name + suffix: data for one in document.pictures for suffix, data in one.files.items()}
+    if plots:
+        write_all({folder / "plots" / name: data for name, data in plots.items()})
+    texts = {"results.csv": results(outcomes), "report.md": markdown(document), "report.html": page(document, study)}
+    write_all({folder / name: text.encode("utf-8", "backslashreplace") for name, text in texts.items()})
+
+
+@dataclass(frozen=True)
+class Table:
+    title: str
+    note: str
+    head: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Document:
+    facts: dict[str, str]
+    answers: list[tuple[str, list[str]]]
+    tables: list[Table]
+    pictures: list[Picture]
+
+
+# The answer in words
+
+
+def answer(study: Study) -> list[tuple[str, list[str]]]:
+    """The two questions, each with what can be said."""
+    if not study.outcomes:
+        return [("Which of these variants is best? Do the differences matter?", ["No trial has ended yet."])]
+    return [
+        ("Which of these variants is best?", _which(study)),
+        ("Do the differences matter?", _matter(study)),
+        ("How far to trust this", _trust(study)),
+    ]
+
+
+def _which(study: Study) -> list[str]:
+    lines = [_best_on(study, task) for task in study.about]
+    firsts = Counter(
+        min(on, key=lambda cell: float(np.mean(on[cell]))) for task in study.about if (on := study.on(task))
+    )
+    if len(study.about) > 1 and len(study.cells) > 1 and firsts:
+        cell, times = firsts.most_common(1)[0]
+        tied = [other for other, number in firsts.items() if number == times]
+        ahead = f"{' and '.join(tied)} have the smallest mean on {times} each" if len(tied) > 1 else ""
+        ahead = ahead or f"{cell} has the smallest mean on {times}"
+        lines.append(f"Of the {len(study.about)} tasks, {ahead}; how sure that is on each stands above.")
+    return lines
+
+
+def _best_on(study: Study, task: str) -> str:
+    on, about = study.on(task), study.about[task]
+    if all(statistics.failed(o) for (name, _), runs in study.final.items() if name == task for o in runs):
+        return f"{task}: every run failed, so nothing can be said."
+    order = sorted(on, key=lambda cell: float(np.mean(on[cell])))
+    means = [float(np.mean(on[cell])) for cell in order]
+    if means[0] >= about.chance:
+        return f"{task}: no cell is better than chance ({number(about.chance)}), so nothing can be said."
+    if len(order) == 1:
+        return f"{task}: {order[0]} reaches {about.metric} {number(means[0])}. There is no other cell."
+    ahead = (
+        f"{task}: {order[0]} has the smallest {about.metric}, {number(means[0])}; then {order[1]}, {number(means[1])}."
+    )
+    odds, runs = statistics.favourites(on), min(map(len, on.values()))
+    if not odds:
+        return f"{ahead} Not enough seeds to say whether it is the best: some cells were run once only."
+    odd = odds[order[0]]
+    return f"{ahead} That it is the best over all seeds has a probability of {odd:.0%}: {_words(odd, runs)}."
+
+
+def _words(odds: float, runs: int) -> str:
+    if runs < SEEDS:
+        return f"with {runs} seeds only, not enough to say"
+    return (
+        "that is sure enough" if odds >= SURE else "likely, not sure" if odds >= LIKELY else "nobody can say from this"
+    )
+
+
+def _matter(study: Study) -> list[str]:
+    if len(study.cells) < 2:
+        return ["There is one cell only, and so no difference.", *_explained(study)]
+    tested = [one for one in study.comparisons if one.tested]
+    if not tested:
+        text = f"Not enough seeds to say: on no task do {study.reference} and another cell have two runs each."
+        return [text, *_explained(study)]
+    found = sorted((one for one in tested if one.differs), key=lambda one: one.corrected)
+    lines = [_found(study, one) for one in found]
+    others = len(tested) - len(found)
+    if others:
+        lines.append(_not_found(study, others, tested))
+    return [*lines, *_explained(study)]
+
+
+def _found(study: Study, one: Comparison) -> str:
+    kind = "worse" if one.difference > 0 else "better"
+    effect = number(abs(one.effect))
+    return (
+        f"{one.cell} is {kind} than {one.reference} on {one.task}: on average its {study.about[one.task].metric} is "
+        f"{number(abs(one.difference))} {'higher' if one.difference > 0 else 'lower'}, {effect} standard deviations "
+        f"(p = {number(one.corrected)} after correction)."
+    )
+
+
+def _not_found(study: Study, others: int, tested: list[Comparison]) -> str:
+    seeds = min(len(study.samples[one.task, cell]) for one in tested for cell in (one.cell, one.reference))
+    all_, size = len(tested), statistics.size_found(seeds, len(tested))
+    return (
+        f"In {others} of the {all_} comparisons with {study.reference} no difference was found. That does not make "
+        f"the cells equal: {seeds} seeds, in so many comparisons, find one of {number(size)} standard deviations four "
+        f"times in five, and smaller ones less often. For one of a single standard deviation that takes "
+        f"{statistics.seeds_to_find(1.0, all_)} seeds."
+    )
+
+
+def _explained(study: Study) -> list[str]:
+    """What matters beside the cell."""
+    lines = []
+    for task, shares in study.importance.items():
+        if shares:
+            most = max(shares, key=lambda name: shares[name])
+            cell = f"; which cell it is explains {shares['cell']:.0%}" if "cell" in shares and most != "cell" else ""
+            name = "which cell it is" if most == "cell" else most
+            lines.append(f"Of what differs in the search on {task}, {name} alone explains {shares[most]:.0%}{cell}.")
+    return lines
+
+
+def _trust(study: Study) -> list[str]:
+    repeated = sum(o.repeat for o in study.outcomes)
+    lines = []
+    if not repeated:
+        lines.append(
+            "No configuration has been repeated with fresh seeds yet: each cell stands here with its best trial."
+        )
+    lost = sum(statistics.failed(o) for o in study.outcomes)
+    if lost:
+        lines.append(
+            f"{lost} of {len(study.outcomes)} runs failed. Each counts as one at chance level, or as the worst run."
+        )
+    lines += [f"{one.task}, {one.cell}: {remark}." for one in study.comparisons if (remark := _remark(one))]
+    lines.append(
+        "A cell's repeats share the configuration that was best in its search; that another search might have found a "
+        "better one is in none of these figures. Bootstrap intervals of few runs are too short: of 5 runs they hold "
+        "the mean in 84 % of cases, of 10 in 89 %, where 95 % are promised."
+    )
+    return lines
+
+
+def _remark(one: Comparison) -> str:
+    if one.differs and one.ranks >= statistics.LEVEL:
+        return f"the ranks alone do not confirm the difference (p = {number(one.ranks)})"
+    if one.tested and not one.differs and one.ranks < statistics.LEVEL <= one.p:
+        return f"the ranks differ where the means do not (p = {number(one.ranks)}, uncorrected): look at the points"
+    return one.why
+
+
+# Tables
+
+
+def tables(study: Study) -> list[Table]:
+    return [
+        table for table in (_tasks(study), _means(study), _tests(study), _shares(study), _costs(study)) if table.rows
+    ]
+
+
+def _tasks(study: Study) -> Table:
+    rows = [(one.name, one.metric, number(one.chance), number(one.optimum), one.text) for one in study.about.values()]
+    return Table("Tasks", "The smaller, the better.", ("task", "metric", "chance", "optimum", "what is asked"), rows)
+
+
+def _means(study: Study) -> Table:
+    rows = []
+    for (task, cell), runs in study.final.items():
+        sample, odds = (
+            study.samples[task, cell],
+            statistics.favourites(study.on(task)) if cell in study.on(task) else {},
+        )
+        around = statistics.interval(sample)
+        mean = float(np.mean(sample)) if sample else math.nan
+        spread = float(np.std(sample, ddof=1)) if len(sample) > 1 else math.nan
+        lost = sum(map(statistics.failed, runs))
+        figures = (mean, around.low, around.high, spread)
+        kind = "repeats" if runs[0].repeat else "search"
+        first = f"{odds[cell]:.0%}" if cell in odds and len(odds) > 1 else "–"
+        rows.append((task, cell, *map(number, figures), f"{len(runs)}", f"{lost}", first, kind, _rows(study, runs)))
+    head = ("task", "cell", "mean", "from", "to", "sd", "runs", "failed", "best?", "of", "rows")
+    note = (
+        "The mean of the repeats, or the search's best trial where there are none, and the bootstrap's 95 % interval "
+        "(BCa). Failed runs are counted at chance level. best?: how probable it is that the cell's mean over all seeds "
+        "is the smallest. rows: in results.csv."
+    )
+    return Table("Results", note, head, rows)
+
+
+def _tests(study: Study) -> Table:
+    rows = []
+    for one in study.comparisons:
+        around = (one.effect_interval.low, one.effect_interval.high)
+        figures = (one.difference, one.effect, *around, one.p, one.corrected, one.ranks)
+        says = ("differs" if one.differs else "not told apart") if one.tested else "not tested"
+        runs = [*study.final[one.task, one.cell], *study.final.get((one.task, one.reference), [])]
+        rows.append((one.task, one.cell, *map(number, figures), says, _rows(study, runs)))
+    head = ("task", "cell", "difference", "g", "from", "to", "p", "p corrected", "p of ranks", "at 5 %", "rows")
+    note = (
+        f"Against {study.reference}; above 0 is worse. g: Hedges' effect size, in standard deviations, and its 95 % "
+        "interval. p: Welch's t-test; corrected by Holm's method for all comparisons here it decides, as one wants "
+        "of a cell its mean over seeds. Ranks: Mann and Whitney, uncorrected, as a check against outliers."
+    )
+    return Table("Differences", note, head, rows)
+
+
+def _shares(study: Study) -> Table:
+    rows = [
+        (task, name, f"{share:.1%}", _rows(study, study.search(task)))
+        for task, shares in study.importance.items()
+        for name, share in shares.items()
+    ]
+    note = (
+        "Which part of the variance of the search's results a setting explains alone (functional ANOVA over a random "
+        "forest); what is missing to 100 % they explain together. Runs worse than chance count as chance."
+    )
+    return Table("What matters in the search", note, ("task", "setting", "explains", "rows"), rows)
+
+
+def _costs(study: Study) -> Table:
+    rows = []
+    for (task, cell), runs in study.final.items():
+        cost = [float(np.mean([getattr(o, name) for o in runs])) for name in ("parameters", "seconds", "memory")]
+        shown = (number(cost[0]), number(cost[1]), number(cost[2] / 2**20))
+        settings = ", ".join(f"{name} {setting(value)}" for name, value in runs[0].settings.items())
+        rows.append((task, cell, *shown, settings, _rows(study, runs)))
+    head = ("task", "cell", "parameters", "seconds", "memory, MiB", "settings", "rows")
+    return Table("Cost", "Means over the runs of the results above, and the settings that they share.", head, rows)
+
+
+def _rows(study: Study, chosen: Sequence[Outcome]) -> str:
+    """Their rows in results.csv: 1–8, 12."""
+    wanted, spans = {id(o) for o in chosen}, list[list[int]]()
+    for row in (row for row, o in enumerate(study.outcomes, 1) if id(o) in wanted):
+        if spans and spans[-1][1] == row - 1:
+            spans[-1][1] = row
+        else:
+            spans.append([row, row])
+    return ", ".join(str(low) if low == high else f"{low}–{high}" for low, high in spans)
+
+
+def number(value: float) -> str:
+    """Three digits that matter: 0.00123, 12.3, 12,345; – for what is not known."""
+    if math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}"
+
+
+def setting(value: Any) -> str:
+    return number(value) if isinstance(value, float) else str(value)
+
+
+# Texts
+
+
+def results(outcomes: Sequence[Outcome]) -> str:
+    """A row for each trial, numbers in full."""
+    names = list(dict.fromkeys(name for o in outcomes for name in o.settings))
+    fixed = ("task", "cell", "index", "seed", "repeat")
+    measured = ("value", "validation", "parameters", "seconds", "memory", "folder", "error")
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["row", *fixed, *(f"settings.{name}" for name in names), *measured])
+    for row, o in enumerate(outcomes, 1):
+        settings = [o.settings.get(name, "") for name in names]
+        table.writerow(
+            [row, *(getattr(o, name) for name in fixed), *settings, *(getattr(o, name) for name in measured)]
+        )
+    return text.getvalue()
+
+
+TITLE = "Which cell is best, and do the differences matter?"
+
+
+def markdown(document: Document) -> str:
+    lines = [f"# {TITLE}", "", *(f"- {_md(name)}: {_md(text)}" for name, text in document.facts.items()), ""]
+    for question, said in document.answers:
+        lines += [f"## {question}", "", *(f"{_md(text)}\n" for text in said)]
+    for table in document.tables:
+        lines += [f"## {table.title}", "", _md(table.note), "", _md_row(table.head), "|---" * len(table.head) + "|"]
+        lines += [*map(_md_row, table.rows), ""]
+    for one in document.pictures:
+        lines += [f"## {one.title}", "", f"![{_md(one.text)}](plots/{one.name}.png)", ""]
+    return "\n".join(lines)
+
+
+def _md_row(row: Sequence[str]) -> str:
+    return f"| {' | '.join(map(_md, row))} |"
+
+
+def _md(text: str) -> str:
+    """Text that is nothing else in Markdown: no HTML, no table's bar, no emphasis."""
+    plain = html.escape(" ".join(text.split()), quote=False)
+    return re.sub(r"([\\`*\[\]|])|(?<!\w)_|_(?!\w)", lambda found: "\\" + found[0], plain)
+
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #1b1f24; --paper: #fff; --line: #c9ced6; --soft: #f3f5f8; --link: #0b5cad }
+@media (prefers-color-scheme: dark) { :root { --ink: #e4e7eb; --paper: #16191d; --line: #444b55; --soft: #20252b;
+  --link: #7db8f5 } }
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 60rem;
+  margin: 0 auto; padding: 1rem; overflow-wrap: anywhere }
+a { color: var(--link) } h1, h2 { line-height: 1.2 } img { max-width: 100%; height: auto } figure { margin: 1rem 0 }
+figcaption, .note, dt { font-size: .9rem; opacity: .85 } dd { margin: 0 0 .5rem } dt { font-weight: 600 }
+.wide { overflow-x: auto } table { border-collapse: collapse; font-size: .85rem; overflow-wrap: normal }
+th, td { border-bottom: 1px solid var(--line); padding: .25rem .6rem; text-align: left; vertical-align: top }
+th { background: var(--soft) } .answer { background: var(--soft); padding: .5rem 1rem; border-radius: .5rem }
+"""
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # a browser then asks for nothing else either
+
+
+def page(document: Document, study: Study) -> str:
+    """One HTML page that needs nothing else."""
+    e = html.escape
+    facts = "".join(f"<dt>{e(name)}</dt><dd>{e(text)}</dd>" for name, text in document.facts.items())
+    answers = "".join(
+        f"<h2>{e(question)}</h2>" + "".join(f"<p>{e(text)}</p>" for text in said) for question, said in document.answers
+    )
+    drawn = "".join(map(_figure, document.pictures))
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><link rel="icon" href="data:,">'
+        f"<title>{e(TITLE)}</title><style>{STYLE}</style></head>\n<body><h1>{e(TITLE)}</h1><dl>{facts}</dl>\n"
+        f'<main><section class="answer">{answers}</section>\n{"".join(map(_table, document.tables))}{drawn}'
+        f"{_trials(study)}</main></body></html>\n"
+    )
+
+
+def _figure(one: Picture) -> str:
+    data = base64.b64encode(themed(one.files[".svg"].decode()).encode()).decode()
+    title, text = html.escape(one.title), html.escape(one.text)
+    image = f'<img alt="{title}. {text}" title="{title}" src="data:image/svg+xml;base64,{data}">'
+    return f"<section><h2>{title}</h2><figure>{image}<figcaption>{text}</figcaption></figure></section>\n"
+
+
+def _table(table: Table) -> str:
+    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in table.head)
+    rows = "".join("<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in row) + "</tr>" for row in table.rows)
+    grid = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    note = f'<p class="note">{html.escape(table.note)}</p>'
+    return f'<section><h2>{html.escape(table.title)}</h2>{note}<div class="wide">{grid}</div></section>\n'
+
+
+def _trials(study: Study) -> str:
+    """Every row of results.csv with the place of its run."""
+    rows = [
+        (f"{row}", o.task, o.cell, f"{o.index}", f"{o.seed}", "repeat" if o.repeat else "search",
+         "failed" if o.value is None else number(o.value), o.folder, o.error)
+        for row, o in enumerate(study.outcomes, 1)
+    ]  # fmt: skip
+    head = ("row", "task", "cell", "configuration", "seed", "of", "result", "folder", "error")
+    table = _table(Table("Every trial", "As in results.csv, where the numbers stand in full.", head, rows))
+    return f"<details><summary>Every trial ({len(rows)})</summary>{table}</details>"

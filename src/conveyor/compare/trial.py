@@ -1,0 +1,139 @@
+"""One training of a comparison: a cell, a task, a configuration."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from conveyor.cell import Cell
+from conveyor.compare import problems
+from conveyor.errors import BadInput
+from conveyor.layer import Recurrent
+from conveyor.tasks import Batch, Task
+from conveyor.tasks.task import PARTS
+from conveyor.training.job import Job
+from conveyor.training.run import Run
+from conveyor.training.settings import Common, setting
+from conveyor.zoo.find import find as find_cell
+
+HELD_OUT = 1_000  # sequences to validate on, and to test on, at most
+ROOM = 32  # how many units more a cell may need, to have a number of them that it can have
+
+
+class Network(nn.Module):
+    """One layer of a cell and a linear map of its output, with dropout between. `scale`: of the cell's matrices."""
+
+    def __init__(self, cell: type[Cell], task: Task, hidden_size: int, dropout: float = 0.0, scale: float = 1.0):
+        super().__init__()
+        self.layer = Recurrent(cell, task.input_size, hidden_size)
+        self.dropout = nn.Dropout(dropout)
+        self.readout = nn.Linear(hidden_size, task.output_size)
+        with torch.no_grad():
+            for parameter in self.layer.parameters():
+                if parameter.dim() > 1:
+                    parameter.mul_(scale)
+
+    def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
+        """[T, B, task.output_size]"""
+        output, _ = self.layer(inputs, lengths=lengths)
+        return self.readout(self.dropout(output))
+
+
+def count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def units(cell: type[Cell], hidden_size: int) -> int:
+    """So many, or the next number of units that the cell can have."""
+    for more in range(ROOM):
+        try:
+            Recurrent(cell, 1, hidden_size + more, device="meta")
+        except ValueError:
+            continue
+        return hidden_size + more
+    raise BadInput(f"{cell.__name__} can have none of {hidden_size} to {hidden_size + ROOM - 1} units")
+
+
+def units_for(cell: type[Cell], task: Task, parameters: int) -> int:
+    """The number of units with which the network has as nearly as possible so many parameters."""
+
+    @functools.cache
+    def of(hidden_size: int) -> int:
+        with torch.device("meta"):
+            return count(Network(cell, task, units(cell, hidden_size)))
+
+    low, high = 1, 2
+    while of(high) < parameters:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if of(middle) < parameters else (low, middle)
+    return units(cell, min(low, high, key=lambda size: abs(of(size) - parameters)))
+
+
+@dataclass(frozen=True)
+class TrialSettings(Common):
+    task: str = setting("adding", "what is learnt")
+    cell: str = setting("lstm", "what learns it")
+    hidden_size: int = setting(32, "units, or the next number that the cell can have", low=1)
+    parameters: int = setting(0, "parameters that the network is to have, in place of units; 0: as it comes", low=0)
+    dropout: float = setting(0.0, "dropout on the output", low=0, high=1)
+    scale: float = setting(1.0, "of the cell's matrices at the start", above=0)
+
+
+class Trial(Job):
+    """A cell that learns a task, in one configuration."""
+
+    settings_type: ClassVar[type[Common]] = TrialSettings
+    command = "conveyor compare"
+    unit = "sequence"
+    model: Network
+
+    def __init__(self, settings: TrialSettings):
+        self.settings, self.began = settings, time.monotonic()
+        self.task, cell = problems.find(settings.task), find_cell(settings.cell)
+        hidden_size = (
+            units_for(cell, self.task, settings.parameters)
+            if settings.parameters
+            else units(cell, settings.hidden_size)
+        )
+        self.model = Network(cell, self.task, hidden_size, settings.dropout, settings.scale)
+        self.validation, self.test = (self.task.held_out(part, HELD_OUT) for part in PARTS)
+        self.digest = hashlib.sha256(self.validation.inputs.numpy().tobytes()).hexdigest()
+
+    def loss(self, step: int) -> tuple[Tensor, int]:
+        batch = self.task.draw(
+            self.settings.batch_size, torch.Generator().manual_seed((self.settings.seed << 32) + step)
+        )
+        return self.task.loss(self.model(batch.inputs, batch.lengths), batch), len(batch.lengths)
+
+    def measure(self) -> dict[str, float]:
+        return {"validation": self.measured(self.validation)}
+
+    def measured(self, batch: Batch) -> float:
+        return self.task.measure(self.model(batch.inputs, batch.lengths), batch)
+
+    def results(self) -> dict[str, bytes]:
+        """With the weights that were best on validation."""
+        figures = {
+            "validation": self.measured(self.validation),
+            "test": self.measured(self.test),
+            "parameters": count(self.model),
+            "hidden_size": self.model.layer.cell.hidden_size,
+        }
+        return {"figures.json": json.dumps(figures, indent=1).encode()}
+
+    def summary(self, step: int, best: float, run: Run) -> str:
+        return f"{self.settings.cell} on {self.settings.task}: {self.task.metric} {best:.4g}"
+
+
+def figures(run: Run) -> dict[str, Any]:
+    """What the results of a complete run say."""
+    return json.loads((run.folder / "results" / "figures.json").read_text())

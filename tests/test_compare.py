@@ -1,0 +1,349 @@
+"""The same work for many cells: what is asked, who does it, and that each trial ends once, whatever is killed."""
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+
+from conveyor import zoo
+from conveyor.compare import problems, trial, worker
+from conveyor.compare.compare import LEDGER, RUNS, prepare
+from conveyor.compare.ledger import Ledger
+from conveyor.compare.study import RANGES, Question
+from conveyor.compare.trial import Network, count, units, units_for
+from conveyor.errors import BadInput
+from conveyor.tasks import Adding
+
+SMALL = Question(tasks=("adding:24", "lag:5"), cells=("rnn", "gru"), trials=2, seeds=1, steps=20, batch_size=4)
+
+
+def ledger(folder, question=SMALL):
+    made = Ledger(f"sqlite:///{folder / LEDGER}", question)
+    made.open()
+    return made
+
+
+def done(claim, value=0.5):
+    return replace(worker.failed(claim, ""), value=value, validation=value)
+
+
+# what is asked
+
+
+@pytest.mark.parametrize("name", problems.PROBLEMS)
+def test_every_task_can_be_learnt_in_a_step(name):
+    task, about = problems.find(name), problems.about(name)
+    batch = task.draw(3, torch.Generator().manual_seed(0))
+    network = Network(zoo.GRU, task, 4)
+    task.loss(network(batch.inputs, batch.lengths), batch).backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+    assert (about.metric, about.chance) == (task.metric, task.chance)
+    assert about.text
+
+
+def test_a_number_behind_a_colon_is_the_length():
+    assert problems.find("adding:30").steps == 30
+    assert problems.find("anbn:4").most == 4
+    for name, said in [("adding:x", "adding:100, not adding:x"), ("reber:3", "takes no number"), ("ading", "adding?")]:
+        with pytest.raises(BadInput, match=said):
+            problems.find(name)
+
+
+def test_configurations_are_of_seed_and_index_alone():
+    question, longer = Question(trials=3), Question(trials=30, tasks=("lag",), cells=("gru",))
+    assert [question.configuration(i) for i in range(3)] == [longer.configuration(i) for i in range(3)]
+    assert question.configuration(0) != replace(question, seed=1).configuration(0)
+    drawn = [longer.configuration(i) for i in range(300)]
+    for name, one in RANGES.items():
+        values = sorted(configuration[name] for configuration in drawn)
+        assert one.low <= values[0] < values[-1] <= one.high
+        middle = (one.low * one.high) ** 0.5 if one.log else (one.low + one.high) / 2
+        assert abs(sum(value < middle for value in values) - 150) < 45, "half of them are below the middle"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"tasks": ("nothing",)}, "no task is called nothing"),
+        ({"cells": ("lstn",)}, "did you mean lstm"),
+        ({"cells": ("lstm", "lstm")}, "names lstm twice"),
+        ({"tasks": ()}, "--tasks names none"),
+        ({"trials": 0}, "--trials must be at least 1, not 0"),
+        ({"seeds": -1}, "--seeds must be at least 0, not -1"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(wrong, said):
+    with pytest.raises(BadInput, match=said):
+        Question(**wrong)
+
+
+@pytest.mark.parametrize("name", zoo.CELLS)
+def test_every_cell_can_have_about_as_many_parameters(name):
+    """Nearer than one unit more or less would be."""
+    cell, task = zoo.CELLS[name], Adding(24)
+    size = units_for(cell, task, 5000)
+    found = count(Network(cell, task, size))
+    step = count(Network(cell, task, units(cell, size + 1))) - found
+    assert abs(found - 5000) <= step
+
+
+# who does it
+
+
+def test_the_search_goes_first_and_the_repeats_take_the_best(tmp_path):
+    book = ledger(tmp_path)
+    claims = []
+    while claim := book.claim():
+        claims.append(claim)
+        book.end(claim, done(claim, [0.4, 0.3][claim.key.index] if not claim.key.repeat else 0.1))
+    assert [c.key.repeat for c in claims] == [False] * 8 + [True] * 4
+    assert [c.key.index for c in claims[:8]] == [0] * 4 + [1] * 4
+    assert len({(c.task, c.cell) for c in claims[:4]}) == 4
+    for claim in claims:
+        best = SMALL.configuration(1 if claim.key.repeat else claim.key.index)
+        assert (claim.settings, claim.seed) == (best, 1 if claim.key.repeat else 0)
+    assert book.counts().ended
+    assert len(book.outcomes()) == 12
+
+
+def claim_all(folder, found):
+    book, mine = ledger(folder), []
+    while claim := book.claim():
+        mine.append((claim.task, claim.cell, str(claim.key)))
+        book.end(claim, done(claim))
+    found.put(mine)
+
+
+def test_no_trial_is_claimed_twice(tmp_path):
+    """Three processes at once, all of which write the trials down, too."""
+    context = multiprocessing.get_context("spawn")
+    found = context.Queue()
+    processes = [context.Process(target=claim_all, args=(tmp_path, found)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    claims = Counter(claim for _ in processes for claim in found.get(timeout=120))
+    for process in processes:
+        process.join()
+    assert set(claims.values()) == {1}
+    book = ledger(tmp_path)
+    assert len(claims) <= 12  # a worker may find only repeats whose search another has not ended
+    while claim := book.claim():
+        book.end(claim, done(claim))
+    ended = Counter((o.task, o.cell, o.index, o.repeat) for o in book.outcomes())
+    assert len(ended) == 12
+    assert set(ended.values()) == {1}
+
+
+def test_a_trial_whose_worker_is_gone_waits_again_and_what_it_says_later_does_not_count(tmp_path):
+    book = ledger(tmp_path)
+    claim = book.claim()
+    assert book.recover() == 0, "its worker is this process"
+    book.storage.set_trial_user_attr(claim.trial, "beat", {"owner": "elsewhere:1:1", "at": time.time() - 1e4})
+    assert book.recover() == 1
+    again = book.claim()
+    assert (again.task, again.cell, again.key, again.losses) == (claim.task, claim.cell, claim.key, 1)
+    assert not book.end(claim, done(claim, 0.9))
+    assert book.end(again, done(again, 0.2))
+    assert [o.value for o in book.outcomes()] == [0.2]
+
+
+def test_a_trial_that_is_released_is_not_lost(tmp_path):
+    book = ledger(tmp_path)
+    claim = book.claim()
+    before = book.counts()
+    book.release(claim)
+    assert book.claim().losses == 0
+    assert book.counts() == before
+
+
+def test_a_ledger_that_was_written_in_part_is_completed(tmp_path):
+    book = ledger(tmp_path)
+    study = next(iter(book.studies.values()))
+    claim = book.claim()
+    from optuna.trial import TrialState
+
+    book.storage.set_trial_state_values(claim.trial, TrialState.PRUNED)  # as if it had died before the new one
+    assert sum(vars(book.counts()).values()) == 11
+    assert sum(vars(ledger(tmp_path).counts()).values()) == 12
+    assert study == ledger(tmp_path).studies["adding:24", "rnn"]
+
+
+def test_where_the_whole_search_fails_the_repeats_do(tmp_path):
+    book = ledger(tmp_path, replace(SMALL, tasks=("lag:5",), cells=("gru",)))
+    while claim := book.claim():
+        assert not claim.key.repeat
+        book.end(claim, worker.failed(claim, "it diverged"))
+    assert [o.error for o in book.outcomes()] == ["it diverged"] * 2 + ["no configuration of the search came to an end"]
+
+
+def test_another_question_is_refused(tmp_path):
+    ledger(tmp_path)
+    with pytest.raises(BadInput, match="already has a comparison that asks otherwise"):
+        ledger(tmp_path, replace(SMALL, steps=21))
+    prepare(tmp_path / "report", SMALL)
+    prepare(tmp_path / "report", SMALL)
+    with pytest.raises(BadInput, match="has the report of another comparison"):
+        prepare(tmp_path / "report", replace(SMALL, steps=21))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("precious")
+    with pytest.raises(BadInput, match="is not empty, and holds no comparison"):
+        prepare(tmp_path / "mine", SMALL)
+
+
+def test_a_database_that_is_away_is_waited_for_and_then_named(monkeypatch):
+    monkeypatch.setattr("conveyor.compare.ledger.PATIENCE", 0.3)
+    began = time.monotonic()
+    with pytest.raises(BadInput, match=r"the database sqlite:////nowhere.* cannot be reached: .*nothing is lost"):
+        Ledger("sqlite:////nowhere/at/all.db", SMALL)
+    assert time.monotonic() - began >= 0.3
+    with pytest.raises(BadInput, match="cannot be used"):
+        Ledger("no database", SMALL)
+
+
+# the trainings
+
+
+def test_a_worker_does_every_trial(tmp_path):
+    """One that diverges, one whose process ends by itself, and the others."""
+    torch.set_num_threads(1)
+    question = replace(SMALL, tasks=("lag:5",), cells=("gru",), seeds=2)
+    book = ledger(tmp_path, question)
+    worker.Worker(tmp_path / RUNS, book).run()
+    outcomes = book.outcomes()
+    assert [(o.index, o.repeat, o.seed) for o in outcomes] == [(0, False, 0), (1, False, 0), (0, True, 1), (1, True, 2)]
+    best = min(outcomes[:2], key=lambda o: o.validation)
+    for one in outcomes:
+        assert one.error == ""
+        assert 0 <= one.value <= 1
+        assert one.parameters > 0
+        assert one.memory > 2**20
+        assert one.seconds > 0
+        assert [step for step, _ in one.curve] == list(range(2, 21, 2))
+        assert one.validation == min(value for _, value in one.curve)
+        figures = json.loads((tmp_path / one.folder / "results" / "figures.json").read_text())
+        assert figures["test"] == one.value
+        if one.repeat:
+            assert one.settings == best.settings
+
+
+def test_a_trial_that_diverges_fails_and_says_why(tmp_path, monkeypatch):
+    torch.set_num_threads(1)
+    monkeypatch.setattr(
+        trial.Trial, "loss", lambda self, _: (sum(p.sum() for p in self.model.parameters()) * float("nan"), 1)
+    )
+    book = ledger(tmp_path, replace(SMALL, tasks=("lag:5",), cells=("gru",), trials=1, seeds=0))
+    worker.Worker(tmp_path / RUNS, book).run()
+    (one,) = book.outcomes()
+    assert one.failed
+    assert "the loss was nan" in one.error
+
+
+def test_a_trial_whose_process_ends_is_tried_again_and_then_fails(tmp_path, monkeypatch):
+    monkeypatch.setattr(worker, "teach", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    book = ledger(tmp_path, replace(SMALL, tasks=("lag:5",), cells=("gru",), trials=1, seeds=0))
+    worker.Worker(tmp_path / RUNS, book).run()
+    (one,) = book.outcomes()
+    assert one.error == "its process ended 3 times, the last time with -9"
+
+
+COMMAND = [
+    "compare",
+    "--tasks",
+    "adding:24,lag:5",
+    "--cells",
+    "rnn,gru",
+    "--trials",
+    "2",
+    "--seeds",
+    "1",
+    "--steps",
+    "150",
+]
+
+
+def begin(folder):
+    return subprocess.Popen(
+        [sys.executable, "-m", "conveyor", *COMMAND, "--workers", "2", "-o", str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def values(folder):
+    question = Question.of_json((folder / "question.json").read_text())
+    outcomes = ledger(folder, question).outcomes()
+    return {(o.task, o.cell, o.index, o.repeat): (o.value, o.validation, o.curve) for o in outcomes}
+
+
+def children(process):
+    """The processes below it, by number."""
+    found = subprocess.run(["pgrep", "-P", str(process)], capture_output=True, text=True).stdout.split()
+    return [int(child) for child in found] + [below for child in found for below in children(int(child))]
+
+
+def kill(numbers):
+    for number in numbers:
+        try:
+            os.kill(number, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed") / "report"
+    process = begin(folder)
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    return folder
+
+
+def test_a_comparison_leaves_a_report(undisturbed):
+    assert len(values(undisturbed)) == 12
+    for name in ("report.html", "report.md", "results.csv"):
+        assert (undisturbed / name).stat().st_size > 100
+    assert "adding:24" in (undisturbed / "report.md").read_text()
+
+
+@pytest.mark.parametrize("what", ["a worker", "everything"])
+def test_whatever_is_killed_every_trial_ends_once_with_the_same_results(undisturbed, tmp_path, what):
+    folder, chance = tmp_path / "report", random.Random(what)
+    process = begin(folder)
+    time.sleep(chance.uniform(6, 10))
+    workers = children(process.pid)
+    if what == "a worker":
+        kill(workers[:1])
+    else:
+        os.kill(process.pid, signal.SIGKILL)
+        kill(workers[1:])  # one lives on, without a parent
+        process.communicate(timeout=60)  # it saves what it is at, and ends
+        process = begin(folder)
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    assert values(folder) == values(undisturbed)
+
+
+def test_ctrl_c_saves_and_the_same_command_goes_on(undisturbed, tmp_path):
+    folder = tmp_path / "report"
+    process = begin(folder)
+    time.sleep(8)
+    os.killpg(process.pid, signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "go on with the same command" in said
+    assert "Traceback" not in said
+    process = begin(folder)
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    assert values(folder) == values(undisturbed)
