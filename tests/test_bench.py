@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from command import begun, command, conveyor, done, wait
-from conveyor import zoo
+from conveyor import cli, zoo
 from conveyor.bench import contenders, memory, plot, report, suite, timing, worker
 from conveyor.bench.contenders import Work, choose
 from conveyor.bench.cost import Cost
@@ -258,8 +258,14 @@ def test_the_picture_shows_what_was_measured(tmp_path):
     assert not (tmp_path / "none.png").exists()
 
 
-def test_the_command_prints_a_table_that_is_markdown(tmp_path):
-    table = done(*TINY, "--against", "torch.nn", cwd=tmp_path).stdout
+def test_the_command_prints_a_table_that_is_markdown_and_writes_a_file(tmp_path):
+    file = tmp_path / "times.json"
+    table = done(*TINY, "--against", "torch.nn", "--json", file, cwd=tmp_path).stdout
+    written = file.read_bytes()
+    assert len(json.loads(written)["rows"]) == 2
+    again = conveyor(*TINY, "--json", file, cwd=tmp_path)
+    assert (again.returncode, file.read_bytes()) == (2, written)
+    assert "already" in again.stderr
     assert "lstm, training, 1 thread" in table
     assert "lstm, inference, 1 thread" in table
     lines = [line for line in table.splitlines() if line.startswith("|")]
@@ -286,16 +292,6 @@ def test_json_has_every_figure(tmp_path):
     assert max(lstm["errors"].values()) < 1e-6
     assert "torch.nn" not in coupled["seconds"]
     assert [mean["cell"] for mean in values["means"]] == ["lstm", "lstm-coupled"]
-
-
-def test_a_file_gets_the_json_and_is_not_written_over(tmp_path):
-    file = tmp_path / "times.json"
-    done(*TINY, "--mode", "inference", "--json", file, cwd=tmp_path)
-    written = file.read_bytes()
-    assert json.loads(written)["rows"]
-    again = conveyor(*TINY, "--json", file, cwd=tmp_path)
-    assert (again.returncode, file.read_bytes()) == (2, written)
-    assert "already" in again.stderr
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is a signal")
@@ -358,12 +354,16 @@ def test_a_cell_of_ones_own_with_a_further_stream(tmp_path):
     ],
     ids=str,
 )
-def test_bad_input_is_one_line(words, cause, tmp_path):
+def test_bad_input_is_one_line(words, cause, tmp_path, monkeypatch, capfd):
     (tmp_path / "cells.py").write_text(CELLS)
-    result = conveyor("bench", *words, cwd=tmp_path)
-    assert result.returncode == 2, result.stderr
-    assert cause in result.stderr
-    assert len(result.stderr.splitlines()) == 1, result.stderr
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["conveyor", "bench", *words])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    said = capfd.readouterr().err
+    assert end.value.code == 2, said
+    assert cause in said
+    assert len(said.splitlines()) == 1, said
 
 
 def test_a_process_that_ends_too_early_is_bad_input(monkeypatch):
