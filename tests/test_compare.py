@@ -266,7 +266,7 @@ COMMAND = [
     "--seeds",
     "1",
     "--steps",
-    "150",
+    "100",
 ]
 
 
@@ -292,12 +292,22 @@ def children(process):
     return [int(child) for child in found] + [below for child in found for below in children(int(child))]
 
 
+def until(folder, process, ended):
+    """Waits until so many trials have ended."""
+    while len(list(folder.glob("runs/*/*/*/results/figures.json"))) < ended:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+
+
 def kill(numbers):
     for number in numbers:
         try:
             os.kill(number, signal.SIGKILL)
         except ProcessLookupError:
             continue
+
+
+disturbed = pytest.mark.xdist_group("disturbed")  # so that one process makes what these tests compare with
 
 
 @pytest.fixture(scope="module")
@@ -309,6 +319,7 @@ def undisturbed(tmp_path_factory):
     return folder
 
 
+@disturbed
 def test_a_comparison_leaves_a_report(undisturbed):
     assert len(values(undisturbed)) == 12
     for name in ("report.html", "report.md", "results.csv"):
@@ -316,11 +327,13 @@ def test_a_comparison_leaves_a_report(undisturbed):
     assert "adding:24" in (undisturbed / "report.md").read_text()
 
 
+@disturbed
 @pytest.mark.parametrize("what", ["a worker", "everything"])
 def test_whatever_is_killed_every_trial_ends_once_with_the_same_results(undisturbed, tmp_path, what):
     folder, chance = tmp_path / "report", random.Random(what)
     process = begin(folder)
-    time.sleep(chance.uniform(6, 10))
+    until(folder, process, chance.randint(1, 7))
+    time.sleep(chance.uniform(0, 1))
     workers = children(process.pid)
     if what == "a worker":
         kill(workers[:1])
@@ -334,10 +347,11 @@ def test_whatever_is_killed_every_trial_ends_once_with_the_same_results(undistur
     assert values(folder) == values(undisturbed)
 
 
+@disturbed
 def test_ctrl_c_saves_and_the_same_command_goes_on(undisturbed, tmp_path):
     folder = tmp_path / "report"
     process = begin(folder)
-    time.sleep(8)
+    until(folder, process, 3)
     os.killpg(process.pid, signal.SIGINT)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 130, said
