@@ -30,7 +30,7 @@ class Adding(Numbers):
         check("steps of the adding problem", self.steps, 24)  # so that the first T/2 - 1 go beyond the first 10
 
     @property
-    def chance(self) -> float:  # type: ignore[override]
+    def chance(self) -> float:
         """The variance of (X_1 + X_2) / 4, of which either is 0 where it is at the first step."""
         return (2 - 1 / 10 - 9 / 10 / (self.steps // 2 - 2)) / 3 / 16
 

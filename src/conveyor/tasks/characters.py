@@ -36,7 +36,7 @@ class Characters(Classes):
         check("the length of a piece", self.length, 1)
 
     @property
-    def chance(self) -> float:  # type: ignore[override]
+    def chance(self) -> float:
         symbols, text = parts(self.source)
         counts = torch.bincount(text["learn"], minlength=len(symbols)) + 1.0
         return float(-(counts / counts.sum()).log2()[text["test"]].mean())

@@ -33,7 +33,7 @@ class CopyMemory(Classes):
         check("the delay", self.delay, 1)
 
     @property
-    def chance(self) -> float:  # type: ignore[override]
+    def chance(self) -> float:
         return COUNT * math.log(SYMBOLS) / (self.delay + 2 * COUNT)
 
     def measure(self, outputs: Tensor, batch: Batch) -> float:

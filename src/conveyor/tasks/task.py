@@ -50,7 +50,6 @@ class Task(ABC):
     """
 
     metric: ClassVar[str] = "sequences wrong"
-    chance: ClassVar[float]
     optimum: ClassVar[float] = 0.0
 
     @property
@@ -62,6 +61,11 @@ class Task(ABC):
     @abstractmethod
     def output_size(self) -> int:
         """The width of what the network puts out."""
+
+    @property
+    @abstractmethod
+    def chance(self) -> float:
+        """What the metric is for who has learnt all but what takes memory."""
 
     @abstractmethod
     def draw(self, rows: int, generator: torch.Generator) -> Batch:

@@ -45,7 +45,7 @@ class TemporalOrder(Classes):
             )
 
     @property
-    def chance(self) -> float:  # type: ignore[override]
+    def chance(self) -> float:
         return 1 - 1 / self.output_size
 
     @property
