@@ -11,6 +11,7 @@ from conveyor.tasks import Adding, Counting, GeneratedSpikes, Lag, Parity, Reber
 from conveyor.tasks.agreement import Agreement
 from conveyor.tasks.characters import Characters
 from conveyor.tasks.copy_memory import CopyMemory
+from conveyor.tasks.music import Music
 from conveyor.tasks.pixels import Pixels
 from conveyor.tasks.temporal_order import THREE
 
@@ -44,6 +45,7 @@ PROBLEMS: dict[str, Problem] = {
     "language": Problem(
         lambda length: Characters("pydoc", length), "Python's documentation, character by character", 64
     ),
+    "chorales": Problem(Music, "Bach's chorales: which of 88 keys sound in the next frame"),
     "pixels": Problem(Pixels, "which digit is it, read point by point?"),
     "pixels-permuted": Problem(lambda: Pixels(permuted=True), "the same in an order drawn once"),
 }

@@ -34,6 +34,7 @@ LOWEST = 21  # the MIDI number of the first key
 TICKS = 10_080  # of a quarter note; every file's own division divides it
 STEPS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 CHECKED = {"scores": 364, "chorales": 349, "frames": 19_052, "notes": 73_810}  # in music21 10.5.1
+DIGEST = "ad6337cb6bde07787509eb7572d7f7346afb0d2a4a1cd41cd4c251f47547b327"  # of these and the split
 PARTS = (0.76, 0.12, 0.12)
 
 
@@ -72,7 +73,10 @@ def read() -> Chorales:
         counts = ", ".join(f"{count} {name}" for name, count in zip(CHECKED, found, strict=True))
         wanted = ", ".join(f"{count} {name}" for name, count in CHECKED.items())
         raise BadInput(f"music21's corpus has {counts}, and not {wanted}: pip install 'music21==10.5.1'")
-    return _split(kept)
+    split = _split(kept)
+    if split.digest != DIGEST:
+        raise BadInput("music21's corpus has as many notes as it should, but others: pip install 'music21==10.5.1'")
+    return split
 
 
 @contextmanager

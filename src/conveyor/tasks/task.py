@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -127,6 +127,23 @@ class Sets(Task):
     def right(self, outputs: Tensor, batch: Batch) -> Tensor:
         same = ((outputs > 0) == batch.targets.bool()).all(-1)
         return (same | ~batch.judged).all(0)
+
+
+class Kept(Task):
+    """A task whose sequences are not drawn by chance but kept: those of a part are side by side in `parts`."""
+
+    @property
+    @abstractmethod
+    def parts(self) -> Mapping[str, Batch]:
+        """All sequences of "learn", "validation" and "test"."""
+
+    def draw(self, rows: int, generator: torch.Generator) -> Batch:
+        check("rows", rows, 1)
+        return self.parts["learn"].rows(torch.randint(len(self.parts["learn"].lengths), (rows,), generator=generator))
+
+    def held_out(self, part: str, rows: int) -> Batch:
+        found = self.parts[check_part(part)]
+        return found.rows(torch.arange(min(rows, len(found.lengths))))
 
 
 def check_part(part: str) -> str:
