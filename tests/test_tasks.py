@@ -25,10 +25,12 @@ from conveyor.tasks import (
     temporal_order,
 )
 from conveyor.tasks.agreement import Agreement
-from conveyor.tasks.characters import Characters
+from conveyor.tasks.characters import Characters, NextWords
 from conveyor.tasks.copy_memory import CopyMemory
+from conveyor.tasks.lag import NoisyLag
 from conveyor.tasks.music import Music
 from conveyor.tasks.pixels import Pixels
+from conveyor.tasks.reber import ContinualReber
 
 TASKS = {
     "agreement": Agreement(),
@@ -40,15 +42,19 @@ TASKS = {
     "counting": Counting(letters=2),
     "counting, three": Counting(),
     "lag": Lag(7),
+    "lag among distractors": NoisyLag(7),
+    "lag, open end": NoisyLag(7, open_end=True),
     "measured spikes": MeasuredSpikes(4, (0, 2, 3), 5),
     "generated spikes": GeneratedSpikes(3, (1,), 4),
     "parity": Parity(9),
     "pixels": Pixels(),
     "pixels, permuted": Pixels(permuted=True),
     "reber": Reber(),
+    "reber, continual": ContinualReber(3),
     "temporal order": TemporalOrder(),
     "temporal order, three": TemporalOrder(temporal_order.THREE),
     "wave": Wave(64, 3),
+    "words": NextWords(length=12),
 }
 NUMBERS = (Adding, HalvesAdding, MeasuredSpikes, Wave)
 each_task = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
@@ -131,7 +137,7 @@ def test_what_is_measured_is_least_for_who_is_right(task):
     batch = draw(task, 6)
     best = task.measure(perfect(task, batch), batch)
     assert abs(best - task.optimum) < 1e-6 or math.isnan(task.optimum)
-    assert best < task.chance <= {"bits a character": 8, "nats a frame": 88}.get(task.metric, 1)
+    assert best < task.chance <= {"bits a character": 8, "bits a word": 10, "nats a frame": 88}.get(task.metric, 1)
     assert task.metric
 
 
@@ -191,6 +197,17 @@ def test_characters_are_those_of_the_text():
     assert 4 < Characters().chance < 5.5
     with pytest.raises(BadInput, match="no file, folder or corpus is called nothing"):
         Characters("nothing").input_size  # noqa: B018 - it is read then
+
+
+def test_words_are_those_of_the_text():
+    """And only the part to learn from says which are known."""
+    symbols, text = characters.parts("pydoc", "word")
+    batch = NextWords(length=10).held_out("test", 3)
+    assert torch.equal(batch.inputs[:, 0].argmax(-1), text["test"][:10])
+    assert torch.equal(batch.inputs[1:].argmax(-1), batch.targets[:-1])
+    counts = torch.bincount(text["learn"], minlength=len(symbols))[1:]  # without <unk>
+    assert (counts[:-1] >= counts[1:]).all(), "by how frequent they are"
+    assert len(symbols) == 1000
 
 
 @each_task

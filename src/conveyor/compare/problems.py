@@ -9,10 +9,12 @@ from conveyor.compare.outcomes import About
 from conveyor.errors import BadInput, suggest
 from conveyor.tasks import Adding, Counting, GeneratedSpikes, Lag, Parity, Reber, Task, TemporalOrder
 from conveyor.tasks.agreement import Agreement
-from conveyor.tasks.characters import Characters
+from conveyor.tasks.characters import Characters, NextWords
 from conveyor.tasks.copy_memory import CopyMemory
+from conveyor.tasks.lag import NoisyLag
 from conveyor.tasks.music import Music
 from conveyor.tasks.pixels import Pixels
+from conveyor.tasks.reber import ContinualReber
 from conveyor.tasks.temporal_order import THREE
 
 
@@ -35,7 +37,10 @@ PROBLEMS: dict[str, Problem] = {
     "order": Problem(TemporalOrder, "in which order two signs came, 40 to 100 steps before the end"),
     "order-three": Problem(lambda: TemporalOrder(THREE), "in which order three signs came"),
     "lag": Problem(Lag, "the last symbol is the first, so many steps before", 100),
+    "lag-noisy": Problem(NoisyLag, "which was the first symbol, so many random ones before?", 100),
+    "lag-open": Problem(lambda lag: NoisyLag(lag, open_end=True), "the same, asked at a step that chance decides", 100),
     "reber": Problem(Reber, "embedded Reber grammar: all symbols that may come next"),
+    "reber-continual": Problem(ContinualReber, "a stream of so many such strings, with nothing between them", 10),
     "anbn": Problem(lambda most: Counting(2, 1, most), "a^n b^n: how many b are to come", 10),
     "anbncn": Problem(lambda most: Counting(3, 1, most), "a^n b^n c^n: how many b and c are to come", 10),
     "parity": Problem(Parity, "is the number of ones odd?", 100),
@@ -45,6 +50,7 @@ PROBLEMS: dict[str, Problem] = {
     "language": Problem(
         lambda length: Characters("pydoc", length), "Python's documentation, character by character", 64
     ),
+    "words": Problem(lambda length: NextWords("pydoc", length), "the same text, word by word", 32),
     "chorales": Problem(Music, "Bach's chorales: which of 88 keys sound in the next frame"),
     "pixels": Problem(Pixels, "which digit is it, read point by point?"),
     "pixels-permuted": Problem(lambda: Pixels(permuted=True), "the same in an order drawn once"),

@@ -1,4 +1,4 @@
-"""A text, character by character, as one of the tasks of a comparison."""
+"""A text, character by character or word by word, as one of the tasks of a comparison."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from torch import Tensor
 
 from conveyor.errors import BadInput
 from conveyor.tasks.task import PARTS, Batch, Classes, check, check_part
-from conveyor.tasks.text import Vocabulary, read
+from conveyor.tasks.text import WORD, Vocabulary, read
+
+UNITS = {"char": "characters", "word": "words"}
+MOST = 1_000  # words that are known
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Characters(Classes):
 
     source: str = "pydoc"
     length: int = 64
+    kind: ClassVar[str] = "char"
     metric: ClassVar[str] = "bits a character"
     optimum: ClassVar[float] = math.nan
 
@@ -37,13 +41,13 @@ class Characters(Classes):
 
     @property
     def chance(self) -> float:
-        symbols, text = parts(self.source)
+        symbols, text = parts(self.source, self.kind)
         counts = torch.bincount(text["learn"], minlength=len(symbols)) + 1.0
         return float(-(counts / counts.sum()).log2()[text["test"]].mean())
 
     @property
     def input_size(self) -> int:
-        return len(parts(self.source)[0])
+        return len(parts(self.source, self.kind)[0])
 
     @property
     def output_size(self) -> int:
@@ -63,10 +67,11 @@ class Characters(Classes):
         return self.pieces(text, torch.linspace(0, len(text) - 1 - self.length, count).long())
 
     def part(self, name: str) -> Tensor:
-        text = parts(self.source)[1][name]
+        text = parts(self.source, self.kind)[1][name]
         if len(text) <= self.length:
             raise BadInput(
-                f"{self.source} is too short: its part for {name} has {len(text)} characters, a piece {self.length}"
+                f"{self.source} is too short: its part for {name} has {len(text)} {UNITS[self.kind]}, "
+                f"a piece {self.length}"
             )
         return text
 
@@ -78,12 +83,36 @@ class Characters(Classes):
         return Batch(inputs, tokens[1:], judged, torch.full((len(begins),), self.length))
 
 
+@dataclass(frozen=True)
+class NextWords(Characters):
+    """Language modelling: at every word of a piece of `source` the next one is to be told; bits a word.
+
+    Words, with the space before them, signs and new lines are those of `conveyor train --tokens word`: the 1,000 most
+    frequent of the part to learn from, `<unk>` among them, which is every other. All else is as in `Characters`.
+    """
+
+    length: int = 32
+    kind: ClassVar[str] = "word"
+    metric: ClassVar[str] = "bits a word"
+
+
 @functools.cache
-def parts(source: str) -> tuple[tuple[str, ...], dict[str, Tensor]]:
-    """The characters that there are, and the text of each part as their numbers."""
+def parts(source: str, kind: str = "char") -> tuple[tuple[str, ...], dict[str, Tensor]]:
+    """The characters or words that there are, and the text of each part as their numbers."""
     data = read([source])
-    vocabulary = Vocabulary.of(data, "char")
+    known = data if kind == "char" else _beginning(data)
+    vocabulary = Vocabulary.of(known, kind, MOST)
     tokens = vocabulary.encode(data)
-    tenth = len(tokens) // 10
-    cut = tokens.split([len(tokens) - 2 * tenth, tenth, tenth])
-    return vocabulary.symbols, dict(zip(("learn", *PARTS), cut, strict=True))
+    return vocabulary.symbols, dict(zip(("learn", *PARTS), tokens.split(_cut(len(tokens))), strict=True))
+
+
+def _beginning(data: bytes) -> bytes:
+    """The part of a text to learn from, by words."""
+    words = WORD.findall(data.decode())
+    return "".join(words[: _cut(len(words))[0]]).encode()
+
+
+def _cut(count: int) -> list[int]:
+    """How many of so many go into each part."""
+    tenth = count // 10
+    return [count - 2 * tenth, tenth, tenth]

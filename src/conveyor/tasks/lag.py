@@ -1,7 +1,8 @@
-"""A noise-free sequence with one long lag: its last symbol is its first."""
+"""A sequence with one long lag: its last symbol is its first. What lies between is always the same, or is noise."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from conveyor.tasks.task import Batch, Classes, between, check
+from conveyor.tasks.task import Batch, Classes, at, before, between, check
 
 
 @dataclass(frozen=True)
@@ -56,3 +57,49 @@ class Lag(Classes):
         """How far a probability is from 0 or 1, whichever it should be, at worst."""
         wanted = F.one_hot(batch.targets, self.output_size)
         return float((outputs.softmax(-1) - wanted).abs().max())
+
+
+@dataclass(frozen=True)
+class NoisyLag(Classes):
+    """The same with random symbols between (Hochreiter & Schmidhuber 1997, experiments 2b and 2c), of lag p = `lag`.
+
+    Experiment 2b: x or y, then p - 1 symbols of a_1, ..., a_{p-1}, each drawn by chance, then the first again. It is
+    to be told after the last of them: class 0 for x, 1 for y; nothing else can be. Experiment 2c, `open_end`: b, x or
+    y, then p symbols of a_1, ..., a_p and, after these and every further one, another with probability 0.9 or else e,
+    which asks for the x or y; so the lag is p + 10 on average and never known beforehand. Symbols are numbered a_1,
+    ..., x, y, b, e.
+
+    Departures: the paper's networks are to tell every next symbol, of which all but this one are chance.
+    """
+
+    lag: int = 100
+    open_end: bool = False
+    chance: ClassVar[float] = 0.5
+    output_size: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        check("the lag", self.lag, 2)
+
+    @property
+    def distractors(self) -> int:
+        return self.lag if self.open_end else self.lag - 1
+
+    @property
+    def input_size(self) -> int:
+        return self.distractors + (4 if self.open_end else 2)
+
+    def draw(self, rows: int, generator: torch.Generator) -> Batch:
+        check("rows", rows, 1)
+        keys, begin = between(0, 1, rows, generator), int(self.open_end)
+        lengths = torch.full((rows,), self.lag)
+        if self.open_end:  # b and e, and how often 0.9 came before 0.1
+            more = (1 - torch.rand(rows, generator=generator, dtype=torch.float64)).log() / math.log(0.9)
+            lengths = lengths + 3 + more.long()
+        symbols = torch.randint(self.distractors, (int(lengths.max()), rows), generator=generator)
+        symbols[begin] = self.distractors + keys
+        last = at(lengths - 1, lengths)
+        if self.open_end:
+            symbols[0] = self.distractors + 2
+            symbols = symbols.masked_fill(last, self.distractors + 3)
+        inputs = F.one_hot(symbols, self.input_size) * before(lengths)[..., None]
+        return Batch(inputs.float(), keys * last, last, lengths)
