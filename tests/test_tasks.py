@@ -31,6 +31,7 @@ from conveyor.tasks.lag import NoisyLag
 from conveyor.tasks.music import Music
 from conveyor.tasks.pixels import Pixels
 from conveyor.tasks.reber import ContinualReber
+from conveyor.tasks.weather import DailyTemperature, HourlyTemperature
 
 TASKS = {
     "agreement": Agreement(),
@@ -53,10 +54,12 @@ TASKS = {
     "reber, continual": ContinualReber(3),
     "temporal order": TemporalOrder(),
     "temporal order, three": TemporalOrder(temporal_order.THREE),
+    "temperature, hourly": HourlyTemperature(5),
+    "temperature, daily": DailyTemperature(5),
     "wave": Wave(64, 3),
     "words": NextWords(length=12),
 }
-NUMBERS = (Adding, HalvesAdding, MeasuredSpikes, Wave)
+NUMBERS = (Adding, DailyTemperature, HalvesAdding, HourlyTemperature, MeasuredSpikes, Wave)
 each_task = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 
 
@@ -137,7 +140,17 @@ def test_what_is_measured_is_least_for_who_is_right(task):
     batch = draw(task, 6)
     best = task.measure(perfect(task, batch), batch)
     assert abs(best - task.optimum) < 1e-6 or math.isnan(task.optimum)
-    assert best < task.chance <= {"bits a character": 8, "bits a word": 10, "nats a frame": 88}.get(task.metric, 1)
+    assert (
+        best
+        < task.chance
+        <= {
+            "degrees Fahrenheit wrong": 2,
+            "degrees Celsius wrong": 4,
+            "bits a character": 8,
+            "bits a word": 10,
+            "nats a frame": 88,
+        }.get(task.metric, 1)
+    )
     assert task.metric
 
 

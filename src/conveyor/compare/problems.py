@@ -15,7 +15,9 @@ from conveyor.tasks.lag import NoisyLag
 from conveyor.tasks.music import Music
 from conveyor.tasks.pixels import Pixels
 from conveyor.tasks.reber import ContinualReber
+from conveyor.tasks.speakers import Speakers
 from conveyor.tasks.temporal_order import THREE
+from conveyor.tasks.weather import DailyTemperature, HourlyTemperature
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,9 @@ PROBLEMS: dict[str, Problem] = {
     ),
     "words": Problem(lambda length: NextWords("pydoc", length), "the same text, word by word", 32),
     "chorales": Problem(Music, "Bach's chorales: which of 88 keys sound in the next frame"),
+    "speakers": Problem(Speakers, "which of nine men says two vowels? (JapaneseVowels)"),
+    "temperature": Problem(HourlyTemperature, "Seattle's temperature of the next hour, from so many before", 48),
+    "weather": Problem(DailyTemperature, "Seattle's highest temperature of the next day, from so many days before", 30),
     "pixels": Problem(Pixels, "which digit is it, read point by point?"),
     "pixels-permuted": Problem(lambda: Pixels(permuted=True), "the same in an order drawn once"),
 }
