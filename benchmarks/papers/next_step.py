@@ -24,7 +24,7 @@ from conveyor.tasks.weather import DailyTemperature, HourlyTemperature
 
 
 def logistic(penalties: Sequence[float] = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)) -> float:
-    """Nats a frame, if each key depends on all 88 of the last frame, linearly; the penalty is the best on validation."""
+    """Nats a frame, if each key depends linearly on all 88 of the last frame; the penalty is the best on validation."""
     task, parts = music.Music(), music.parts()
     fitted = [_fitted(parts["learn"], penalty) for penalty in penalties]
     with torch.no_grad():
