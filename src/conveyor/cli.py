@@ -352,6 +352,9 @@ def _duration(text: str) -> float:
     return seconds
 
 
+_DRAWN = " ".join(f"{name}={one}" for name, one in study.RANGES.items())
+
+
 @app.command("compare")
 def compare_cells(
     tasks: Annotated[
@@ -366,6 +369,10 @@ def compare_cells(
     seeds: Annotated[int, typer.Option(help="repeats of the best of them, with fresh seeds")] = 5,
     steps: Annotated[int, typer.Option(help="steps of each training")] = 600,
     parameters: Annotated[int, typer.Option(help="of each network, in place of equally many units; 0: units")] = 0,
+    ranges: Annotated[
+        list[str] | None,
+        typer.Option("--range", metavar="NAME=LOW:HIGH", help=f"what is drawn [default: {_DRAWN}]", show_default=False),
+    ] = None,
     seed: Annotated[int, typer.Option(help="of every random number")] = 0,
     workers: Annotated[int, typer.Option(min=0, help="processes; 0: one a core")] = 0,
     budget: Annotated[str | None, typer.Option(help="90s, 10m, 2h: then the report tells what there is")] = None,
@@ -382,7 +389,14 @@ def compare_cells(
     the same flags to go on. --tasks and --cells can be given several times, or with commas.
     """
     question = study.Question(
-        _listed(tasks, study.TASKS), _listed(cells, study.CELLS), trials, seeds, seed, steps, parameters=parameters
+        _listed(tasks, study.TASKS),
+        _listed(cells, study.CELLS),
+        trials,
+        seeds,
+        seed,
+        steps,
+        parameters=parameters,
+        ranges=tuple(ranges or ()),
     )
     limit = None if budget is None else _duration(budget)
     shown = progress.for_terminal("trial")

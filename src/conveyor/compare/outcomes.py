@@ -28,6 +28,7 @@ class Outcome:
     folder: str = ""  # its run, in the report's folder: config.toml, metrics.jsonl, results/
     error: str = ""  # why it failed
     curve: tuple[tuple[int, float], ...] = field(default=())  # (step, validation)
+    details: dict[str, float] = field(default_factory=dict)  # the metric on kinds of sequences
 
     @property
     def failed(self) -> bool:

@@ -328,7 +328,8 @@ def is_number(trials: Sequence[Outcome], name: str) -> bool:
 
 def is_logarithmic(trials: Sequence[Outcome], name: str) -> bool:
     """Whether a setting was drawn by its logarithm, and so is to be looked at on that axis."""
-    return is_number(trials, name) and name in RANGES and RANGES[name].log and all(o.settings[name] > 0 for o in trials)
+    log = getattr(RANGES.get(name), "log", False)
+    return log and is_number(trials, name) and all(o.settings[name] > 0 for o in trials)
 
 
 def capped(outcome: Outcome, worst: float) -> float:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from conveyor.compare import problems
-from conveyor.errors import BadInput
+from conveyor.compare.trial import TrialSettings
+from conveyor.errors import BadInput, suggest
 from conveyor.zoo.find import find as find_cell
 
 CELLS = ("rnn", "lstm", "lstm-peephole", "lstm-coupled", "gru")
@@ -34,12 +36,51 @@ class Range:
         value = math.exp(value) if self.log else value
         return round(value) if self.whole else float(f"{value:.6g}")  # as it stands in a file and a table
 
+    def given(self, name: str, text: str) -> Range:
+        """The same between other bounds: "0.001:0.1", or one number for no choice. Raises BadInput."""
+        kind = int if self.whole else float
+        low, colon, high = text.partition(":")
+        try:
+            found = replace(self, low=kind(low), high=kind(high if colon else low))
+        except ValueError:
+            raise BadInput(f"--range {name}={text}: a number is wanted, or two as in {name}={self}") from None
+        if not found.low <= found.high:
+            raise BadInput(f"--range {name}={text} is upside down: from {high} to {low} would be {name}={high}:{low}")
+        if found.log and found.low <= 0:
+            raise BadInput(f"--range {name}={text}: its logarithm is drawn, so it must be greater than 0")
+        for bound in (found.low, found.high):
+            TrialSettings.of({name: bound}, f"--range {name}={text}")
+        return found
 
-RANGES = {
+    def __str__(self) -> str:
+        return f"{self.low:g}:{self.high:g}"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a setting is drawn from, each with the same probability."""
+
+    values: tuple[str, ...]
+
+    def draw(self, random: np.random.Generator) -> str:
+        return self.values[random.integers(len(self.values))]
+
+    def given(self, name: str, text: str) -> Choice:
+        """The same from other values: "adamw,sgd". Raises BadInput."""
+        for value in (values := tuple(text.split(","))):
+            TrialSettings.of({name: value}, f"--range {name}={text}")
+        return Choice(values)
+
+    def __str__(self) -> str:
+        return ",".join(self.values)
+
+
+RANGES: dict[str, Range | Choice] = {
     "lr": Range(1e-3, 1e-1, log=True),
     "hidden_size": Range(16, 64, log=True, whole=True),
     "dropout": Range(0.0, 0.3),
     "scale": Range(0.5, 2.0, log=True),
+    "optimiser": Choice(("adamw", "rmsprop")),
 }
 
 
@@ -52,7 +93,8 @@ class Question:
 
     Every cell learns every task in the same `trials` configurations, each drawn from (seed, its index); the best of
     them, by validation, is then learnt again with `seeds` fresh seeds. `parameters` gives all cells equally many, as
-    nearly as they can have, in place of equally many units; 0 does not.
+    nearly as they can have, in place of equally many units; 0 does not. `ranges` are those of RANGES that are to be
+    drawn otherwise, as text: ("lr=1e-4:1e-2", "optimiser=sgd").
 
     Raises BadInput for what cannot be asked.
     """
@@ -65,6 +107,7 @@ class Question:
     steps: int = 600
     batch_size: int = 32
     parameters: int = 0
+    ranges: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, least in [
@@ -87,11 +130,23 @@ class Question:
             problems.find(task)
         for cell in self.cells:
             find_cell(cell)
+        _ = self.drawn
+
+    @functools.cached_property
+    def drawn(self) -> dict[str, Range | Choice]:
+        """What each hyper-parameter is drawn from. Raises BadInput for a range that cannot be."""
+        found = dict(RANGES)
+        for text in self.ranges:
+            name, _, bounds = text.partition("=")
+            if name not in RANGES:
+                raise BadInput(f"--range {text}: nothing that is drawn is called {name}; {suggest(name, RANGES)}")
+            found[name] = RANGES[name].given(name, bounds)
+        return found
 
     def configuration(self, index: int) -> dict[str, Any]:
         """What chance draws for this index: the same for every cell and task."""
         random = np.random.default_rng([self.seed, index])
-        return {name: one.draw(random) for name, one in RANGES.items()}
+        return {name: one.draw(random) for name, one in self.drawn.items()}
 
     def fresh_seed(self, number: int) -> int:
         """Of the repeat of this number: none that the search had."""
@@ -106,4 +161,4 @@ class Question:
     @classmethod
     def of_json(cls, text: str) -> Question:
         values: dict[str, Any] = json.loads(text)
-        return cls(**values | {name: tuple(values[name]) for name in ("tasks", "cells")})
+        return cls(**values | {name: tuple(values[name]) for name in ("tasks", "cells", "ranges")})

@@ -112,19 +112,23 @@ class Trial(Job):
         batch = self.task.draw(
             self.settings.batch_size, torch.Generator().manual_seed((self.settings.seed << 32) + step)
         )
-        return self.task.loss(self.model(batch.inputs, batch.lengths), batch), len(batch.lengths)
+        return self.task.loss(self.outputs(batch), batch), len(batch.lengths)
 
     def measure(self) -> dict[str, float]:
         return {"validation": self.measured(self.validation)}
 
     def measured(self, batch: Batch) -> float:
-        return self.task.measure(self.model(batch.inputs, batch.lengths), batch)
+        return self.task.measure(self.outputs(batch), batch)
+
+    def outputs(self, batch: Batch) -> Tensor:
+        return self.model(batch.inputs, batch.lengths)
 
     def results(self) -> dict[str, bytes]:
         """With the weights that were best on validation."""
         figures = {
             "validation": self.measured(self.validation),
             "test": self.measured(self.test),
+            "details": self.task.details(self.outputs(self.test), self.test),
             "parameters": count(self.model),
             "hidden_size": self.model.layer.cell.hidden_size,
         }

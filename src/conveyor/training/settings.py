@@ -17,6 +17,8 @@ from conveyor.errors import BadInput, suggest
 
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a string", tuple: "a list of strings"}
 
+OPTIMISERS = ("adamw", "rmsprop", "sgd")
+
 
 def setting(
     default: Any,
@@ -47,7 +49,8 @@ class Common:
     lr: float = setting(8e-3, "highest learning rate", above=0, high=1e3)
     lr_end: float = setting(0.02, "learning rate of the last step, as a fraction of the highest", low=0, high=1)
     warmup: int = setting(50, "steps over which the learning rate rises from zero, at most a tenth of all", low=0)
-    weight_decay: float = setting(0.01, "weight decay of AdamW, on matrices", low=0, high=1e30)
+    optimiser: str = setting("adamw", "adamw, rmsprop, or sgd with Nesterov's momentum", choices=OPTIMISERS)
+    weight_decay: float = setting(0.01, "weight decay, on matrices", low=0, high=1e30)
     clip: float = setting(1.0, "largest norm of the gradient", above=0)
     evaluate_every: int = setting(250, "steps between validations", low=1)
     save_every: float = setting(60.0, "seconds between checkpoints", low=0)

@@ -306,18 +306,38 @@ class Trainer:
 
 
 def optimiser(model: nn.Module, settings: Common) -> torch.optim.Optimizer:
-    """AdamW, with weight decay on matrices only.
+    """The optimiser, with weight decay on matrices only.
 
     Its moments are there from the start, as zeros, so that the first checkpoint needs as much room as any.
     """
     matrices = [p for name, p in model.named_parameters() if p.dim() > 1 and "initial_state" not in name]
     others = [p for name, p in model.named_parameters() if p.dim() <= 1 or "initial_state" in name]
     groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    made = torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.99))
+    made, moments = OPTIMISERS[settings.optimiser](groups, settings.lr)
     for parameter in (*matrices, *others):
-        moments = {name: torch.zeros_like(parameter, requires_grad=False) for name in ("exp_avg", "exp_avg_sq")}
-        made.state[parameter] = {"step": torch.tensor(0.0), **moments}
+        made.state[parameter] = {name: torch.zeros_like(parameter, requires_grad=False) for name in moments}
+        if settings.optimiser != "sgd":
+            made.state[parameter]["step"] = torch.tensor(0.0)
     return made
+
+
+Groups = list[dict[str, Any]]
+
+
+def adamw(groups: Groups, lr: float) -> tuple[torch.optim.Optimizer, tuple[str, ...]]:
+    return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.99)), ("exp_avg", "exp_avg_sq")
+
+
+def rmsprop(groups: Groups, lr: float) -> tuple[torch.optim.Optimizer, tuple[str, ...]]:
+    return torch.optim.RMSprop(groups, lr=lr), ("square_avg",)
+
+
+def sgd(groups: Groups, lr: float) -> tuple[torch.optim.Optimizer, tuple[str, ...]]:
+    return torch.optim.SGD(groups, lr=lr, momentum=0.9, nesterov=True), ("momentum_buffer",)
+
+
+# Each with the names of the moments that it keeps of a parameter.
+OPTIMISERS = {"adamw": adamw, "rmsprop": rmsprop, "sgd": sgd}
 
 
 def learning_rate(settings: Common, step: int) -> float:
