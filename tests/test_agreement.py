@@ -17,9 +17,11 @@ from conveyor.tasks.agreement import (
     THE,
     VERBS,
     Agreement,
+    Verb,
     lexicon,
     nearest,
     read,
+    verbs_of,
 )
 
 
@@ -44,86 +46,91 @@ def test_forms_are_english():
     assert len(known.words) == len(set(known.words))
 
 
-def test_every_sentence_agrees():
-    """Read with an automaton of its own, from the words alone."""
+def test_every_verb_agrees():
+    """Read by a descent of its own through the grammar: phrase, verb; a phrase is a noun and modifiers of it."""
     known = lexicon()
     plural = {
         form: number for forms in (*known.nouns, *known.verbs, *known.sees, IS) for number, form in enumerate(forms)
     }
+
+    def phrase(words, place, verbs):
+        """Where it ends, its number, and the numbers of the nouns that modify it."""
+        assert words[place] == THE
+        number, nouns, place = plural[words[place + 1]], [], place + 2
+        while words[place] in (THAT, *PREPOSITIONS):
+            clause = words[place] == THAT
+            place, other, within = phrase(words, place + 1, verbs)
+            nouns += [other, *within]
+            if clause:
+                verbs.append(Verb(place, other, tuple(within)))
+                assert plural[words[place]] == other
+                place += 1
+        return place, number, nouns
+
     seen = set()
-    for sentence in Agreement().sentences(500, generator()):
-        words = list(sentence.words)
-        assert words.pop() == "."
-        if words[-1] in ADJECTIVES:
-            assert words.pop(-2) in IS
-            words[-1] = IS[plural[sentence.words[-3]]]
-        verb = words.pop()
-        assert verb == sentence.words[sentence.verb]
-        if words[0] in PREPOSITIONS:
-            assert words[1] == THE
-            words = words[3:]
-        numbers = [plural[words[1]]]
-        assert words[0] == THE
-        rest = words[2:]
-        while rest:
-            if rest[0] == THAT:
-                assert rest[1] == THE
-                assert plural[rest[2]] == plural[rest[3]], "the clause's own verb agrees, too"
-                numbers.append(plural[rest[2]])
-                rest = rest[4:]
-            else:
-                assert rest[0] in PREPOSITIONS
-                assert rest[1] == THE
-                numbers.append(plural[rest[2]])
-                rest = rest[3:]
-        assert numbers == sentence.nouns
-        assert plural[verb] == numbers[0]
-        assert len(numbers) <= 1 + MOST
-        seen.add(sentence.attractors)
+    for words in Agreement().texts(200, generator()):
+        place, verbs = 0, []
+        while place < len(words):
+            place, number, nouns = phrase(words, place, verbs)
+            assert len(nouns) <= MOST
+            assert plural[words[place]] == number
+            verbs.append(Verb(place, number, tuple(nouns)))
+            place += 1 + (words[place] in IS)
+            assert words[place - 1] in ADJECTIVES or words[place - 1] in plural
+            assert words[place] == "."
+            place += 1
+        assert verbs == verbs_of(words)
+        seen |= {verb.attractors for verb in verbs}
     assert seen == set(range(MOST + 1))
 
 
-@pytest.mark.parametrize("attractors", range(MOST + 1))
-def test_sentences_of_so_many_attractors(attractors):
-    sentences = Agreement().sentences(20, generator(), attractors)
-    assert {sentence.attractors for sentence in sentences} == {attractors}
-    assert nearest(sentences) == (1.0 if attractors else 0.0)
+def test_the_nearest_noun_is_wrong_where_it_attracts():
+    assert nearest([["the", "keys", "to", "the", "door", "are", "old", "."]]) == 1.0
+    assert nearest([["the", "keys", "to", "the", "doors", "are", "old", "."]]) == 0.0
+    assert nearest([["the", "keys", "that", "the", "boy", "sees", "shine", ".", "the", "key", "shines", "."]]) == 1 / 3
 
 
-def test_the_number_is_told_at_the_last_word_before_the_verb():
+def test_a_number_is_told_before_each_verb():
     task = Agreement()
-    sentences = task.sentences(7, generator())
-    batch = task.batch(sentences)
-    words = lexicon().words
-    for row, sentence in enumerate(sentences):
+    texts = task.texts(7, generator())
+    batch = task.batch(texts)
+    for row, text in enumerate(texts):
         length = int(batch.lengths[row])
-        assert [words[n] for n in batch.inputs[:length, row].argmax(-1)] == sentence.words[: sentence.verb]
-        assert batch.judged[:, row].nonzero().tolist() == [[length - 1]]
-        assert batch.targets[length - 1, row] == sentence.nouns[0]
+        assert [lexicon().words[n] for n in batch.inputs[:length, row].argmax(-1)] == text[:-1]
+        verbs = verbs_of(text)
+        assert batch.judged[:, row].nonzero()[:, 0].tolist() == [verb.place - 1 for verb in verbs]
+        assert batch.targets[batch.judged[:, row], row].tolist() == [verb.number for verb in verbs]
 
 
-def test_a_language_model_is_right_where_the_verbs_right_form_is_likelier():
-    task = Agreement("language")
-    sentences = task.sentences(9, generator())
-    batch = task.batch(sentences)
+@pytest.mark.parametrize("objective", ["number", "language"])
+def test_errors_are_of_verbs_and_by_attractors(objective):
+    task = Agreement(objective)
+    texts = task.texts(50, generator())
+    batch = task.batch(texts)
     outputs = torch.randn(*batch.targets.shape, task.output_size, generator=generator(1))
-    known, wanted = lexicon(), []
-    for row, sentence in enumerate(sentences):
-        assert [known.words[n] for n in batch.targets[: batch.lengths[row], row]] == sentence.words[1:]
-        verb = sentence.words[sentence.verb]
-        forms = next(forms for forms in (*known.verbs, IS) if verb in forms)
-        other = forms[1 - forms.index(verb)]
-        logits = outputs[sentence.verb - 1, row]
-        wanted.append(bool(logits[known.numbers[verb]] > logits[known.numbers[other]]))
-    assert task.right(outputs, batch).tolist() == wanted
-    assert len(set(wanted)) == 2
+    known, wrong = lexicon(), []
+    for row, text in enumerate(texts):
+        for verb in verbs_of(text):
+            word = text[verb.place]
+            forms = next(forms for forms in (*known.verbs, *known.sees, IS) if word in forms)
+            said = outputs[verb.place - 1, row]
+            if objective == "language":
+                said = said[[known.numbers[form] for form in forms]]
+            wrong.append((row, verb.attractors, bool(said[verb.number] < said[1 - verb.number])))
+    assert task.measure(outputs, batch) == pytest.approx(sum(bad for *_, bad in wrong) / len(wrong))
+    details = {}
+    for n in sorted({n for _, n, _ in wrong}):
+        mine = [bad for _, m, bad in wrong if m == n]
+        details[f"{n} attractors"] = pytest.approx(sum(mine) / len(mine))
+    assert task.details(outputs, batch) == details
+    assert task.right(outputs, batch).tolist() == [not any(bad for r, _, bad in wrong if r == row) for row in range(50)]
 
 
 def test_what_cannot_be_is_refused(tmp_path, monkeypatch):
     with pytest.raises(BadInput, match="number or language, not verb"):
         Agreement("verb")
-    with pytest.raises(BadInput, match="0 to 4 attractors, not 5"):
-        Agreement().sentences(1, generator(), 5)
+    with pytest.raises(BadInput, match="the number of sentences is a whole number, 1 or more, not 0"):
+        Agreement(sentences=0)
     for data in (b"not gzip", gzip.compress(b"key,noun,keys\n"), gzip.compress(b"key")[:-4]):
         (tmp_path / "table").write_bytes(data)
         with pytest.raises(BadInput, match=r"pip install 'conveyor\[agreement\]'"):

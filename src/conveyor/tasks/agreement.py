@@ -9,10 +9,11 @@ import hashlib
 import importlib.util
 import io
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from random import Random
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from conveyor.errors import BadInput
-from conveyor.tasks.task import Batch, Classes, at, before, check
+from conveyor.tasks.task import Batch, Classes, before, check
 
 CHECKSUM = "8c44bd5bec62488bef043f98b0cab022a431d6cb03954864ea70334530908ba7"  # of the file of lemminflect 0.2.3
 CURE = "pip install 'conveyor[agreement]'"
@@ -41,7 +42,6 @@ ADJECTIVES = ("beautiful", "famous", "lost", "old", "quiet", "small", "strange",
 PREPOSITIONS = ("above", "behind", "beside", "near", "of", "to", "under", "with")
 IS = ("is", "are")
 THE, THAT, STOP = "the", "that", "."
-SINGULAR, PLURAL = 0, 1
 MOST = 4  # nouns between subject and verb
 
 
@@ -50,44 +50,55 @@ class Forms(NamedTuple):
     plural: str
 
 
-class Sentence(NamedTuple):
-    """The words, the place of the main verb among them, and whether the subject and each noun after it is a plural."""
+class Plural(NamedTuple):
+    """Whether a word is a plural, 0 or 1, of the nouns and of the verbs."""
 
-    words: list[str]
-    verb: int
-    nouns: list[int]
+    nouns: dict[str, int]
+    verbs: dict[str, int]
+
+
+class Verb(NamedTuple):
+    """A verb in a text: its place among the words, its number, and those of the nouns between its subject and it."""
+
+    place: int
+    number: int
+    between: tuple[int, ...]
 
     @property
     def attractors(self) -> int:
         """How many nouns between subject and verb are of the other number."""
-        return sum(number != self.nouns[0] for number in self.nouns)
+        return sum(number != self.number for number in self.between)
 
 
 @dataclass(frozen=True)
 class Agreement(Classes):
     """Subject-verb agreement in made-up English sentences (after Linzen, Dupoux & Goldberg 2016).
 
-        the keys to the cabinet that the boy sees are old .
+        the keys to the cabinet that the boy near the doors sees are old . the child swims .
 
-    A subject, three times in ten after a preposition and a noun; up to four modifiers of it, each a preposition and a
-    noun or, one time in four, a relative clause with its own noun and verb; the main verb. All numbers are drawn by
-    chance. `objective` "number": from the words before the main verb its number is to be told, at the last of them.
-    "language": at every word the next one is; a sentence is right if, before the main verb, the verb's right form has a
-    larger output than its other form.
+    A text has so many `sentences`. A subject has up to four nouns between it and its verb: each comes after a
+    preposition, or as the subject of a relative clause with a verb of its own, and can have such modifiers itself. All
+    numbers are drawn by chance. `objective` "number": before each verb its number is to be told. "language": at every
+    word the next one is; a verb is right if its form has a larger output than the verb's other form. Verbs of clauses
+    count as the main verbs do. `details` has the errors by attractors: the nouns between subject and verb that have the
+    other number.
 
     The forms of nouns and verbs are those of the package lemminflect. `nearest` is the error of the rule that the verb
-    has the number of the nearest noun. Departures: the paper's sentences are Wikipedia's.
+    has the number of the nearest noun. Departures: the paper's sentences are Wikipedia's, and it asks for the main
+    verb.
 
     Raises BadInput where lemminflect is missing.
     """
 
     objective: str = "number"
+    sentences: int = 3
     metric: ClassVar[str] = "verbs wrong"
     chance: ClassVar[float] = 0.5
 
     def __post_init__(self) -> None:
         if self.objective not in ("number", "language"):
             raise BadInput(f"the objective is number or language, not {self.objective}")
+        check("the number of sentences", self.sentences, 1)
 
     @property
     def input_size(self) -> int:
@@ -99,43 +110,82 @@ class Agreement(Classes):
 
     def draw(self, rows: int, generator: torch.Generator) -> Batch:
         check("rows", rows, 1)
-        return self.batch(self.sentences(rows, generator))
+        return self.batch(self.texts(rows, generator))
 
-    def sentences(self, rows: int, generator: torch.Generator, attractors: int | None = None) -> list[Sentence]:
-        """So many sentences; all with this many attractors, where it is given, and no other noun between."""
-        if attractors is not None and not 0 <= attractors <= MOST:
-            raise BadInput(f"there are 0 to {MOST} attractors, not {attractors}")
-        random = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
-        return [_sentence(lexicon(), random, attractors) for _ in range(rows)]
+    def texts(self, rows: int, generator: torch.Generator) -> list[list[str]]:
+        """So many texts, as words."""
+        random = Random(int(torch.randint(2**62, (), generator=generator)))
+        return [[word for _ in range(self.sentences) for word in sentence(random)] for _ in range(rows)]
 
-    def batch(self, sentences: Sequence[Sentence]) -> Batch:
-        """These sentences side by side."""
+    def batch(self, texts: Sequence[Sequence[str]]) -> Batch:
+        """These texts side by side."""
         known = lexicon()
-        lengths = torch.tensor([s.verb if self.objective == "number" else len(s.words) - 1 for s in sentences])
-        numbers = np.zeros((max(len(s.words) for s in sentences), len(sentences)), np.int64)
-        for row, sentence in enumerate(sentences):
-            numbers[: len(sentence.words), row] = [known.numbers[word] for word in sentence.words]
-        words, steps, within = torch.from_numpy(numbers), int(lengths.max()), before(lengths)
-        inputs = F.one_hot(words[:steps], len(known.words)) * within[..., None]
+        lengths = torch.tensor([len(words) - 1 for words in texts])
+        numbers = np.zeros((int(lengths.max()) + 1, len(texts)), np.int64)
+        asked, verbs = np.zeros((2, *numbers.shape), np.int64)
+        for row, text in enumerate(texts):
+            numbers[: len(text), row] = [known.numbers[word] for word in text]
+            for verb in verbs_of(text):
+                asked[verb.place - 1, row], verbs[verb.place - 1, row] = verb.number, 1
+        words, within = torch.from_numpy(numbers), before(lengths)
+        inputs = (F.one_hot(words[:-1], len(known.words)) * within[..., None]).float()
         if self.objective == "language":
-            return Batch(inputs.float(), words[1 : steps + 1] * within, within, lengths)
-        last = at(lengths - 1, lengths)
-        subjects = torch.tensor([sentence.nouns[0] for sentence in sentences])
-        return Batch(inputs.float(), subjects * last, last, lengths)
+            return Batch(inputs, words[1:] * within, within, lengths)
+        return Batch(inputs, torch.from_numpy(asked[:-1]), torch.from_numpy(verbs[:-1]).bool(), lengths)
+
+    def measure(self, outputs: Tensor, batch: Batch) -> float:
+        return float(self.wrong(outputs, batch)[self.verbs(batch)].float().mean())
 
     def right(self, outputs: Tensor, batch: Batch) -> Tensor:
-        if self.objective == "number":
-            return super().right(outputs, batch)
-        others, rows = lexicon().others, torch.arange(len(batch.lengths))
-        inflected = others[batch.targets] != batch.targets  # which targets are verbs; the main one is the last
-        verb = (inflected * torch.arange(len(inflected))[:, None]).amax(0)
-        said, wanted = outputs[verb, rows], batch.targets[verb, rows]
-        return said[rows, wanted] > said[rows, others[wanted]]
+        return ~(self.wrong(outputs, batch) & self.verbs(batch)).any(0)
+
+    def details(self, outputs: Tensor, batch: Batch) -> dict[str, float]:
+        """The errors at verbs by their attractors."""
+        wrong, attractors = self.wrong(outputs, batch), self.attractors(batch)
+        counts = attractors[self.verbs(batch)].unique().tolist()
+        return {f"{n} attractors": float(wrong[attractors == n].float().mean()) for n in counts}
+
+    def verbs(self, batch: Batch) -> Tensor:
+        """At which steps, [T, B], a verb is the next word."""
+        return batch.judged if self.objective == "number" else lexicon().others[batch.targets] != batch.targets
+
+    def wrong(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Where, [T, B], the verb's other number, or form, is thought the likelier; to be read at the verbs."""
+        others = 1 - batch.targets if self.objective == "number" else lexicon().others[batch.targets]
+        wanted, other = (outputs.gather(-1, one[..., None])[..., 0] for one in (batch.targets, others))
+        return wanted <= other
+
+    def attractors(self, batch: Batch) -> Tensor:
+        """At each verb's step how many attractors it has, elsewhere -1, [T, B]; read from the words alone."""
+        found, known = torch.full(batch.judged.shape, -1), lexicon().words
+        for row, length in enumerate(batch.lengths.tolist()):
+            words = [known[i] for i in batch.inputs[:length, row].argmax(-1).tolist()]
+            for verb in verbs_of([*words, STOP]):
+                found[verb.place - 1, row] = verb.attractors
+        return found
 
 
-def nearest(sentences: Sequence[Sentence]) -> float:
-    """The part of the sentences in which the nearest noun before the verb has not the subject's number."""
-    return sum(sentence.nouns[-1] != sentence.nouns[0] for sentence in sentences) / len(sentences)
+def verbs_of(words: Sequence[str]) -> list[Verb]:
+    """The verbs of a text of these sentences."""
+    plural, found = lexicon().plural, []
+    subjects: list[tuple[int, list[int]]] = []  # those whose verbs are still to come, with the nouns since
+    for place, word in enumerate(words):
+        if word in plural.nouns:
+            number = plural.nouns[word]
+            for _, between in subjects:
+                between.append(number)
+            if not subjects or words[place - 2] == THAT:
+                subjects.append((number, []))
+        elif word in plural.verbs:
+            number, nouns = subjects.pop()
+            found.append(Verb(place, number, tuple(nouns)))
+    return found
+
+
+def nearest(texts: Iterable[Sequence[str]]) -> float:
+    """The part of the verbs whose nearest noun before them has not their subject's number."""
+    verbs = [verb for words in texts for verb in verbs_of(words)]
+    return sum(verb.between[-1:] not in ((), (verb.number,)) for verb in verbs) / len(verbs)
 
 
 @dataclass(frozen=True)
@@ -156,6 +206,11 @@ class Lexicon:
         return {word: number for number, word in enumerate(self.words)}
 
     @functools.cached_property
+    def plural(self) -> Plural:
+        verbs = (*self.verbs, *self.sees, Forms(*IS))
+        return Plural(*({form: n for forms in of for n, form in enumerate(forms)} for of in (self.nouns, verbs)))
+
+    @functools.cached_property
     def others(self) -> Tensor:
         """For each verb's form the number of its other form, for other words their own, [words]."""
         found = torch.arange(len(self.words))
@@ -165,21 +220,27 @@ class Lexicon:
         return found
 
 
-def _sentence(known: Lexicon, random: np.random.Generator, attractors: int | None) -> Sentence:
-    subject = int(random.integers(2))
-    count = int(random.integers(MOST + 1)) if attractors is None else attractors
-    numbers = random.integers(2, size=count).tolist() if attractors is None else [1 - subject] * count
+def sentence(random: Random) -> list[str]:
+    """The words of a sentence."""
+    known, number = lexicon(), random.randrange(2)
+    words = _phrase(random, number, random.randrange(MOST + 1))
+    end = [IS[number], random.choice(ADJECTIVES)] if random.random() < 0.5 else [random.choice(known.verbs)[number]]
+    return [*words, *end, STOP]
 
-    def one(of: Sequence[Any]) -> Any:
-        return of[int(random.integers(len(of)))]
 
-    before = [one(PREPOSITIONS), THE, one(known.nouns)[int(random.integers(2))]] if random.random() < 0.3 else []
-    words = [*before, THE, one(known.nouns)[subject]]
-    for number in numbers:
-        noun = [THE, one(known.nouns)[number]]
-        words += [one(PREPOSITIONS), *noun] if random.random() < 0.75 else [THAT, *noun, one(known.sees)[number]]
-    end = [IS[subject], one(ADJECTIVES)] if random.random() < 0.5 else [one(known.verbs)[subject]]
-    return Sentence([*words, *end, STOP], len(words), [subject, *numbers])
+def _phrase(random: Random, number: int, nouns: int) -> list[str]:
+    """A noun of this number with modifiers that have so many nouns."""
+    known = lexicon()
+    words = [THE, random.choice(known.nouns)[number]]
+    while nouns:
+        within = random.randrange(nouns)  # how many of them modify the next one
+        other = random.randrange(2)
+        phrase, nouns = _phrase(random, other, within), nouns - 1 - within
+        if random.random() < 0.5:
+            words += [random.choice(PREPOSITIONS), *phrase]
+        else:
+            words += [THAT, *phrase, random.choice(known.sees)[other]]
+    return words
 
 
 @functools.cache

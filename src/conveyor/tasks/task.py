@@ -90,6 +90,10 @@ class Task(ABC):
         """The metric."""
         return 1 - float(self.right(outputs, batch).float().mean())
 
+    def details(self, outputs: Tensor, batch: Batch) -> dict[str, float]:
+        """The metric on kinds of sequences, or of steps, by name; none where all are of one kind."""
+        return {}
+
 
 class Numbers(Task):
     """A task whose targets are numbers: squared error; a row is right if no error reaches `tolerance`."""
