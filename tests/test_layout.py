@@ -41,7 +41,7 @@ ARROWS = {
 }
 # What the parts may import from outside, besides Python's own library; the rest comes in extras, where it is used.
 OUTSIDE = {
-    "tasks": "torch numpy pydoc_data mido pysword",
+    "tasks": "torch numpy pydoc_data mido pyarrow pysword",
     "training": "torch numpy safetensors rich matplotlib",
     "picture": "matplotlib",
     "applications": "torch numpy matplotlib sacrebleu",

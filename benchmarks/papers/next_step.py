@@ -71,6 +71,7 @@ def main() -> None:
     parser.add_argument("--cells", nargs="+", default=["rnn", "lstm", "gru"])
     parser.add_argument("--rates", nargs="+", type=float, default=[5e-3, 1e-2, 2e-2])
     parser.add_argument("--steps", type=int, default=2_000)
+    parser.add_argument("--dropout", type=float, default=0.3)
     parser.add_argument("--seeds", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -80,7 +81,7 @@ def main() -> None:
         common = {"task": options.task, "cell": cell, "seed": seed, "steps": options.steps, "hidden_size": 128}
         found = []
         for rate in options.rates:
-            settings = TrialSettings(**common, lr=rate, dropout=0.3, evaluate_every=50, device="cpu")
+            settings = TrialSettings(**common, lr=rate, dropout=options.dropout, evaluate_every=50, device="cpu")
             figures = trained(Trial, settings)
             found.append((figures["validation"], figures["test"], rate, figures["time"]))
         validation, test, rate, seconds = min(found)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from conveyor.compare.outcomes import About
 from conveyor.errors import BadInput, suggest
-from conveyor.tasks import Adding, Counting, GeneratedSpikes, Lag, Parity, Reber, Task, TemporalOrder
+from conveyor.tasks import Adding, Counting, GeneratedSpikes, Lag, Parity, Reber, Task, TemporalOrder, own
 from conveyor.tasks.agreement import Agreement
 from conveyor.tasks.characters import Characters, NextWords
 from conveyor.tasks.copy_memory import CopyMemory
@@ -18,6 +19,8 @@ from conveyor.tasks.reber import ContinualReber
 from conveyor.tasks.speakers import Speakers
 from conveyor.tasks.temporal_order import THREE
 from conveyor.tasks.weather import DailyTemperature, HourlyTemperature
+
+FILE = ".toml"  # describes a person's own task
 
 
 @dataclass(frozen=True)
@@ -63,10 +66,15 @@ PROBLEMS: dict[str, Problem] = {
 
 
 def find(name: str) -> Task:
-    """The task that a name such as "adding" or "adding:200" stands for. Raises BadInput for what is none."""
+    """The task that a name such as "adding" or "adding:200", or a file such as "mine.toml", stands for.
+
+    Raises BadInput for what is none.
+    """
+    if name.endswith(FILE):
+        return own.read(Path(name))
     plain, colon, number = name.partition(":")
     if plain not in PROBLEMS:
-        raise BadInput(f"no task is called {plain}; {suggest(plain, PROBLEMS)}")
+        raise BadInput(f"no task is called {plain}; {suggest(plain, PROBLEMS)}; one's own is a file, mine.toml")
     problem = PROBLEMS[plain]
     if colon and problem.number is None:
         raise BadInput(f"the task {plain} takes no number, as in {name}")
@@ -75,7 +83,13 @@ def find(name: str) -> Task:
     return problem.make(*[int(number) if colon else problem.number] if problem.number is not None else [])
 
 
+def shown(name: str) -> str:
+    """What a report calls a task: a file by its name alone, "mine"."""
+    return Path(name).stem if name.endswith(FILE) else name
+
+
 def about(name: str) -> About:
     """What a report says of a task."""
     task = find(name)
-    return About(name, task.metric, task.chance, task.optimum, PROBLEMS[name.partition(":")[0]].about)
+    text = own.about(Path(name)) if name.endswith(FILE) else PROBLEMS[name.partition(":")[0]].about
+    return About(name, task.metric, task.chance, task.optimum, text)

@@ -1,0 +1,259 @@
+"""A person's sequences as a task: brought to one scale, in three parts, with a chance that is counted."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from conveyor.errors import BadInput
+from conveyor.tasks.task import PARTS, Batch, Classes, Kept, Numbers, Task, at, before
+
+NAMES = ("learn", *PARTS)
+MOST = 1_000  # classes; more are numbers by mistake
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Sequences by name, [T, features] each, and what is to be told of them.
+
+    A target is a label, or numbers [K], of the whole sequence, or, with `every`, of each of its steps, [T] or [T, K].
+    """
+
+    source: str  # the file, for messages
+    names: Sequence[str]
+    inputs: Sequence[np.ndarray]
+    targets: Sequence[np.ndarray]
+    every: bool
+    columns: tuple[int, ...] = ()  # the inputs that are to be told a step ahead, if that is what is asked
+
+    @classmethod
+    def ahead(
+        cls, source: str, names: Sequence[str], steps: Sequence[np.ndarray], columns: tuple[int, ...]
+    ) -> Sequences:
+        """Some of the inputs are to be told a step ahead."""
+        for name, one in zip(names, steps, strict=True):
+            if len(one) < 2:
+                raise BadInput(f"{source}: sequence {name} has one step only, so that there is no next one")
+        inputs, targets = [one[:-1] for one in steps], [one[1:, list(columns)] for one in steps]
+        return cls(source, names, inputs, targets, True, columns)
+
+
+def of_arrays(source: str, arrays: Mapping[str, np.ndarray], kind: str, every: bool) -> Sequences:
+    """From `inputs` [N, T, features], `targets` and `lengths` [N], as `table.read_arrays` checks them."""
+    lengths = arrays["lengths"].tolist()
+    names = [str(row) for row in range(len(lengths))]
+    inputs = [row[:length].astype(np.float64) for row, length in zip(arrays["inputs"], lengths, strict=True)]
+    for name, row in zip(names, inputs, strict=True):
+        _check_finite(source, name, "inputs", row)
+    if kind == "next":
+        return Sequences.ahead(source, names, inputs, tuple(range(inputs[0].shape[1])))
+    if "targets" not in arrays:
+        raise BadInput(f"{source} has no array targets, with what is to be told of each sequence")
+    values = _targets(source, arrays["inputs"].shape[1], arrays["targets"], kind == "classes", every)
+    targets = [row[:length] if every else row for row, length in zip(values, lengths, strict=True)]
+    for name, row in zip(names, targets, strict=True):
+        if kind == "numbers":
+            _check_finite(source, name, "targets", row)
+    return Sequences(source, names, inputs, targets, every)
+
+
+def _targets(source: str, steps: int, targets: np.ndarray, classes: bool, every: bool) -> np.ndarray:
+    """Labels [N] or [N, T], or numbers [N, K] or [N, T, K]."""
+    least = 2 if every else 1
+    fits = targets.ndim == least or (targets.ndim == least + 1 and not classes)
+    if not fits or (every and targets.shape[1] != steps):
+        wanted = "[sequences, steps]" if every else "[sequences]"
+        more = "" if classes else " or with the numbers as one more dimension"
+        raise BadInput(f"{source}: targets are {wanted}{more}, not {list(targets.shape)}")
+    if classes:
+        if targets.dtype.kind not in "iubUS":
+            raise BadInput(f"{source}: targets are {targets.dtype}, and classes are whole numbers or strings")
+        return targets
+    if targets.dtype.kind not in "fiub":
+        raise BadInput(f"{source}: targets are {targets.dtype}, and not numbers")
+    return (targets if targets.ndim > least else targets[..., None]).astype(np.float64)
+
+
+def _check_finite(source: str, name: str, what: str, values: np.ndarray) -> None:
+    if not np.isfinite(values).all():
+        raise BadInput(f"{source}: sequence {name} has a number in its {what} that is not finite")
+
+
+def split(found: Sequences, validation: float, test: float, seed: int, in_time: bool) -> list[str]:
+    """The part of each sequence: by a hash of its name, so that it stays where it is, or in the order of time."""
+    count = len(found.names)
+    held_out = [max(1, round(count * part)) for part in (validation, test)]
+    learn = count - sum(held_out)
+    if learn < 1:
+        raise BadInput(f"{found.source} has {count} sequences, too few to learn from some and hold out others")
+    order = list(range(count))
+    if not in_time:
+        order.sort(key=lambda row: hashlib.sha256(f"{seed} {found.names[row]}".encode()).digest())
+    parts = [name for name, many in zip(NAMES, (learn, *held_out), strict=True) for _ in range(many)]
+    return [part for _, part in sorted(zip(order, parts, strict=True))]
+
+
+def kept(found: Sequences, parts: Sequence[str], classes: bool) -> Task:
+    """The task; its inputs and numbers have mean 0 and deviation 1 over the part to learn from."""
+    for name in NAMES:
+        if name not in parts:
+            raise BadInput(f"{found.source}: no sequence is in the part {name}")
+    learnt = [row for row, part in enumerate(parts) if part == "learn"]
+    mean, deviation = _scale([found.inputs[row] for row in learnt])
+    inputs = [(one - mean) / deviation for one in found.inputs]
+
+    def batches(targets: Sequence[np.ndarray]) -> dict[str, Batch]:
+        rows = {name: [row for row, part in enumerate(parts) if part == name] for name in NAMES}
+        return {
+            name: batch([inputs[row] for row in some], [targets[row] for row in some], found.every)
+            for name, some in rows.items()
+        }
+
+    if classes:
+        labels = np.array(labels_of(found))
+        return OwnClasses(batches([labels.searchsorted(one.astype(str)) for one in found.targets]), tuple(labels))
+    if found.columns:  # on the inputs' scale, so that a number that stays is the same in both
+        mean, deviation = mean[list(found.columns)], deviation[list(found.columns)]
+    else:
+        mean, deviation = _scale([np.atleast_2d(found.targets[row]) for row in learnt])
+    made = batches([(one - mean) / deviation for one in found.targets])
+    if not made["learn"].targets.any():
+        raise BadInput(f"{found.source}: the target is the same everywhere, so that there is nothing to learn")
+    return OwnNumbers(made, torch.from_numpy(deviation).float(), found.columns)
+
+
+def labels_of(found: Sequences) -> tuple[str, ...]:
+    """The classes. Raises BadInput for one only, and for more than can be."""
+    labels = sorted({str(label) for one in found.targets for label in np.atleast_1d(one)})
+    if len(labels) == 1:
+        raise BadInput(f"{found.source}: every target is {labels[0]}, and one class cannot be told from others")
+    if len(labels) > MOST:
+        many = f"{len(labels)} different targets, such as {labels[0]} and {labels[1]}"
+        raise BadInput(f'{found.source} has {many}: if they are no classes, write kind = "numbers"')
+    return tuple(labels)
+
+
+def _scale(values: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation of each column over all steps; the deviation of what never changes is 1."""
+    together = np.concatenate(values)
+    same = (together == together[0]).all(0)
+    return np.where(same, together[0], together.mean(0)), np.where(same, 1.0, together.std(0))
+
+
+def batch(inputs: Sequence[np.ndarray], targets: Sequence[np.ndarray], every: bool) -> Batch:
+    """Sequences side by side; targets are whole numbers, of classes, or numbers."""
+    lengths = torch.tensor([len(one) for one in inputs])
+    wanted = [torch.from_numpy(np.asarray(one)) for one in targets]
+    wanted = [one if one.dtype == torch.long else one.float() for one in wanted]
+    judged = before(lengths) if every else at(lengths - 1, lengths)
+    together = pad_sequence(wanted) if every else torch.stack(wanted).expand(len(judged), *[-1] * (wanted[0].dim() + 1))
+    mask = judged if together.dim() == 2 else judged[..., None]
+    return Batch(pad_sequence([torch.from_numpy(one).float() for one in inputs]), together * mask, judged, lengths)
+
+
+class Answers(Classes):
+    """Classes of a person's own: the metric is the part of the answers that are wrong."""
+
+    metric: ClassVar[str] = "answers wrong"
+
+    @abstractmethod
+    def sample(self, part: str) -> Batch:
+        """Many sequences of "learn" or "test"."""
+
+    @property
+    def chance(self) -> float:
+        """Of who always says the most frequent class."""
+        learn, test = self.sample("learn"), self.sample("test")
+        most = torch.bincount(learn.targets[learn.judged]).argmax()
+        return float((test.targets[test.judged] != most).float().mean())
+
+    def measure(self, outputs: Tensor, batch: Batch) -> float:
+        return float((outputs.argmax(-1) != batch.targets)[batch.judged].float().mean())
+
+
+class Amounts(Numbers):
+    """Numbers of a person's own: the metric is the root of the mean squared error, in the numbers' own unit."""
+
+    tolerance: ClassVar[float] = 0.1
+    metric: ClassVar[str] = "root mean squared error"
+    optimum: ClassVar[float] = math.nan  # there may be noise
+
+    @property
+    @abstractmethod
+    def unit(self) -> Tensor:
+        """What 1 is in the targets, [K]."""
+
+    @abstractmethod
+    def sample(self, part: str) -> Batch:
+        """Many sequences of "learn" or "test"."""
+
+    @property
+    def chance(self) -> float:
+        """Of who always says the mean."""
+        learn, test = self.sample("learn"), self.sample("test")
+        return self.measure(learn.targets[learn.judged].mean(0).expand_as(test.targets), test)
+
+    def measure(self, outputs: Tensor, batch: Batch) -> float:
+        return float((((outputs - batch.targets) * self.unit)[batch.judged] ** 2).mean().sqrt())
+
+
+@dataclass(frozen=True, eq=False)
+class _Own(Kept):
+    """Sequences of a file."""
+
+    batches: Mapping[str, Batch]
+
+    @property
+    def parts(self) -> Mapping[str, Batch]:
+        return self.batches
+
+    def sample(self, part: str) -> Batch:
+        return self.batches[part]
+
+    @property
+    def input_size(self) -> int:
+        return self.batches["learn"].inputs.shape[-1]
+
+
+@dataclass(frozen=True, eq=False)
+class OwnClasses(_Own, Answers):
+    """A person's sequences, of which classes are to be told. Chance is who always says the most frequent one."""
+
+    labels: tuple[str, ...]
+
+    @property
+    def output_size(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class OwnNumbers(_Own, Amounts):
+    """A person's sequences, of which numbers are to be told. Chance is who always says the mean.
+
+    Where `columns` of the inputs are to be told a step ahead, chance is who says that they stay.
+    """
+
+    deviation: Tensor
+    columns: tuple[int, ...]
+
+    @property
+    def unit(self) -> Tensor:
+        return self.deviation
+
+    @property
+    def output_size(self) -> int:
+        return len(self.deviation)
+
+    @property
+    def chance(self) -> float:
+        test = self.sample("test")
+        return self.measure(test.inputs[..., list(self.columns)], test) if self.columns else super().chance
