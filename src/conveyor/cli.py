@@ -377,7 +377,11 @@ def compare_cells(
     workers: Annotated[int, typer.Option(min=0, help="processes; 0: one a core")] = 0,
     budget: Annotated[str | None, typer.Option(help="90s, 10m, 2h: then the report tells what there is")] = None,
     database: Annotated[
-        str | None, typer.Option(help="of the ledger, shared between machines [default: a file in the folder]")
+        str | None,
+        typer.Option(
+            envvar=comparison.DATABASE,
+            help="the ledger's, postgresql://USER:PASSWORD@HOST/NAME for several machines [default: a file in --out]",
+        ),
     ] = None,
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="FOLDER", parser=_folder, help="for report and runs")

@@ -19,6 +19,7 @@ from conveyor.errors import BadInput
 from conveyor.training.interrupt import signals
 
 QUESTION, RUNS, LEDGER = "question.json", "runs", "ledger.db"
+DATABASE = "CONVEYOR_DATABASE"  # of the environment: a command line, which may hold a password, everybody can read
 LOOK = 1.0  # seconds between two looks at the ledger
 RESTARTS = 20  # workers that may end by themselves
 
@@ -49,6 +50,7 @@ def compare(
     ledger.open()
     began = time.monotonic()
     with signals() as caught, running(folder, url, workers) as team:
+        ledger.stopped = lambda: bool(caught)
         while not caught and not (counts := ledger.counts()).ended:
             tell(counts, time.monotonic() - began)
             if budget is not None and time.monotonic() - began > budget:
@@ -82,12 +84,13 @@ class Team:
     """The workers of this machine, each a process."""
 
     def __init__(self, folder: Path, url: str, size: int):
-        self.command = [sys.executable, "-m", "conveyor.compare", str(folder.resolve()), url]
+        self.command = [sys.executable, "-m", "conveyor.compare", str(folder.resolve())]
+        self.environment = os.environ | {"OMP_NUM_THREADS": "1", DATABASE: url}
         self.members = [self.begin() for _ in range(size)]
         self.restarts = 0
 
     def begin(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(self.command, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        return subprocess.Popen(self.command, env=self.environment)
 
     def refill(self) -> None:
         """Another worker for each that was killed. Raises BadInput where they all fail."""

@@ -2,25 +2,60 @@
 
 Every trial of a comparison stands in it from the start, waiting. A worker claims one, says now and then that it is
 alive, and ends it; a trial whose worker is gone waits again. SQLite does for one machine, PostgreSQL for many.
+
+A machine that takes over another's trial has no checkpoint of it, unless the folder is shared, and begins it anew. That
+gives the same result, since a trial is computed from the question, its key and the best of its search alone.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 from conveyor.compare.outcomes import Outcome
 from conveyor.compare.study import Question
 from conveyor.errors import BadInput
 
-GRACE = 60.0  # seconds without a word after which a worker of another machine is taken for dead
+GRACE = 60.0  # seconds without a new word after which a worker of another machine is taken for dead
 PATIENCE = 60.0  # seconds for which a database that is away is tried again
+STALLED = 5.0  # seconds in which who writes a ledger down writes something, or has died
 CURE = "pip install 'conveyor[compare]'"
+SERVER_CURE = "pip install 'conveyor[cluster]'"
+# What no patience mends, as PostgreSQL and SQLite say it in English; what they say otherwise is tried for a minute.
+HOPELESS = re.compile(
+    "authentication failed|no password supplied|does not exist|no pg_hba.conf entry|permission denied|"
+    "Name or service not known|does not support SSL|invalid connection option|is not a database"
+)
+# For PostgreSQL. What a machine that vanished left behind is given up: its connection, and the rows that it locked.
+SERVER = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+    "options": "-c idle_in_transaction_session_timeout=30s",
+}
+# What the ledger needs of each trial, in one query; Optuna reads everything of every trial, in some queries a study.
+ENTRIES = """
+SELECT trials.trial_id, trials.study_id, trials.state, "trial".value_json, "more".value_json
+FROM trials
+JOIN trial_user_attributes AS "trial" ON "trial".trial_id = trials.trial_id AND "trial".key = 'trial'
+LEFT JOIN trial_user_attributes AS "more" ON "more".trial_id = trials.trial_id AND "more".key = :more
+WHERE trials.study_id IN :studies AND trials.state <> 'PRUNED'
+ORDER BY trials.trial_id
+"""
 T = TypeVar("T")
+
+
+class Away(BadInput):
+    """The database cannot be reached."""
 
 
 @dataclass(frozen=True)
@@ -35,16 +70,33 @@ class Key:
 
 
 @dataclass(frozen=True)
+class Entry:
+    """A trial as it stands in the database."""
+
+    trial: int  # its number in the database
+    pair: tuple[str, str]  # task and cell
+    order: int  # of the pair in the question
+    key: Key
+    losses: int  # how often it has been lost with its worker
+    state: str  # WAITING, RUNNING, COMPLETE or FAIL
+    more: Any  # what was asked for: of its worker, or of what came out
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ("COMPLETE", "FAIL")
+
+
+@dataclass(frozen=True)
 class Claim:
     """A trial that is this worker's to do."""
 
-    trial: int  # its number in the database
+    trial: int
     task: str
     cell: str
     key: Key
     seed: int
     settings: dict[str, Any]
-    losses: int  # how often it has been lost with its worker
+    losses: int
 
 
 @dataclass(frozen=True)
@@ -67,15 +119,20 @@ class Ledger:
         while claim := ledger.claim():
             ledger.end(claim, outcome)
 
-    Raises BadInput where the database has another question's trials, or stays away for a minute.
+    Raises BadInput where the database has another question's trials, or refuses; Away where it stays away for a minute,
+    or until `stopped` says that there is no time.
     """
 
     def __init__(self, url: str, question: Question):
         self.question = question
-        self.storage: Any = patient(url, connect, url)
-        self.url = url
+        self.name = masked(url)
         self.studies: dict[tuple[str, str], int] = {}  # the database's numbers of them
-        self.owner = f"{socket.gethostname()}:{os.getpid()}:{born(os.getpid())}"
+        self.owner = f"{machine()}:{os.getpid()}:{born(os.getpid())}"
+        self.heard: dict[
+            int, tuple[str, float]
+        ] = {}  # its worker's last word on each trial that runs, and when it came
+        self.stopped: Callable[[], bool] = lambda: False
+        self.storage: Any = self.call(connect, url)
 
     # what a process does with it
 
@@ -90,27 +147,23 @@ class Ledger:
             try:
                 study = self.call(self.storage.create_new_study, [StudyDirection.MINIMIZE], name)
                 self.call(self.storage.set_study_user_attr, study, "question", asked)
+                self.fill((task, cell), study, self.keys())
             except DuplicatedStudyError:
                 study = self.call(self.storage.get_study_id_from_name, name)
                 self.await_question(study, name, asked)
             self.studies[task, cell] = study
-        for pair, study in self.studies.items():
-            self.call(self.fill, study, *pair)
+        self.await_trials()
+        self.complete()
 
     def claim(self) -> Claim | None:
         """A trial to do, or None if none waits; the search goes before the repeats, and all cells and tasks in turn."""
-        from optuna.trial import TrialState
-
-        waiting = []
-        for order, (pair, study) in enumerate(self.studies.items()):
-            trials = self.trials(study)
-            searched = all(t.state.is_finished() for t in latest(trials) if not key(t).repeat)
-            for trial in latest(trials):
-                if trial.state == TrialState.WAITING and (searched or not key(trial).repeat):
-                    waiting.append(((key(trial).repeat, key(trial).index, order), pair, trial))
-        for _, pair, trial in sorted(waiting, key=lambda one: one[0]):
-            if self.call(self.take, trial._trial_id):
-                claim = self.claimed(pair, trial)
+        entries = self.entries()
+        searched = Counter(entry.pair for entry in entries if entry.ended and not entry.key.repeat)
+        ready = {pair for pair in self.studies if searched[pair] == self.question.trials}
+        waiting = [e for e in entries if e.state == "WAITING" and (e.pair in ready or not e.key.repeat)]
+        for entry in sorted(waiting, key=lambda e: (e.key.repeat, e.key.index, e.order)):
+            if self.call(self.take, entry.trial):
+                claim = self.claimed(entry)
                 if claim is None:
                     continue
                 self.beat(claim)
@@ -142,90 +195,117 @@ class Ledger:
 
     def release(self, claim: Claim, lost: bool = False) -> None:
         """The trial waits again. `lost`: since its worker is gone, which counts."""
-        study = self.studies[claim.task, claim.cell]
-        self.call(self.again, study, claim.trial, claim.losses + lost)
+        self.again(claim.trial, (claim.task, claim.cell), claim.key, claim.losses + lost)
 
     def recover(self) -> int:
         """Trials whose workers are gone wait again: how many."""
-        from optuna.trial import TrialState
-
-        found = 0
-        for study in self.studies.values():
-            for trial in self.trials(study):
-                if trial.state == TrialState.RUNNING and gone(trial):
-                    losses = trial.user_attrs["losses"] + 1
-                    found += bool(self.call(self.again, study, trial._trial_id, losses))
-        return found
+        entries = self.entries("beat")
+        running = [entry for entry in entries if entry.state == "RUNNING"]
+        self.heard = {entry.trial: self.word(entry) for entry in running}
+        found = [entry for entry in running if self.gone(entry)]
+        for entry in found:
+            self.again(entry.trial, entry.pair, entry.key, entry.losses + 1)
+        if len(entries) < self.wanted:  # who was to write one down anew has died on the way
+            self.complete()
+        return len(found)
 
     def counts(self) -> Counts:
-        from optuna.trial import TrialState
-
-        states = [trial.state for study in self.studies.values() for trial in latest(self.trials(study))]
-        of = [states.count(s) for s in (TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE, TrialState.FAIL)]
-        return Counts(*of)
+        states = Counter(entry.state for entry in self.entries())
+        running, complete, failed = (states[name] for name in ("RUNNING", "COMPLETE", "FAIL"))
+        return Counts(self.wanted - running - complete - failed, running, complete, failed)
 
     def outcomes(self) -> list[Outcome]:
         """Of all trials that have ended, in the order of the question."""
-        found = []
-        for study in self.studies.values():
-            ended = [trial for trial in latest(self.trials(study)) if trial.state.is_finished()]
-            for trial in sorted(ended, key=lambda t: (key(t).repeat, key(t).index)):
-                outcome = dict(trial.user_attrs["outcome"])
-                outcome["curve"] = tuple(tuple(point) for point in outcome["curve"])
-                found.append(Outcome(**outcome))
-        return found
+        ended = [entry for entry in self.entries("outcome") if entry.ended]
+        ended.sort(key=lambda e: (e.order, e.key.repeat, e.key.index))
+        return [Outcome(**e.more | {"curve": tuple(map(tuple, e.more["curve"]))}) for e in ended]
+
+    def rest(self) -> None:
+        """Closes its connection; the next call opens another. A server bears few, and none outlives a fork."""
+        self.storage.engine.dispose()
 
     # how it is kept
 
-    def call(self, do: Callable[..., T], *arguments: Any) -> T:
-        return patient(self.url, do, *arguments)
+    def keys(self) -> list[Key]:
+        """Those that each task and cell has."""
+        search = [Key(index, False) for index in range(self.question.trials)]
+        return search + [Key(index, True) for index in range(self.question.seeds)]
 
-    def trials(self, study: int) -> list[Any]:
-        return self.call(self.storage.get_all_trials, study, False)
+    @property
+    def wanted(self) -> int:
+        return len(self.keys()) * len(self.studies)
+
+    def call(self, do: Callable[..., T], *arguments: Any) -> T:
+        """Does it, and again with longer and longer pauses while the database is away. Raises Away after a minute."""
+        try:
+            from optuna.exceptions import StorageInternalError
+            from sqlalchemy.exc import DBAPIError
+        except ImportError as error:
+            raise BadInput(f"conveyor compare needs {error.name}: {CURE}") from error
+        began, pause = time.monotonic(), 0.1
+        while True:
+            try:
+                return do(*arguments)
+            except (StorageInternalError, DBAPIError) as error:
+                reason = said(error)
+                if HOPELESS.search(reason):
+                    raise BadInput(f"the database {self.name} cannot be used: {reason}; mend that") from error
+                if self.stopped() or time.monotonic() - began > PATIENCE:
+                    cure = "nothing is lost: start again when it is back"
+                    raise Away(f"the database {self.name} cannot be reached: {reason}; {cure}") from error
+            self.heard.clear()  # nobody could say a word
+            time.sleep(pause)
+            pause = min(2 * pause, 5.0)
+
+    def entries(self, more: str = "") -> list[Entry]:
+        """Of each trial the entry that counts: those that were lost have one after them."""
+        found: dict[tuple[tuple[str, str], Key], Entry] = {}
+        pairs = {study: (pair, order) for order, (pair, study) in enumerate(self.studies.items())}
+        for trial, study, state, text, words in self.call(self.read, list(pairs), more):
+            key = json.loads(text)
+            losses = key.pop("losses")
+            entry = Entry(trial, *pairs[study], Key(**key), losses, state, words and json.loads(words))
+            found.setdefault((entry.pair, entry.key), entry)
+        return list(found.values())
+
+    def read(self, studies: list[int], more: str) -> list[Any]:
+        from sqlalchemy import bindparam, text
+
+        query = text(ENTRIES).bindparams(bindparam("studies", expanding=True))
+        with self.storage.engine.connect() as connection:
+            return list(connection.execute(query, {"studies": studies, "more": more}))
 
     def await_question(self, study: int, name: str, asked: str) -> None:
         """Who created the study writes its question down at once; one of another question is refused."""
-        for _ in range(50):
+        for _ in range(int(STALLED / 0.1)):
             found = self.call(self.storage.get_study_user_attrs, study).get("question")
             if found == asked:
                 return
             if found is not None:
                 raise BadInput(
-                    f"{self.url} already has a comparison that asks otherwise: change what is asked back, or name "
+                    f"{self.name} already has a comparison that asks otherwise: change what is asked back, or name "
                     "another folder with --out and another database"
                 )
             time.sleep(0.1)
         self.call(self.storage.set_study_user_attr, study, "question", asked)  # its creator died on the way
 
-    def fill(self, study: int, task: str, cell: str) -> None:
-        """Writes down those of its trials that are not there yet."""
-        there = {key(trial) for trial in latest(self.storage.get_all_trials(study, deepcopy=False))}
-        wanted = [Key(i, False) for i in range(self.question.trials)] + [
-            Key(i, True) for i in range(self.question.seeds)
-        ]
-        for one in wanted:
-            if one not in there:
-                self.storage.create_new_trial(study, self.waiting(one, 0))
+    def await_trials(self) -> None:
+        """Others that started at the same time write down the trials of the studies that they created."""
+        there, since = len(self.entries()), time.monotonic()
+        while there < self.wanted and time.monotonic() - since < STALLED:
+            time.sleep(0.1)
+            if (now := len(self.entries())) > there:
+                there, since = now, time.monotonic()
 
-    def waiting(self, one: Key, losses: int) -> Any:
-        """A trial that waits."""
-        from optuna.distributions import FloatDistribution, IntDistribution
-        from optuna.trial import TrialState, create_trial
+    def complete(self) -> None:
+        """Writes down the trials that are not there. What two write down counts once: the first."""
+        there = {(entry.pair, entry.key) for entry in self.entries()}
+        for pair, study in self.studies.items():
+            self.fill(pair, study, [key for key in self.keys() if (pair, key) not in there])
 
-        from conveyor.compare.study import RANGES
-
-        kinds: dict[str, Any] = {
-            name: (IntDistribution if r.whole else FloatDistribution)(r.low, r.high, log=r.log)
-            for name, r in RANGES.items()
-        }
-        settings = {} if one.repeat else self.question.configuration(one.index)
-        attributes = {"index": one.index, "repeat": one.repeat, "losses": losses}
-        return create_trial(
-            state=TrialState.WAITING,
-            params=settings,
-            distributions={} if one.repeat else kinds,
-            user_attrs=attributes,
-        )
+    def fill(self, pair: tuple[str, str], study: int, keys: list[Key]) -> None:
+        for key in keys:
+            self.call(self.storage.create_new_trial, study, waiting(key, 0))
 
     def take(self, trial: int) -> bool:
         """Whether this worker is the one that has it now; another may have taken it, and even have ended it."""
@@ -237,106 +317,113 @@ class Ledger:
         except UpdateFinishedTrialError:
             return False
 
-    def again(self, study: int, trial: int, losses: int) -> bool:
+    def again(self, trial: int, pair: tuple[str, str], key: Key, losses: int) -> None:
         """Ends a trial as lost, if it has not ended, and writes it down anew."""
         from optuna.exceptions import UpdateFinishedTrialError
         from optuna.trial import TrialState
 
-        one = key(self.storage.get_trial(trial))
         try:
-            self.storage.set_trial_state_values(trial, TrialState.PRUNED)  # which stands for lost here
+            self.call(self.storage.set_trial_state_values, trial, TrialState.PRUNED)  # which stands for lost here
         except UpdateFinishedTrialError:
-            return False
-        self.storage.create_new_trial(study, self.waiting(one, losses))
-        return True
+            return
+        self.call(self.storage.create_new_trial, self.studies[pair], waiting(key, losses))
 
-    def claimed(self, pair: tuple[str, str], trial: Any) -> Claim | None:
+    def claimed(self, entry: Entry) -> Claim | None:
         """What there is to do for a trial; None if it is a repeat of a search in which every trial failed."""
-        one, question = key(trial), self.question
-        task, cell = pair
-        claim = Claim(trial._trial_id, task, cell, one, question.seed, {}, trial.user_attrs["losses"])
-        if not one.repeat:
-            return Claim(**{**vars(claim), "settings": question.configuration(one.index)})
-        seed = question.fresh_seed(one.index)
-        searched = [o for o in self.outcomes() if (o.task, o.cell, o.repeat) == (task, cell, False)]
-        good = [o for o in searched if o.validation is not None]
+        (task, cell), key, question = entry.pair, entry.key, self.question
+        claim = Claim(entry.trial, task, cell, key, question.seed, {}, entry.losses)
+        if not key.repeat:
+            return replace(claim, settings=question.configuration(key.index))
+        claim = replace(claim, seed=question.fresh_seed(key.index))
+        good = [o for o in self.outcomes() if (o.task, o.cell, o.repeat, o.failed) == (task, cell, False, False)]
         if not good:
             why = "no configuration of the search came to an end"
-            self.end(claim, Outcome(task, cell, one.index, seed, True, {}, None, None, error=why))
+            self.end(claim, Outcome(task, cell, key.index, claim.seed, True, {}, None, None, error=why))
             return None
-        best = min(good, key=lambda o: (o.validation, o.index))
-        return Claim(**{**vars(claim), "seed": seed, "settings": best.settings})
+        return replace(claim, settings=min(good, key=lambda o: (o.validation, o.index)).settings)
+
+    def word(self, entry: Entry) -> tuple[str, float]:
+        """What the worker of a trial that runs said last, and since when it is known here, by this machine's clock."""
+        now, last = json.dumps(entry.more), self.heard.get(entry.trial)
+        return last if last is not None and last[0] == now else (now, time.monotonic())
+
+    def gone(self, entry: Entry) -> bool:
+        """Whether the worker that runs it is: it has ended on this machine, or said nothing new for a minute."""
+        if entry.more is not None:  # else it was claimed a moment ago, or its worker died in that moment
+            where, number, at = entry.more["owner"].rsplit(":", 2)
+            if where == machine():
+                return born(int(number)) != at
+        return time.monotonic() - self.heard[entry.trial][1] > GRACE
+
+
+def waiting(key: Key, losses: int) -> Any:
+    """A trial that waits."""
+    from optuna.trial import TrialState, create_trial
+
+    return create_trial(state=TrialState.WAITING, user_attrs={"trial": asdict(key) | {"losses": losses}})
 
 
 def connect(url: str) -> Any:
-    """Optuna's storage. Raises BadInput where Optuna, or a driver, is missing."""
-    try:
-        import optuna
-        from sqlalchemy import event
-        from sqlalchemy.exc import ArgumentError
-    except ImportError as error:
-        raise BadInput(f"conveyor compare needs {error.name}: {CURE}") from error
+    """Optuna's storage. Raises BadInput where Optuna, or a driver, is missing, and for a URL that is none."""
+    import optuna
+    from sqlalchemy.exc import ArgumentError
+
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        arguments = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True}
-        storage = optuna.storages.RDBStorage(url, engine_kwargs=arguments)
-    except (ImportError, ArgumentError) as error:
-        raise BadInput(f"the database {url} cannot be used: {error}") from error
-    if url.startswith("sqlite"):
+        return storage(re.sub("^postgres(ql)?://", "postgresql+psycopg://", url))
+    except ImportError as error:
+        cure = SERVER_CURE if url.startswith("postgres") else "install its driver for SQLAlchemy"
+        raise BadInput(f"the database {masked(url)} needs a driver that is not installed: {cure}") from error
+    except ArgumentError as error:
+        cure = "sqlite:///file.db and postgresql://user@host/name are such URLs"
+        raise BadInput(f"the database {masked(url)} cannot be used: {masked(str(error))}; {cure}") from error
+    except RuntimeError as error:  # another version of Optuna made its tables
+        raise BadInput(f"the database {masked(url)} cannot be used: {error}") from error
+
+
+def storage(url: str) -> Any:
+    import optuna
+    import sqlalchemy
+
+    if sqlalchemy.make_url(url).get_backend_name() == "sqlite":
+        made = optuna.storages.RDBStorage(braced(url), engine_kwargs={"connect_args": {"timeout": 60}})
         # A claim reads a trial's state and then writes it. SQLite locks by the first write, so that two workers could
         # both read "waiting": here a transaction locks when it begins.
-        storage.engine.dispose()
-        event.listen(storage.engine, "connect", lambda connection, _: setattr(connection, "isolation_level", None))
-        event.listen(storage.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
-    return storage
+        made.engine.dispose()
+        listen = sqlalchemy.event.listen
+        listen(made.engine, "connect", lambda connection, _: setattr(connection, "isolation_level", None))
+        listen(made.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+        return made
+    # PostgreSQL locks the row of a trial when it is read for that.
+    known = {name: value for name, value in SERVER.items() if name not in sqlalchemy.make_url(url).query}
+    arguments = known if "+psycopg" in url else {}
+    return optuna.storages.RDBStorage(braced(url), engine_kwargs={"connect_args": arguments, "pool_size": 1})
 
 
-def patient(url: str, do: Callable[..., T], *arguments: Any) -> T:
-    """Does it, and again with longer and longer pauses while the database is away. Raises BadInput after a minute."""
+def braced(url: str) -> str:
+    """For Optuna, which fills in what stands in braces."""
+    return url.replace("{", "{{").replace("}", "}}")
+
+
+def masked(text: str) -> str:
+    """A URL, or what was said of it, without its password."""
+    text = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", text)
+    return re.sub(r"(password=)[^&\s]*", r"\1***", text)
+
+
+def said(error: Exception) -> str:
+    """What the database said, in one line."""
+    cause = error.__cause__ or error
+    return " ".join(masked(str(getattr(cause, "orig", None) or cause)).split())[:300]
+
+
+def machine() -> str:
+    """Names this machine until it is started anew; names of hosts are not always different, nor containers' numbers."""
     try:
-        from optuna.exceptions import StorageInternalError
-        from sqlalchemy.exc import DBAPIError
-    except ImportError as error:
-        raise BadInput(f"conveyor compare needs {error.name}: {CURE}") from error
-    began, pause = time.monotonic(), 0.1
-    while True:
-        try:
-            return do(*arguments)
-        except (StorageInternalError, DBAPIError) as error:
-            if time.monotonic() - began > PATIENCE:
-                reason = str(error.__cause__ or error).strip().splitlines()[0]
-                raise BadInput(
-                    f"the database {url} cannot be reached: {reason}; nothing is lost: start again when it is back"
-                ) from error
-            time.sleep(pause)
-            pause = min(2 * pause, 5.0)
-
-
-def key(trial: Any) -> Key:
-    return Key(trial.user_attrs["index"], trial.user_attrs["repeat"])
-
-
-def latest(trials: list[Any]) -> list[Any]:
-    """Of each key the trial that counts: those that were lost have one after them."""
-    from optuna.trial import TrialState
-
-    found: dict[Key, Any] = {}
-    for trial in trials:
-        if trial.state != TrialState.PRUNED:
-            found.setdefault(key(trial), trial)
-    return list(found.values())
-
-
-def gone(trial: Any) -> bool:
-    """Whether the worker that runs it is: it has ended on this machine, or not been heard for a minute."""
-    beat = trial.user_attrs.get("beat")
-    if beat is None:  # claimed a moment ago, or its worker died in that moment
-        begun = trial.datetime_start
-        return begun is not None and time.time() - begun.timestamp() > GRACE
-    host, number, at = beat["owner"].rsplit(":", 2)
-    if host == socket.gethostname():
-        return born(int(number)) != at
-    return time.time() - beat["at"] > GRACE
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return f"{file.read().strip()}/{os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:
+        return socket.gethostname()
 
 
 def born(process: int) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from conveyor.training.run import Run
 BEAT = 10.0  # seconds between two words to the ledger
 LOOK = 0.02  # seconds between two looks at a training
 PAUSE = 1.0  # seconds until a worker without a trial looks again: others' may come back
+ORPHANED = 0.5  # seconds between two looks of a training at whether its worker is there
 LOSSES = 3  # so often a trial may end its process before it counts as failed
 
 
@@ -39,6 +41,7 @@ class Worker:
     def run(self) -> None:
         """Trials until all have ended, or until a signal, or the end of the process that began it."""
         with signals() as caught:
+            self.ledger.stopped = lambda: self.stopped(caught)
             while not self.stopped(caught):
                 claim = self.ledger.claim()
                 if claim is not None:
@@ -46,6 +49,7 @@ class Worker:
                 elif self.ledger.counts().ended:
                     return
                 elif not self.ledger.recover():
+                    self.ledger.rest()
                     time.sleep(PAUSE)
 
     def stopped(self, caught: list[int]) -> bool:
@@ -56,8 +60,14 @@ class Worker:
         run = Run(self.folder / claim.task.replace(":", "-") / Path(claim.cell).name.replace(":", "-") / str(claim.key))
         run.folder.mkdir(parents=True, exist_ok=True)
         settings = settings_of(claim, self.ledger.question)
+        self.ledger.rest()
         process = start(lambda: teach(settings, run))
-        status, usage = self.watch(process, claim, caught)
+        try:
+            status, usage = self.watch(process, claim, caught)
+        except BadInput:  # from the ledger
+            os.kill(process, signal.SIGTERM)
+            os.waitpid(process, 0)
+            raise
         ended = os.waitstatus_to_exitcode(status)
         if ended == EXIT_STOPPED or (ended < 0 and self.stopped(caught)):
             self.ledger.release(claim)
@@ -80,6 +90,7 @@ class Worker:
                 os.kill(process, signal.SIGTERM)  # it saves and ends
             if time.monotonic() - beaten > BEAT:
                 self.ledger.beat(claim)
+                self.ledger.rest()
                 beaten = time.monotonic()
             time.sleep(LOOK)
 
@@ -89,12 +100,15 @@ EXIT_FAILED, EXIT_STOPPED = 3, 4
 
 def start(do: Callable[[], int]) -> int:
     """Does it in a process of its own, whose exit status is what it returns: the process's number."""
+    parent = os.getpid()
     process = os.fork()
     if process:
         return process
     status = 1
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the worker, who says so
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # until the training hears it
+        threading.Thread(target=follow, args=(parent,), daemon=True).start()
         status = do()
     except BaseException:  # what it was stands in the log
         sys.excepthook(*sys.exc_info())
@@ -102,10 +116,19 @@ def start(do: Callable[[], int]) -> int:
         os._exit(status)
 
 
+def follow(parent: int) -> None:
+    """Ends this process as a signal would when its parent has ended: nobody waits for what it does."""
+    while os.getppid() == parent:
+        time.sleep(ORPHANED)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def teach(settings: TrialSettings, run: Run) -> int:
     """Trains one trial in its folder, on from its checkpoint where there is one."""
     with open(run.folder / "log.txt", "a", buffering=1) as log:
         os.dup2(log.fileno(), sys.stderr.fileno())
+        while occupied(run):  # by the training that a worker who was killed has left, for a moment
+            time.sleep(LOOK)
         try:
             result = begun(settings, run)
         except BadInput as error:
@@ -113,6 +136,15 @@ def teach(settings: TrialSettings, run: Run) -> int:
             (run.folder / "error.txt").write_text(str(error))
             return EXIT_FAILED
     return 0 if result.signal is None else EXIT_STOPPED
+
+
+def occupied(run: Run) -> bool:
+    """Whether another process trains it."""
+    try:
+        with run.locked():
+            return False
+    except BadInput:
+        return True
 
 
 def begun(settings: TrialSettings, run: Run) -> train.Result:
@@ -160,4 +192,5 @@ def outcome(claim: Claim, run: Run, memory: int, folder: Path, complete: bool) -
         memory=memory,
         folder=where,
         curve=curve,
+        details=found["details"],
     )
