@@ -30,6 +30,7 @@ class Problem:
     make: Callable[..., Task]
     about: str
     number: int | None = None  # the one that may be given behind a colon, as it is by default
+    unit: str = ""  # what it counts
 
 
 def spikes(distance: int) -> Task:
@@ -37,29 +38,41 @@ def spikes(distance: int) -> Task:
 
 
 PROBLEMS: dict[str, Problem] = {
-    "adding": Problem(Adding, "the sum of two marked numbers of a long sequence (Hochreiter & Schmidhuber 1997)", 100),
-    "copy": Problem(CopyMemory, "ten symbols to be said again after a delay (Arjovsky et al. 2016)", 100),
+    "adding": Problem(Adding, "the sum of two marked numbers of a sequence", 100, "steps at least"),
+    "copy": Problem(CopyMemory, "ten symbols to be said again after a delay", 100, "steps of silence"),
     "order": Problem(TemporalOrder, "in which order two signs came, 40 to 100 steps before the end"),
     "order-three": Problem(lambda: TemporalOrder(THREE), "in which order three signs came"),
-    "lag": Problem(Lag, "the last symbol is the first, so many steps before", 100),
-    "lag-noisy": Problem(NoisyLag, "which was the first symbol, so many random ones before?", 100),
-    "lag-open": Problem(lambda lag: NoisyLag(lag, open_end=True), "the same, asked at a step that chance decides", 100),
+    "lag": Problem(Lag, "the last symbol is the first, so many steps before", 100, "steps"),
+    "lag-noisy": Problem(NoisyLag, "which was the first symbol, so many random ones before?", 100, "steps"),
+    "lag-open": Problem(
+        lambda lag: NoisyLag(lag, open_end=True), "the same, asked at a step that chance decides", 100, "steps at least"
+    ),
     "reber": Problem(Reber, "embedded Reber grammar: all symbols that may come next"),
-    "reber-continual": Problem(ContinualReber, "a stream of so many such strings, with nothing between them", 10),
-    "anbn": Problem(lambda most: Counting(2, 1, most), "a^n b^n: how many b are to come", 10),
-    "anbncn": Problem(lambda most: Counting(3, 1, most), "a^n b^n c^n: how many b and c are to come", 10),
-    "parity": Problem(Parity, "is the number of ones odd?", 100),
-    "spikes": Problem(spikes, "spikes to be made at a distance of so many steps or one more", 10),
+    "reber-continual": Problem(
+        ContinualReber, "a stream of so many such strings, with nothing between them", 10, "strings"
+    ),
+    "anbn": Problem(lambda most: Counting(2, 1, most), "a^n b^n: how many b are to come", 10, "for the largest n"),
+    "anbncn": Problem(
+        lambda most: Counting(3, 1, most), "a^n b^n c^n: how many b and c are to come", 10, "for the largest n"
+    ),
+    "parity": Problem(Parity, "is the number of ones odd?", 100, "bits"),
+    "spikes": Problem(
+        spikes, "spikes to be made at a distance of so many steps or one more", 10, "steps between spikes"
+    ),
     "agreement": Problem(Agreement, "the number of the verb, from the subject, over up to four nouns between"),
     "agreement-language": Problem(lambda: Agreement("language"), "the same sentences by a language model"),
     "language": Problem(
-        lambda length: Characters("pydoc", length), "Python's documentation, character by character", 64
+        lambda length: Characters("pydoc", length), "Python's documentation, character by character", 64, "characters"
     ),
-    "words": Problem(lambda length: NextWords("pydoc", length), "the same text, word by word", 32),
+    "words": Problem(lambda length: NextWords("pydoc", length), "the same text, word by word", 32, "words"),
     "chorales": Problem(Music, "Bach's chorales: which of 88 keys sound in the next frame"),
     "speakers": Problem(Speakers, "which of nine men says two vowels? (JapaneseVowels)"),
-    "temperature": Problem(HourlyTemperature, "Seattle's temperature of the next hour, from so many before", 48),
-    "weather": Problem(DailyTemperature, "Seattle's highest temperature of the next day, from so many days before", 30),
+    "temperature": Problem(
+        HourlyTemperature, "Seattle's temperature of the next hour, from so many before", 48, "hours"
+    ),
+    "weather": Problem(
+        DailyTemperature, "Seattle's highest temperature of the next day, from so many days before", 30, "days"
+    ),
     "pixels": Problem(Pixels, "which digit is it, read point by point?"),
     "pixels-permuted": Problem(lambda: Pixels(permuted=True), "the same in an order drawn once"),
 }

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from conveyor.errors import BadInput
-from conveyor.tasks.task import PARTS, Batch, Classes, check, check_part
+from conveyor.tasks.task import PARTS, Batch, Classes, Data, check, check_part
 from conveyor.tasks.text import WORD, Vocabulary, read
 
 UNITS = {"char": "characters", "word": "words"}
@@ -35,6 +35,10 @@ class Characters(Classes):
     kind: ClassVar[str] = "char"
     metric: ClassVar[str] = "bits a character"
     optimum: ClassVar[float] = math.nan
+    data: ClassVar[Data] = Data(
+        "Python's own module pydoc_data.topics, which differs a little from version to version",
+        "the PSF's, as Python's",
+    )
 
     def __post_init__(self) -> None:
         check("the length of a piece", self.length, 1)

@@ -24,7 +24,10 @@ then. In place of `file`, either of
     function = "mine.py:draw"   # draw(rows, generator) returns inputs, targets and, if they differ, lengths, as above
     text = "mine.txt"           # for a language model; unit = "char" or "word", of which length = 64 are read at once
 
-A text needs no kind. Inputs and numbers are brought to mean 0 and standard deviation 1 over the part to learn from, but for a function's.
+A text needs no kind. Inputs and numbers are brought to mean 0 and standard deviation 1 over the part to learn from, but
+for a function's. The metric of classes is the part of the answers that are wrong, and chance is who always says the
+most frequent one; of numbers it is the root of the mean squared error, in the numbers' own unit, and chance is who
+always says the mean or, of what comes next, that all stays as it is.
 """
 
 from __future__ import annotations

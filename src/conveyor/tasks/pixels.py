@@ -8,14 +8,13 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from conveyor.tasks.digits import digits
-from conveyor.tasks.task import PARTS, Batch, Classes, at, check, check_part
+from conveyor.tasks.digits import CHECKSUM, digits
+from conveyor.tasks.task import PARTS, Batch, Classes, Data, Kept, at
 
 
 @dataclass(frozen=True)
-class Pixels(Classes):
+class Pixels(Kept, Classes):
     """Sequential images (Le, Jaitly & Hinton 2015): which digit is it, read a point at a time?
 
     scikit-learn's digits, 8 x 8, by rows from the top left, or, `permuted`, in an order drawn once. Of 1,797 images a
@@ -29,32 +28,29 @@ class Pixels(Classes):
     chance: ClassVar[float] = 0.9
     input_size: ClassVar[int] = 1
     output_size: ClassVar[int] = 10
+    data: ClassVar[Data] = Data(
+        "scikit-learn (1.9.1, and others that have the same file): datasets/data/digits.csv.gz, from the UCI archive",
+        "the package's is BSD 3-Clause; the file names none of its own",
+        CHECKSUM,
+        (1_439, 179, 179),
+    )
 
-    def draw(self, rows: int, generator: torch.Generator) -> Batch:
-        check("rows", rows, 1)
-        images, labels = parts()["learn"]
-        return self.batch(images, labels, torch.randint(len(images), (rows,), generator=generator))
-
-    def held_out(self, part: str, rows: int) -> Batch:
-        images, labels = parts()[check_part(part)]
-        return self.batch(images, labels, torch.arange(min(rows, len(images))))
-
-    def batch(self, images: Tensor, labels: Tensor, which: Tensor) -> Batch:
-        order = torch.randperm(images.shape[1], generator=torch.Generator().manual_seed(0))
-        points = images[which][:, order if self.permuted else slice(None)]
-        lengths = torch.full((len(which),), points.shape[1])
-        last = at(lengths - 1, lengths)
-        return Batch(points.t()[..., None], labels[which] * last, last, lengths)
+    @property
+    def parts(self) -> dict[str, Batch]:
+        return parts(self.permuted)
 
 
 @functools.cache
-def parts() -> dict[str, tuple[Tensor, Tensor]]:
-    """The images [N, 64] and what they show [N], of each part."""
+def parts(permuted: bool) -> dict[str, Batch]:
+    """The images of each part, as points one after the other, and what they show."""
     images, labels = digits()
-    order = np.random.default_rng(0).permutation(len(labels))
+    points = torch.from_numpy(images.reshape(len(images), -1)).t()[..., None]
+    if permuted:
+        points = points[torch.randperm(len(points), generator=torch.Generator().manual_seed(0))]
+    lengths = torch.full((len(labels),), len(points))
+    last = at(lengths - 1, lengths)
+    whole = Batch(points, torch.from_numpy(labels) * last, last, lengths)
+    order = torch.from_numpy(np.random.default_rng(0).permutation(len(labels)))
     tenth = len(order) // 10
-    cut = np.split(order, [-2 * tenth, -tenth])
-    return {
-        name: (torch.from_numpy(images[part].reshape(len(part), -1)), torch.from_numpy(labels[part]))
-        for name, part in zip(("learn", *PARTS), cut, strict=True)
-    }
+    cut = order.split([len(order) - 2 * tenth, tenth, tenth])
+    return {name: whole.rows(part) for name, part in zip(("learn", *PARTS), cut, strict=True)}

@@ -17,6 +17,16 @@ PARTS = ("validation", "test")  # what is held out
 
 
 @dataclass(frozen=True)
+class Data:
+    """What a task is read from, for its card."""
+
+    source: str  # the package with its version, and the file
+    licence: str
+    checksum: str = ""  # SHA-256, checked when it is read; none for what may differ from machine to machine
+    counts: tuple[int, int, int] | None = None  # sequences to learn from, validate and test, of the length by default
+
+
+@dataclass(frozen=True)
 class Batch:
     """Sequences side by side: what goes in, what should come out, and where that is judged.
 
@@ -51,6 +61,7 @@ class Task(ABC):
 
     metric: ClassVar[str] = "sequences wrong"
     optimum: ClassVar[float] = 0.0
+    data: ClassVar[Data | None] = None  # what it is read from; None for what is drawn by chance alone
 
     @property
     @abstractmethod

@@ -1,0 +1,82 @@
+"""The cards of all tasks, from the tasks: `python -m conveyor.compare.page > docs/tasks.md`."""
+
+import hashlib
+import inspect
+import math
+import textwrap
+
+from conveyor.compare.problems import PROBLEMS, Problem
+from conveyor.tasks import Task, own
+
+ROWS = 100  # of the validation part, of which the checksum is
+HEAD = f"""# The tasks of a comparison
+
+Made from the classes in `src/conveyor/tasks/` by `python -m conveyor.compare.page > docs/tasks.md`.
+
+`conveyor compare --tasks adding:40,chorales` takes them by these names; a number behind a colon is in place of the one
+that stands here. Of every metric less is better. Chance is who has learnt all but what takes memory, or what else the
+card says. Validation chooses, and the test part is what is reported.
+
+What is drawn by chance comes from a generator with a seed: for training the run's own, for validation and for testing
+always the same. Under `validation` stands the SHA-256 of the first {ROWS} sequences for validation, in thousandths.
+What is read is checked when it is read: under `checksum` stands the SHA-256 that it must have.
+
+| name | what is asked | metric | chance | best possible |
+|---|---|---|---|---|
+"""
+OWN = "\n## A task of one's own\n\n`conveyor compare --tasks mine.toml`. {}\n"
+
+
+def page() -> str:
+    """All tasks of `PROBLEMS`, in a table and one by one, and how to describe another."""
+    rows, sections = (map(part, PROBLEMS, PROBLEMS.values()) for part in (_row, _section))
+    return "".join([HEAD, *rows, *sections, OWN.format((own.__doc__ or "").strip())])
+
+
+def checksum(task: Task) -> str:
+    """Of the first sequences for validation."""
+    batch = task.held_out("validation", ROWS)
+    found = hashlib.sha256()
+    for values in (batch.inputs, batch.targets, batch.lengths * 1.0):
+        found.update((values * 1000.0).round().int().numpy().tobytes())
+    return found.hexdigest()
+
+
+def _made(problem: Problem) -> Task:
+    return problem.make() if problem.number is None else problem.make(problem.number)
+
+
+def _row(name: str, problem: Problem) -> str:
+    task = _made(problem)
+    shown = name if problem.number is None else f"{name}:{problem.number}"
+    return f"| [{shown}](#{name}) | {problem.about} | {task.metric} | {_chance(task)} | {_optimum(task)} |\n"
+
+
+def _chance(task: Task) -> str:
+    differs = task.data is not None and not task.data.checksum
+    return "counted" if differs else f"{task.chance:.3g}"
+
+
+def _optimum(task: Task) -> str:
+    return "not known" if math.isnan(task.optimum) else f"{task.optimum:g}"
+
+
+def _section(name: str, problem: Problem) -> str:
+    task = _made(problem)
+    about = textwrap.dedent(inspect.getdoc(type(task)) or "")
+    lines = [f"- asked: {problem.about}"]
+    lines += [f"- the number: {problem.number} {problem.unit}"] if problem.number is not None else []
+    if task.data is None:
+        lines += ["- data: drawn by chance", f"- validation: {checksum(task)}"]
+    else:
+        lines += [f"- data: {task.data.source}", f"- licence: {task.data.licence}"]
+    if task.data and task.data.counts:
+        learn, validation, test = task.data.counts
+        lines += [f"- sequences: {learn:,} to learn from, {validation:,} for validation, {test:,} for testing"]
+    if task.data and task.data.checksum:
+        lines += [f"- checksum: {task.data.checksum}"]
+    return f"\n## {name}\n\n```text\n{about}\n```\n\n" + "".join(f"{line}\n" for line in lines)
+
+
+if __name__ == "__main__":
+    print(page(), end="")
