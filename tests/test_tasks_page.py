@@ -12,8 +12,9 @@ from conveyor.tasks import Parity
 from conveyor.tasks.task import PARTS
 
 PAGE = Path(__file__).parent.parent / "docs" / "tasks.md"
-DRAWN = [name for name in PROBLEMS if find(name).data is None]
-COUNTED = [name for name in PROBLEMS if (data := find(name).data) and data.counts and name != "speakers"]
+DATA = {name: problem.made().data for name, problem in PROBLEMS.items()}
+DRAWN = [name for name, data in DATA.items() if data is None]
+COUNTED = [name for name, data in DATA.items() if data and data.counts and name != "speakers"]
 
 
 def test_the_page_of_the_tasks_is_current():
@@ -25,7 +26,7 @@ def test_every_task_has_a_card():
     text = PAGE.read_text(encoding="utf-8")
     for name, problem in PROBLEMS.items():
         card = text.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
-        data = find(name).data
+        data = DATA[name]
         assert re.search("^- (validation|checksum): [0-9a-f]{64}", card, re.M) or (data and not data.checksum), name
         assert "- licence: " in card or data is None
         assert bool(problem.unit) == (problem.number is not None) == ("- the number: " in card)
@@ -39,7 +40,7 @@ def test_the_counts_are_those_of_what_is_read(name):
 
 def test_the_speakers_are_as_many_as_their_files_have():
     """Which are in a package that the tests do without: every ninth of the first file's 270 is for validation."""
-    assert find("speakers").data.counts == (270 - 270 // 9, 270 // 9, 370)
+    assert DATA["speakers"].counts == (270 - 270 // 9, 270 // 9, 370)
 
 
 def test_a_checksum_tells_another_sequence():

@@ -42,12 +42,8 @@ def checksum(task: Task) -> str:
     return found.hexdigest()
 
 
-def _made(problem: Problem) -> Task:
-    return problem.make() if problem.number is None else problem.make(problem.number)
-
-
 def _row(name: str, problem: Problem) -> str:
-    task = _made(problem)
+    task = problem.made()
     shown = name if problem.number is None else f"{name}:{problem.number}"
     return f"| [{shown}](#{name}) | {problem.about} | {task.metric} | {_chance(task)} | {_optimum(task)} |\n"
 
@@ -62,7 +58,7 @@ def _optimum(task: Task) -> str:
 
 
 def _section(name: str, problem: Problem) -> str:
-    task = _made(problem)
+    task = problem.made()
     about = textwrap.dedent(inspect.getdoc(type(task)) or "")
     lines = [f"- asked: {problem.about}"]
     lines += [f"- the number: {problem.number} {problem.unit}"] if problem.number is not None else []

@@ -17,6 +17,7 @@ from conveyor.tasks.music import Music
 from conveyor.tasks.pixels import Pixels
 from conveyor.tasks.reber import ContinualReber
 from conveyor.tasks.speakers import Speakers
+from conveyor.tasks.task import PARTS
 from conveyor.tasks.temporal_order import THREE
 from conveyor.tasks.weather import DailyTemperature, HourlyTemperature
 
@@ -31,6 +32,11 @@ class Problem:
     about: str
     number: int | None = None  # the one that may be given behind a colon, as it is by default
     unit: str = ""  # what it counts
+
+    def made(self, number: int | None = None) -> Task:
+        """The task, with this number or the one by default."""
+        number = self.number if number is None else number
+        return self.make() if number is None else self.make(number)
 
 
 def spikes(distance: int) -> Task:
@@ -81,7 +87,7 @@ PROBLEMS: dict[str, Problem] = {
 def find(name: str) -> Task:
     """The task that a name such as "adding" or "adding:200", or a file such as "mine.toml", stands for.
 
-    Raises BadInput for what is none.
+    Raises BadInput for what is none, and where what it reads is missing.
     """
     if name.endswith(FILE):
         return own.read(Path(name))
@@ -93,7 +99,9 @@ def find(name: str) -> Task:
         raise BadInput(f"the task {plain} takes no number, as in {name}")
     if colon and not (number.isascii() and number.isdigit()):
         raise BadInput(f"behind the colon of a task stands a whole number, as in {plain}:{problem.number}, not {name}")
-    return problem.make(*[int(number) if colon else problem.number] if problem.number is not None else [])
+    task = problem.made(int(number) if colon else None)
+    task.held_out(PARTS[0], 1)  # for which its package must be there
+    return task
 
 
 def shown(name: str) -> str:
