@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -186,6 +187,17 @@ def test_parts_are_drawn_by_the_seed(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not torch.equal(first[1], other[1])
     assert len(torch.cat(first).unique()) == 100, "none is in two parts"
+
+
+def test_where_in_the_file_a_sequence_stands_does_not_matter(tmp_path):
+    rows = TABLE.splitlines()[1:]
+    turned = "\n".join([TABLE.splitlines()[0], *sorted(rows, key=lambda row: (-int(row[1 : row.index(",")]), row))])
+    plain, other = (problems.find(write(tmp_path, LABELLED, mine_csv=table)).parts for table in (TABLE, turned))
+    for part in plain:
+        assert sorted(plain[part].lengths.tolist()) == sorted(other[part].lengths.tolist())
+        assert sorted(plain[part].inputs.sum((0, 2)).tolist()) == pytest.approx(
+            sorted(other[part].inputs.sum((0, 2)).tolist()), abs=1e-5
+        )
 
 
 FUNCTION = """
@@ -485,4 +497,6 @@ def test_a_missing_package_and_a_missing_description_are_told(tmp_path, monkeypa
 def test_the_example_of_the_docstring_is_a_description(tmp_path):
     (tmp_path / "mine.toml").write_text(own.__doc__.split("\n\n")[1].replace("    ", "", 1))
     said = own.describe(tmp_path / "mine.toml")
+    keys = set(re.findall(r"^    (\w+) = ", own.__doc__, re.M)) | {"unit", "length"}
+    assert keys == {field.name for field in fields(own.Description)}, "every key is told"
     assert (said.kind, said.sequence, said.inputs, said.target) == ("classes", "id", ("x1", "x2"), ("label",))

@@ -8,14 +8,24 @@ from pathlib import Path
 
 from conveyor.compare.outcomes import About
 from conveyor.errors import BadInput, suggest
-from conveyor.tasks import Adding, Counting, GeneratedSpikes, Lag, Parity, Reber, Task, TemporalOrder, own
+from conveyor.tasks import (
+    Adding,
+    ContinualReber,
+    CopyMemory,
+    Counting,
+    GeneratedSpikes,
+    Lag,
+    NoisyLag,
+    Parity,
+    Reber,
+    Task,
+    TemporalOrder,
+    own,
+)
 from conveyor.tasks.agreement import Agreement
 from conveyor.tasks.characters import Characters, NextWords
-from conveyor.tasks.copy_memory import CopyMemory
-from conveyor.tasks.lag import NoisyLag
 from conveyor.tasks.music import Music
 from conveyor.tasks.pixels import Pixels
-from conveyor.tasks.reber import ContinualReber
 from conveyor.tasks.speakers import Speakers
 from conveyor.tasks.task import PARTS
 from conveyor.tasks.temporal_order import THREE

@@ -14,10 +14,11 @@ The other modules are what the language model and the applications learn from: `
 """
 
 from conveyor.tasks.adding import Adding, HalvesAdding
+from conveyor.tasks.copy_memory import CopyMemory
 from conveyor.tasks.counting import Counting
-from conveyor.tasks.lag import Lag
+from conveyor.tasks.lag import Lag, NoisyLag
 from conveyor.tasks.parity import Parity
-from conveyor.tasks.reber import Reber
+from conveyor.tasks.reber import ContinualReber, Reber
 from conveyor.tasks.task import Batch, Task
 from conveyor.tasks.temporal_order import TemporalOrder
 from conveyor.tasks.timing import GeneratedSpikes, MeasuredSpikes
@@ -26,11 +27,14 @@ from conveyor.tasks.wave import Wave
 __all__ = [
     "Adding",
     "Batch",
+    "ContinualReber",
+    "CopyMemory",
     "Counting",
     "GeneratedSpikes",
     "HalvesAdding",
     "Lag",
     "MeasuredSpikes",
+    "NoisyLag",
     "Parity",
     "Reber",
     "Task",

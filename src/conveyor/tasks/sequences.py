@@ -89,7 +89,7 @@ def _check_finite(source: str, name: str, what: str, values: np.ndarray) -> None
 
 
 def split(found: Sequences, validation: float, test: float, seed: int, in_time: bool) -> list[str]:
-    """The part of each sequence: by a hash of its name, so that it stays where it is, or in the order of time."""
+    """The part of each sequence: by a hash of its name, wherever in the file it is, or in the order of time."""
     count = len(found.names)
     held_out = [max(1, round(count * part)) for part in (validation, test)]
     learn = count - sum(held_out)
