@@ -92,6 +92,8 @@ def test_eight_processes_claim_every_trial_once(url):
         (("/postgres", "/nothing"), 'database "nothing" does not exist'),
         (("postgresql:", "postgresql+pg8000:"), "needs a driver that is not installed"),
         (("postgresql:", "postgrsql:"), "are such URLs"),
+        (("127.0.0.1:", "127.0.0.1:x"), "are such URLs"),
+        (("/postgres", "/postgres?sslmode=require"), "does not support SSL"),
         (("postgresql:", "postgres:"), None),
         (("postgresql:", "postgresql+psycopg:"), None),
     ],

@@ -374,7 +374,7 @@ def connect(url: str) -> Any:
     except ImportError as error:
         cure = SERVER_CURE if url.startswith("postgres") else "install its driver for SQLAlchemy"
         raise BadInput(f"the database {masked(url)} needs a driver that is not installed: {cure}") from error
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:
         cure = "sqlite:///file.db and postgresql://user@host/name are such URLs"
         raise BadInput(f"the database {masked(url)} cannot be used: {masked(str(error))}; {cure}") from error
     except RuntimeError as error:  # another version of Optuna made its tables
