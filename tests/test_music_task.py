@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy
 
+from conveyor.errors import BadInput
 from conveyor.tasks import chorales, music
 from conveyor.tasks.music import Music
 
@@ -20,6 +21,13 @@ def test_every_frame_but_the_first_is_judged():
     drawn = task.draw(4, torch.Generator().manual_seed(0))
     learnt = {chorale.roll[:-1].numpy().tobytes() for chorale in read.train}
     assert all(drawn.inputs[:n, row].numpy().tobytes() in learnt for row, n in enumerate(drawn.lengths.tolist()))
+
+
+def test_another_corpus_with_as_many_notes_is_told(monkeypatch):
+    chorales.read.cache_clear()
+    monkeypatch.setattr(chorales, "DIGEST", "another")
+    with pytest.raises(BadInput, match=r"as many notes as it should, but others: pip install 'music21==10.5.1'"):
+        chorales.read()
 
 
 def test_the_metric_is_the_nats_that_a_frame_takes():

@@ -77,12 +77,20 @@ def test_a_relative_path_is_relative_to_the_description(tmp_path, monkeypatch):
     "change",
     [
         lambda text: text.replace(",", ";"),
+        lambda text: text.replace(",", ";").replace(";a", ";a,,,,,"),
         lambda text: text.replace(",", "\t"),
         lambda text: text.replace("\n", "\r\n"),
         lambda text: "\ufeff" + text,
         lambda text: text.replace("x1,", '"x1",').replace("\n", "\n\n").replace(",5,", ", 5.0,"),
     ],
-    ids=["semicolons", "tabs", "other line ends", "a mark of the byte order", "quotes, empty lines, spaces"],
+    ids=[
+        "semicolons",
+        "commas between semicolons",
+        "tabs",
+        "other line ends",
+        "a mark of the byte order",
+        "quotes, empty lines, spaces",
+    ],
 )
 def test_tables_as_other_programs_write_them(tmp_path, change):
     plain = problems.find(write(tmp_path, LABELLED, mine_csv=TABLE)).parts["learn"]
@@ -173,6 +181,11 @@ def test_arrays(tmp_path):
     arrays(tmp_path, inputs=inputs[1:], targets=inputs[1:, :, 0])
     every = problems.find(write(tmp_path, toml.replace("classes", "numbers") + 'judged = "every"\n'))
     assert every.parts["learn"].judged.all()
+    targets = np.where(np.arange(6) < lengths[1:, None], inputs[1:, :, 0], np.nan)
+    arrays(tmp_path, inputs=inputs[1:], targets=targets, lengths=lengths[1:])
+    some = problems.find(str(tmp_path / "mine.toml")).parts["learn"]
+    assert some.judged.sum(0).tolist() == some.lengths.tolist()
+    assert torch.allclose(some.targets[..., 0], some.inputs[..., 0], atol=1e-5), "past the length is nothing"
 
 
 def test_parts_are_drawn_by_the_seed(tmp_path):
@@ -375,7 +388,7 @@ WRONG = {
     ),
     "no Python": (lambda: (DRAWN, {"mine_py": "def draw(:"}), "mine.py cannot be run: SyntaxError: "),
     "a function that raises": (in_function("    raise KeyError('x')"), "mine.py:draw raised KeyError: 'x' (line 6)"),
-    "one that raises further down": (in_function("    return torch.zeros(2) @ torch.zeros(3)"), "(line 6)"),
+    "one that raises further down": (in_function("    __import__('json').loads('{')"), "(line 6)"),
     "one that returns nothing": (in_function("    pass"), "returns inputs, targets and perhaps lengths, not NoneType"),
     "one that returns strings": (
         in_function("    return ['x'] * rows, [0] * rows"),
