@@ -1,0 +1,141 @@
+"""What the ledger of `conveyor compare` costs, and how many trials a second it bears; docs/compare.md has the figures.
+
+    python benchmarks/ledger.py --processes 1 2 4 8             # 5 minutes: SQLite, in a folder that goes away
+    python benchmarks/ledger.py --server postgresql://me:secret@localhost/postgres    # makes databases, and drops them
+
+First with trainings of about a second: trials a minute, and which share of the workers' time went by in the ledger.
+Then with what trials of a minute ask of it, without the training, 1200 of 60 tasks and cells: trials a second, and how
+long a claim takes. Sixty times as many workers as trials a second are what it bears.
+"""
+
+import argparse
+import contextlib
+import multiprocessing
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy
+import torch
+
+from conveyor.compare.ledger import Ledger
+from conveyor.compare.study import Question
+from conveyor.compare.worker import BEAT, Worker, failed
+from conveyor.zoo import CELLS
+
+SHORT = Question(tasks=("lag:5",), cells=("gru",), trials=12, seeds=0, steps=150)
+MANY = Question(tasks=("lag:5", "adding", "agreement"), cells=tuple(CELLS)[:20], trials=20, seeds=0)
+SECONDS = 8.0  # for which nothing is done
+BEATS = int(60 / BEAT) - 1
+CALLS = ("claim", "beat", "end", "counts", "recover", "release", "rest")
+
+
+class Timed(Ledger):
+    """Knows the seconds that went by in it, by the name of what was called; what that calls itself is in them."""
+
+    def __init__(self, url: str, question: Question):
+        super().__init__(url, question)
+        self.spent: dict[str, list[float]] = {name: [] for name in CALLS}
+        self.inside = False
+        for name in CALLS:
+            setattr(self, name, self.timed(name, getattr(self, name)))
+
+    def timed(self, name: str, do: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            if self.inside:
+                return do(*arguments)
+            began, self.inside = time.perf_counter(), True
+            try:
+                return do(*arguments)
+            finally:
+                self.inside = False
+                self.spent[name].append(time.perf_counter() - began)
+
+        return call
+
+
+def train(ledger: Timed, folder: Path) -> None:
+    Worker(folder, ledger).run()
+
+
+def do_nothing(ledger: Timed, folder: Path) -> None:
+    """Claims, says that it is alive, and ends as a worker does whose training takes a minute, without the training."""
+    curve = tuple((step, 0.123456789) for step in range(10))
+    until = time.perf_counter() + SECONDS
+    while time.perf_counter() < until and (claim := ledger.claim()):
+        for _ in range(BEATS):
+            ledger.rest()
+            ledger.beat(claim)
+        ledger.rest()
+        ledger.end(claim, replace(failed(claim, ""), value=0.5, validation=0.5, folder=str(folder), curve=curve))
+
+
+def process(
+    do: Callable[[Timed, Path], None], url: str, question: Question, folder: Path, ready: Any, found: Any
+) -> None:
+    """One process; all begin at the same time."""
+    torch.set_num_threads(1)
+    ledger = Timed(url, question)
+    ledger.open()
+    ready.wait()
+    began = time.perf_counter()
+    do(ledger, folder)
+    found.put((time.perf_counter() - began, ledger.spent))
+
+
+@contextlib.contextmanager
+def database(server: str, folder: str) -> Iterator[str]:
+    """A new one: its URL."""
+    if not server:
+        yield f"sqlite:///{folder}/ledger.db"
+        return
+    url, name = sqlalchemy.make_url(server).set(drivername="postgresql+psycopg"), f"ledger_{time.time_ns()}"
+    engine = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool)
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    yield url.set(database=name).render_as_string(hide_password=False)
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def measured(do: Callable[[Timed, Path], None], server: str, question: Question, processes: int) -> str:
+    """What so many processes make of all trials of a question: a row of a table."""
+    context = multiprocessing.get_context("spawn")
+    ready, found = context.Barrier(processes), context.Queue()
+    with tempfile.TemporaryDirectory() as folder, database(server, folder) as url:
+        Ledger(url, question).open()
+        given = (do, url, question, Path(folder), ready, found)
+        team = [context.Process(target=process, args=given) for _ in range(processes)]
+        for member in team:
+            member.start()
+        said = [found.get() for _ in team]
+        for member in team:
+            member.join()
+    seconds, trials = max(worked for worked, _ in said), sum(len(spent["end"]) for _, spent in said)
+    share = sum(sum(sum(calls) for calls in spent.values()) for _, spent in said) / sum(worked for worked, _ in said)
+    claims = sorted(claim for _, spent in said for claim in spent["claim"])
+    rate = f"{trials / seconds:.3g} a second, {60 * trials / seconds:.3g} a minute"
+    return f"{processes:9} | {rate:34} | {share:6.1%} | {1000 * claims[len(claims) // 2]:.3g} ms"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--server", default="", help="the URL of a database of it [default: SQLite]")
+    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4, 8])
+    asked = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    for what, do, question in [
+        ("trainings", train, SHORT),
+        ("trials of a minute, without the minute", do_nothing, MANY),
+    ]:
+        print(f"{what}\nprocesses | {'trials':34} | ledger | a claim, median")
+        for number in asked.processes:
+            print(measured(do, asked.server, question, number), flush=True)
+
+
+if __name__ == "__main__":
+    main()
