@@ -3,7 +3,7 @@
     python benchmarks/ledger.py --processes 1 2 4 8             # 5 minutes: SQLite, in a folder that goes away
     python benchmarks/ledger.py --server postgresql://me:secret@localhost/postgres    # makes databases, and drops them
 
-First with trainings of about a second: trials a minute, and which share of the workers' time went by in the ledger.
+First with trainings of a second or two: trials a minute, and which share of the workers' time went by in the ledger.
 Then with what trials of a minute ask of it, without the training, 1200 of 60 tasks and cells: trials a second, and how
 long a claim takes. Sixty times as many workers as trials a second are what it bears.
 """
