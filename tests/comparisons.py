@@ -7,14 +7,16 @@ import sys
 import time
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from conveyor.compare import worker
-from conveyor.compare.compare import LEDGER
+from conveyor.compare.compare import LEDGER, RUNS
 from conveyor.compare.ledger import Claim, Ledger
 from conveyor.compare.outcomes import Outcome
 from conveyor.compare.study import Question
+from conveyor.compare.training import Training
+from conveyor.compare.worker import Worker
 
 SMALL = Question(tasks=("adding:24", "lag:5"), cells=("rnn", "gru"), trials=2, seeds=1, steps=20, batch_size=4)
 
@@ -27,7 +29,16 @@ def ledger(where: Path | str, question: Question = SMALL) -> Ledger:
 
 
 def done(claim: Claim, value: float = 0.5) -> Outcome:
-    return replace(worker.failed(claim, ""), value=value, validation=value)
+    return replace(failed(claim), value=value, validation=value)
+
+
+def failed(claim: Claim, error: str = "") -> Outcome:
+    return Training(claim, SMALL, Path()).failed(error)
+
+
+def work(folder: Path, book: Ledger) -> None:
+    """Does every trial, in this process and those that it begins."""
+    Worker(book, partial(Training, question=book.question, folder=folder / RUNS)).run()
 
 
 def claim_all(where: Path | str, question: Question, found: Any) -> None:

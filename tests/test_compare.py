@@ -12,12 +12,25 @@ from dataclasses import replace
 import pytest
 import torch
 
-from comparisons import SMALL, begin, children, claimed_at_once, done, kill, ledger, succeeds, until, values
+from comparisons import (
+    SMALL,
+    begin,
+    children,
+    claimed_at_once,
+    done,
+    failed,
+    kill,
+    ledger,
+    succeeds,
+    until,
+    values,
+    work,
+)
 from conveyor import zoo
-from conveyor.compare import problems, trial, worker
-from conveyor.compare.compare import RUNS, prepare
+from conveyor.compare import problems, training, trial
+from conveyor.compare.compare import prepare
 from conveyor.compare.ledger import Ledger
-from conveyor.compare.study import RANGES, Question
+from conveyor.compare.study import RANGES, Choice, Question
 from conveyor.compare.trial import Network, count, units, units_for
 from conveyor.errors import BadInput
 from conveyor.tasks import Adding
@@ -57,14 +70,36 @@ def test_configurations_are_of_seed_and_index_alone():
     drawn = [longer.configuration(i) for i in range(300)]
     for name, one in RANGES.items():
         values = sorted(configuration[name] for configuration in drawn)
+        if isinstance(one, Choice):
+            assert all(abs(values.count(value) - 300 / len(one.values)) < 45 for value in one.values)
+            continue
         assert one.low <= values[0] < values[-1] <= one.high
         middle = (one.low * one.high) ** 0.5 if one.log else (one.low + one.high) / 2
         assert abs(sum(value < middle for value in values) - 150) < 45, "half of them are below the middle"
 
 
+def test_ranges_can_be_given():
+    question = Question(ranges=("lr=0.001:0.002", "hidden_size=8", "optimiser=sgd"))
+    for i in range(20):
+        configuration = question.configuration(i)
+        assert 0.001 <= configuration["lr"] <= 0.002
+        assert configuration["hidden_size"] == 8
+        assert configuration["optimiser"] == "sgd"
+        assert set(configuration) == set(RANGES)
+    assert Question.of_json(question.to_json()) == question
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
+        ({"ranges": ("lr=0.1:0.001",)}, "upside down: from 0.001 to 0.1 would be lr=0.001:0.1"),
+        ({"ranges": ("lr=0:0.1",)}, "logarithm is drawn, so it must be greater than 0"),
+        ({"ranges": ("rl=0:0.1",)}, "nothing that is drawn is called rl; did you mean lr"),
+        ({"ranges": ("lr",)}, "a number is wanted, or two as in lr=0.001:0.1"),
+        ({"ranges": ("hidden_size=1.5:3",)}, "a number is wanted"),
+        ({"ranges": ("lr=nan",)}, "lr=nan"),
+        ({"ranges": ("dropout=0:1.5",)}, "--dropout must be at most 1"),
+        ({"ranges": ("optimiser=adam",)}, "--optimiser cannot be 'adam'; did you mean adamw"),
         ({"tasks": ("nothing",)}, "no task is called nothing"),
         ({"cells": ("lstn",)}, "did you mean lstm"),
         ({"cells": ("lstm", "lstm")}, "names lstm twice"),
@@ -166,7 +201,7 @@ def test_where_the_whole_search_fails_the_repeats_do(tmp_path):
     book = ledger(tmp_path, replace(SMALL, tasks=("lag:5",), cells=("gru",)))
     while claim := book.claim():
         assert not claim.key.repeat
-        book.end(claim, worker.failed(claim, "it diverged"))
+        book.end(claim, failed(claim, "it diverged"))
     assert [o.error for o in book.outcomes()] == ["it diverged"] * 2 + ["no configuration of the search came to an end"]
 
 
@@ -202,7 +237,7 @@ def test_a_worker_does_every_trial(tmp_path):
     torch.set_num_threads(1)
     question = replace(SMALL, tasks=("lag:5",), cells=("gru",), seeds=2)
     book = ledger(tmp_path, question)
-    worker.Worker(tmp_path / RUNS, book).run()
+    work(tmp_path, book)
     outcomes = book.outcomes()
     assert [(o.index, o.repeat, o.seed) for o in outcomes] == [(0, False, 0), (1, False, 0), (0, True, 1), (1, True, 2)]
     best = min(outcomes[:2], key=lambda o: o.validation)
@@ -226,16 +261,16 @@ def test_a_trial_that_diverges_fails_and_says_why(tmp_path, monkeypatch):
         trial.Trial, "loss", lambda self, _: (sum(p.sum() for p in self.model.parameters()) * float("nan"), 1)
     )
     book = ledger(tmp_path, replace(SMALL, tasks=("lag:5",), cells=("gru",), trials=1, seeds=0))
-    worker.Worker(tmp_path / RUNS, book).run()
+    work(tmp_path, book)
     (one,) = book.outcomes()
     assert one.failed
     assert "the loss was nan" in one.error
 
 
 def test_a_trial_whose_process_ends_is_tried_again_and_then_fails(tmp_path, monkeypatch):
-    monkeypatch.setattr(worker, "teach", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(training, "teach", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     book = ledger(tmp_path, replace(SMALL, tasks=("lag:5",), cells=("gru",), trials=1, seeds=0))
-    worker.Worker(tmp_path / RUNS, book).run()
+    work(tmp_path, book)
     (one,) = book.outcomes()
     assert one.error == "its process ended 3 times, the last time with -9"
 

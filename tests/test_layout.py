@@ -35,7 +35,8 @@ ARROWS = {
     "applications": "cell errors layer picture tasks training zoo",
     "bench": "affine backends cell compiler dropin errors execute layer zoo",
     "compare": "cell errors layer picture tasks training zoo",
-    "cli": "applications bench compare compiler errors language show tasks training zoo",
+    "search": "backends cell compare compiler errors layer show training zoo",
+    "cli": "applications bench compare compiler errors language search show tasks training zoo",
     "__init__": "backends cell dropin execute layer show zoo",
     "__main__": "cli",
 }
@@ -47,6 +48,7 @@ OUTSIDE = {
     "applications": "torch numpy matplotlib sacrebleu",
     "bench": "torch numpy rich matplotlib jax onnx onnxruntime",
     "compare": "torch numpy matplotlib optuna scipy sqlalchemy",
+    "search": "torch numpy",
     "cli": "torch typer rich",
 }
 

@@ -12,9 +12,8 @@ import pytest
 import torch
 
 import server as postgresql
-from comparisons import SMALL, begin, children, claimed_at_once, done, kill, ledger, succeeds, until, values
-from conveyor.compare import worker
-from conveyor.compare.compare import RUNS, prepare
+from comparisons import SMALL, begin, children, claimed_at_once, done, kill, ledger, succeeds, until, values, work
+from conveyor.compare.compare import prepare
 from conveyor.compare.ledger import Ledger, connect, masked
 from conveyor.compare.study import Question
 from conveyor.errors import BadInput
@@ -42,7 +41,7 @@ def undisturbed(tmp_path_factory):
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("undisturbed")
     prepare(folder, ASKED)
-    worker.Worker(folder / RUNS, ledger(folder, ASKED)).run()
+    work(folder, ledger(folder, ASKED))
     return values(folder)
 
 

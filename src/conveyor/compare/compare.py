@@ -11,17 +11,23 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from conveyor.compare import problems, report
-from conveyor.compare.ledger import Counts, Ledger
+from conveyor.compare.ledger import Asked, Counts, Ledger
+from conveyor.compare.outcomes import Outcome
 from conveyor.compare.study import Question
+from conveyor.compare.worker import DATABASE
 from conveyor.errors import BadInput
 from conveyor.training.interrupt import signals
 
 QUESTION, RUNS, LEDGER = "question.json", "runs", "ledger.db"
-DATABASE = "CONVEYOR_DATABASE"  # of the environment: a command line, which may hold a password, everybody can read
 LOOK = 1.0  # seconds between two looks at the ledger
 RESTARTS = 20  # workers that may end by themselves
+
+
+# What is told of the work: how far it is, after how many seconds, and what finds what came out so far.
+Tell = Callable[[Counts, float, Callable[[], list[Any]]], None]
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,7 @@ def compare(
     url: str | None,
     workers: int,
     budget: float | None,
-    tell: Callable[[Counts, float], None],
+    tell: Tell,
 ) -> Result:
     """Does all trials that have not ended, and writes the report into the folder.
 
@@ -44,36 +50,58 @@ def compare(
     same database shares the work. `budget`: seconds after which no trial goes on; the report then has what there is.
     Raises BadInput for a folder or database of another comparison.
     """
+    ledger, result = carry_out("conveyor.compare", question, folder, url, workers, budget, tell)
+    if outcomes := ledger.outcomes():
+        report.write(folder, outcomes, [problems.about(task) for task in question.tasks])
+    return result
+
+
+def best(outcomes: list[Outcome]) -> str:
+    """The best of each task so far, in a few words."""
+    found: dict[str, Outcome] = {}
+    for one in outcomes:
+        if not one.failed and (one.task not in found or one.score < found[one.task].score):
+            found[one.task] = one
+    return "; ".join(f"{task}: {one.cell} {one.score:.4g}" for task, one in found.items())
+
+
+def carry_out(
+    module: str,
+    question: Asked,
+    folder: Path,
+    url: str | None,
+    workers: int,
+    budget: float | None,
+    tell: Tell,
+) -> tuple[Ledger, Result]:
+    """All trials of a question, by workers that are processes of `module`; the ledger as it is then."""
     prepare(folder, question)
     url = url or f"sqlite:///{(folder / LEDGER).resolve()}"
     ledger = Ledger(url, question)
     ledger.open()
     began = time.monotonic()
-    with signals() as caught, running(folder, url, workers) as team:
+    with signals() as caught, running(module, folder, url, workers) as team:
         ledger.stopped = lambda: bool(caught)
         while not caught and not (counts := ledger.counts()).ended:
-            tell(counts, time.monotonic() - began)
+            tell(counts, time.monotonic() - began, ledger.outcomes)
             if budget is not None and time.monotonic() - began > budget:
                 break
             ledger.recover()
             team.refill()
             time.sleep(LOOK)
-    outcomes = ledger.outcomes()
-    tell(ledger.counts(), time.monotonic() - began)
-    if outcomes:
-        report.write(folder, outcomes, [problems.about(task) for task in question.tasks])
-    return Result(ledger.counts(), signal.Signals(caught[0]) if caught else None)
+    tell(ledger.counts(), time.monotonic() - began, ledger.outcomes)
+    return ledger, Result(ledger.counts(), signal.Signals(caught[0]) if caught else None)
 
 
-def prepare(folder: Path, question: Question) -> None:
+def prepare(folder: Path, question: Asked) -> None:
     """The folder holds the question. Raises BadInput if it holds another, or something else."""
     path = folder / QUESTION
     with contextlib.suppress(FileNotFoundError):
         if path.read_text() == question.to_json():
             return
-        raise BadInput(f"{folder} has the report of another comparison: ask what it asks, or name another with --out")
+        raise BadInput(f"{folder} has what came out of another question: ask what it asks, or name another with --out")
     if folder.is_dir() and any(folder.iterdir()):
-        raise BadInput(f"{folder} is not empty, and holds no comparison: name another with --out")
+        raise BadInput(f"{folder} is not empty, and holds no such question: name another with --out")
     folder.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".new")
     draft.write_text(question.to_json())
@@ -83,8 +111,8 @@ def prepare(folder: Path, question: Question) -> None:
 class Team:
     """The workers of this machine, each a process."""
 
-    def __init__(self, folder: Path, url: str, size: int):
-        self.command = [sys.executable, "-m", "conveyor.compare", str(folder.resolve())]
+    def __init__(self, module: str, folder: Path, url: str, size: int):
+        self.command = [sys.executable, "-m", module, str(folder.resolve())]
         self.environment = os.environ | {"OMP_NUM_THREADS": "1", DATABASE: url}
         self.members = [self.begin() for _ in range(size)]
         self.restarts = 0
@@ -112,8 +140,8 @@ class Team:
 
 
 @contextlib.contextmanager
-def running(folder: Path, url: str, size: int) -> Iterator[Team]:
-    team = Team(folder, url, size)
+def running(module: str, folder: Path, url: str, size: int) -> Iterator[Team]:
+    team = Team(module, folder, url, size)
     try:
         yield team
     finally:

@@ -1,10 +1,10 @@
-"""Who does which trial: a ledger in a database, one Optuna study for each task and cell.
+"""Who does which trial: a ledger in a database, one Optuna study for each pair of names, such as a task and a cell.
 
-Every trial of a comparison stands in it from the start, waiting. A worker claims one, says now and then that it is
+Every trial of what is asked stands in it from the start, waiting. A worker claims one, says now and then that it is
 alive, and ends it; a trial whose worker is gone waits again. SQLite does for one machine, PostgreSQL for many.
 
 A machine that takes over another's trial has no checkpoint of it, unless the folder is shared, and begins it anew. That
-gives the same result, since a trial is computed from the question, its key and the best of its search alone.
+gives the same result, since a trial is computed from what is asked, its key and the outcomes before it alone.
 """
 
 from __future__ import annotations
@@ -15,12 +15,10 @@ import re
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, TypeVar
 
-from conveyor.compare.outcomes import Outcome
-from conveyor.compare.study import Question
 from conveyor.errors import BadInput
 
 GRACE = 60.0  # seconds without a new word after which a worker of another machine is taken for dead
@@ -60,7 +58,7 @@ class Away(BadInput):
 
 @dataclass(frozen=True)
 class Key:
-    """Which trial of its task and cell: a configuration of the search, or a repeat of the best one."""
+    """Which trial of its pair: one of the search, or a repeat of the best one."""
 
     index: int
     repeat: bool
@@ -74,8 +72,8 @@ class Entry:
     """A trial as it stands in the database."""
 
     trial: int  # its number in the database
-    pair: tuple[str, str]  # task and cell
-    order: int  # of the pair in the question
+    pair: tuple[str, str]
+    order: int  # of the pair among all
     key: Key
     losses: int  # how often it has been lost with its worker
     state: str  # WAITING, RUNNING, COMPLETE or FAIL
@@ -97,6 +95,37 @@ class Claim:
     seed: int
     settings: dict[str, Any]
     losses: int
+
+
+class Outcome(Protocol):
+    """What came out of a trial: a dataclass of what JSON knows."""
+
+    @property
+    def failed(self) -> bool: ...
+
+    @property
+    def score(self) -> float:
+        """What Optuna keeps of it, the smaller the better."""
+
+
+class Asked(Protocol):
+    """What a ledger must know of what is asked, be it a comparison or a search."""
+
+    def to_json(self) -> str: ...
+
+    def pairs(self) -> Iterator[tuple[str, str]]: ...
+
+    def trial_keys(self) -> list[Key]:
+        """Those that each pair has."""
+
+    def ready(self, entries: list[Entry]) -> list[Entry]:
+        """Of all trials those that may be claimed now, the first first."""
+
+    def claim(self, entry: Entry, outcomes: Callable[[], list[Any]]) -> Any:
+        """The Claim to a trial; or its Outcome, if there is nothing to do."""
+
+    def outcome(self, values: dict[str, Any]) -> Any:
+        """An Outcome as it was before it was written down."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +152,7 @@ class Ledger:
     or until `stopped` says that there is no time.
     """
 
-    def __init__(self, url: str, question: Question):
+    def __init__(self, url: str, question: Asked):
         self.question = question
         self.name = masked(url)
         self.studies: dict[tuple[str, str], int] = {}  # the database's numbers of them
@@ -147,7 +176,7 @@ class Ledger:
             try:
                 study = self.call(self.storage.create_new_study, [StudyDirection.MINIMIZE], name)
                 self.call(self.storage.set_study_user_attr, study, "question", asked)
-                self.fill((task, cell), study, self.keys())
+                self.fill((task, cell), study, self.question.trial_keys())
             except DuplicatedStudyError:
                 study = self.call(self.storage.get_study_id_from_name, name)
                 self.await_question(study, name, asked)
@@ -156,18 +185,14 @@ class Ledger:
         self.complete()
 
     def claim(self) -> Claim | None:
-        """A trial to do, or None if none waits; the search goes before the repeats, and all cells and tasks in turn."""
-        entries = self.entries()
-        searched = Counter(entry.pair for entry in entries if entry.ended and not entry.key.repeat)
-        ready = {pair for pair in self.studies if searched[pair] == self.question.trials}
-        waiting = [e for e in entries if e.state == "WAITING" and (e.pair in ready or not e.key.repeat)]
-        for entry in sorted(waiting, key=lambda e: (e.key.repeat, e.key.index, e.order)):
+        """A trial to do, or None if none waits."""
+        for entry in self.question.ready(self.entries()):
             if self.call(self.take, entry.trial):
-                claim = self.claimed(entry)
-                if claim is None:
-                    continue
-                self.beat(claim)
-                return claim
+                claim = self.question.claim(entry, self.outcomes)
+                if isinstance(claim, Claim):
+                    self.beat(claim)
+                    return claim
+                self.end(entry, claim)
         return None
 
     def beat(self, claim: Claim) -> None:
@@ -175,7 +200,7 @@ class Ledger:
         word = {"owner": self.owner, "at": time.time()}
         self.call(self.storage.set_trial_user_attr, claim.trial, "beat", word)
 
-    def end(self, claim: Claim, outcome: Outcome) -> bool:
+    def end(self, claim: Claim | Entry, outcome: Any) -> bool:
         """Writes down what came out; False if the trial was taken over, and so is no longer this worker's."""
         from optuna.exceptions import UpdateFinishedTrialError
         from optuna.trial import TrialState
@@ -186,7 +211,7 @@ class Ledger:
                 if outcome.failed:
                     self.storage.set_trial_state_values(claim.trial, TrialState.FAIL)
                 else:
-                    self.storage.set_trial_state_values(claim.trial, TrialState.COMPLETE, [outcome.validation])
+                    self.storage.set_trial_state_values(claim.trial, TrialState.COMPLETE, [outcome.score])
             except UpdateFinishedTrialError:
                 return False
             return True
@@ -214,11 +239,11 @@ class Ledger:
         running, complete, failed = (states[name] for name in ("RUNNING", "COMPLETE", "FAIL"))
         return Counts(self.wanted - running - complete - failed, running, complete, failed)
 
-    def outcomes(self) -> list[Outcome]:
+    def outcomes(self) -> list[Any]:
         """Of all trials that have ended, in the order of the question."""
         ended = [entry for entry in self.entries("outcome") if entry.ended]
         ended.sort(key=lambda e: (e.order, e.key.repeat, e.key.index))
-        return [Outcome(**e.more | {"curve": tuple(map(tuple, e.more["curve"]))}) for e in ended]
+        return [self.question.outcome(entry.more) for entry in ended]
 
     def rest(self) -> None:
         """Closes its connection; the next call opens another. A server bears few, and none outlives a fork."""
@@ -226,14 +251,9 @@ class Ledger:
 
     # how it is kept
 
-    def keys(self) -> list[Key]:
-        """Those that each task and cell has."""
-        search = [Key(index, False) for index in range(self.question.trials)]
-        return search + [Key(index, True) for index in range(self.question.seeds)]
-
     @property
     def wanted(self) -> int:
-        return len(self.keys()) * len(self.studies)
+        return len(self.question.trial_keys()) * len(self.studies)
 
     def call(self, do: Callable[..., T], *arguments: Any) -> T:
         """Does it, and again with longer and longer pauses while the database is away. Raises Away after a minute."""
@@ -283,7 +303,7 @@ class Ledger:
                 return
             if found is not None:
                 raise BadInput(
-                    f"{self.name} already has a comparison that asks otherwise: change what is asked back, or name "
+                    f"{self.name} already has another comparison or search: change what is asked back, or name "
                     "another folder with --out and another database"
                 )
             time.sleep(0.1)
@@ -301,7 +321,7 @@ class Ledger:
         """Writes down the trials that are not there. What two write down counts once: the first."""
         there = {(entry.pair, entry.key) for entry in self.entries()}
         for pair, study in self.studies.items():
-            self.fill(pair, study, [key for key in self.keys() if (pair, key) not in there])
+            self.fill(pair, study, [key for key in self.question.trial_keys() if (pair, key) not in there])
 
     def fill(self, pair: tuple[str, str], study: int, keys: list[Key]) -> None:
         for key in keys:
@@ -327,20 +347,6 @@ class Ledger:
         except UpdateFinishedTrialError:
             return
         self.call(self.storage.create_new_trial, self.studies[pair], waiting(key, losses))
-
-    def claimed(self, entry: Entry) -> Claim | None:
-        """What there is to do for a trial; None if it is a repeat of a search in which every trial failed."""
-        (task, cell), key, question = entry.pair, entry.key, self.question
-        claim = Claim(entry.trial, task, cell, key, question.seed, {}, entry.losses)
-        if not key.repeat:
-            return replace(claim, settings=question.configuration(key.index))
-        claim = replace(claim, seed=question.fresh_seed(key.index))
-        good = [o for o in self.outcomes() if (o.task, o.cell, o.repeat, o.failed) == (task, cell, False, False)]
-        if not good:
-            why = "no configuration of the search came to an end"
-            self.end(claim, Outcome(task, cell, key.index, claim.seed, True, {}, None, None, error=why))
-            return None
-        return replace(claim, settings=min(good, key=lambda o: (o.validation, o.index)).settings)
 
     def word(self, entry: Entry) -> tuple[str, float]:
         """What the worker of a trial that runs said last, and since when it is known here, by this machine's clock."""

@@ -34,6 +34,11 @@ class Outcome:
     def failed(self) -> bool:
         return self.value is None
 
+    @property
+    def score(self) -> float:
+        assert self.validation is not None, "a trial that failed has none"
+        return self.validation
+
 
 @dataclass(frozen=True)
 class About:

@@ -56,6 +56,7 @@ def spikes(distance: int) -> Task:
 PROBLEMS: dict[str, Problem] = {
     "adding": Problem(Adding, "the sum of two marked numbers of a sequence", 100, "steps at least"),
     "copy": Problem(CopyMemory, "ten symbols to be said again after a delay", 100, "steps of silence"),
+    "recall": Problem(lambda count: CopyMemory(1, count), "so many symbols to be said again at once", 2, "symbols"),
     "order": Problem(TemporalOrder, "in which order two signs came, 40 to 100 steps before the end"),
     "order-three": Problem(lambda: TemporalOrder(THREE), "in which order three signs came"),
     "lag": Problem(Lag, "the last symbol is the first, so many steps before", 100, "steps"),

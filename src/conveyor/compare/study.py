@@ -6,13 +6,16 @@ import dataclasses
 import functools
 import json
 import math
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from conveyor.compare import problems
+from conveyor.compare.ledger import Claim, Entry, Key
+from conveyor.compare.outcomes import Outcome
 from conveyor.compare.trial import TrialSettings
 from conveyor.errors import BadInput, suggest
 from conveyor.zoo.find import find as find_cell
@@ -154,6 +157,34 @@ class Question:
 
     def pairs(self) -> Iterator[tuple[str, str]]:
         yield from ((task, cell) for task in self.tasks for cell in self.cells)
+
+    # what the ledger asks
+
+    def trial_keys(self) -> list[Key]:
+        search = [Key(index, False) for index in range(self.trials)]
+        return search + [Key(index, True) for index in range(self.seeds)]
+
+    def ready(self, entries: list[Entry]) -> list[Entry]:
+        """The search goes before the repeats, and all cells and tasks in turn."""
+        searched = Counter(entry.pair for entry in entries if entry.ended and not entry.key.repeat)
+        waiting = [e for e in entries if e.state == "WAITING" and (not e.key.repeat or searched[e.pair] == self.trials)]
+        return sorted(waiting, key=lambda e: (e.key.repeat, e.key.index, e.order))
+
+    def claim(self, entry: Entry, outcomes: Callable[[], list[Outcome]]) -> Claim | Outcome:
+        """A repeat of a search in which every trial failed fails."""
+        (task, cell), key = entry.pair, entry.key
+        if not key.repeat:
+            return Claim(entry.trial, task, cell, key, self.seed, self.configuration(key.index), entry.losses)
+        seed = self.fresh_seed(key.index)
+        good = [o for o in outcomes() if (o.task, o.cell, o.repeat, o.failed) == (task, cell, False, False)]
+        if not good:
+            why = "no configuration of the search came to an end"
+            return Outcome(task, cell, key.index, seed, True, {}, None, None, error=why)
+        best = min(good, key=lambda o: (o.score, o.index))
+        return Claim(entry.trial, task, cell, key, seed, best.settings, entry.losses)
+
+    def outcome(self, values: dict[str, Any]) -> Outcome:
+        return Outcome(**values | {"curve": tuple(map(tuple, values["curve"]))})
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=1)

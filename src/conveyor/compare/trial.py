@@ -94,6 +94,7 @@ class Trial(Job):
     settings_type: ClassVar[type[Common]] = TrialSettings
     command = "conveyor compare"
     unit = "sequence"
+    plots = False  # the report does
     model: Network
 
     def __init__(self, settings: TrialSettings):

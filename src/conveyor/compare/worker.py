@@ -2,40 +2,46 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-from conveyor.compare.ledger import Claim, Ledger
-from conveyor.compare.outcomes import Outcome
-from conveyor.compare.study import Question
-from conveyor.compare.trial import Trial, TrialSettings, figures
+from conveyor.compare.ledger import Away, Claim, Ledger
 from conveyor.errors import BadInput
-from conveyor.training import train
 from conveyor.training.interrupt import signals
-from conveyor.training.progress import Progress
-from conveyor.training.run import Run
 
 BEAT = 10.0  # seconds between two words to the ledger
 LOOK = 0.02  # seconds between two looks at a training
 PAUSE = 1.0  # seconds until a worker without a trial looks again: others' may come back
+DATABASE = "CONVEYOR_DATABASE"  # of the environment: a command line, which may hold a password, everybody can read
 ORPHANED = 0.5  # seconds between two looks of a training at whether its worker is there
 LOSSES = 3  # so often a trial may end its process before it counts as failed
 
 
+class Work(Protocol):
+    """What there is to do for a claim, in a process of its own."""
+
+    def do(self) -> int:
+        """The exit status: 0, EXIT_FAILED or EXIT_STOPPED."""
+
+    def outcome(self, memory: int, complete: bool) -> Any:
+        """What came out; `memory`: the most bytes that the process held; not `complete`: its status was EXIT_FAILED."""
+
+    def failed(self, error: str) -> Any:
+        """What came out where the process always ended by itself."""
+
+
 @dataclass
 class Worker:
-    """One worker. `folder` holds a run for each trial; `parent` is the process with which it ends."""
+    """One worker. `work` says what to do for a claim; `parent` is the process with which it ends."""
 
-    folder: Path
     ledger: Ledger
+    work: Callable[[Claim], Work]
     parent: int | None = None
 
     def run(self) -> None:
@@ -57,11 +63,9 @@ class Worker:
 
     def do(self, claim: Claim, caught: list[int]) -> None:
         """One trial, from where it is."""
-        run = Run(self.folder / claim.task.replace(":", "-") / Path(claim.cell).name.replace(":", "-") / str(claim.key))
-        run.folder.mkdir(parents=True, exist_ok=True)
-        settings = settings_of(claim, self.ledger.question)
+        work = self.work(claim)
         self.ledger.rest()
-        process = start(lambda: teach(settings, run))
+        process = start(work.do)
         try:
             status, usage = self.watch(process, claim, caught)
         except BadInput:  # from the ledger
@@ -72,11 +76,11 @@ class Worker:
         if ended == EXIT_STOPPED or (ended < 0 and self.stopped(caught)):
             self.ledger.release(claim)
         elif ended in (0, EXIT_FAILED):
-            self.ledger.end(claim, outcome(claim, run, usage.ru_maxrss * 1024, self.folder, ended == 0))
+            self.ledger.end(claim, work.outcome(usage.ru_maxrss * 1024, ended == 0))
         elif claim.losses + 1 < LOSSES:
             self.ledger.release(claim, lost=True)
         else:
-            self.ledger.end(claim, failed(claim, f"its process ended {LOSSES} times, the last time with {ended}"))
+            self.ledger.end(claim, work.failed(f"its process ended {LOSSES} times, the last time with {ended}"))
 
     def watch(self, process: int, claim: Claim, caught: list[int]) -> tuple[int, Any]:
         """Waits until the training has ended, and tells the ledger and the training what they must know."""
@@ -123,74 +127,16 @@ def follow(parent: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def teach(settings: TrialSettings, run: Run) -> int:
-    """Trains one trial in its folder, on from its checkpoint where there is one."""
-    with open(run.folder / "log.txt", "a", buffering=1) as log:
-        os.dup2(log.fileno(), sys.stderr.fileno())
-        while occupied(run):  # by the training that a worker who was killed has left, for a moment
-            time.sleep(LOOK)
-        try:
-            result = begun(settings, run)
-        except BadInput as error:
-            print(f"conveyor: {error}", file=log)
-            (run.folder / "error.txt").write_text(str(error))
-            return EXIT_FAILED
-    return 0 if result.signal is None else EXIT_STOPPED
+def main(make: Callable[[str], tuple[Ledger, Callable[[Claim], Work]]]) -> None:
+    """The body of a worker's process, which is given the database's URL."""
+    import torch._dynamo  # what every training imports at its first step, once for all that come from this process
 
-
-def occupied(run: Run) -> bool:
-    """Whether another process trains it."""
+    torch.set_num_threads(1)  # a process that had threads of its own could not be forked
     try:
-        with run.locked():
-            return False
-    except BadInput:
-        return True
-
-
-def begun(settings: TrialSettings, run: Run) -> train.Result:
-    """Goes on with a run of these settings; begins it anew where there is none, or where it cannot be read."""
-    if run.checkpoint.exists():
-        with contextlib.suppress(BadInput):
-            if run.settings(TrialSettings, Trial.command) == settings:
-                return train.resume(Trial, run.folder, Progress())
-    return train.start(Trial, settings, run.folder, Progress(), force=True)
-
-
-def settings_of(claim: Claim, question: Question) -> TrialSettings:
-    made = TrialSettings(
-        task=claim.task,
-        cell=claim.cell,
-        seed=claim.seed,
-        steps=question.steps,
-        batch_size=question.batch_size,
-        evaluate_every=max(1, question.steps // 10),
-        parameters=question.parameters,
-        device="cpu",
-    )
-    return replace(made, **claim.settings)
-
-
-def failed(claim: Claim, error: str) -> Outcome:
-    key = claim.key
-    return Outcome(claim.task, claim.cell, key.index, claim.seed, key.repeat, claim.settings, None, None, error=error)
-
-
-def outcome(claim: Claim, run: Run, memory: int, folder: Path, complete: bool) -> Outcome:
-    """What a run that has ended says of itself."""
-    where = str(run.folder.relative_to(folder.parent))
-    if not complete:
-        return replace(failed(claim, (run.folder / "error.txt").read_text()), folder=where)
-    found, history = figures(run), run.history()
-    curve = tuple((line["step"], line["held_out_loss"]) for line in history if "held_out_loss" in line)
-    seconds = max((line["seconds"] for line in history if "seconds" in line), default=0.0)
-    return replace(
-        failed(claim, ""),
-        value=found["test"],
-        validation=found["validation"],
-        parameters=found["parameters"],
-        seconds=seconds,
-        memory=memory,
-        folder=where,
-        curve=curve,
-        details=found["details"],
-    )
+        ledger, work = make(os.environ[DATABASE])
+        ledger.open()
+        Worker(ledger, work, os.getppid()).run()
+    except Away:  # which who began it sees, too, and says once
+        sys.exit(os.EX_TEMPFAIL)
+    except BadInput as error:
+        sys.exit(f"conveyor: {error}")

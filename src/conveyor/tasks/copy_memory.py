@@ -12,7 +12,7 @@ from torch import Tensor
 
 from conveyor.tasks.task import Batch, Classes, check
 
-SYMBOLS, COUNT = 8, 10  # how many kinds, and how many there are to keep
+SYMBOLS = 8  # how many kinds
 BLANK, GO = 0, 9
 
 
@@ -20,30 +20,32 @@ BLANK, GO = 0, 9
 class CopyMemory(Classes):
     """The copying task (Hochreiter & Schmidhuber 1997; in the form of Arjovsky et al. 2016), of delay T = `delay`.
 
-    Ten symbols of 1 to 8, T - 1 blanks, the sign 9, ten blanks; to be told are T + 10 blanks and then the ten symbols.
-    Judged at every step, in nats a step: who remembers nothing has 10 ln 8 / (T + 20).
+    Ten symbols (`count`) of 1 to 8, T - 1 blanks, the sign 9, ten blanks; to be told are T + 10 blanks and then the ten
+    symbols. Judged at every step, in nats a step: who remembers nothing has 10 ln 8 / (T + 20).
     """
 
     delay: int = 100
+    count: int = 10
     metric: ClassVar[str] = "nats a step"
     input_size: ClassVar[int] = SYMBOLS + 2
     output_size: ClassVar[int] = SYMBOLS + 1
 
     def __post_init__(self) -> None:
         check("the delay", self.delay, 1)
+        check("the number of symbols", self.count, 1)
 
     @property
     def chance(self) -> float:
-        return COUNT * math.log(SYMBOLS) / (self.delay + 2 * COUNT)
+        return self.count * math.log(SYMBOLS) / (self.delay + 2 * self.count)
 
     def measure(self, outputs: Tensor, batch: Batch) -> float:
         return float(self.loss(outputs, batch))
 
     def draw(self, rows: int, generator: torch.Generator) -> Batch:
         check("rows", rows, 1)
-        kept = torch.randint(1, SYMBOLS + 1, (COUNT, rows), generator=generator)
-        steps = self.delay + 2 * COUNT
+        kept = torch.randint(1, SYMBOLS + 1, (self.count, rows), generator=generator)
+        steps = self.delay + 2 * self.count
         symbols, targets = torch.full((2, steps, rows), BLANK)
-        symbols[:COUNT], symbols[-COUNT - 1], targets[-COUNT:] = kept, GO, kept
+        symbols[: self.count], symbols[-self.count - 1], targets[-self.count :] = kept, GO, kept
         inputs = F.one_hot(symbols, self.input_size).float()
         return Batch(inputs, targets, torch.ones_like(targets, dtype=torch.bool), torch.full((rows,), steps))

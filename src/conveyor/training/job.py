@@ -36,6 +36,7 @@ class Job:
     command: ClassVar[str]  # what a person types to train one
     needs: ClassVar[tuple[str, ...]] = ()  # packages without which the results cannot be shown
     alone: ClassVar[bool] = True  # whether it cannot go over several processes
+    plots: ClassVar[bool] = True  # whether its loss is drawn into a picture
     unit: ClassVar[str] = "example"  # what the speed is counted in
 
     settings: Any

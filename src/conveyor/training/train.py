@@ -168,7 +168,7 @@ class Trainer:
                     self.save()
                 with Log(self.folder, self.settings.tensorboard, self.group, self.training.step) as log:
                     self.loop(caught, log)
-                if self.group.first:
+                if self.group.first and self.training.job.plots:
                     self.progress.note(plot(self.folder.history(), self.folder.plot))
             ended = signal.Signals(caught[0]) if caught else None
             summary = self.finish() if self.group.first and ended is None else ""

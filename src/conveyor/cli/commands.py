@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import io
 import json
@@ -26,9 +25,8 @@ from conveyor.bench import plan as planning
 from conveyor.bench import plot, report, suite
 from conveyor.bench.contenders import CONTENDERS, ON_REQUEST, check_cells, choose
 from conveyor.bench.results import Results
-from conveyor.compare import compare as comparison
-from conveyor.compare import study
-from conveyor.compare.ledger import Counts
+from conveyor.cli import studies
+from conveyor.cli.options import Device, RunFolder, folder_name
 from conveyor.errors import BadInput, suggest
 from conveyor.language.job import Language
 from conveyor.language.trained import load
@@ -53,16 +51,6 @@ USAGE_ERRORS: Any = typer.BadParameter.__mro__[1]
 
 WIDE = 200  # columns of a table that goes to a file
 
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto: cuda where there is one")]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="the folder of a run, as conveyor train made it")]
-
-
-def _folder(name: str) -> Path:
-    """The path; an empty name would be the folder where one is."""
-    if not name:
-        raise typer.BadParameter("the name of the folder is empty")
-    return Path(name)
-
 
 def _training(kind: type[Job], about: str, folder: Callable[[Any], str]) -> Callable[..., None]:
     """The command that trains this kind of job, with a flag for every setting; `folder`: in runs/, if nobody says."""
@@ -70,11 +58,11 @@ def _training(kind: type[Job], about: str, folder: Callable[[Any], str]) -> Call
     def command(
         config: Annotated[Path | None, typer.Option(help="a TOML file of settings; flags go before it")] = None,
         out: Annotated[
-            Path | None, typer.Option(metavar="PATH", parser=_folder, help="the run's folder [default: in runs/]")
+            Path | None, typer.Option(metavar="PATH", parser=folder_name, help="the run's folder [default: in runs/]")
         ] = None,
         resume: Annotated[
             Path | None,
-            typer.Option(metavar="RUN", parser=_folder, help="go on with this run as if it never stopped"),
+            typer.Option(metavar="RUN", parser=folder_name, help="go on with this run as if it never stopped"),
         ] = None,
         force: Annotated[bool, typer.Option("--force", help="write over a run that is already in the folder")] = False,
         **flags: Any,
@@ -335,101 +323,8 @@ def _measure(plan: planning.Plan, json_file: Path | None, plot_file: Path | None
         raise ended
 
 
-def _listed(names: list[str] | None, default: tuple[str, ...]) -> tuple[str, ...]:
-    """What a flag that is given several times, or takes names with commas between, says."""
-    return tuple(name for one in names or [] for name in one.split(",") if name) or default
-
-
-def _duration(text: str) -> float:
-    """Seconds, of 90s, 10m or 2h. Raises BadInput."""
-    units = {"s": 1, "m": 60, "h": 3600}
-    try:
-        seconds = float(text[:-1]) * units[text[-1:]]
-    except (KeyError, ValueError):
-        raise BadInput(f"--budget is a number of s, m or h, such as 10m, not {text!r}") from None
-    if not 0 < seconds < math.inf:
-        raise BadInput(f"--budget must be more than nothing, not {text}")
-    return seconds
-
-
-_DRAWN = " ".join(f"{name}={one}" for name, one in study.RANGES.items())
-
-
-@app.command("compare")
-def compare_cells(
-    tasks: Annotated[
-        list[str] | None,
-        typer.Option(help=f"names, name:length [default: {','.join(study.TASKS)}]", show_default=False),
-    ] = None,
-    cells: Annotated[
-        list[str] | None,
-        typer.Option(help=f"names, or file.py:ClassName [default: {','.join(study.CELLS)}]", show_default=False),
-    ] = None,
-    trials: Annotated[int, typer.Option(help="configurations that each cell tries on each task")] = 8,
-    seeds: Annotated[int, typer.Option(help="repeats of the best of them, with fresh seeds")] = 5,
-    steps: Annotated[int, typer.Option(help="steps of each training")] = 600,
-    parameters: Annotated[int, typer.Option(help="of each network, in place of equally many units; 0: units")] = 0,
-    ranges: Annotated[
-        list[str] | None,
-        typer.Option("--range", metavar="NAME=LOW:HIGH", help=f"what is drawn [default: {_DRAWN}]", show_default=False),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="of every random number")] = 0,
-    workers: Annotated[int, typer.Option(min=0, help="processes; 0: one a core")] = 0,
-    budget: Annotated[str | None, typer.Option(help="90s, 10m, 2h: then the report tells what there is")] = None,
-    database: Annotated[
-        str | None,
-        typer.Option(
-            envvar=comparison.DATABASE,
-            help="the ledger's, postgresql://USER:PASSWORD@HOST/NAME for several machines [default: a file in --out]",
-        ),
-    ] = None,
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FOLDER", parser=_folder, help="for report and runs")
-    ] = Path("report"),
-) -> None:
-    """Which cell is best, and do the differences matter? The same work for many cells, and a report.
-
-    Every cell learns every task in the same random configurations; the best of them is repeated. Start it again with
-    the same flags to go on. --tasks and --cells can be given several times, or with commas.
-    """
-    question = study.Question(
-        _listed(tasks, study.TASKS),
-        _listed(cells, study.CELLS),
-        trials,
-        seeds,
-        seed,
-        steps,
-        parameters=parameters,
-        ranges=tuple(ranges or ()),
-    )
-    limit = None if budget is None else _duration(budget)
-    shown = progress.for_terminal("trial")
-    result = comparison.compare(question, out, database, workers or os.cpu_count() or 1, limit, _counted(shown))
-    left = result.counts.waiting + result.counts.running
-    if left:
-        shown.note(f"{left} trials are left; go on with the same command")
-    if (out / "report.html").exists():
-        shown.note(f"the report: {out / 'report.html'} and report.md; every trial: {out / 'results.csv'}")
-    if result.signal is not None:
-        raise SystemExit(128 + result.signal)
-
-
-def _counted(shown: progress.Progress) -> Callable[[Counts, float], None]:
-    """Says how many trials have ended, when it has changed, and how long the others may take."""
-    last: list[int] = []
-
-    def tell(counts: Counts, seconds: float) -> None:
-        ended, total = counts.complete + counts.failed, sum(dataclasses.astuple(counts))
-        if last and last[-1] == ended:
-            return
-        last.append(ended)
-        done = ended - last[0]
-        left = f", about {(total - ended) * seconds / done / 60:.1f} minutes left" if done and total > ended else ""
-        shown.note(
-            f"{ended} of {total} trials have ended, {counts.failed} of them failed; {counts.running} are running{left}"
-        )
-
-    return tell
+app.command("compare")(studies.compare)
+app.command("search")(studies.search)
 
 
 def main() -> None:

@@ -1,0 +1,38 @@
+"""What several commands are told alike."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from conveyor.errors import BadInput
+
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto: cuda where there is one")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="the folder of a run, as conveyor train made it")]
+
+
+def folder_name(name: str) -> Path:
+    """The path; an empty name would be the folder where one is."""
+    if not name:
+        raise typer.BadParameter("the name of the folder is empty")
+    return Path(name)
+
+
+def listed(names: list[str] | None, default: tuple[str, ...]) -> tuple[str, ...]:
+    """What a flag that is given several times, or takes names with commas between, says."""
+    return tuple(name for one in names or [] for name in one.split(",") if name) or default
+
+
+def duration(text: str) -> float:
+    """Seconds, of 90s, 10m or 2h. Raises BadInput."""
+    units = {"s": 1, "m": 60, "h": 3600}
+    try:
+        seconds = float(text[:-1]) * units[text[-1:]]
+    except (KeyError, ValueError):
+        raise BadInput(f"--budget is a number of s, m or h, such as 10m, not {text!r}") from None
+    if not 0 < seconds < math.inf:
+        raise BadInput(f"--budget must be more than nothing, not {text}")
+    return seconds

@@ -1,0 +1,144 @@
+"""The commands that try many networks: conveyor compare and conveyor search."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from conveyor.cli.options import duration, folder_name, listed
+from conveyor.compare import compare as comparison
+from conveyor.compare import study
+from conveyor.compare.compare import Result, Tell
+from conveyor.compare.ledger import Counts
+from conveyor.compare.worker import DATABASE
+from conveyor.search import quest
+from conveyor.search import search as searching
+from conveyor.training import progress
+
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option(help=f"names, name:length, own.toml [default: {','.join(study.TASKS)}]", show_default=False),
+]
+Seed = Annotated[int, typer.Option(help="of every random number")]
+Workers = Annotated[int, typer.Option(min=0, help="processes; 0: one a core")]
+Budget = Annotated[str | None, typer.Option(help="90s, 10m, 2h: then the report tells what there is")]
+Database = Annotated[
+    str | None,
+    typer.Option(
+        envvar=DATABASE,
+        help="the ledger's, postgresql://USER:PASSWORD@HOST/NAME for several machines [default: a file in --out]",
+    ),
+]
+_DRAWN = " ".join(f"{name}={one}" for name, one in study.RANGES.items())
+
+
+def compare(
+    tasks: Tasks = None,
+    cells: Annotated[
+        list[str] | None,
+        typer.Option(help=f"names, or file.py:ClassName [default: {','.join(study.CELLS)}]", show_default=False),
+    ] = None,
+    trials: Annotated[int, typer.Option(help="configurations that each cell tries on each task")] = 8,
+    seeds: Annotated[int, typer.Option(help="repeats of the best of them, with fresh seeds")] = 5,
+    steps: Annotated[int, typer.Option(help="steps of each training")] = 600,
+    parameters: Annotated[int, typer.Option(help="of each network, in place of equally many units; 0: units")] = 0,
+    ranges: Annotated[
+        list[str] | None,
+        typer.Option("--range", metavar="NAME=LOW:HIGH", help=f"what is drawn [default: {_DRAWN}]", show_default=False),
+    ] = None,
+    seed: Seed = 0,
+    workers: Workers = 0,
+    budget: Budget = None,
+    database: Database = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FOLDER", parser=folder_name, help="for report and runs")
+    ] = Path("report"),
+) -> None:
+    """Which cell is best, and do the differences matter? The same work for many cells, and a report.
+
+    Every cell learns every task in the same random configurations; the best of them is repeated. Start it again with
+    the same flags to go on. --tasks and --cells can be given several times, or with commas.
+    """
+    question = study.Question(
+        listed(tasks, study.TASKS),
+        listed(cells, study.CELLS),
+        trials,
+        seeds,
+        seed,
+        steps,
+        parameters=parameters,
+        ranges=tuple(ranges or ()),
+    )
+    limit = None if budget is None else duration(budget)
+    shown = progress.for_terminal("trial")
+    counted = _counted(shown, comparison.best)
+    result = comparison.compare(question, out, database, workers or os.cpu_count() or 1, limit, counted)
+    if (out / "report.html").exists():
+        shown.note(f"the report: {out / 'report.html'} and report.md; every trial: {out / 'results.csv'}")
+    _ended(result, shown)
+
+
+def search(
+    tasks: Tasks = None,
+    start: Annotated[
+        list[str] | None,
+        typer.Option(help=f"cells, or file.py:ClassName [default: {','.join(quest.START)}]", show_default=False),
+    ] = None,
+    candidates: Annotated[int, typer.Option(help="cells to be tried, those of --start included")] = 200,
+    draws: Annotated[int, typer.Option(help="configurations in which a candidate learns each task")] = 2,
+    steps: Annotated[int, typer.Option(help="steps of each training")] = 300,
+    parameters: Annotated[int, typer.Option(help="of each network, about")] = 6_000,
+    seed: Seed = 0,
+    workers: Workers = 0,
+    budget: Budget = None,
+    database: Database = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FOLDER", parser=folder_name, help="for report, cells and runs")
+    ] = Path("search"),
+) -> None:
+    """Looks for better cells: changes the equations of good ones, and tries what comes of it.
+
+    Every candidate is written as a file that can be used like any cell. Start it again with the same flags to go on.
+    """
+    asked = quest.Quest(
+        listed(tasks, quest.TASKS), listed(start, quest.START), candidates, draws, steps, parameters, seed=seed
+    )
+    limit = None if budget is None else duration(budget)
+    shown = progress.for_terminal("candidate")
+    counted = _counted(shown, searching.best)
+    result, source = searching.search(asked, out, database, workers or os.cpu_count() or 1, limit, counted)
+    if source:
+        print(source)
+    if (out / "search.md").exists():
+        shown.note(f"the report: {out / 'search.md'}; every candidate: {out / 'candidates.csv'}")
+    _ended(result, shown)
+
+
+def _ended(result: Result, shown: progress.Progress) -> None:
+    left = result.counts.waiting + result.counts.running
+    if left:
+        shown.note(f"{left} are left; go on with the same command")
+    if result.signal is not None:
+        raise SystemExit(128 + result.signal)
+
+
+def _counted(shown: progress.Progress, best: Callable[[list[Any]], str]) -> Tell:
+    """Says how many have ended, when it has changed, how long the others may take, and which was best so far."""
+    last: list[int] = []
+
+    def tell(counts: Counts, seconds: float, outcomes: Callable[[], list[Any]]) -> None:
+        ended, total = counts.complete + counts.failed, sum(dataclasses.astuple(counts))
+        if last and last[-1] == ended:
+            return
+        last.append(ended)
+        done = ended - last[0]
+        left = f", about {(total - ended) * seconds / done / 60:.1f} minutes left" if done and total > ended else ""
+        said = f"{ended} of {total} trials have ended, {counts.failed} of them failed; {counts.running} are running"
+        shown.note(f"{said}{left}" + (f"; best: {best(outcomes())}" if ended else ""))
+
+    return tell

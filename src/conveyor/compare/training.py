@@ -1,0 +1,111 @@
+"""What a worker does for a claim of a comparison: one training, in its folder, on from where it is."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from conveyor.compare.ledger import Claim
+from conveyor.compare.outcomes import Outcome
+from conveyor.compare.study import Question
+from conveyor.compare.trial import Trial, TrialSettings, figures
+from conveyor.compare.worker import EXIT_FAILED, EXIT_STOPPED, LOOK
+from conveyor.errors import BadInput
+from conveyor.training import train
+from conveyor.training.progress import Progress
+from conveyor.training.run import Run
+
+
+@dataclass(frozen=True)
+class Training:
+    """One trial; its run lies under `folder`."""
+
+    claim: Claim
+    question: Question
+    folder: Path
+
+    @property
+    def run(self) -> Run:
+        claim = self.claim
+        names = (claim.task.replace(":", "-"), Path(claim.cell).name.replace(":", "-"), str(claim.key))
+        return Run(self.folder.joinpath(*names))
+
+    def do(self) -> int:
+        self.run.folder.mkdir(parents=True, exist_ok=True)
+        return teach(self.settings, self.run)
+
+    @property
+    def settings(self) -> TrialSettings:
+        claim, question = self.claim, self.question
+        made = TrialSettings(
+            task=claim.task,
+            cell=claim.cell,
+            seed=claim.seed,
+            steps=question.steps,
+            batch_size=question.batch_size,
+            evaluate_every=max(1, question.steps // 10),
+            parameters=question.parameters,
+            device="cpu",
+        )
+        return replace(made, **claim.settings)
+
+    def failed(self, error: str) -> Outcome:
+        c = self.claim
+        return Outcome(c.task, c.cell, c.key.index, c.seed, c.key.repeat, c.settings, None, None, error=error)
+
+    def outcome(self, memory: int, complete: bool) -> Outcome:
+        """What the run says of itself."""
+        run = self.run
+        where = str(run.folder.relative_to(self.folder.parent))
+        if not complete:
+            return replace(self.failed((run.folder / "error.txt").read_text()), folder=where)
+        found, history = figures(run), run.history()
+        curve = tuple((line["step"], line["held_out_loss"]) for line in history if "held_out_loss" in line)
+        return replace(
+            self.failed(""),
+            value=found["test"],
+            validation=found["validation"],
+            parameters=found["parameters"],
+            seconds=max((line["seconds"] for line in history if "seconds" in line), default=0.0),
+            memory=memory,
+            folder=where,
+            curve=curve,
+            details=found["details"],
+        )
+
+
+def teach(settings: TrialSettings, run: Run) -> int:
+    """Trains one trial in its folder, on from its checkpoint where there is one."""
+    with open(run.folder / "log.txt", "a", buffering=1) as log:
+        os.dup2(log.fileno(), sys.stderr.fileno())
+        while occupied(run):  # by the training that a worker who was killed has left, for a moment
+            time.sleep(LOOK)
+        try:
+            result = begun(settings, run)
+        except BadInput as error:
+            print(f"conveyor: {error}", file=log)
+            (run.folder / "error.txt").write_text(str(error))
+            return EXIT_FAILED
+    return 0 if result.signal is None else EXIT_STOPPED
+
+
+def occupied(run: Run) -> bool:
+    """Whether another process trains it."""
+    try:
+        with run.locked():
+            return False
+    except BadInput:
+        return True
+
+
+def begun(settings: TrialSettings, run: Run) -> train.Result:
+    """Goes on with a run of these settings; begins it anew where there is none, or where it cannot be read."""
+    if run.checkpoint.exists():
+        with contextlib.suppress(BadInput):
+            if run.settings(TrialSettings, Trial.command) == settings:
+                return train.resume(Trial, run.folder, Progress())
+    return train.start(Trial, settings, run.folder, Progress(), force=True)

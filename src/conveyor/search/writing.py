@@ -1,0 +1,153 @@
+"""A step out of a genome: a class as a person would write it."""
+
+from __future__ import annotations
+
+import keyword
+import re
+import textwrap
+
+from torch import nn
+
+from conveyor.search.genome import UNARY, Genome, Node
+
+TAKEN = {"self", "torch", "sigmoid", "tanh", "relu", "Cell", "Tensor", "t", *dir(nn.Module)}
+SIGNS = {"add": "+", "sub": "-", "mul": "*"}
+STRENGTH = {"add": 1, "sub": 1, "mul": 2, "neg": 3}  # how closely an operation binds
+ATOM = 4
+
+
+def write(genome: Genome, name: str, about: str) -> str:
+    """The source of a cell's class, which `FILE:NAME` names for every command.
+
+    print(write(read(zoo.GRU), "Mine", "A GRU."))
+    """
+    return _Writer(genome).text(name, about)
+
+
+class _Writer:
+    def __init__(self, genome: Genome):
+        self.genome = genome
+        self.names: dict[int, str] = {}  # of the nodes that have a line, or are given
+        self.used = {"x", *genome.states, *TAKEN}
+        self.attributes: dict[str, str] = {}
+        for weights in genome.maps():
+            self.attributes[weights] = self.free(weights)
+        self.widths: dict[str, None] = {}  # names of what maps read besides x and states
+
+    def text(self, name: str, about: str) -> str:
+        genome = self.genome
+        lines = self.lines()
+        functions = sorted({node.op for node in genome.nodes if node.op in UNARY and node.op != "neg"})
+        states = ", ".join(f'"{one}"' for one in genome.states) + ("," if len(genome.states) == 1 else "")
+        makes = [f"self.{self.attributes[w]} = {self.making(node)}" for w, node in genome.maps().items()]
+        widths = "".join(f", {one}=hidden_size" for one in self.widths)
+        parts = [
+            f"from torch import {', '.join(['Tensor', *functions])}",
+            "",
+            "from conveyor import Cell",
+            "",
+            "",
+            f"class {name}(Cell):",
+            textwrap.indent(f'"""{about}"""', "    "),
+            "",
+            f"    state = ({states})",
+            "",
+            "    def __init__(self, input_size: int, hidden_size: int):",
+            f"        super().__init__(input_size, hidden_size{widths})",
+            *(f"        {line}" for line in makes),
+            "",
+            f"    def step(self, x: Tensor, {', '.join(f'{one}: Tensor' for one in genome.states)}):",
+            *(f"        {line}" for line in lines),
+        ]
+        return "\n".join(parts) + "\n"
+
+    def lines(self) -> list[str]:
+        """The equations, and the new states."""
+        nodes, ends = self.genome.nodes, self.genome.ends
+        own = [i for i in range(len(nodes)) if self.has_line(i)]
+        self.names = {i: node.name if node.op == "state" else "x" for i, node in enumerate(nodes) if node.op in GIVEN}
+        found = []
+        for place, i in enumerate(own):
+            expression = self.expression(i)
+            self.names[i] = self.called(i, own[place + 1 :])
+            found.append(f"{self.names[i]} = {expression}")
+        return [*found, f"return {', '.join(self.names[end] for end in ends)}"]
+
+    def has_line(self, i: int) -> bool:
+        """Whether a value has an equation of its own: what has a name, is read twice, or is a new state."""
+        node = self.genome.nodes[i]
+        if node.op in (*GIVEN, "const"):
+            return False
+        return bool(node.name) or len(self.genome.users(i)) > 1 or i in self.genome.ends
+
+    def called(self, i: int, later: list[int]) -> str:
+        """What a value is called; a new state as the old one, if nothing after it reads that one."""
+        genome, node = self.genome, self.genome.nodes[i]
+        for state, end in zip(genome.states, genome.ends, strict=True):
+            if end == i and not any(self.reads(j, state) for j in later):
+                if not any(genome.nodes[one].name == state for one in genome.ends if genome.nodes[one].op == "state"):
+                    return state
+                break
+        return self.free(node.name if node.name not in genome.states else f"new_{node.name}")
+
+    def reads(self, i: int, state: str) -> bool:
+        """Whether the equation of node i reads the old state."""
+        for j in self.genome.nodes[i].inputs:
+            node = self.genome.nodes[j]
+            if (node.op == "state" and node.name == state) or (not self.has_line(j) and self.reads(j, state)):
+                return True
+        return False
+
+    def expression(self, i: int, least: int = 0) -> str:
+        """The node as a formula, in brackets if it binds less than `least`."""
+        node = self.genome.nodes[i]
+        if i in self.names:
+            return self.names[i]
+        if node.op == "const":
+            return f"{node.value:g}" if node.value >= 0 or not least else f"({node.value:g})"
+        if node.op == "map":
+            return f"self.{self.attributes[node.weights]}({', '.join(map(self.expression, node.inputs))})"
+        strength = STRENGTH.get(node.op, ATOM)
+        if node.op == "neg":
+            text = f"-{self.expression(node.inputs[0], strength)}"
+        elif node.op in SIGNS:
+            left, right = node.inputs
+            text = f"{self.expression(left, strength)} {SIGNS[node.op]} "
+            text += self.expression(right, strength + 1)
+        else:
+            text = f"{node.op}({self.expression(node.inputs[0])})"
+        return f"({text})" if strength < least else text
+
+    def making(self, node: Node) -> str:
+        labels = self.labels(node)
+        told = [f'"{label}"' for label in labels]
+        told += [f'{label}="diagonal"' for label, diagonal in zip(labels, node.diagonal, strict=True) if diagonal]
+        return f"self.affine({', '.join(told + ['bias=False'] * (not node.bias))})"
+
+    def labels(self, node: Node) -> list[str]:
+        """What a map calls its operands: each by its own name if it has one, and all differently."""
+        found: list[str] = []
+        for j in node.inputs:
+            name = self.names.get(j, "v")
+            if name in found:
+                name = next(f"{name}{n}" for n in range(2, 99) if f"{name}{n}" not in found)
+            if name not in ("x", *self.genome.states):
+                self.widths[name] = None
+            found.append(name)
+        return found
+
+    def free(self, wanted: str) -> str:
+        """The name, or the next with a number that is not taken yet."""
+        name, n = identifier(wanted) or "v", 1
+        while name in self.used or keyword.iskeyword(name):
+            n += 1
+            name = f"{identifier(wanted) or 'v'}{n}"
+        self.used.add(name)
+        return name
+
+
+GIVEN = ("x", "state")
+
+
+def identifier(name: str) -> str:
+    return re.sub(r"\W", "_", name)
