@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ import torch
 
 from conveyor.compare.ledger import Ledger
 from conveyor.compare.study import Question
-from conveyor.compare.worker import BEAT, Worker, failed
+from conveyor.compare.training import Training
+from conveyor.compare.worker import BEAT, Worker
 from conveyor.zoo import CELLS
 
 SHORT = Question(tasks=("lag:5",), cells=("gru",), trials=12, seeds=0, steps=150)
@@ -59,7 +61,7 @@ class Timed(Ledger):
 
 
 def train(ledger: Timed, folder: Path) -> None:
-    Worker(folder, ledger).run()
+    Worker(ledger, partial(Training, question=ledger.question, folder=folder)).run()
 
 
 def do_nothing(ledger: Timed, folder: Path) -> None:
@@ -71,7 +73,8 @@ def do_nothing(ledger: Timed, folder: Path) -> None:
             ledger.rest()
             ledger.beat(claim)
         ledger.rest()
-        ledger.end(claim, replace(failed(claim, ""), value=0.5, validation=0.5, folder=str(folder), curve=curve))
+        nothing = Training(claim, MANY, folder).failed("")
+        ledger.end(claim, replace(nothing, value=0.5, validation=0.5, folder=str(folder), curve=curve))
 
 
 def process(

@@ -90,6 +90,13 @@ def test_the_nearest_noun_is_wrong_where_it_attracts():
     assert nearest([["the", "keys", "that", "the", "boy", "sees", "shine", ".", "the", "key", "shines", "."]]) == 1 / 3
 
 
+def test_the_rule_is_measured_on_the_test_part():
+    task = Agreement()
+    batch = task.held_out("test", 1_000)
+    assert task.rules() == {"as the nearest noun": nearest(task.words(batch))}
+    assert task.batch(task.words(batch)).inputs.equal(batch.inputs)
+
+
 def test_a_number_is_told_before_each_verb():
     task = Agreement()
     texts = task.texts(7, generator())

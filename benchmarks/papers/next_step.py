@@ -61,7 +61,7 @@ def simple(task: str) -> dict[str, float]:
         }
     if task == "temperature":
         hours = HourlyTemperature()
-        return {"as it is": hours.chance, "as it was a day before": hours.repeating(24)}
+        return {"as it is": hours.chance, **hours.rules()}
     return {"as it is": DailyTemperature().chance}
 
 

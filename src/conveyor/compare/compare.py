@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,8 @@ def compare(
     """
     ledger, result = carry_out("conveyor.compare", question, folder, url, workers, budget, tell)
     if outcomes := ledger.outcomes():
-        report.write(folder, outcomes, [problems.about(task) for task in question.tasks])
+        found = [replace(one, task=problems.shown(one.task)) for one in outcomes]
+        report.write(folder, found, [problems.about(task) for task in question.tasks])
     return result
 
 

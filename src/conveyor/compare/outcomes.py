@@ -49,3 +49,4 @@ class About:
     chance: float
     optimum: float  # NaN where it is not known
     text: str  # a sentence on what is asked
+    rules: dict[str, float] = field(default_factory=dict)  # what simple rules have

@@ -63,9 +63,11 @@ def _section(name: str, problem: Problem) -> str:
     lines = [f"- asked: {problem.about}"]
     lines += [f"- the number: {problem.number} {problem.unit}"] if problem.number is not None else []
     if task.data is None:
-        lines += ["- data: drawn by chance", f"- validation: {checksum(task)}"]
+        lines += ["- data: drawn by chance"]
     else:
         lines += [f"- data: {task.data.source}", f"- licence: {task.data.licence}"]
+    if task.data is None or (task.data.checksum and not task.data.counts):  # all of it, or what is made of what is read
+        lines += [f"- validation: {checksum(task)}"]
     if task.data and task.data.counts:
         learn, validation, test = task.data.counts
         lines += [f"- sequences: {learn:,} to learn from, {validation:,} for validation, {test:,} for testing"]

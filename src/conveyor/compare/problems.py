@@ -76,8 +76,10 @@ PROBLEMS: dict[str, Problem] = {
     "spikes": Problem(
         spikes, "spikes to be made at a distance of so many steps or one more", 10, "steps between spikes"
     ),
-    "agreement": Problem(Agreement, "the number of the verb, from the subject, over up to four nouns between"),
-    "agreement-language": Problem(lambda: Agreement("language"), "the same sentences by a language model"),
+    "agreement": Problem(Agreement, "the number of every verb, over up to four nouns since its subject"),
+    "agreement-language": Problem(
+        lambda: Agreement("language"), "the same texts by a language model: which form of each verb is likelier?"
+    ),
     "language": Problem(
         lambda length: Characters("pydoc", length), "Python's documentation, character by character", 64, "characters"
     ),
@@ -124,4 +126,4 @@ def about(name: str) -> About:
     """What a report says of a task."""
     task = find(name)
     text = own.about(Path(name)) if name.endswith(FILE) else PROBLEMS[name.partition(":")[0]].about
-    return About(name, task.metric, task.chance, task.optimum, text)
+    return About(shown(name), task.metric, task.chance, task.optimum, text, task.rules())

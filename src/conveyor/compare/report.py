@@ -205,14 +205,38 @@ def _remark(one: Comparison) -> str:
 
 
 def tables(study: Study) -> list[Table]:
-    return [
-        table for table in (_tasks(study), _means(study), _tests(study), _shares(study), _costs(study)) if table.rows
-    ]
+    found = [_tasks(study), _means(study), _tests(study), *_kinds(study), _shares(study), _costs(study)]
+    return [table for table in found if table.rows]
 
 
 def _tasks(study: Study) -> Table:
-    rows = [(one.name, one.metric, number(one.chance), number(one.optimum), one.text) for one in study.about.values()]
-    return Table("Tasks", "The smaller, the better.", ("task", "metric", "chance", "optimum", "what is asked"), rows)
+    rows = [
+        (one.name, one.metric, number(one.chance), _named(one.rules), number(one.optimum), one.text)
+        for one in study.about.values()
+    ]
+    head = ("task", "metric", "chance", "simple rules", "optimum", "what is asked")
+    return Table("Tasks", "The smaller, the better.", head, rows)
+
+
+def _named(figures: Mapping[str, float]) -> str:
+    return "; ".join(f"{name}: {number(value)}" for name, value in figures.items()) or "–"
+
+
+def _kinds(study: Study) -> list[Table]:
+    """Of each task that tells it, the results on kinds of sequences."""
+    found = []
+    for task in study.about:
+        of = {cell: [o for o in runs if o.details] for (name, cell), runs in study.final.items() if name == task}
+        kinds = list(dict.fromkeys(kind for runs in of.values() for o in runs for kind in o.details))
+        rows = []
+        for cell, runs in of.items():
+            told = [[o.details[kind] for o in runs if kind in o.details] for kind in kinds]
+            means = (number(float(np.mean(values))) if values else "–" for values in told)
+            rows.append((cell, *means, _rows(study, runs)))
+        if kinds:
+            note = f"Means of the same runs: {study.about[task].metric}."
+            found.append(Table(f"{task}, kind by kind", note, ("cell", *kinds, "rows"), rows))
+    return found
 
 
 def _means(study: Study) -> Table:

@@ -124,7 +124,7 @@ class Question:
             value = getattr(self, name)
             if value < least:
                 raise BadInput(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
-        for name, values in [("tasks", self.tasks), ("cells", self.cells)]:
+        for name, values in [("tasks", tuple(map(problems.shown, self.tasks))), ("cells", self.cells)]:
             if not values:
                 raise BadInput(f"--{name} names none")
             if twice := next((value for value in values if values.count(value) > 1), None):

@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from conveyor.compare import problems
 from conveyor.compare.ledger import Claim
 from conveyor.compare.outcomes import Outcome
 from conveyor.compare.study import Question
@@ -31,7 +32,7 @@ class Training:
     @property
     def run(self) -> Run:
         claim = self.claim
-        names = (claim.task.replace(":", "-"), Path(claim.cell).name.replace(":", "-"), str(claim.key))
+        names = (problems.shown(claim.task).replace(":", "-"), Path(claim.cell).name.replace(":", "-"), str(claim.key))
         return Run(self.folder.joinpath(*names))
 
     def do(self) -> int:

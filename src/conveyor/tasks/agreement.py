@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from conveyor.errors import BadInput
-from conveyor.tasks.task import Batch, Classes, before, check
+from conveyor.tasks.task import Batch, Classes, Data, before, check
 
 CHECKSUM = "8c44bd5bec62488bef043f98b0cab022a431d6cb03954864ea70334530908ba7"  # of the file of lemminflect 0.2.3
 CURE = "pip install 'conveyor[agreement]'"
@@ -93,6 +93,7 @@ class Agreement(Classes):
     objective: str = "number"
     sentences: int = 3
     metric: ClassVar[str] = "verbs wrong"
+    data: ClassVar[Data] = Data("lemminflect 0.2.3: resources/infl_lu.csv.gz", "MIT", CHECKSUM)
     chance: ClassVar[float] = 0.5
 
     def __post_init__(self) -> None:
@@ -155,14 +156,21 @@ class Agreement(Classes):
         wanted, other = (outputs.gather(-1, one[..., None])[..., 0] for one in (batch.targets, others))
         return wanted <= other
 
+    def rules(self) -> dict[str, float]:
+        return {"as the nearest noun": nearest(self.words(self.held_out("test", 1_000)))}
+
     def attractors(self, batch: Batch) -> Tensor:
-        """At each verb's step how many attractors it has, elsewhere -1, [T, B]; read from the words alone."""
-        found, known = torch.full(batch.judged.shape, -1), lexicon().words
-        for row, length in enumerate(batch.lengths.tolist()):
-            words = [known[i] for i in batch.inputs[:length, row].argmax(-1).tolist()]
-            for verb in verbs_of([*words, STOP]):
+        """At each verb's step how many attractors it has, elsewhere -1, [T, B]."""
+        found = torch.full(batch.judged.shape, -1)
+        for row, words in enumerate(self.words(batch)):
+            for verb in verbs_of(words):
                 found[verb.place - 1, row] = verb.attractors
         return found
+
+    def words(self, batch: Batch) -> list[list[str]]:
+        """The texts of a batch."""
+        known, numbers = lexicon().words, batch.inputs.argmax(-1).T.tolist()
+        return [[*(known[i] for i in row[:n]), STOP] for row, n in zip(numbers, batch.lengths.tolist(), strict=True)]
 
 
 def verbs_of(words: Sequence[str]) -> list[Verb]:

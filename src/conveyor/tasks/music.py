@@ -49,6 +49,9 @@ class Music(Kept, Sets):
     def parts(self) -> dict[str, Batch]:
         return parts()
 
+    def rules(self) -> dict[str, float]:
+        return {"first-order Markov": markov()}
+
     def measure(self, outputs: Tensor, batch: Batch) -> float:
         return float(self.loss(outputs, batch)) * chorales.KEYS
 

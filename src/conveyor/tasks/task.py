@@ -101,6 +101,10 @@ class Task(ABC):
         """The metric."""
         return 1 - float(self.right(outputs, batch).float().mean())
 
+    def rules(self) -> dict[str, float]:
+        """What simple rules that learn no weights have on the test part, by name."""
+        return {}
+
     def details(self, outputs: Tensor, batch: Batch) -> dict[str, float]:
         """The metric on kinds of sequences, or of steps, by name; none where all are of one kind."""
         return {}

@@ -67,6 +67,7 @@ class _Forecast(Kept, Numbers):
 
     length: int
     table: ClassVar[Table]
+    season: ClassVar[int] = 0  # steps after which it is about the same again, where there are such
     tolerance: ClassVar[float] = 0.1  # of a standard deviation
     optimum: ClassVar[float] = math.nan
     output_size: ClassVar[int] = 1
@@ -96,6 +97,9 @@ class _Forecast(Kept, Numbers):
         error = target[first:] - target[first - ago : len(target) - ago]
         return float(error.square().mean().sqrt())
 
+    def rules(self) -> dict[str, float]:
+        return {f"as {self.season} steps before": self.repeating(self.season)} if self.season else {}
+
     def measure(self, outputs: Tensor, batch: Batch) -> float:
         _, target = read(self.table)
         deviation = target[: self.table.cuts[0]].std(correction=0)
@@ -117,6 +121,7 @@ class HourlyTemperature(_Forecast):
 
     length: int = 48
     table: ClassVar[Table] = HOURS
+    season: ClassVar[int] = 24
     metric: ClassVar[str] = "degrees Fahrenheit wrong"
     data: ClassVar[Data] = Data(f"{VERSION}: {HOURS.file}", LICENCE, HOURS.checksum, (6_084, 1_266, 1_265))
 
