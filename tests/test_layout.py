@@ -34,7 +34,7 @@ ARROWS = {
     "language": "cell errors layer tasks training zoo",
     "applications": "cell errors layer picture tasks training zoo",
     "bench": "affine backends cell compiler dropin errors execute layer zoo",
-    "compare": "cell errors layer picture tasks training zoo",
+    "compare": "cell compiler errors layer picture show tasks training zoo",
     "search": "backends cell compare compiler errors layer show training zoo",
     "cli": "applications bench compare compiler errors language search show tasks training zoo",
     "__init__": "backends cell dropin execute layer show zoo",

@@ -83,6 +83,7 @@ RANGES: dict[str, Range | Choice] = {
     "hidden_size": Range(16, 64, log=True, whole=True),
     "dropout": Range(0.0, 0.3),
     "scale": Range(0.5, 2.0, log=True),
+    "forget_bias": Range(0.0, 4.0),
     "optimiser": Choice(("adamw", "rmsprop")),
 }
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from conveyor.cell import Cell
 from conveyor.compare import problems
+from conveyor.compare.gates import open_gates
 from conveyor.errors import BadInput
 from conveyor.layer import Recurrent
 from conveyor.tasks import Batch, Task
@@ -28,9 +29,20 @@ ROOM = 32  # how many units more a cell may need, to have a number of them that 
 
 
 class Network(nn.Module):
-    """One layer of a cell and a linear map of its output, with dropout between. `scale`: of the cell's matrices."""
+    """One layer of a cell and a linear map of its output, with dropout between.
 
-    def __init__(self, cell: type[Cell], task: Task, hidden_size: int, dropout: float = 0.0, scale: float = 1.0):
+    At the start the cell's matrices are `scale` times what they are by themselves, and `forget_bias` opens its gates.
+    """
+
+    def __init__(
+        self,
+        cell: type[Cell],
+        task: Task,
+        hidden_size: int,
+        dropout: float = 0.0,
+        scale: float = 1.0,
+        forget_bias: float = 0.0,
+    ):
         super().__init__()
         self.layer = Recurrent(cell, task.input_size, hidden_size)
         self.dropout = nn.Dropout(dropout)
@@ -39,6 +51,8 @@ class Network(nn.Module):
             for parameter in self.layer.parameters():
                 if parameter.dim() > 1:
                     parameter.mul_(scale)
+        if forget_bias:
+            open_gates(self.layer.cell, forget_bias)
 
     def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
         """[T, B, task.output_size]"""
@@ -86,6 +100,7 @@ class TrialSettings(Common):
     parameters: int = setting(0, "parameters that the network is to have, in place of units; 0: as it comes", low=0)
     dropout: float = setting(0.0, "dropout on the output", low=0, high=1)
     scale: float = setting(1.0, "of the cell's matrices at the start", above=0)
+    forget_bias: float = setting(0.0, "added at the start to the biases of the gates that keep a state")
 
 
 class Trial(Job):
@@ -105,7 +120,7 @@ class Trial(Job):
             if settings.parameters
             else units(cell, settings.hidden_size)
         )
-        self.model = Network(cell, self.task, hidden_size, settings.dropout, settings.scale)
+        self.model = Network(cell, self.task, hidden_size, settings.dropout, settings.scale, settings.forget_bias)
         self.validation, self.test = (self.task.held_out(part, HELD_OUT) for part in PARTS)
         self.digest = hashlib.sha256(self.validation.inputs.numpy().tobytes()).hexdigest()
 

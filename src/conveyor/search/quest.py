@@ -24,7 +24,7 @@ REFERENCE = "gru"
 START = (REFERENCE, "lstm", "mut1", "mut2", "mut3")
 TASKS = ("anbn:8", "language", "agreement")  # the quick ones first: who fails there is tried no further
 LITTLE = 0.1  # of chance: where the GRU gains no more, a task tells nothing
-DRAWN = ("lr", "dropout", "scale")
+DRAWN = ("lr", "dropout", "scale", "forget_bias")
 
 
 @dataclass(frozen=True)
