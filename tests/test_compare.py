@@ -94,7 +94,7 @@ def test_ranges_can_be_given():
     [
         ({"ranges": ("lr=0.1:0.001",)}, "upside down: from 0.001 to 0.1 would be lr=0.001:0.1"),
         ({"ranges": ("lr=0:0.1",)}, "logarithm is drawn, so it must be greater than 0"),
-        ({"ranges": ("rl=0:0.1",)}, "nothing that is drawn is called rl; did you mean lr"),
+        ({"ranges": ("rl=0:0.1",)}, "nothing that is drawn is called rl; there are lr, hidden_size"),
         ({"ranges": ("lr",)}, "a number is wanted, or two as in lr=0.001:0.1"),
         ({"ranges": ("hidden_size=1.5:3",)}, "a number is wanted"),
         ({"ranges": ("lr=nan",)}, "lr=nan"),
@@ -207,16 +207,33 @@ def test_where_the_whole_search_fails_the_repeats_do(tmp_path):
 
 def test_another_question_is_refused(tmp_path):
     ledger(tmp_path)
-    with pytest.raises(BadInput, match="already has a comparison that asks otherwise"):
+    with pytest.raises(BadInput, match="already has another comparison or search"):
         ledger(tmp_path, replace(SMALL, steps=21))
     prepare(tmp_path / "report", SMALL)
     prepare(tmp_path / "report", SMALL)
-    with pytest.raises(BadInput, match="has the report of another comparison"):
+    with pytest.raises(BadInput, match="has what came of another question, which differs in steps: ask that"):
         prepare(tmp_path / "report", replace(SMALL, steps=21))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("precious")
-    with pytest.raises(BadInput, match="is not empty, and holds no comparison"):
+    with pytest.raises(BadInput, match="is not empty, and holds no such question"):
         prepare(tmp_path / "mine", SMALL)
+
+
+def test_a_file_that_changed_makes_another_question(tmp_path):
+    cell, task, data = (tmp_path / name for name in ("mine.py", "mine.toml", "mine.txt"))
+    cell.write_text("import conveyor\nclass Mine(conveyor.zoo.RNN): pass\n")
+    task.write_text('[task]\ntext = "mine.txt"\nlength = 8\n')
+    data.write_text("some words " * 200)
+    asked = replace(SMALL, cells=(f"{cell}:Mine",), tasks=(str(task),))
+    prepare(tmp_path / "report", asked)
+    prepare(tmp_path / "report", asked)
+    for file in (cell, task, data):
+        before = file.read_text()
+        file.write_text(before + ("\n" if file != data else "more words"))
+        with pytest.raises(BadInput, match="another question, which differs in files"):
+            prepare(tmp_path / "report", asked)
+        file.write_text(before)
+    prepare(tmp_path / "report", asked)
 
 
 def test_a_database_that_is_away_is_waited_for_and_then_named(monkeypatch):

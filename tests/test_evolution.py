@@ -17,15 +17,16 @@ import torch
 import conveyor
 from comparisons import children, kill, succeeds
 from conveyor import zoo
+from conveyor.affine import Affine
 from conveyor.compare.compare import LEDGER, QUESTION
 from conveyor.compare.ledger import Claim, Key, Ledger
-from conveyor.compare.worker import Worker
+from conveyor.compare.worker import Worker, start
 from conveyor.errors import BadInput
 from conveyor.search.appraise import Appraisal
 from conveyor.search.breed import Birth, Breed
 from conveyor.search.genome import Genome, Node, tidy
 from conveyor.search.mutate import MUTATIONS, mutate
-from conveyor.search.quest import TRIED, Quest, Worth
+from conveyor.search.quest import LITTLE, TRIED, Quest, Worth
 from conveyor.search.reading import read
 from conveyor.search.writing import write
 from conveyor.zoo.find import find
@@ -33,6 +34,7 @@ from tolerance import KERNEL, assert_equal
 
 READABLE = [name for name in zoo.CELLS if name not in ("lstm-depth-gated", "grid", "grid-priority", "clockwork")]
 START = {name: read(zoo.CELLS[name]) for name in ("gru", "lstm", "lstm-peephole", "mut1", "mut2", "mut3")}
+EXAMPLES = int(os.environ.get("EXAMPLES", 300))
 QUICK = Quest(tasks=("lag:5",), candidates=9, draws=1, steps=20, parameters=4_000, abreast=4)
 
 
@@ -79,18 +81,56 @@ def stepped(cell, x, states):
     return found if isinstance(found, tuple) else (found,)
 
 
+def computed(genome, cell, x, states):
+    """What a step gives, by the genome alone."""
+    known = {"x": x, **dict(zip(genome.states, states, strict=True))}
+    attributes = dict(zip(genome.maps(), [m for m in cell.modules() if isinstance(m, Affine)], strict=True))
+    functions = {name: getattr(torch, name) for name in ("sigmoid", "tanh", "relu", "neg", "add", "sub", "mul")}
+    values = []
+    for node in genome.nodes:
+        inputs = [values[i] for i in node.inputs]
+        if node.op == "map":
+            made = attributes[node.weights]
+            weights = [weight for name, weight in made.named_parameters() if name != "bias"]
+            total = sum(v @ w.T if w.dim() == 2 else v * w for v, w in zip(inputs, weights, strict=True))
+            values.append(total + made.bias if node.bias else total)
+        elif node.op in functions:
+            values.append(functions[node.op](*inputs))
+        else:
+            values.append(torch.tensor(node.value).double() if node.op == "const" else known[node.name])
+    return [values[end] for end in genome.ends]
+
+
 @pytest.mark.parametrize("name", ["lstm-depth-gated", "grid", "clockwork"])
 def test_a_cell_that_no_genome_has_is_refused(name):
     with pytest.raises(BadInput, match=r"cannot be what a search starts from: it .*; a genome has learned maps"):
         read(zoo.CELLS[name])
 
 
-def test_every_mutant_is_a_cell_that_reads_as_it_was_written(tmp_path):
-    found = mutants(300)
+def test_every_mutant_is_written_as_the_cell_that_it_is(tmp_path):
+    """Its step computes what its graph says, and reads as it was written."""
+    torch.manual_seed(0)
+    found = mutants(EXAMPLES)
     for number, genome in enumerate(found):
-        cell = written(genome, tmp_path, f"Mutant{number}")
-        assert read(cell).key == genome.key, (tmp_path / f"mutant{number}.py").read_text()
+        kind = written(genome, tmp_path, f"Mutant{number}")
+        source = (tmp_path / f"mutant{number}.py").read_text()
+        cell = kind(3, 8).double()
+        x, states = torch.randn(2, 3).double(), [torch.randn(2, 8).double() for _ in genome.states]
+        for ours, wanted in zip(stepped(cell, x, states), computed(genome, cell, x, states), strict=True):
+            assert_equal(ours, wanted, source)
+        if number % 4 == 0:
+            assert read(kind).key == genome.key, source
     assert {one for genome in found for one in genome.states} == {"h", "C"}
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_the_smallest_cells_can_be_changed_or_not(name):
+    x, h = Node("x", name="x"), Node("state", name="h")
+    deaf = Node("map", (0,), weights="A", diagonal=(False,))
+    both = Node("map", (0, 1), weights="A", diagonal=(False, False))
+    for nodes, end in [([h], 0), ([x, deaf], 1), ([x, h, both], 2)]:
+        for seed in range(200):
+            mutate(tidy(nodes, ("h",), (end,)), name, random.Random(seed))
 
 
 @pytest.mark.parametrize("number", range(6))
@@ -132,6 +172,10 @@ def test_what_is_no_cell_has_a_reason():
     assert tidy([x, h, Node("map", (0,), weights="A", diagonal=(False,))], ("h",), (2,)).why_not() == "not recurrent"
     twice = Node("map", (1, 1, 0), weights="A", diagonal=(False,) * 3)
     assert tidy([x, h, twice], ("h",), (2,)).why_not() == "a map reads a value twice"
+    thin = Node("map", (0, 1), weights="A", diagonal=(True, False))
+    assert tidy([x, h, thin], ("h",), (2,)).why_not() == "a map reads x where it cannot"
+    turned = [x, h, both, Node("map", (2, 0), weights="A", diagonal=(False, False))]
+    assert tidy(turned, ("h",), (3,)).why_not() == "a map reads x where it cannot"
     left = tidy([x, h, C, both, Node("tanh", (2,))], ("h", "C"), (3, 4))
     assert left.states == ("h",), "the output does not depend on C"
     with pytest.raises(ValueError, match="need itself"):
@@ -145,7 +189,7 @@ def test_births_are_the_same_whoever_computes_them():
     worths = {n: random.Random(n).random() for n in range(40)}
     one, other = (Breed(START, abreast=4, seed=7) for _ in range(2))
     wanted = [one.birth(n, worths) for n in range(40)]
-    late = {n: worth for n, worth in worths.items() if n < 40 - 4 + 1 - 1 + 1}
+    late = {n: worth for n, worth in worths.items() if n < 36}
     assert other.birth(39, late) == wanted[39]
     assert other.births == wanted
     assert len({birth.genome.key for birth in wanted}) == 40
@@ -166,21 +210,30 @@ def test_candidates_are_ready_when_their_elders_are_known():
 # what a candidate is worth
 
 
-def appraised(genome, folder, quest=QUICK, reference=None):
+def appraisal(genome, folder, quest=QUICK, reference=None, number=0):
     torch.set_num_threads(1)
-    settings = {"born": Birth(0, genome), "reference": reference or {}}
-    claim = Claim(0, "search", "candidates", Key(0, False), 0, settings, 0)
-    work = Appraisal(claim, quest, folder)
+    settings = {"born": Birth(number, genome, "gru"), "reference": reference or {}}
+    return Appraisal(Claim(0, "search", "candidates", Key(number, False), 0, settings, 0), quest, folder)
+
+
+def appraised(*given, **named):
+    work = appraisal(*given, **named)
     work.own.mkdir(parents=True)
-    return work.failed("").__dict__ | work.appraised()
+    return vars(work.failed("")) | work.appraised()
 
 
-def test_a_good_cell_is_tried_on_every_task(tmp_path):
-    found = appraised(START["gru"], tmp_path)
-    assert (found["fate"], found["compiled"]) == (TRIED, True)
-    assert found["worth"] == 1
-    assert set(found["gains"]) == set(found["tests"]) == {"lag:5"}
-    assert found["parameters"] == pytest.approx(QUICK.parameters, rel=0.2)
+def test_a_candidate_is_worth_the_least_of_what_it_gains_by_the_gru(tmp_path):
+    quest = replace(QUICK, tasks=("recall:1", "lag:5"), steps=60)
+    gru = appraised(START["gru"], tmp_path / "gru", quest)
+    assert (gru["fate"], gru["compiled"], gru["worth"]) == (TRIED, True, 1)
+    assert gru["parameters"] == pytest.approx(quest.parameters, rel=0.2)
+    assert gru["gains"]["recall:1"] > LITTLE
+    known = {"recall:1": gru["gains"]["recall:1"] / 0.8, "lag:5": 0.05}
+    other = appraised(START["gru"], tmp_path / "other", quest, known, number=1)
+    assert other["gains"] == gru["gains"]
+    assert other["worth"] == pytest.approx(0.8), "on what the GRU learns nothing of, nobody is measured"
+    poor = appraised(START["gru"], tmp_path / "poor", quest, {"recall:1": 100.0}, number=1)
+    assert (poor["fate"], poor["worth"], list(poor["gains"])) == ("poor on recall:1", 0, ["recall:1"])
 
 
 def test_bad_cells_come_to_a_named_end(tmp_path):
@@ -198,9 +251,12 @@ def test_bad_cells_come_to_a_named_end(tmp_path):
     assert appraised(forgets, tmp_path / "forgets")["fate"] == "does not remember"
 
 
-def test_a_cell_much_worse_than_the_gru_is_given_up(tmp_path):
-    found = appraised(START["gru"], tmp_path, reference={"lag:5": 100.0})
-    assert (found["fate"], found["worth"]) == ("poor on lag:5", 0)
+def test_what_goes_wrong_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(Appraisal, "look", lambda _: torch.zeros(2) @ torch.zeros(3))
+    work = appraisal(START["gru"], tmp_path)
+    process = start(work.do)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
+    assert work.outcome(0, True).fate.startswith("crashed: RuntimeError: inconsistent tensor size")
 
 
 def test_a_candidate_that_ends_its_process_has_crashed(tmp_path, monkeypatch):
@@ -215,11 +271,13 @@ def test_a_candidate_that_ends_its_process_has_crashed(tmp_path, monkeypatch):
 
 # the command
 
+searches = pytest.mark.xdist_group("searches")  # so that one process makes what these tests compare with
+
 
 def begin(folder, *words):
-    asked = "search --tasks lag:5 --start lstm --candidates 5 --draws 1 --steps 20 --parameters 4000 --workers 2"
+    asked = "search --tasks recall:1 --start lstm --candidates 7 --draws 1 --steps 60 --parameters 3000 --abreast 2"
     return subprocess.Popen(
-        [sys.executable, "-m", "conveyor", *asked.split(), "-o", str(folder), *words],
+        [sys.executable, "-m", "conveyor", *asked.split(), "--workers", "2", "-o", str(folder), *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -234,28 +292,76 @@ def found(folder: Path) -> list[Worth]:
     return [Worth(**vars(one) | {"seconds": 0.0, "memory": 0}) for one in book.outcomes()]
 
 
-def test_a_search_that_is_killed_goes_on_and_finds_the_same(tmp_path):
-    said = succeeds(begin(tmp_path / "whole"))
-    whole = found(tmp_path / "whole")
-    assert [one.number for one in whole] == list(range(5))
-    best = max(whole, key=lambda one: (one.worth, -one.number))
-    assert f"class {best.name}(Cell):" in said
-    for one in whole:
-        cell = find(f"{tmp_path / 'whole' / one.file}:{one.name}")
-        assert len(read(cell).nodes) == one.nodes
-    report = (tmp_path / "whole" / "search.md").read_text()
-    assert "```python" in report
-    assert "flowchart BT" in report
-    assert len((tmp_path / "whole" / "candidates.csv").read_text().splitlines()) == 6
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A search that nobody disturbed: its folder, and what it said."""
+    folder = tmp_path_factory.mktemp("whole") / "search"
+    return folder, succeeds(begin(folder))
 
+
+@searches
+def test_a_search_prints_the_best_and_leaves_a_report(whole):
+    folder, said = whole
+    worths = found(folder)
+    assert [one.number for one in worths] == list(range(7))
+    assert [one.parent for one in worths[:2]] == [None, None]
+    assert worths[0].worth == 1
+    best = max(worths, key=lambda one: (one.worth, -one.number))
+    assert f"class Candidate{best.number}(Cell):" in said
+    for one in worths:
+        if one.fate == TRIED:
+            cell = find(f"{folder}/cells/candidate_{one.number}.py:Candidate{one.number}")
+            assert read(cell).key == one.key
+    report = (folder / "search.md").read_text()
+    for part in ("```python", "flowchart BT", f"candidate_{best.number}.py:Candidate{best.number} --tasks recall:1"):
+        assert part in report
+    assert len((folder / "candidates.csv").read_text().splitlines()) == 8
+
+
+@searches
+def test_a_search_that_is_killed_goes_on_and_finds_the_same(whole, tmp_path):
     process = begin(tmp_path / "cut")
-    while not (tmp_path / "cut" / "runs" / "2").exists():
+    while not (tmp_path / "cut" / "runs" / "3").exists():
         assert process.poll() is None
         time.sleep(0.05)
     kill([process.pid, *children(process.pid)])
     process.communicate()
     succeeds(begin(tmp_path / "cut"))
-    assert found(tmp_path / "cut") == whole
+    assert found(tmp_path / "cut") == found(whole[0])
+
+
+@searches
+def test_another_machine_writes_the_report_from_the_ledger(whole, tmp_path):
+    succeeds(begin(tmp_path / "other", "--database", f"sqlite:///{whole[0] / LEDGER}"))
+    for name in ("search.md", "candidates.csv"):
+        ours, theirs = ((folder / name).read_text() for folder in (tmp_path / "other", whole[0]))
+        assert ours.replace(str(tmp_path / "other"), "") == theirs.replace(str(whole[0]), "")
+
+
+def test_where_the_gru_learns_nothing_the_search_says_so(tmp_path):
+    process = begin(tmp_path / "search", "--steps", "1")
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 2, said
+    assert "learns next to nothing of recall:1: give more --steps" in said
+
+
+def test_a_cell_of_its_own_that_cannot_start_a_search_is_told_in_a_line(tmp_path):
+    steps = {
+        "x.item()": "reads a tensor's value",
+        "torch.tanh(self.a(h))": "it is blind to x",
+        "self.b(h, x) * torch.tanh(self.a(h))": "value of another width",
+    }
+    for number, (step, said) in enumerate(steps.items()):
+        cell = tmp_path / f"mine{number}.py"
+        cell.write_text(
+            "import torch, conveyor\nclass Mine(conveyor.Cell):\n"
+            "    def __init__(self, input_size, hidden_size):\n"
+            "        super().__init__(input_size, hidden_size)\n"
+            '        self.a, self.b = self.affine("h"), self.affine("h", "x", out=1)\n'
+            f"    def step(self, x, h):\n        return {step}\n"
+        )
+        with pytest.raises(BadInput, match=said):
+            Quest(start=(f"{cell}:Mine",))
 
 
 @pytest.mark.parametrize(
@@ -264,6 +370,8 @@ def test_a_search_that_is_killed_goes_on_and_finds_the_same(tmp_path):
         ({"tasks": ("nothing",)}, "no task is called nothing"),
         ({"start": ("clockwork",)}, "ClockworkRNN cannot be what a search starts from"),
         ({"start": ("lstm", "lstm")}, "names lstm twice"),
+        ({"start": ("lstm", "lstm-forget-bias")}, "the same cell, since a search knows no initial weights"),
+        ({"seed": 2**40}, "--seed must be at most"),
         ({"candidates": 3}, "--candidates must be at least 5, the cells of --start, not 3"),
         ({"draws": 0}, "--draws must be at least 1"),
     ],

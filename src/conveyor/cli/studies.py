@@ -20,10 +20,14 @@ from conveyor.search import quest
 from conveyor.search import search as searching
 from conveyor.training import progress
 
-Tasks = Annotated[
-    list[str] | None,
-    typer.Option(help=f"names, name:length, own.toml [default: {','.join(study.TASKS)}]", show_default=False),
-]
+
+def _tasks(default: tuple[str, ...]) -> Any:
+    said = f"names, name:length, own.toml [default: {','.join(default)}]"
+    return Annotated[list[str] | None, typer.Option(help=said, show_default=False)]
+
+
+CompareTasks: Any = _tasks(study.TASKS)
+SearchTasks: Any = _tasks(quest.TASKS)
 Seed = Annotated[int, typer.Option(help="of every random number")]
 Workers = Annotated[int, typer.Option(min=0, help="processes; 0: one a core")]
 Budget = Annotated[str | None, typer.Option(help="90s, 10m, 2h: then the report tells what there is")]
@@ -38,7 +42,7 @@ _DRAWN = " ".join(f"{name}={one}" for name, one in study.RANGES.items())
 
 
 def compare(
-    tasks: Tasks = None,
+    tasks: CompareTasks = None,
     cells: Annotated[
         list[str] | None,
         typer.Option(help=f"names, or file.py:ClassName [default: {','.join(study.CELLS)}]", show_default=False),
@@ -84,7 +88,7 @@ def compare(
 
 
 def search(
-    tasks: Tasks = None,
+    tasks: SearchTasks = None,
     start: Annotated[
         list[str] | None,
         typer.Option(help=f"cells, or file.py:ClassName [default: {','.join(quest.START)}]", show_default=False),
@@ -93,6 +97,7 @@ def search(
     draws: Annotated[int, typer.Option(help="configurations in which a candidate learns each task")] = 2,
     steps: Annotated[int, typer.Option(help="steps of each training")] = 300,
     parameters: Annotated[int, typer.Option(help="of each network, about")] = 6_000,
+    abreast: Annotated[int, typer.Option(help="candidates that can be tried at the same time")] = 16,
     seed: Seed = 0,
     workers: Workers = 0,
     budget: Budget = None,
@@ -106,7 +111,7 @@ def search(
     Every candidate is written as a file that can be used like any cell. Start it again with the same flags to go on.
     """
     asked = quest.Quest(
-        listed(tasks, quest.TASKS), listed(start, quest.START), candidates, draws, steps, parameters, seed=seed
+        listed(tasks, quest.TASKS), listed(start, quest.START), candidates, draws, steps, parameters, abreast, seed
     )
     limit = None if budget is None else duration(budget)
     shown = progress.for_terminal("candidate")

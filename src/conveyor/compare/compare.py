@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -98,9 +99,10 @@ def prepare(folder: Path, question: Asked) -> None:
     """The folder holds the question. Raises BadInput if it holds another, or something else."""
     path = folder / QUESTION
     with contextlib.suppress(FileNotFoundError):
-        if path.read_text() == question.to_json():
-            return
-        raise BadInput(f"{folder} has what came out of another question: ask what it asks, or name another with --out")
+        there = path.read_text()
+        if there != question.to_json():
+            raise BadInput(f"{folder} has what came of {other(there, question)}: ask that, or name another with --out")
+        return
     if folder.is_dir() and any(folder.iterdir()):
         raise BadInput(f"{folder} is not empty, and holds no such question: name another with --out")
     folder.mkdir(parents=True, exist_ok=True)
@@ -109,10 +111,21 @@ def prepare(folder: Path, question: Asked) -> None:
     draft.replace(path)
 
 
+def other(there: str, question: Asked) -> str:
+    """In which words of JSON two questions differ."""
+    try:
+        was, now = json.loads(there), json.loads(question.to_json())
+    except ValueError:
+        return "something else"
+    differ = [name for name in now if was.get(name) != now[name]] or ["what it is"]
+    return f"another question, which differs in {', '.join(differ)}"
+
+
 class Team:
     """The workers of this machine, each a process."""
 
     def __init__(self, module: str, folder: Path, url: str, size: int):
+        self.folder = folder
         self.command = [sys.executable, "-m", module, str(folder.resolve())]
         self.environment = os.environ | {"OMP_NUM_THREADS": "1", DATABASE: url}
         self.members = [self.begin() for _ in range(size)]
@@ -126,6 +139,8 @@ class Team:
         for place, member in enumerate(self.members):
             if member.poll() is None or member.returncode == 0:
                 continue
+            if member.returncode == os.EX_IOERR:
+                raise BadInput(f"{self.folder} cannot be written, or its disk is full: make room, and start again")
             self.restarts += 1
             if self.restarts > RESTARTS:
                 raise BadInput(f"the workers end by themselves, the last with {member.returncode}: see above")

@@ -122,6 +122,11 @@ def shown(name: str) -> str:
     return Path(name).stem if name.endswith(FILE) else name
 
 
+def folder(name: str) -> str:
+    """The name of a folder for the runs of a task."""
+    return shown(name).replace(":", "-")
+
+
 def about(name: str) -> About:
     """What a report says of a task."""
     task = find(name)

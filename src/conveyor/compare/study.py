@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from conveyor.compare.ledger import Claim, Entry, Key
 from conveyor.compare.outcomes import Outcome
 from conveyor.compare.trial import TrialSettings
 from conveyor.errors import BadInput, suggest
+from conveyor.tasks import own
 from conveyor.zoo.find import find as find_cell
 
 CELLS = ("rnn", "lstm", "lstm-peephole", "lstm-coupled", "gru")
@@ -88,6 +91,24 @@ RANGES: dict[str, Range | Choice] = {
 }
 
 
+def files(tasks: Iterable[str], cells: Iterable[str]) -> dict[str, str]:
+    """Of a person's own tasks and cells the SHA-256 of every file, for a question in which one changed is another."""
+    named = {task: own.files(Path(task)) for task in tasks if task.endswith(problems.FILE)}
+    named |= {cell: [Path(cell.rpartition(":")[0])] for cell in cells if ":" in cell}
+    found = {}
+    for name, paths in named.items():
+        digest = hashlib.sha256()
+        for path in paths:
+            digest.update(path.read_bytes())
+        found[name] = digest.hexdigest()
+    return found
+
+
+def cell_folder(name: str) -> str:
+    """The name of a folder for the runs of a cell."""
+    return Path(name).name.replace(":", "-")
+
+
 @dataclass(frozen=True)
 class Question:
     """All that decides what a comparison computes; where it is computed, and by how many, does not.
@@ -125,11 +146,13 @@ class Question:
             value = getattr(self, name)
             if value < least:
                 raise BadInput(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
-        for name, values in [("tasks", tuple(map(problems.shown, self.tasks))), ("cells", self.cells)]:
+        TrialSettings(seed=self.seed, steps=self.steps, parameters=self.parameters)  # whose bounds hold here, too
+        for name, values, folder in [("tasks", self.tasks, problems.folder), ("cells", self.cells, cell_folder)]:
             if not values:
                 raise BadInput(f"--{name} names none")
-            if twice := next((value for value in values if values.count(value) > 1), None):
-                raise BadInput(f"--{name} names {twice} twice")
+            folders = list(map(folder, values))  # in which the runs of two would be on top of each other
+            if twice := next((value for value in values if folders.count(folder(value)) > 1), None):
+                raise BadInput(f"--{name} names {twice} twice, or two things of the same name: rename one's file")
         for task in self.tasks:
             problems.find(task)
         for cell in self.cells:
@@ -188,9 +211,10 @@ class Question:
         return Outcome(**values | {"curve": tuple(map(tuple, values["curve"]))})
 
     def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), indent=1)
+        return json.dumps(dataclasses.asdict(self) | {"files": files(self.tasks, self.cells)}, indent=1)
 
     @classmethod
     def of_json(cls, text: str) -> Question:
         values: dict[str, Any] = json.loads(text)
+        values.pop("files")
         return cls(**values | {name: tuple(values[name]) for name in ("tasks", "cells", "ranges")})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import time
@@ -12,7 +11,7 @@ from pathlib import Path
 from conveyor.compare import problems
 from conveyor.compare.ledger import Claim
 from conveyor.compare.outcomes import Outcome
-from conveyor.compare.study import Question
+from conveyor.compare.study import Question, cell_folder
 from conveyor.compare.trial import Trial, TrialSettings, figures
 from conveyor.compare.worker import EXIT_FAILED, EXIT_STOPPED, LOOK
 from conveyor.errors import BadInput
@@ -32,7 +31,7 @@ class Training:
     @property
     def run(self) -> Run:
         claim = self.claim
-        names = (problems.shown(claim.task).replace(":", "-"), Path(claim.cell).name.replace(":", "-"), str(claim.key))
+        names = (problems.folder(claim.task), cell_folder(claim.cell), str(claim.key))
         return Run(self.folder.joinpath(*names))
 
     def do(self) -> int:
@@ -71,7 +70,7 @@ class Training:
             value=found["test"],
             validation=found["validation"],
             parameters=found["parameters"],
-            seconds=max((line["seconds"] for line in history if "seconds" in line), default=0.0),
+            seconds=seconds(run),
             memory=memory,
             folder=where,
             curve=curve,
@@ -79,12 +78,15 @@ class Training:
         )
 
 
+def seconds(run: Run) -> float:
+    """How long it was trained."""
+    return max((line["seconds"] for line in run.history() if "seconds" in line), default=0.0)
+
+
 def teach(settings: TrialSettings, run: Run) -> int:
     """Trains one trial in its folder, on from its checkpoint where there is one."""
     with open(run.folder / "log.txt", "a", buffering=1) as log:
         os.dup2(log.fileno(), sys.stderr.fileno())
-        while occupied(run):  # by the training that a worker who was killed has left, for a moment
-            time.sleep(LOOK)
         try:
             result = begun(settings, run)
         except BadInput as error:
@@ -105,8 +107,14 @@ def occupied(run: Run) -> bool:
 
 def begun(settings: TrialSettings, run: Run) -> train.Result:
     """Goes on with a run of these settings; begins it anew where there is none, or where it cannot be read."""
+    while occupied(run):  # by the training that a worker who was killed has left, for a moment
+        time.sleep(LOOK)
     if run.checkpoint.exists():
-        with contextlib.suppress(BadInput):
+        try:
             if run.settings(TrialSettings, Trial.command) == settings:
                 return train.resume(Trial, run.folder, Progress())
+        except train.Diverged:
+            raise
+        except BadInput:
+            pass
     return train.start(Trial, settings, run.folder, Progress(), force=True)

@@ -22,6 +22,7 @@ from conveyor.tasks.task import PARTS
 from conveyor.training.job import Job
 from conveyor.training.run import Run
 from conveyor.training.settings import Common, setting
+from conveyor.training.train import Diverged
 from conveyor.zoo.find import find as find_cell
 
 HELD_OUT = 1_000  # sequences to validate on, and to test on, at most
@@ -137,7 +138,11 @@ class Trial(Job):
         return self.task.measure(self.outputs(batch), batch)
 
     def outputs(self, batch: Batch) -> Tensor:
-        return self.model(batch.inputs, batch.lengths)
+        """Raises Diverged where one that is judged is no number: by no metric it may count as right."""
+        found = self.model(batch.inputs, batch.lengths)
+        if not found[batch.judged].isfinite().all():
+            raise Diverged("an output is no longer a finite number; try again with a lower --lr or --clip")
+        return found
 
     def results(self) -> dict[str, bytes]:
         """With the weights that were best on validation."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -75,6 +76,9 @@ class Worker:
         ended = os.waitstatus_to_exitcode(status)
         if ended == EXIT_STOPPED or (ended < 0 and self.stopped(caught)):
             self.ledger.release(claim)
+        elif ended == EXIT_UNWRITTEN:
+            self.ledger.release(claim)
+            sys.exit(os.EX_IOERR)
         elif ended in (0, EXIT_FAILED):
             self.ledger.end(claim, work.outcome(usage.ru_maxrss * 1024, ended == 0))
         elif claim.losses + 1 < LOSSES:
@@ -99,7 +103,8 @@ class Worker:
             time.sleep(LOOK)
 
 
-EXIT_FAILED, EXIT_STOPPED = 3, 4
+EXIT_FAILED, EXIT_STOPPED, EXIT_UNWRITTEN = 3, 4, 5
+UNWRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)  # no fault of the trial's
 
 
 def start(do: Callable[[], int]) -> int:
@@ -114,8 +119,9 @@ def start(do: Callable[[], int]) -> int:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # until the training hears it
         threading.Thread(target=follow, args=(parent,), daemon=True).start()
         status = do()
-    except BaseException:  # what it was stands in the log
+    except BaseException as error:  # what it was stands in the log
         sys.excepthook(*sys.exc_info())
+        status = EXIT_UNWRITTEN if isinstance(error, OSError) and error.errno in UNWRITTEN else status
     finally:
         os._exit(status)
 

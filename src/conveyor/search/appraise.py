@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import sys
-import time
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +16,16 @@ import torch
 
 from conveyor.backends import NotCompiled, backend
 from conveyor.compare import problems
+from conveyor.compare.compare import RUNS
 from conveyor.compare.ledger import Claim
-from conveyor.compare.training import begun
+from conveyor.compare.training import begun, seconds
 from conveyor.compare.trial import TrialSettings, figures
 from conveyor.compare.worker import EXIT_STOPPED
+from conveyor.errors import BadInput
 from conveyor.layer import Recurrent
 from conveyor.search.breed import Birth
-from conveyor.search.quest import LITTLE, TRIED, Quest, Worth
-from conveyor.search.writing import write
-from conveyor.training.run import Run
+from conveyor.search.quest import CRASHED, LITTLE, TRIED, Quest, Worth
+from conveyor.training.run import Run, write
 from conveyor.training.train import Diverged
 from conveyor.zoo.find import find as find_cell
 
@@ -32,8 +33,7 @@ MEMORY = "recall:2"  # what a cell must learn to be tried further, how far from 
 ENOUGH = 0.75
 MEMORY_SETTINGS: dict[str, Any] = {"steps": 300, "lr": 0.02, "batch_size": 64}
 HALF = 0.5  # a cell that gains less of a task than this part of the GRU's is tried no further
-FILES, ROW = "cells", 8
-LOOK = (3, 16)  # the widths of the layer that is looked at
+LOOK, ROWS = (3, 16), 8  # the widths of the layer that is looked at, and how many sequences it reads
 
 
 class Stopped(Exception):
@@ -53,16 +53,12 @@ class Appraisal:
         return self.claim.settings["born"]
 
     @property
-    def name(self) -> str:
-        return f"Candidate{self.born.number}"
-
-    @property
-    def file(self) -> Path:
-        return self.folder / FILES / f"candidate_{self.born.number}.py"
-
-    @property
     def own(self) -> Path:
-        return self.folder / "runs" / str(self.born.number)
+        return self.folder / RUNS / str(self.born.number)
+
+    @property
+    def cell(self) -> str:
+        return f"{(self.folder / self.born.file).resolve()}:{self.born.name}"
 
     def do(self) -> int:
         self.own.mkdir(parents=True, exist_ok=True)
@@ -72,26 +68,28 @@ class Appraisal:
                 found = self.appraised()
             except Stopped:
                 return EXIT_STOPPED
-        (self.own / "worth.json").write_text(json.dumps(found, indent=1))
+            except (BadInput, ValueError, TypeError, RuntimeError) as error:  # which it would be the next time, too
+                traceback.print_exc()
+                found = {"fate": f"{CRASHED}: {type(error).__name__}: {error}"}
+        write(self.own / "worth.json", json.dumps(found, indent=1).encode())
         return 0
 
     def appraised(self) -> dict[str, Any]:
         """What is to be said of it, as far as it came."""
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        self.file.write_text(write(self.born.genome, self.name, about(self.born)))
+        file = self.folder / self.born.file
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write(file, self.born.source.encode())
         found: dict[str, Any] = {"fate": TRIED}
-        began = time.monotonic()
         for step in (self.look, self.remember, self.learn):
-            for name, value in step():
-                found[name] = value
+            found |= dict(step())
             if found["fate"] != TRIED:
                 break
-        return found | {"seconds": time.monotonic() - began}
+        return found | {"seconds": sum(seconds(Run(one.parent)) for one in self.own.glob("*/metrics.jsonl"))}
 
     def look(self) -> Iterator[tuple[str, Any]]:
         """Does it compile, are its values finite, do they depend on what it reads?"""
         torch.manual_seed(0)
-        layer, x = Recurrent(find_cell(f"{self.file}:{self.name}"), *LOOK), torch.randn(20, ROW, LOOK[0])
+        layer, x = Recurrent(find_cell(self.cell), *LOOK), torch.randn(20, ROWS, LOOK[0])
         try:
             with backend("compiled"):
                 output, _ = layer(x)
@@ -122,11 +120,8 @@ class Appraisal:
         reference = self.claim.settings["reference"]
         gains, tests, draws, parts = {}, {}, {}, []
         for task in self.quest.tasks:
-            tried = {
-                draw: self.trained(self.quest.settings(task, self.cell, draw), f"{task.replace(':', '-')}-{draw}")
-                for draw in range(self.quest.draws)
-            }
-            good = {draw: found for draw, found in tried.items() if found is not None}
+            trained = {draw: self.trained(*self.training(task, draw)) for draw in range(self.quest.draws)}
+            good = {draw: found for draw, found in trained.items() if found is not None}
             if not good:
                 yield "fate", f"explodes on {task}"
                 break
@@ -140,12 +135,12 @@ class Appraisal:
                     yield "fate", f"poor on {task}"
                     break
         else:
-            yield "worth", min(parts, default=1.0)
+            yield "worth", min(parts, default=1.0 if self.born.number == 0 else 0.0)
         yield from {"gains": gains, "tests": tests, "draws": draws}.items()
 
-    @property
-    def cell(self) -> str:
-        return f"{self.file.resolve()}:{self.name}"
+    def training(self, task: str, draw: int) -> tuple[TrialSettings, str]:
+        """Of a task in a configuration the settings, and the folder."""
+        return self.quest.settings(task, self.cell, draw), f"{problems.folder(task)}-{draw}"
 
     def trained(self, settings: TrialSettings, name: str) -> dict[str, Any] | None:
         """The figures of a training, on from where it is; None if it diverged."""
@@ -168,18 +163,10 @@ class Appraisal:
         born = self.born
         return Worth(
             number=born.number,
+            key=born.genome.key,
             parent=born.parent,
             changes=list(born.changes),
-            fate=f"crashed: {error}",
-            name=self.name,
-            file=str(self.file.relative_to(self.folder)),
+            fate=f"{CRASHED}: {error}",
             nodes=len(born.genome.nodes),
             refused=dict(born.refused),
         )
-
-
-def about(born: Birth) -> str:
-    """A candidate's docstring."""
-    if born.parent is None:
-        return f"The cell {born.start}, from which the search starts."
-    return f"Candidate {born.parent} with a change: {', '.join(born.changes)}."

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 
+from conveyor.errors import BadInput
 from conveyor.search.genome import Genome
 from conveyor.search.mutate import MUTATIONS, mutate
+from conveyor.search.writing import write
 
 POOL = 10  # so many of the best have children
 CHANGES = (1, 1, 2, 3)  # how many a child has, each as probable
@@ -26,6 +28,22 @@ class Birth:
     changes: tuple[str, ...] = ()
     refused: tuple[tuple[str, int], ...] = ()  # changes that gave no new cell, by reason
 
+    @property
+    def name(self) -> str:
+        return f"Candidate{self.number}"
+
+    @property
+    def file(self) -> str:
+        """Where its source lies in a search's folder."""
+        return f"cells/candidate_{self.number}.py"
+
+    @property
+    def source(self) -> str:
+        about = f"The cell {self.start}, from which the search starts."
+        if self.parent is not None:
+            about = f"Candidate {self.parent} with a change: {', '.join(self.changes)}."
+        return write(self.genome, self.name, about)
+
 
 class Breed:
     """The candidates of a search, in their order.
@@ -34,13 +52,21 @@ class Breed:
         breed.birth(7, {0: 1.0, 1: 0.8, 2: 1.1, 3: 0.0})        # a change of one of the best of 0 to 3
 
     Candidate n is a change of one of the best of the candidates before n - abreast + 1; who computes what, and when,
-    changes nothing. No two compute the same.
+    changes nothing. No two have the same key.
+
+    Raises BadInput for what is no cell, and for two that are one.
     """
 
     def __init__(self, start: Mapping[str, Genome], abreast: int, seed: int):
         self.start, self.abreast, self.seed = start, abreast, seed
         self.births = [Birth(n, genome, name) for n, (name, genome) in enumerate(start.items())]
         self.keys = {birth.genome.key for birth in self.births}
+        for name, genome in start.items():
+            if why := genome.why_not():
+                raise BadInput(f"a search cannot start from {name}: it is {why}")
+        if len(self.keys) < len(start):
+            same = "the same cell, since a search knows no initial weights"
+            raise BadInput(f"two of {', '.join(start)} are {same}: leave one out")
 
     def elders(self, number: int) -> int:
         """How many candidates, from the first, can be parents of this one."""
@@ -69,7 +95,7 @@ class Breed:
             if found is not None:
                 genome, changes = found
                 return Birth(number, genome, "", parent, changes, tuple(sorted(refused.items())))
-        raise RuntimeError(f"{TRIES} changes gave no new cell: {dict(refused)}")
+        raise BadInput(f"of {TRIES} changes none gave a new cell ({dict(refused)}): name other cells with --start")
 
     def changed(self, genome: Genome, random: Random, refused: Counter[str]) -> tuple[Genome, tuple[str, ...]] | None:
         """The genome with some changes, and which they are; None, and why, if that is no new cell."""
@@ -82,8 +108,10 @@ class Breed:
                 return None
             genome = changed
             changes.append(name)
-        why = genome.why_not() or ("known" if genome.key in self.keys else "")
-        if why:
-            refused[why] += 1
+            if why := genome.why_not():
+                refused[why] += 1
+                return None
+        if genome.key in self.keys:
+            refused["known"] += 1
             return None
         return genome, tuple(changes)

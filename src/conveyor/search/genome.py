@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -65,7 +66,10 @@ class Genome:
 
     @property
     def key(self) -> str:
-        """Equal for genomes that compute the same in the same way, in whatever order, whatever things are called."""
+        """Equal only for genomes that compute the same in the same way, whatever the order and what things are called.
+
+        Nearly always equal for such: what differs by the order of a map's operands alone has another key.
+        """
         forms: list[str] = []  # of each node, all but which weights its maps have
         for n in self.nodes:
             inputs = [forms[i] for i in n.inputs]
@@ -91,12 +95,23 @@ class Genome:
             return "too large"
         if any(len(set(node.inputs)) < len(node.inputs) for node in self.nodes if node.op == "map"):
             return "a map reads a value twice"
+        if not self.maps_fit():
+            return "a map reads x where it cannot"
         reached = self.remembered()
         if not any(self.nodes[i].op == "x" for i in reached):
             return "blind to x"
         if not self.recurrent(reached):
             return "not recurrent"
         return ""
+
+    def maps_fit(self) -> bool:
+        """Whether x, which is of another width, is read by full blocks only, and alike by all that share weights."""
+        forms: dict[str, tuple[bool, ...]] = {}
+        for node in (self.nodes[i] for i in self.of("map")):
+            form = tuple(self.nodes[i].op == "x" for i in node.inputs)
+            if any(map(operator.and_, form, node.diagonal)) or forms.setdefault(node.weights, form) != form:
+                return False
+        return True
 
     def remembered(self) -> set[int]:
         """The nodes that the output depends on, at whatever step."""

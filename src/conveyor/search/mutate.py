@@ -144,10 +144,11 @@ def rewire(sketch: Sketch, random: Random) -> bool:
 
 def add_map(sketch: Sketch, random: Random) -> bool:
     """A learned map in place of a value at one of its readers: of the value, and perhaps of another."""
-    place = random.choice([p for p in sketch.places() if not sketch.is_map(p)])
+    place = random.choice([p for p in sketch.places() if not sketch.is_map(p)])  # the ends always are such
     values = [place.value]
-    if random.random() < 0.5:
-        values.append(random.choice([i for i in sketch.values(("const",)) if i != place.value]))
+    others = [i for i in sketch.values(("const",)) if i != place.value]
+    if others and random.random() < 0.5:
+        values.append(random.choice(others))
     sketch.put(place, sketch.map(*values))
     return True
 

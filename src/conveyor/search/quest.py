@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,10 +13,10 @@ import numpy as np
 
 from conveyor.compare import problems
 from conveyor.compare.ledger import Claim, Entry, Key
-from conveyor.compare.study import RANGES
+from conveyor.compare.study import RANGES, files
 from conveyor.compare.trial import TrialSettings
 from conveyor.errors import BadInput
-from conveyor.search.breed import Breed
+from conveyor.search.breed import Birth, Breed
 from conveyor.search.reading import read
 from conveyor.zoo.find import find as find_cell
 
@@ -59,13 +59,14 @@ class Quest:
             if getattr(self, name) < low:
                 why = ", the cells of --start" if low > 1 else ""
                 raise BadInput(f"--{name} must be at least {low}{why}, not {getattr(self, name)}")
-        for name, values in [("tasks", self.tasks), ("start", self.start)]:
+        for name, values in [("tasks", tuple(map(problems.shown, self.tasks))), ("start", self.start)]:
             if not values:
                 raise BadInput(f"--{name} names none")
             if twice := next((value for value in values if values.count(value) > 1), None):
                 raise BadInput(f"--{name} names {twice} twice")
         for task in self.tasks:
             problems.find(task)
+        self.settings(self.tasks[0], REFERENCE, 0)  # whose bounds hold here, too
         _ = self.breed
 
     @functools.cached_property
@@ -111,20 +112,29 @@ class Quest:
 
     def claim(self, entry: Entry, outcomes: Callable[[], list[Worth]]) -> Claim:
         found = outcomes()
-        born = self.breed.birth(entry.key.index, {one.number: one.worth for one in found})
+        born = self.birth(entry.key.index, found)
         reference = next((one.gains for one in found if one.number == 0), {})
         settings = {"born": born, "reference": reference}
         return Claim(entry.trial, "search", "candidates", entry.key, self.seed, settings, entry.losses)
+
+    def birth(self, number: int, found: Sequence[Worth]) -> Birth:
+        """A candidate, from what was found. Raises BadInput where it was found of others than are born here."""
+        made = self.breed.birth(number, {one.number: one.worth for one in found})
+        for one in found:
+            if one.number <= number and self.breed.births[one.number].genome.key != one.key:
+                raise BadInput(f"candidate {one.number} is of another version of conveyor: take that, or another --out")
+        return made
 
     def outcome(self, values: dict[str, Any]) -> Worth:
         return Worth(**values)
 
     def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), indent=1)
+        return json.dumps(dataclasses.asdict(self) | {"files": files(self.tasks, self.start)}, indent=1)
 
     @classmethod
     def of_json(cls, text: str) -> Quest:
         values: dict[str, Any] = json.loads(text)
+        values.pop("files")
         return cls(**values | {name: tuple(values[name]) for name in ("tasks", "start")})
 
 
@@ -133,6 +143,7 @@ class Worth:
     """What came of one candidate."""
 
     number: int
+    key: str  # of its genome
     parent: int | None  # the candidate that it is a change of; None for a cell of the start
     changes: list[str]
     fate: str  # how far it came: TRIED, or why not
@@ -140,8 +151,6 @@ class Worth:
     gains: dict[str, float] = field(default_factory=dict)  # by task, of chance, by the best draw on validation
     tests: dict[str, float] = field(default_factory=dict)  # by task, the metric of that draw on the test part
     draws: dict[str, int] = field(default_factory=dict)  # by task, which draw that is
-    name: str = ""  # of the class
-    file: str = ""  # with its source, in the search's folder
     nodes: int = 0
     parameters: int = 0
     compiled: bool = False
@@ -151,12 +160,12 @@ class Worth:
 
     @property
     def failed(self) -> bool:
-        """Nothing that came out is a failure of the search."""
-        return False
+        """Whether it is unknown what it is worth: that a cell is a bad one is no failure."""
+        return self.fate.startswith(CRASHED)
 
     @property
     def score(self) -> float:
         return -self.worth
 
 
-TRIED = "tried"
+TRIED, CRASHED = "tried", "crashed"

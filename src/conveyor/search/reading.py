@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from conveyor.cell import Cell
+from conveyor.compiler import CannotCompile
 from conveyor.compiler.graph import Graph
 from conveyor.compiler.graph import Node as Traced
 from conveyor.errors import BadInput
@@ -22,10 +23,10 @@ def read(kind: type[Cell]) -> Genome:
     Raises BadInput for a cell that is made of other things than learned maps, sums, differences, products, sigmoid,
     tanh and relu of values that have all the cell's width.
     """
-    cell = kind(SIZE - 3, SIZE)  # so that x is of another width
     try:
+        cell = kind(SIZE - 3, SIZE)  # so that x is of another width
         return _Reader(kind, compile(cell).traced).genome()
-    except _Unknown as error:
+    except (_Unknown, CannotCompile, TypeError, ValueError) as error:
         raise BadInput(
             f"{kind.__name__} cannot be what a search starts from: {error}; a genome has learned maps, "
             f"{', '.join((*UNARY, *BINARY))} and constants"
@@ -59,6 +60,7 @@ class _Reader:
         self.nodes: list[Node] = []
         self.placed: dict[int, int] = {}  # where a node of the trace is among the genome's
         self.sums: dict[int, _Sum] = {}  # nodes of the trace that are part of a map
+        self.turned: dict[str, str] = {}  # of each matrix the operation by which it is read
 
     def genome(self) -> Genome:
         graph = self.graph
@@ -111,6 +113,8 @@ class _Reader:
         name = self.weight(weight)
         if name is None:
             raise _Unknown("it multiplies by what is no weight")
+        if not diagonal and self.turned.setdefault(name, self.graph.nodes[weight].op) != self.graph.nodes[weight].op:
+            raise _Unknown(f"it multiplies by {name} and by its transpose")
         weights, _, block = name.rpartition(".")
         return _Sum(weights or block, ((block, self.value(value), diagonal),))
 
@@ -126,6 +130,8 @@ class _Reader:
         return node.attrs[1] if node.op == "input" and node.attrs[0] == "weight" else None
 
     def add(self, i: int, node: Node) -> None:
+        if node.op not in ("x", "const") and self.graph.nodes[i].dims != (SIZE,):
+            raise _Unknown(f"it has a value of another width than the cell's, {node.name or node.op}")
         self.placed[i] = len(self.nodes)
         self.nodes.append(node)
 

@@ -6,11 +6,10 @@ import keyword
 import re
 import textwrap
 
-from torch import nn
-
+from conveyor.cell import Cell
 from conveyor.search.genome import UNARY, Genome, Node
 
-TAKEN = {"self", "torch", "sigmoid", "tanh", "relu", "Cell", "Tensor", "t", *dir(nn.Module)}
+TAKEN = {"self", "sigmoid", "tanh", "relu", "Tensor", "t", "input_size", "hidden_size", "out", "bias", *dir(Cell)}
 SIGNS = {"add": "+", "sub": "-", "mul": "*"}
 STRENGTH = {"add": 1, "sub": 1, "mul": 2, "neg": 3}  # how closely an operation binds
 ATOM = 4
@@ -104,7 +103,8 @@ class _Writer:
         if i in self.names:
             return self.names[i]
         if node.op == "const":
-            return f"{node.value:g}" if node.value >= 0 or not least else f"({node.value:g})"
+            text = number(node.value)
+            return text if node.value >= 0 or not least else f"({text})"
         if node.op == "map":
             return f"self.{self.attributes[node.weights]}({', '.join(map(self.expression, node.inputs))})"
         strength = STRENGTH.get(node.op, ATOM)
@@ -147,6 +147,11 @@ class _Writer:
 
 
 GIVEN = ("x", "state")
+
+
+def number(value: float) -> str:
+    """A constant as it stands in the equations."""
+    return f"{value:g}" if value.is_integer() and abs(value) < 1e6 else repr(value)
 
 
 def identifier(name: str) -> str:

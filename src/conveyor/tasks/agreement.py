@@ -8,7 +8,6 @@ import gzip
 import hashlib
 import importlib.util
 import io
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,7 +153,7 @@ class Agreement(Classes):
         """Where, [T, B], the verb's other number, or form, is thought the likelier; to be read at the verbs."""
         others = 1 - batch.targets if self.objective == "number" else lexicon().others[batch.targets]
         wanted, other = (outputs.gather(-1, one[..., None])[..., 0] for one in (batch.targets, others))
-        return wanted <= other
+        return ~(wanted > other)  # so that NaN is wrong
 
     def rules(self) -> dict[str, float]:
         return {"as the nearest noun": nearest(self.words(self.held_out("test", 1_000)))}
@@ -264,11 +263,11 @@ def read(path: Path) -> Lexicon:
     """The words out of lemminflect's table: lemma, part of speech, and the forms in which it is inflected."""
     try:
         data = path.read_bytes()
-        table = list(csv.reader(io.StringIO(gzip.decompress(data).decode())))
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+    except OSError as error:
         raise BadInput(f"{path} cannot be read: {error}; install it anew, {CURE}") from error
     if hashlib.sha256(data).hexdigest() != CHECKSUM:
         raise BadInput(f"{path} is not the table of lemminflect 0.2.3 that is known: {CURE}")
+    table = list(csv.reader(io.StringIO(gzip.decompress(data).decode())))
     nouns = {row[0]: row[2].partition("/")[0] for row in table if row[1] == "noun"}
     verbs = {row[0]: row[5].partition("/")[0] for row in table if row[1] == "verb" and len(row) == 6}
     main, relative = (tuple(Forms(verbs[lemma], lemma) for lemma in lemmas) for lemmas in (VERBS, SEES))

@@ -107,6 +107,13 @@ def read(path: Path) -> Task:
     return kept(found, parts, said.kind == "classes")
 
 
+def files(path: Path) -> list[Path]:
+    """All that decides what the task is: the TOML file, and those that it names."""
+    said = describe(path)
+    place = path.parent / (said.file or said.text or said.function.rpartition(":")[0])
+    return [path, *(sorted(one for one in place.rglob("*") if one.is_file()) if place.is_dir() else [place])]
+
+
 def about(path: Path) -> str:
     """What is asked in the task, as a report says it."""
     said = describe(path)
