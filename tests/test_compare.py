@@ -35,6 +35,7 @@ from conveyor.compare.trial import Network, count, units, units_for
 from conveyor.errors import BadInput
 from conveyor.tasks import Adding
 from conveyor.tasks.speakers import Speakers
+from conveyor.training.train import Diverged
 from test_speech import write_vowels
 
 # what is asked
@@ -282,6 +283,15 @@ def test_a_trial_that_diverges_fails_and_says_why(tmp_path, monkeypatch):
     (one,) = book.outcomes()
     assert one.failed
     assert "the loss was nan" in one.error
+
+
+def test_outputs_that_are_no_numbers_are_no_result():
+    """By a metric that counts what is wrong they could be right."""
+    made = trial.Trial(trial.TrialSettings(task="agreement", cell="rnn", hidden_size=4))
+    made.model.readout.bias.data.fill_(float("nan"))
+    with pytest.raises(Diverged, match="an output is no longer a finite number"):
+        made.measure()
+    assert made.task.measure(made.model(made.test.inputs, made.test.lengths), made.test) == 1
 
 
 def test_a_trial_whose_process_ends_is_tried_again_and_then_fails(tmp_path, monkeypatch):
