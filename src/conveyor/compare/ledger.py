@@ -261,7 +261,7 @@ class Ledger:
             from optuna.exceptions import StorageInternalError
             from sqlalchemy.exc import DBAPIError
         except ImportError as error:
-            raise BadInput(f"conveyor compare needs {error.name}: {CURE}") from error
+            raise BadInput(f"the ledger needs {error.name}: {CURE}") from error
         began, pause = time.monotonic(), 0.1
         while True:
             try:

@@ -20,8 +20,8 @@ def read(kind: type[Cell]) -> Genome:
 
         read(zoo.GRU).maps()                # {"update": ..., "reset": ..., "candidate": ..., "recall": ...}
 
-    Raises BadInput for a cell that is made of other things than learned maps, sums, differences, products, sigmoid,
-    tanh and relu of values that have all the cell's width.
+    What its weights are at the start is no part of it. Raises BadInput for a cell that is made of other things than
+    learned maps, sums, differences, products, sigmoid, tanh and relu of values that have all the cell's width.
     """
     try:
         cell = kind(SIZE - 3, SIZE)  # so that x is of another width
