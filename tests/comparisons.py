@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from conveyor.compare.compare import LEDGER, RUNS
+from conveyor.compare.compare import LEDGER, QUESTION, RUNS
 from conveyor.compare.ledger import Claim, Ledger
 from conveyor.compare.outcomes import Outcome
 from conveyor.compare.study import Question
@@ -26,6 +26,11 @@ def ledger(where: Path | str, question: Question = SMALL) -> Ledger:
     made = Ledger(where if isinstance(where, str) else f"sqlite:///{where / LEDGER}", question)
     made.open()
     return made
+
+
+def asked(folder: Path, question: Question) -> None:
+    """Leaves in a folder what a command does that has asked it."""
+    (folder / QUESTION).write_text(question.to_json())
 
 
 def done(claim: Claim, value: float = 0.5) -> Outcome:

@@ -14,6 +14,7 @@ import torch
 
 from comparisons import (
     SMALL,
+    asked,
     begin,
     children,
     claimed_at_once,
@@ -28,7 +29,7 @@ from comparisons import (
 )
 from conveyor import zoo
 from conveyor.compare import problems, training, trial
-from conveyor.compare.compare import prepare
+from conveyor.compare.compare import best, check_folder, compare
 from conveyor.compare.ledger import Ledger
 from conveyor.compare.study import RANGES, Choice, Question
 from conveyor.compare.trial import Network, count, units, units_for
@@ -97,10 +98,13 @@ def test_ranges_can_be_given():
         ({"ranges": ("lr=0:0.1",)}, "logarithm is drawn, so it must be greater than 0"),
         ({"ranges": ("rl=0:0.1",)}, "nothing that is drawn is called rl; there are lr, hidden_size"),
         ({"ranges": ("lr",)}, "a number is wanted, or two as in lr=0.001:0.1"),
-        ({"ranges": ("hidden_size=1.5:3",)}, "a number is wanted"),
+        ({"ranges": ("hidden_size=1.5:3",)}, "a whole number is wanted"),
+        ({"ranges": ("hidden_size=8",), "parameters": 99}, "nothing that is drawn is called hidden_size"),
+        ({"trials": 10**9}, "more than 100,000 trainings"),
+        ({"parameters": 10**12}, "--parameters must be at most"),
         ({"ranges": ("lr=nan",)}, "lr=nan"),
-        ({"ranges": ("dropout=0:1.5",)}, "--dropout must be at most 1"),
-        ({"ranges": ("optimiser=adam",)}, "--optimiser cannot be 'adam'; did you mean adamw"),
+        ({"ranges": ("dropout=0:1.5",)}, "--range dropout=0:1.5: dropout must be at most 1"),
+        ({"ranges": ("optimiser=adam",)}, "--range optimiser=adam: optimiser cannot be 'adam'; did you mean adamw"),
         ({"tasks": ("nothing",)}, "no task is called nothing"),
         ({"cells": ("lstn",)}, "did you mean lstm"),
         ({"cells": ("lstm", "lstm")}, "names lstm twice"),
@@ -210,14 +214,15 @@ def test_another_question_is_refused(tmp_path):
     ledger(tmp_path)
     with pytest.raises(BadInput, match="already has another comparison or search"):
         ledger(tmp_path, replace(SMALL, steps=21))
-    prepare(tmp_path / "report", SMALL)
-    prepare(tmp_path / "report", SMALL)
+    (tmp_path / "report").mkdir()
+    asked(tmp_path / "report", SMALL)
+    check_folder(tmp_path / "report", SMALL)
     with pytest.raises(BadInput, match="has what came of another question, which differs in steps: ask that"):
-        prepare(tmp_path / "report", replace(SMALL, steps=21))
+        check_folder(tmp_path / "report", replace(SMALL, steps=21))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("precious")
     with pytest.raises(BadInput, match="is not empty, and holds no such question"):
-        prepare(tmp_path / "mine", SMALL)
+        check_folder(tmp_path / "mine", SMALL)
 
 
 def test_a_file_that_changed_makes_another_question(tmp_path):
@@ -225,16 +230,17 @@ def test_a_file_that_changed_makes_another_question(tmp_path):
     cell.write_text("import conveyor\nclass Mine(conveyor.zoo.RNN): pass\n")
     task.write_text('[task]\ntext = "mine.txt"\nlength = 8\n')
     data.write_text("some words " * 200)
-    asked = replace(SMALL, cells=(f"{cell}:Mine",), tasks=(str(task),))
-    prepare(tmp_path / "report", asked)
-    prepare(tmp_path / "report", asked)
-    for file in (cell, task, data):
+    mine = replace(SMALL, cells=(f"{cell}:Mine",), tasks=(str(task),))
+    (tmp_path / "report").mkdir()
+    asked(tmp_path / "report", mine)
+    check_folder(tmp_path / "report", mine)
+    for file, name in [(cell, "mine.py:Mine"), (task, "mine.toml"), (data, "mine.toml")]:
         before = file.read_text()
         file.write_text(before + ("\n" if file != data else "more words"))
-        with pytest.raises(BadInput, match="another question, which differs in files"):
-            prepare(tmp_path / "report", asked)
+        with pytest.raises(BadInput, match=f"another question, which differs in the file of .*{name}"):
+            check_folder(tmp_path / "report", mine)
         file.write_text(before)
-    prepare(tmp_path / "report", asked)
+    check_folder(tmp_path / "report", mine)
 
 
 def test_a_database_that_is_away_is_waited_for_and_then_named(monkeypatch):
@@ -292,6 +298,27 @@ def test_outputs_that_are_no_numbers_are_no_result():
     with pytest.raises(Diverged, match="an output is no longer a finite number"):
         made.measure()
     assert made.task.measure(made.model(made.test.inputs, made.test.lengths), made.test) == 1
+
+
+def test_a_cell_of_ones_own_that_fails_is_told_before_anything_starts(tmp_path):
+    file = tmp_path / "mine.py"
+    step = "    def step(self, x, h):\n        raise ValueError('my bug')"
+    file.write_text(f"import conveyor\nclass Mine(conveyor.zoo.RNN):\n{step}\n")
+    question = replace(SMALL, cells=("gru", f"{file}:Mine"))
+    with pytest.raises(BadInput, match=r"mine.py:Mine fails on adding:24: .*my bug.* \(line 4\)"):
+        compare(question, tmp_path / "report", None, 1, None, lambda *_: None)
+    assert not (tmp_path / "report").exists()
+
+
+def test_a_cell_that_fails_later_is_not_tried_again_and_says_why(tmp_path, monkeypatch):
+    torch.set_num_threads(1)
+    monkeypatch.setattr(trial.Trial, "loss", lambda *_: {}["nothing"])
+    book = ledger(tmp_path, replace(SMALL, tasks=("lag:5",), cells=("gru",), trials=1, seeds=0))
+    work(tmp_path, book)
+    (one,) = book.outcomes()
+    assert one.error == "KeyError: 'nothing'"
+    assert "KeyError" in (tmp_path / one.folder / "log.txt").read_text()
+    assert best([one]) == "best on validation: none yet"
 
 
 def test_a_trial_whose_process_ends_is_tried_again_and_then_fails(tmp_path, monkeypatch):

@@ -372,7 +372,7 @@ def test_a_cell_of_its_own_that_cannot_start_a_search_is_told_in_a_line(tmp_path
         ({"start": ("lstm", "lstm")}, "names lstm twice"),
         ({"start": ("lstm", "lstm-forget-bias")}, "the same cell, since a search knows no initial weights"),
         ({"seed": 2**40}, "--seed must be at most"),
-        ({"candidates": 3}, "--candidates must be at least 5, the cells of --start, not 3"),
+        ({"candidates": 3}, "--candidates must be at least 5, the cells of --start with the gru, not 3"),
         ({"draws": 0}, "--draws must be at least 1"),
     ],
 )

@@ -56,7 +56,7 @@ def test_a_table_of_labelled_sequences(tmp_path):
     )
     most = learn.lengths.mode().values
     assert task.chance == pytest.approx(float((task.parts["test"].lengths != most).float().mean()))
-    assert (about.name, about.metric, about.optimum) == (name, "answers wrong", 0)
+    assert (about.name, about.metric, about.optimum) == ("mine", "answers wrong", 0)
     assert about.text == "which class is it? (mine.csv)"
     assert problems.shown(name) == "mine"
     outputs = torch.nn.functional.one_hot(learn.targets, 3).float()

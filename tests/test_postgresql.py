@@ -12,8 +12,20 @@ import pytest
 import torch
 
 import server as postgresql
-from comparisons import SMALL, begin, children, claimed_at_once, done, kill, ledger, succeeds, until, values, work
-from conveyor.compare.compare import prepare
+from comparisons import (
+    SMALL,
+    asked,
+    begin,
+    children,
+    claimed_at_once,
+    done,
+    kill,
+    ledger,
+    succeeds,
+    until,
+    values,
+    work,
+)
 from conveyor.compare.ledger import Ledger, connect, masked
 from conveyor.compare.study import Question
 from conveyor.errors import BadInput
@@ -40,7 +52,7 @@ def undisturbed(tmp_path_factory):
     """What comes out in a ledger of SQLite, in this process."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("undisturbed")
-    prepare(folder, ASKED)
+    asked(folder, ASKED)
     work(folder, ledger(folder, ASKED))
     return values(folder)
 

@@ -23,7 +23,7 @@ def folder_name(name: str) -> Path:
 
 def listed(names: list[str] | None, default: tuple[str, ...]) -> tuple[str, ...]:
     """What a flag that is given several times, or takes names with commas between, says."""
-    return tuple(name for one in names or [] for name in one.split(",") if name) or default
+    return tuple(name for one in names for name in one.split(",") if name) if names else default
 
 
 def duration(text: str) -> float:

@@ -16,6 +16,7 @@ from conveyor.compare import study
 from conveyor.compare.compare import Result, Tell
 from conveyor.compare.ledger import Counts
 from conveyor.compare.worker import DATABASE
+from conveyor.errors import BadInput
 from conveyor.search import quest
 from conveyor.search import search as searching
 from conveyor.training import progress
@@ -82,6 +83,8 @@ def compare(
     shown = progress.for_terminal("trial")
     counted = _counted(shown, comparison.best)
     result = comparison.compare(question, out, database, workers or os.cpu_count() or 1, limit, counted)
+    if result.counts.failed and not result.counts.complete:
+        raise BadInput(f"every trial that ended has failed: {out / 'report.md'} says why")
     if (out / "report.html").exists():
         shown.note(f"the report: {out / 'report.html'} and report.md; every trial: {out / 'results.csv'}")
     _ended(result, shown)
@@ -127,7 +130,7 @@ def search(
 def _ended(result: Result, shown: progress.Progress) -> None:
     left = result.counts.waiting + result.counts.running
     if left:
-        shown.note(f"{left} are left; go on with the same command")
+        shown.note(f"{left} are left when the time was over or a signal came; go on with the same command")
     if result.signal is not None:
         raise SystemExit(128 + result.signal)
 
@@ -144,6 +147,6 @@ def _counted(shown: progress.Progress, best: Callable[[list[Any]], str]) -> Tell
         done = ended - last[0]
         left = f", about {(total - ended) * seconds / done / 60:.1f} minutes left" if done and total > ended else ""
         said = f"{ended} of {total} trials have ended, {counts.failed} of them failed; {counts.running} are running"
-        shown.note(f"{said}{left}" + (f"; best: {best(outcomes())}" if ended else ""))
+        shown.note(f"{said}{left}" + (f"; {best(outcomes())}" if ended else ""))
 
     return tell

@@ -18,9 +18,11 @@ from conveyor.compare import problems, report
 from conveyor.compare.ledger import Asked, Counts, Ledger
 from conveyor.compare.outcomes import Outcome
 from conveyor.compare.study import Question
+from conveyor.compare.trial import try_out
 from conveyor.compare.worker import DATABASE
 from conveyor.errors import BadInput
 from conveyor.training.interrupt import signals
+from conveyor.training.run import write
 
 QUESTION, RUNS, LEDGER = "question.json", "runs", "ledger.db"
 LOOK = 1.0  # seconds between two looks at the ledger
@@ -51,6 +53,9 @@ def compare(
     same database shares the work. `budget`: seconds after which no trial goes on; the report then has what there is.
     Raises BadInput for a folder or database of another comparison.
     """
+    for task, cell in question.pairs():
+        if ":" in cell:
+            try_out(task, cell)
     ledger, result = carry_out("conveyor.compare", question, folder, url, workers, budget, tell)
     if outcomes := ledger.outcomes():
         found = [replace(one, task=problems.shown(one.task)) for one in outcomes]
@@ -64,7 +69,8 @@ def best(outcomes: list[Outcome]) -> str:
     for one in outcomes:
         if not one.failed and (one.task not in found or one.score < found[one.task].score):
             found[one.task] = one
-    return "; ".join(f"{task}: {one.cell} {one.score:.4g}" for task, one in found.items())
+    on = (f"{problems.shown(task)}: {one.cell} {one.score:.4g}" for task, one in found.items())
+    return "best on validation: " + ("; ".join(on) or "none yet")
 
 
 def carry_out(
@@ -77,10 +83,12 @@ def carry_out(
     tell: Tell,
 ) -> tuple[Ledger, Result]:
     """All trials of a question, by workers that are processes of `module`; the ledger as it is then."""
-    prepare(folder, question)
+    check_folder(folder, question)
+    folder.mkdir(parents=True, exist_ok=True)
     url = url or f"sqlite:///{(folder / LEDGER).resolve()}"
     ledger = Ledger(url, question)
     ledger.open()
+    write(folder / QUESTION, question.to_json().encode())  # not before all has been found good
     began = time.monotonic()
     with signals() as caught, running(module, folder, url, workers) as team:
         ledger.stopped = lambda: bool(caught)
@@ -95,20 +103,17 @@ def carry_out(
     return ledger, Result(ledger.counts(), signal.Signals(caught[0]) if caught else None)
 
 
-def prepare(folder: Path, question: Asked) -> None:
-    """The folder holds the question. Raises BadInput if it holds another, or something else."""
-    path = folder / QUESTION
+def check_folder(folder: Path, question: Asked) -> None:
+    """Raises BadInput if the folder holds another question, or something else."""
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(f"{folder} is no folder: name another with --out")
     with contextlib.suppress(FileNotFoundError):
-        there = path.read_text()
+        there = (folder / QUESTION).read_text()
         if there != question.to_json():
             raise BadInput(f"{folder} has what came of {other(there, question)}: ask that, or name another with --out")
         return
-    if folder.is_dir() and any(folder.iterdir()):
+    if folder.is_dir() and any(not one.name.startswith((LEDGER, QUESTION)) for one in folder.iterdir()):
         raise BadInput(f"{folder} is not empty, and holds no such question: name another with --out")
-    folder.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".new")
-    draft.write_text(question.to_json())
-    draft.replace(path)
 
 
 def other(there: str, question: Asked) -> str:
@@ -117,7 +122,10 @@ def other(there: str, question: Asked) -> str:
         was, now = json.loads(there), json.loads(question.to_json())
     except ValueError:
         return "something else"
-    differ = [name for name in now if was.get(name) != now[name]] or ["what it is"]
+    if set(was) != set(now):
+        return "another kind of question, or of another version of conveyor"
+    files = [f"the file of {name}" for name in now["files"] if was["files"].get(name) != now["files"][name]]
+    differ = [name for name in now if name != "files" and was[name] != now[name]] or files
     return f"another question, which differs in {', '.join(differ)}"
 
 

@@ -23,13 +23,14 @@ from conveyor.errors import BadInput
 
 GRACE = 60.0  # seconds without a new word after which a worker of another machine is taken for dead
 PATIENCE = 60.0  # seconds for which a database that is away is tried again
+FIRST = 10.0  # seconds, where it has never been there: its name may be wrong
 STALLED = 5.0  # seconds in which who writes a ledger down writes something, or has died
 CURE = "pip install 'conveyor[compare]'"
 SERVER_CURE = "pip install 'conveyor[cluster]'"
 # What no patience mends, as PostgreSQL and SQLite say it in English; what they say otherwise is tried for a minute.
 HOPELESS = re.compile(
     "authentication failed|no password supplied|does not exist|no pg_hba.conf entry|permission denied|"
-    "Name or service not known|does not support SSL|invalid connection option|is not a database"
+    "Name or service not known|does not support SSL|invalid connection option|is not a database|disk is full"
 )
 # For PostgreSQL. What a machine that vanished left behind is given up: its connection, and the rows that it locked.
 SERVER = {
@@ -161,7 +162,9 @@ class Ledger:
             int, tuple[str, float]
         ] = {}  # its worker's last word on each trial that runs, and when it came
         self.stopped: Callable[[], bool] = lambda: False
+        self.patience = FIRST
         self.storage: Any = self.call(connect, url)
+        self.patience = PATIENCE
 
     # what a process does with it
 
@@ -270,7 +273,7 @@ class Ledger:
                 reason = said(error)
                 if HOPELESS.search(reason):
                     raise BadInput(f"the database {self.name} cannot be used: {reason}; mend that") from error
-                if self.stopped() or time.monotonic() - began > PATIENCE:
+                if self.stopped() or time.monotonic() - began > min(self.patience, PATIENCE):
                     cure = "nothing is lost: start again when it is back"
                     raise Away(f"the database {self.name} cannot be reached: {reason}; {cure}") from error
             self.heard.clear()  # nobody could say a word

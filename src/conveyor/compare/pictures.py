@@ -270,7 +270,7 @@ KINDS = {
     ),
     "settings": Kind(
         "How each setting matters",
-        "The search's trials; lines join means of equal parts of the axis. None counts as worse than chance.",
+        "The search's trials; lines join means of equal parts of the axis. What is worse than chance stands at chance.",
         _settings,
         columns=_numeric,
     ),

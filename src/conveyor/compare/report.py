@@ -46,10 +46,10 @@ def write(
     document = Document(dict(facts or {}), answer(study), tables(study), pictures(study))
     (folder / "plots").mkdir(parents=True, exist_ok=True)
     plots = {one.name + suffix: data for one in document.pictures for suffix, data in one.files.items()}
-    if plots:
-        write_all({folder / "plots" / name: data for name, data in plots.items()})
     texts = {"results.csv": results(outcomes), "report.md": markdown(document), "report.html": page(document, study)}
     write_all({folder / name: text.encode("utf-8", "backslashreplace") for name, text in texts.items()})
+    if plots:  # the page has them in it, too
+        write_all({folder / "plots" / name: data for name, data in plots.items()})
 
 
 @dataclass(frozen=True)
@@ -85,14 +85,18 @@ def answer(study: Study) -> list[tuple[str, list[str]]]:
 def _which(study: Study) -> list[str]:
     lines = [_best_on(study, task) for task in study.about]
     firsts = Counter(
-        min(on, key=lambda cell: float(np.mean(on[cell]))) for task in study.about if (on := study.on(task))
+        min(on, key=lambda cell: float(np.mean(on[cell])))
+        for task, about in study.about.items()
+        if (on := study.on(task)) and not min(map(np.mean, on.values())) >= about.chance
     )
     if len(study.about) > 1 and len(study.cells) > 1 and firsts:
         cell, times = firsts.most_common(1)[0]
         tied = [other for other, number in firsts.items() if number == times]
         ahead = f"{' and '.join(tied)} have the smallest mean on {times} each" if len(tied) > 1 else ""
         ahead = ahead or f"{cell} has the smallest mean on {times}"
-        lines.append(f"Of the {len(study.about)} tasks, {ahead}; how sure that is on each stands above.")
+        lines.append(
+            f"Of the {firsts.total()} tasks of which something can be said, {ahead}; how sure that is stands above."
+        )
     return lines
 
 
@@ -111,7 +115,7 @@ def _best_on(study: Study, task: str) -> str:
     )
     odds, runs = statistics.favourites(on), min(map(len, on.values()))
     if not odds:
-        return f"{ahead} Not enough seeds to say whether it is the best: some cells were run once only."
+        return f"{ahead} Not enough repeats to say whether it is the best."
     odd = odds[order[0]]
     return f"{ahead} That it is the best over all seeds has a probability of {odd:.0%}: {_words(odd, runs)}."
 
@@ -205,7 +209,15 @@ def _remark(one: Comparison) -> str:
 
 
 def tables(study: Study) -> list[Table]:
-    found = [_tasks(study), _means(study), _tests(study), *_kinds(study), _shares(study), _costs(study)]
+    found = [
+        _tasks(study),
+        _means(study),
+        _tests(study),
+        *_kinds(study),
+        _shares(study),
+        _costs(study),
+        _failures(study),
+    ]
     return [table for table in found if table.rows]
 
 
@@ -274,10 +286,19 @@ def _tests(study: Study) -> Table:
     head = ("task", "cell", "difference", "g", "from", "to", "p", "p corrected", "p of ranks", "at 5 %", "rows")
     note = (
         f"Against {study.reference}; above 0 is worse. g: Hedges' effect size, in standard deviations, and its 95 % "
-        "interval. p: Welch's t-test; corrected by Holm's method for all comparisons here it decides, as one wants "
-        "of a cell its mean over seeds. Ranks: Mann and Whitney, uncorrected, as a check against outliers."
+        "interval. p: Welch's t-test, then corrected by Holm's method for all comparisons of this table; what is "
+        "corrected decides. Ranks: Mann and Whitney's test, uncorrected, as a check against outliers."
     )
     return Table("Differences", note, head, rows)
+
+
+def _failures(study: Study) -> Table:
+    rows = []
+    for task, cell in dict.fromkeys((o.task, o.cell) for o in study.outcomes if statistics.failed(o)):
+        lost = [o for o in study.outcomes if (o.task, o.cell) == (task, cell) and statistics.failed(o)]
+        rows.append((task, cell, f"{len(lost)}", lost[0].error or "its result is no finite number", _rows(study, lost)))
+    note = "Runs without a result, and why the first of them has none; log.txt in its folder says more."
+    return Table("What failed", note, ("task", "cell", "runs", "why", "rows"), rows)
 
 
 def _shares(study: Study) -> Table:

@@ -85,7 +85,8 @@ def values(chosen: Final, outcomes: Sequence[Outcome], about: Sequence[About]) -
     counted = {
         key: [worsts[key[0]] if o.value is None or failed(o) else o.value for o in runs] for key, runs in chosen.items()
     }
-    return {key: [value for value in all_ if math.isfinite(value)] for key, all_ in counted.items()}
+    known = {key for key, runs in chosen.items() if not all(map(failed, runs))}  # else nothing is known of the cell
+    return {key: [value for value in all_ if math.isfinite(value) and key in known] for key, all_ in counted.items()}
 
 
 def reference_of(cells: Sequence[str], wanted: str = "") -> str:
@@ -440,7 +441,8 @@ class Study:
     def of(cls, outcomes: Sequence[Outcome], about: Sequence[About], reference: str = "") -> Study:
         """Raises BadInput for a reference that the study does not have."""
         cells, known = list(dict.fromkeys(o.cell for o in outcomes)), {one.name: one for one in about}
-        reference = reference_of(cells, reference)
+        alive = [cell for cell in cells if not all(failed(o) for o in outcomes if o.cell == cell)]
+        reference = reference_of(alive or cells, reference)
         seen = dict.fromkeys(o.task for o in outcomes)
         order = [name for name in known if name in seen] + [name for name in seen if name not in known]
         tasks = {name: known.get(name, About(name, "result", math.nan, math.nan, "")) for name in order}

@@ -24,6 +24,7 @@ from conveyor.tasks import own
 from conveyor.zoo.find import find as find_cell
 
 CELLS = ("rnn", "lstm", "lstm-peephole", "lstm-coupled", "gru")
+MOST = 100_000  # trials, which are all written down at the start
 TASKS = ("adding:40", "agreement", "language")
 
 
@@ -46,16 +47,17 @@ class Range:
         """The same between other bounds: "0.001:0.1", or one number for no choice. Raises BadInput."""
         kind = int if self.whole else float
         low, colon, high = text.partition(":")
+        wanted = "a whole number" if self.whole else "a number"
         try:
             found = replace(self, low=kind(low), high=kind(high if colon else low))
         except ValueError:
-            raise BadInput(f"--range {name}={text}: a number is wanted, or two as in {name}={self}") from None
-        if not found.low <= found.high:
+            raise BadInput(f"--range {name}={text}: {wanted} is wanted, or two as in {name}={self}") from None
+        if found.low > found.high:
             raise BadInput(f"--range {name}={text} is upside down: from {high} to {low} would be {name}={high}:{low}")
         if found.log and found.low <= 0:
             raise BadInput(f"--range {name}={text}: its logarithm is drawn, so it must be greater than 0")
         for bound in (found.low, found.high):
-            TrialSettings.of({name: bound}, f"--range {name}={text}")
+            check(name, text, bound)
         return found
 
     def __str__(self) -> str:
@@ -74,11 +76,19 @@ class Choice:
     def given(self, name: str, text: str) -> Choice:
         """The same from other values: "adamw,sgd". Raises BadInput."""
         for value in (values := tuple(text.split(","))):
-            TrialSettings.of({name: value}, f"--range {name}={text}")
+            check(name, text, value)
         return Choice(values)
 
     def __str__(self) -> str:
         return ",".join(self.values)
+
+
+def check(name: str, text: str, value: float | str) -> None:
+    """Raises BadInput for a value that a trial's settings refuse."""
+    try:
+        TrialSettings.of({name: value})
+    except BadInput as error:
+        raise BadInput(f"--range {name}={text}: {str(error).removeprefix('--')}") from None
 
 
 RANGES: dict[str, Range | Choice] = {
@@ -146,6 +156,8 @@ class Question:
             value = getattr(self, name)
             if value < least:
                 raise BadInput(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
+        if len(self.tasks) * len(self.cells) * (self.trials + self.seeds) > MOST:
+            raise BadInput(f"more than {MOST:,} trainings in all: make --trials or --seeds smaller")
         TrialSettings(seed=self.seed, steps=self.steps, parameters=self.parameters)  # whose bounds hold here, too
         for name, values, folder in [("tasks", self.tasks, problems.folder), ("cells", self.cells, cell_folder)]:
             if not values:
@@ -162,11 +174,11 @@ class Question:
     @functools.cached_property
     def drawn(self) -> dict[str, Range | Choice]:
         """What each hyper-parameter is drawn from. Raises BadInput for a range that cannot be."""
-        found = dict(RANGES)
+        found = {name: one for name, one in RANGES.items() if not (self.parameters and name == "hidden_size")}
         for text in self.ranges:
             name, _, bounds = text.partition("=")
-            if name not in RANGES:
-                raise BadInput(f"--range {text}: nothing that is drawn is called {name}; {suggest(name, RANGES)}")
+            if name not in found:
+                raise BadInput(f"--range {text}: nothing that is drawn is called {name}; {suggest(name, found)}")
             found[name] = RANGES[name].given(name, bounds)
         return found
 
@@ -211,10 +223,11 @@ class Question:
         return Outcome(**values | {"curve": tuple(map(tuple, values["curve"]))})
 
     def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self) | {"files": files(self.tasks, self.cells)}, indent=1)
+        drawn = {name: str(one) for name, one in self.drawn.items()}
+        return json.dumps(dataclasses.asdict(self) | {"drawn": drawn, "files": files(self.tasks, self.cells)}, indent=1)
 
     @classmethod
     def of_json(cls, text: str) -> Question:
         values: dict[str, Any] = json.loads(text)
-        values.pop("files")
+        del values["files"], values["drawn"]
         return cls(**values | {name: tuple(values[name]) for name in ("tasks", "cells", "ranges")})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import traceback
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -89,9 +90,12 @@ def teach(settings: TrialSettings, run: Run) -> int:
         os.dup2(log.fileno(), sys.stderr.fileno())
         try:
             result = begun(settings, run)
-        except BadInput as error:
-            print(f"conveyor: {error}", file=log)
-            (run.folder / "error.txt").write_text(str(error))
+        except OSError:  # no fault of the trial's
+            raise
+        except Exception as error:  # a person's own cell can fail in any way, and would the next time, too
+            traceback.print_exc()
+            said = str(error) if isinstance(error, BadInput) else f"{type(error).__name__}: {error}"
+            (run.folder / "error.txt").write_text(said)
             return EXIT_FAILED
     return 0 if result.signal is None else EXIT_STOPPED
 

@@ -6,7 +6,9 @@ import functools
 import hashlib
 import json
 import time
+import traceback
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -98,7 +100,9 @@ class TrialSettings(Common):
     task: str = setting("adding", "what is learnt")
     cell: str = setting("lstm", "what learns it")
     hidden_size: int = setting(32, "units, or the next number that the cell can have", low=1)
-    parameters: int = setting(0, "parameters that the network is to have, in place of units; 0: as it comes", low=0)
+    parameters: int = setting(
+        0, "parameters that the network is to have, in place of units; 0: as it comes", low=0, high=10**9
+    )
     dropout: float = setting(0.0, "dropout on the output", low=0, high=1)
     scale: float = setting(1.0, "of the cell's matrices at the start", above=0)
     forget_bias: float = setting(0.0, "added at the start to the biases of the gates that keep a state")
@@ -157,6 +161,21 @@ class Trial(Job):
 
     def summary(self, step: int, best: float, run: Run) -> str:
         return f"{self.settings.cell} on {self.settings.task}: {self.task.metric} {best:.4g}"
+
+
+def try_out(task: str, cell: str) -> None:
+    """One step on two sequences. Raises BadInput where that fails, with the line of the cell's file."""
+    try:
+        made = problems.find(task)
+        network, batch = Network(find_cell(cell), made, units(find_cell(cell), 16)), made.draw(2, torch.Generator())
+        made.loss(network(batch.inputs, batch.lengths), batch).backward()
+    except BadInput:
+        raise
+    except (Exception, SystemExit) as error:  # a person's own cell can fail in any way
+        file = cell.rpartition(":")[0]
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [f" (line {frame.lineno})" for frame in frames if Path(frame.filename).name == Path(file).name]
+        raise BadInput(f"{cell} fails on {task}: {type(error).__name__}: {error}{''.join(lines[-1:])}") from error
 
 
 def figures(run: Run) -> dict[str, Any]:

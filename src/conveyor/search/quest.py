@@ -13,7 +13,7 @@ import numpy as np
 
 from conveyor.compare import problems
 from conveyor.compare.ledger import Claim, Entry, Key
-from conveyor.compare.study import RANGES, files
+from conveyor.compare.study import MOST, RANGES, files
 from conveyor.compare.trial import TrialSettings
 from conveyor.errors import BadInput
 from conveyor.search.breed import Birth, Breed
@@ -57,13 +57,15 @@ class Quest:
         least = {"candidates": len(self.start), "draws": 1, "steps": 1, "parameters": 1, "abreast": 1, "seed": 0}
         for name, low in least.items():
             if getattr(self, name) < low:
-                why = ", the cells of --start" if low > 1 else ""
+                why = f", the cells of --start with the {REFERENCE}" if low > 1 else ""
                 raise BadInput(f"--{name} must be at least {low}{why}, not {getattr(self, name)}")
         for name, values in [("tasks", tuple(map(problems.shown, self.tasks))), ("start", self.start)]:
             if not values:
                 raise BadInput(f"--{name} names none")
             if twice := next((value for value in values if values.count(value) > 1), None):
                 raise BadInput(f"--{name} names {twice} twice")
+        if self.candidates > MOST:
+            raise BadInput(f"--candidates must be at most {MOST:,}, not {self.candidates}")
         for task in self.tasks:
             problems.find(task)
         self.settings(self.tasks[0], REFERENCE, 0)  # whose bounds hold here, too
@@ -129,12 +131,13 @@ class Quest:
         return Worth(**values)
 
     def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self) | {"files": files(self.tasks, self.start)}, indent=1)
+        drawn = {name: str(RANGES[name]) for name in DRAWN}
+        return json.dumps(dataclasses.asdict(self) | {"drawn": drawn, "files": files(self.tasks, self.start)}, indent=1)
 
     @classmethod
     def of_json(cls, text: str) -> Quest:
         values: dict[str, Any] = json.loads(text)
-        values.pop("files")
+        del values["files"], values["drawn"]
         return cls(**values | {name: tuple(values[name]) for name in ("tasks", "start")})
 
 

@@ -41,11 +41,12 @@ def check(quest: Quest, folder: Path, worths: Sequence[Worth]) -> None:
     weak = report.weak_tasks(quest, worths)
     cure = f"give more --steps or --parameters, or other --tasks, and another --out; see {folder / RUNS / '0'}"
     if reference.fate != TRIED:
-        raise BadInput(f"the GRU, by which all are measured, came to an end ({reference.fate}): {cure}")
+        raise BadInput(f"the GRU, by which all are measured, did not get far enough: it {reference.fate}; {cure}")
     if len(weak) == len(quest.tasks):
         raise BadInput(f"the GRU, by which all are measured, learns next to nothing of {', '.join(weak)}: {cure}")
 
 
 def best(worths: Sequence[Worth]) -> str:
     """The best so far, in a few words."""
-    return "".join(f"Candidate{one.number}, {one.worth:.3f} of the GRU" for one in report.ranked(worths)[:1]) or "none"
+    first = [f"Candidate{one.number}, {one.worth:.3f} of the GRU" for one in report.ranked(worths)[:1]]
+    return f"best: {''.join(first) or 'none yet'}"

@@ -77,8 +77,9 @@ class _Drawn(Task):
             found = self.function(rows, generator)
         except Exception as error:  # a person's own function can fail in any way
             frames = traceback.extract_tb(error.__traceback__)
-            line = [frame.lineno for frame in frames if frame.filename == str(self.path)][-1]
-            raise BadInput(f"{self.source} raised {type(error).__name__}: {error} (line {line})") from error
+            line = [frame.lineno for frame in frames if Path(frame.filename).name == self.path.name]
+            where = f" (line {line[-1]})" if line else ""
+            raise BadInput(f"{self.source} raised {type(error).__name__}: {error}{where}") from error
         if not isinstance(found, tuple) or len(found) not in (2, 3):
             raise BadInput(f"{self.source} returns inputs, targets and perhaps lengths, not {type(found).__name__}")
         names = ("inputs", "targets", "lengths")
