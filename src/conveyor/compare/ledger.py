@@ -23,7 +23,7 @@ from conveyor.errors import BadInput
 
 GRACE = 60.0  # seconds without a new word after which a worker of another machine is taken for dead
 PATIENCE = 60.0  # seconds for which a database that is away is tried again
-FIRST = 10.0  # seconds, where it has never been there: its name may be wrong
+FIRST = 10.0  # seconds, where nobody is there when it is first looked for: its name may be wrong
 STALLED = 5.0  # seconds in which who writes a ledger down writes something, or has died
 CURE = "pip install 'conveyor[compare]'"
 SERVER_CURE = "pip install 'conveyor[cluster]'"
@@ -162,9 +162,9 @@ class Ledger:
             int, tuple[str, float]
         ] = {}  # its worker's last word on each trial that runs, and when it came
         self.stopped: Callable[[], bool] = lambda: False
-        self.patience = FIRST
+        self.known = False  # whether the database has been reached
         self.storage: Any = self.call(connect, url)
-        self.patience = PATIENCE
+        self.known = True
 
     # what a process does with it
 
@@ -273,12 +273,16 @@ class Ledger:
                 reason = said(error)
                 if HOPELESS.search(reason):
                     raise BadInput(f"the database {self.name} cannot be used: {reason}; mend that") from error
-                if self.stopped() or time.monotonic() - began > min(self.patience, PATIENCE):
+                if self.stopped() or time.monotonic() - began > self.patience(reason):
                     cure = "nothing is lost: start again when it is back"
                     raise Away(f"the database {self.name} cannot be reached: {reason}; {cure}") from error
             self.heard.clear()  # nobody could say a word
             time.sleep(pause)
             pause = min(2 * pause, 5.0)
+
+    def patience(self, reason: str) -> float:
+        """How long what the database said is borne."""
+        return PATIENCE if self.known or "refused" not in reason else min(FIRST, PATIENCE)
 
     def entries(self, more: str = "") -> list[Entry]:
         """Of each trial the entry that counts: those that were lost have one after them."""
