@@ -22,12 +22,14 @@ from conveyor.compare.compare import LEDGER, QUESTION
 from conveyor.compare.ledger import Claim, Key, Ledger
 from conveyor.compare.worker import Worker, start
 from conveyor.errors import BadInput
+from conveyor.search import report
 from conveyor.search.appraise import Appraisal
 from conveyor.search.breed import Birth, Breed
 from conveyor.search.genome import Genome, Node, tidy
 from conveyor.search.mutate import MUTATIONS, mutate
 from conveyor.search.quest import LITTLE, TRIED, Quest, Worth
 from conveyor.search.reading import read
+from conveyor.search.search import check
 from conveyor.search.writing import write
 from conveyor.zoo.find import find
 from tolerance import KERNEL, assert_equal
@@ -312,9 +314,9 @@ def test_a_search_prints_the_best_and_leaves_a_report(whole):
         if one.fate == TRIED:
             cell = find(f"{folder}/cells/candidate_{one.number}.py:Candidate{one.number}")
             assert read(cell).key == one.key
-    report = (folder / "search.md").read_text()
+    text = (folder / "search.md").read_text()
     for part in ("```python", "flowchart BT", f"candidate_{best.number}.py:Candidate{best.number} --tasks recall:1"):
-        assert part in report
+        assert part in text
     assert len((folder / "candidates.csv").read_text().splitlines()) == 8
 
 
@@ -332,17 +334,31 @@ def test_a_search_that_is_killed_goes_on_and_finds_the_same(whole, tmp_path):
 
 @searches
 def test_another_machine_writes_the_report_from_the_ledger(whole, tmp_path):
-    succeeds(begin(tmp_path / "other", "--database", f"sqlite:///{whole[0] / LEDGER}"))
+    quest = Quest.of_json((whole[0] / QUESTION).read_text())
+    book = Ledger(f"sqlite:///{whole[0] / LEDGER}", quest)
+    book.open()
+    report.write(tmp_path, quest, book.outcomes())
     for name in ("search.md", "candidates.csv"):
-        ours, theirs = ((folder / name).read_text() for folder in (tmp_path / "other", whole[0]))
-        assert ours.replace(str(tmp_path / "other"), "") == theirs.replace(str(whole[0]), "")
+        ours, theirs = ((folder / name).read_text() for folder in (tmp_path, whole[0]))
+        assert ours.replace(str(tmp_path), "") == theirs.replace(str(whole[0]), "")
+    for one in report.ranked(book.outcomes()):
+        assert read(find(f"{tmp_path}/cells/candidate_{one.number}.py:Candidate{one.number}")).key == one.key
 
 
-def test_where_the_gru_learns_nothing_the_search_says_so(tmp_path):
-    process = begin(tmp_path / "search", "--steps", "1")
-    said, _ = process.communicate(timeout=300)
-    assert process.returncode == 2, said
-    assert "learns next to nothing of recall:1: give more --steps" in said
+def test_where_nobody_can_be_measured_by_the_gru_the_search_says_so(tmp_path):
+    quest = Quest(tasks=("recall:1", "lag:5"))
+    good = Worth(0, "", None, [], TRIED, 1.0, {"recall:1": 0.4, "lag:5": 0.0})
+    check(quest, tmp_path, [])
+    check(quest, tmp_path, [good])
+    assert "next to nothing on lag:5" in report.markdown(
+        tmp_path,
+        quest,
+        [replace(good, key=START["gru"].key, tests={"recall:1": 0.1, "lag:5": 0.5}, draws={"recall:1": 0, "lag:5": 1})],
+    )
+    with pytest.raises(BadInput, match="learns next to nothing of recall:1, lag:5: give more --steps"):
+        check(quest, tmp_path, [replace(good, gains={"recall:1": 0.05, "lag:5": 0.0})])
+    with pytest.raises(BadInput, match="did not get far enough: it does not remember; give more --steps"):
+        check(quest, tmp_path, [replace(good, fate="does not remember")])
 
 
 def test_a_cell_of_its_own_that_cannot_start_a_search_is_told_in_a_line(tmp_path):
