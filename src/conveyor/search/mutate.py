@@ -174,8 +174,8 @@ def narrow_map(sketch: Sketch, random: Random) -> bool:
     i = random.choice(maps)
     node = sketch.nodes[i]
     out = random.randrange(len(node.inputs))
-    inputs, diagonal = ((*all_[:out], *all_[out + 1 :]) for all_ in (node.inputs, node.diagonal))
-    return sketch.with_operands(i, inputs, diagonal)  # type: ignore[arg-type]
+    inputs = (*node.inputs[:out], *node.inputs[out + 1 :])
+    return sketch.with_operands(i, inputs, (*node.diagonal[:out], *node.diagonal[out + 1 :]))
 
 
 def share(sketch: Sketch, random: Random) -> bool:
