@@ -118,7 +118,7 @@ def _with_flags(command: Any, kind: type[Job]) -> Any:
 app.command("train")(
     _training(
         Language,
-        "Train a language model on TEXT: files, folders, corpora (pydoc, stdlib) or - for standard input.",
+        "Train a language model on TEXT: files, folders, corpora (pydoc, stdlib, agreement) or - for standard input.",
         lambda settings: settings.cell.rpartition(":")[2].lower(),
     )
 )

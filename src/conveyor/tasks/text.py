@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import torch
@@ -37,7 +38,22 @@ def _standard_library() -> bytes:
     return b"\n".join(path.read_bytes() for path in paths)
 
 
-CORPORA: dict[str, Callable[[], bytes]] = {"pydoc": _pydoc_topics, "stdlib": _standard_library}
+def _agreement() -> bytes:
+    """20,000 made-up sentences of subjects and verbs, one a line, 1.2 M characters.
+
+    Raises BadInput where the package lemminflect, which has the words' forms, is missing.
+    """
+    from conveyor.tasks.agreement import sentence
+
+    random = Random(0)
+    return "\n".join(" ".join(sentence(random)) for _ in range(20_000)).encode()
+
+
+CORPORA: dict[str, Callable[[], bytes]] = {
+    "pydoc": _pydoc_topics,
+    "stdlib": _standard_library,
+    "agreement": _agreement,
+}
 DEFAULT_CORPUS = "pydoc"
 
 
