@@ -36,7 +36,8 @@ ARROWS = {
     "bench": "affine backends cell compiler dropin errors execute layer zoo",
     "compare": "cell compiler errors layer picture show tasks training zoo",
     "search": "backends cell compare compiler errors layer show training zoo",
-    "cli": "applications bench compare compiler errors language search show tasks training zoo",
+    "explain": "cell compiler eager errors language layer picture show tasks training zoo",
+    "cli": "applications bench compare compiler errors explain language search show tasks training zoo",
     "__init__": "backends cell dropin execute layer show zoo",
     "__main__": "cli",
 }
@@ -49,6 +50,7 @@ OUTSIDE = {
     "bench": "torch numpy rich matplotlib jax onnx onnxruntime",
     "compare": "torch numpy matplotlib optuna scipy sqlalchemy",
     "search": "torch numpy",
+    "explain": "torch numpy",
     "cli": "torch typer rich",
 }
 

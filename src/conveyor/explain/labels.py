@@ -1,0 +1,122 @@
+"""What a unit may follow in a text: a number for each token, NaN where there is none to be told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from conveyor.errors import BadInput, suggest
+
+Labelling = Callable[[Sequence[str]], Tensor | Sequence[float | bool | None]]
+QUOTES = '"“”'
+OPENING, CLOSING = "([{", ")]}"
+NONE = float("nan")
+
+
+def position_in_line(tokens: Sequence[str]) -> Tensor:
+    """How many characters of its line have been read after each token; a line's end is 0 [T]."""
+    return _after_each(tokens, _positions)
+
+
+def inside_quotes(tokens: Sequence[str]) -> Tensor:
+    """Whether a quotation is open after each token, [T]; undefined in a paragraph whose quotes are odd in number."""
+    return _after_each(tokens, _by_paragraph(_quoted))
+
+
+def inside_brackets(tokens: Sequence[str]) -> Tensor:
+    """Whether a bracket (, [ or { is open after each token, [T]; undefined in a paragraph where they do not match."""
+    return _after_each(tokens, _by_paragraph(_bracketed))
+
+
+def subject_number(tokens: Sequence[str]) -> Tensor:
+    """In the sentences of the corpus agreement: whether the subject whose verb comes next is a plural, [T].
+
+    Known from the subject itself to the word before its verb; a subject within another's clause comes first. Tokens are
+    words. Raises BadInput where lemminflect is missing.
+    """
+    from conveyor.tasks.agreement import STOP, THAT, lexicon
+
+    plural = lexicon().plural
+    pending: list[int] = []  # the numbers of the subjects whose verbs are still to come
+    words, found = [token.strip() for token in tokens], []
+    for place, word in enumerate(words):
+        if word in plural.nouns and (not pending or (place > 1 and words[place - 2] == THAT)):
+            pending.append(plural.nouns[word])
+        elif word in plural.verbs and pending:
+            pending.pop()
+        elif word == STOP:
+            pending.clear()
+        found.append(float(pending[-1]) if pending else NONE)
+    return torch.tensor(found)
+
+
+LABELLINGS: dict[str, Labelling] = {
+    "position in line": position_in_line,
+    "inside quotes": inside_quotes,
+    "inside brackets": inside_brackets,
+    "subject number": subject_number,
+}
+
+
+def label(labelling: str | Labelling, tokens: Sequence[str]) -> Tensor:
+    """The labels of tokens, [T] float64, NaN where there is none.
+
+        label("inside quotes", ['"', "a", '"'])                             # tensor([1., 1., 0.])
+        label(lambda tokens: [token.isupper() for token in tokens], "Ab")   # tensor([1., 0.])
+
+    `labelling`: the name of one that is built in, or a function from tokens to numbers, truth values and None.
+    Raises BadInput for an unknown name, and for a function that does not give a number for each token.
+    """
+    if isinstance(labelling, str):
+        if labelling not in LABELLINGS:
+            raise BadInput(f"nothing to follow is called {labelling!r}; {suggest(labelling, LABELLINGS)}")
+        labelling = LABELLINGS[labelling]
+    found = labelling(tokens)
+    numbers = found if isinstance(found, Tensor) else [NONE if one is None else float(one) for one in found]
+    labels = torch.as_tensor(numbers, dtype=torch.float64)
+    if labels.shape != (len(tokens),):
+        raise BadInput(f"the labels are {list(labels.shape)}, but there are {len(tokens)} tokens: give one for each")
+    return labels
+
+
+def _after_each(tokens: Sequence[str], of_characters: Callable[[str], np.ndarray]) -> Tensor:
+    """What holds after the last character of each token."""
+    ends = np.cumsum([len(token) for token in tokens]) - 1
+    found = np.append(of_characters("".join(tokens)), NONE)  # for tokens that are empty
+    return torch.from_numpy(found[ends.clip(min=-1)]) if len(tokens) else torch.empty(0)
+
+
+def _positions(text: str) -> np.ndarray:
+    found = [np.append(np.arange(1.0, len(line) + 1), 0.0) for line in text.split("\n")]
+    return np.concatenate(found)[: len(text)]
+
+
+def _by_paragraph(of_paragraph: Callable[[str], np.ndarray]) -> Callable[[str], np.ndarray]:
+    """Paragraph by paragraph, so that one mark that is missing does not turn the rest of the text inside out."""
+    gap = np.zeros(2)
+
+    def of_text(text: str) -> np.ndarray:
+        parts = [part for paragraph in text.split("\n\n") for part in (of_paragraph(paragraph), gap)]
+        return np.concatenate(parts)[: len(text)]
+
+    return of_text
+
+
+def _quoted(paragraph: str) -> np.ndarray:
+    seen = np.cumsum([character in QUOTES for character in paragraph])
+    return np.full(len(paragraph), NONE) if len(seen) and seen[-1] % 2 else (seen % 2).astype(np.float64)
+
+
+def _bracketed(paragraph: str) -> np.ndarray:
+    open_ones: list[str] = []
+    found = np.zeros(len(paragraph))
+    for place, character in enumerate(paragraph):
+        if character in OPENING:
+            open_ones.append(CLOSING[OPENING.index(character)])
+        elif character in CLOSING and (not open_ones or open_ones.pop() != character):
+            return np.full(len(paragraph), NONE)
+        found[place] = bool(open_ones)
+    return np.full(len(paragraph), NONE) if open_ones else found

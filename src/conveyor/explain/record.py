@@ -1,0 +1,179 @@
+"""Every named value of a language model while it reads a text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from conveyor.errors import BadInput
+from conveyor.language import LanguageModel
+from conveyor.language.trained import Trained
+from conveyor.layer import State
+from conveyor.tasks.text import Vocabulary
+
+Layers = list[Tensor]  # a value in each layer
+ROWS, PIECE = 64, 128  # a long text is read as this many rows side by side, this many tokens at a time
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What a language model did at each token of a text.
+
+        recording = record(load(Path("runs/pydoc")), "the keys to the cabinet")
+        recording.texts                         # ("t", "h", "e", " ", ...)
+        recording.values["C"][0]                # of the first layer: [T, hidden]
+        recording.log_probs[-1].exp()           # what comes next, [vocabulary]
+
+    `tokens` [T], or [T, B] for several rows. `values` by name and layer, [T, B, ...] without B where the tokens have
+    none: all that the step names, the states as they are after the token. `log_probs` [T, B, vocabulary]: of the next
+    token. `state`: after the last. `texts`: each token as it is shown; empty for several rows or without a vocabulary.
+    """
+
+    tokens: Tensor
+    texts: tuple[str, ...]
+    values: dict[str, Layers]
+    log_probs: Tensor
+    state: State
+
+    @property
+    def told(self) -> Tensor:
+        """The log-probability that each token but the first had before it came, [T - 1, B]."""
+        return self.log_probs[:-1].gather(-1, self.tokens[1:, ..., None])[..., 0]
+
+    def likeliest(self, count: int = 5) -> tuple[Tensor, Tensor]:
+        """The tokens that are the likeliest next, and their probabilities, [T, B, count] each, the likeliest first."""
+        found = self.log_probs.exp().topk(min(count, self.log_probs.shape[-1]))
+        return found.indices, found.values
+
+
+def record(
+    model: LanguageModel | Trained, text: str | bytes | Tensor, state: State | None = None, start: int = 0
+) -> Recording:
+    """Reads a text and keeps what the model computes.
+
+        record(load(Path("runs/pydoc")), "the keys to the cabinet are")
+        record(model, torch.tensor([3, 1, 4]))
+
+    `text`: numbers of tokens, [T] or [T, B]; of what `conveyor.language.trained.load` returns, also a text. It goes on
+    from `state`, which has read `start` tokens. The model is read as in use, without dropout.
+
+    Raises BadInput for an empty text, for tokens that the model does not know, and for a model that reads backwards.
+    """
+    reader, tokens, vocabulary = given(model, text)
+    with torch.no_grad(), in_use(reader):
+        output, last, values = step_through(reader, tokens if tokens.dim() == 2 else tokens[:, None], state, start)
+        log_probs = predict(reader, output)
+    if tokens.dim() == 1:
+        values = {name: [layer[:, 0] for layer in layers] for name, layers in values.items()}
+        log_probs = log_probs[:, 0]
+    texts = shown(tokens, vocabulary) if vocabulary and tokens.dim() == 1 else ()
+    return Recording(tokens, texts, values, log_probs, last)
+
+
+def given(
+    model: LanguageModel | Trained, text: str | bytes | Tensor
+) -> tuple[LanguageModel, Tensor, Vocabulary | None]:
+    """The model itself, the tokens [T] or [T, B], and the vocabulary, if it is known. Raises BadInput as `record`."""
+    vocabulary = model.vocabulary if isinstance(model, Trained) else None
+    reader = model.model if isinstance(model, Trained) else model
+    if reader.rnn.bidirectional:
+        raise BadInput("the model reads the text backwards too, so a value at a token is not of what came before it")
+    if isinstance(text, Tensor):
+        tokens = text
+    elif vocabulary is None:
+        raise BadInput("a model without its vocabulary reads numbers of tokens: give what load(folder) returns")
+    else:
+        tokens = vocabulary.encode(text.encode() if isinstance(text, str) else text)
+    _check(tokens, reader.embedding.num_embeddings)
+    return reader, tokens.to(reader.embedding.weight.device), vocabulary
+
+
+def _check(tokens: Tensor, kinds: int) -> None:
+    if tokens.is_floating_point() or tokens.dtype == torch.bool or tokens.dim() not in (1, 2):
+        raise BadInput(f"tokens are whole numbers [T] or [T, B], not {tokens.dtype} {list(tokens.shape)}")
+    if not tokens.numel():
+        raise BadInput("the text is empty: there is nothing to read")
+    if not 0 <= int(tokens.min()) <= int(tokens.max()) < kinds:
+        raise BadInput(f"the model knows tokens 0 to {kinds - 1}, not {int(tokens.min())} to {int(tokens.max())}")
+
+
+def shown(tokens: Tensor, vocabulary: Vocabulary) -> tuple[str, ...]:
+    """Each token [T] as text; a byte that is no character by itself is told in hexadecimal, \\xc3."""
+    if vocabulary.kind == "byte":
+        return tuple(bytes([token]).decode(errors="backslashreplace") for token in tokens.tolist())
+    return tuple(vocabulary.symbols[token] for token in tokens.tolist())
+
+
+@contextmanager
+def in_use(model: torch.nn.Module) -> Iterator[None]:
+    """Inside, the model is read as in use, without dropout; afterwards it is as it was."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+def step_through(
+    model: LanguageModel, tokens: Tensor, state: State | None = None, start: int = 0
+) -> tuple[Tensor, State, dict[str, Layers]]:
+    """The output [T, B, width] for tokens [T, B], the state after the last, and the values [layers][T, B, ...]."""
+    output, last, values = model.rnn(model.embedding(tokens), state, start=start, record=True)
+    return output, last, {name: [layer[0] for layer in layers] for name, layers in values.items()}
+
+
+def predict(model: LanguageModel, output: Tensor) -> Tensor:
+    """The log-probabilities of the next token, [..., vocabulary], after an output [..., width]."""
+    weight = model.embedding.weight if model.tied else model.output
+    return F.linear(output, weight, model.bias).log_softmax(-1)
+
+
+def read_through(
+    model: LanguageModel, tokens: Tensor, rows: int = ROWS, piece: int = PIECE
+) -> Iterator[tuple[Tensor, dict[str, Layers]]]:
+    """The values along a long text [N], a piece at a time, so that not all of them lie in memory at once.
+
+    The text is read as up to `rows` rows side by side, each from the initial state, as in an evaluation. Gives the
+    places of the tokens in the text, [T, B], -1 where a row has none left, and the values, [layers][T, B, ...].
+    """
+    count = len(tokens)
+    rows = max(1, min(rows, count // piece))
+    length = -(-count // rows)
+    places = torch.arange(rows * length).view(rows, length).t()  # [length, rows]
+    places = torch.where(places < count, places, -1)
+    state: State | None = None
+    with torch.no_grad(), in_use(model):
+        for start in range(0, length, piece):
+            now = places[start : start + piece]
+            _, state, values = step_through(model, tokens[now.clamp(min=0).to(tokens.device)], state, start)
+            yield now, values
+
+
+def along(model: LanguageModel, tokens: Tensor, names: tuple[str, ...]) -> dict[str, Layers]:
+    """These values along a text [N], [layers][N, units] each; one of many dimensions is laid out as a row of units.
+
+    Raises BadInput for a name that the model's step does not have.
+    """
+    found: dict[str, Layers] = {}
+    for places, values in read_through(model, tokens):
+        check_names(names, values)
+        real = places >= 0
+        for name in names:
+            pieces = [layer.cpu().flatten(2) if layer.dim() > 2 else layer.cpu()[..., None] for layer in values[name]]
+            if name not in found:
+                found[name] = [piece.new_empty(len(tokens), piece.shape[-1]) for piece in pieces]
+            for whole, piece in zip(found[name], pieces, strict=True):
+                whole[places[real]] = piece[real]
+    return found
+
+
+def check_names(names: tuple[str, ...], values: dict[str, Layers]) -> None:
+    for name in names:
+        if name not in values:
+            raise BadInput(f"the model's step has no value called {name}; it has {', '.join(sorted(values))}")
