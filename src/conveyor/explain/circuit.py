@@ -158,7 +158,7 @@ class _Reader:
             return  # the last of them is read for all
         if node.op == "input" and node.attrs[0] in ("stream", "state", "constant"):
             self.add(Part(node.attrs[0], i, (i,), node.attrs[1], node.attrs[1]))
-        elif node.op in ("input", "const") or node.shared or (node.time and not node.rows):
+        elif node.op in ("input", "const") or not node.rows:
             return  # these are read where they are used
         elif node.op in SEEN_OTHERWISE:
             self.alias(i, node)
@@ -282,7 +282,7 @@ class _Reader:
         if i in self.sums:
             found = self.sums.pop(i)
             return self.layer(found, i, found.nodes, "", i)
-        if node.time and not node.rows:
+        if self.is_clock(i):
             return self.clock(i)
         if node.op == "input":
             return self.add(Part("parameter", i, (i,), node.attrs[1], node.attrs[1]))
@@ -294,6 +294,13 @@ class _Reader:
         else:
             self.circle(i, node)
         return self.owner[i]
+
+    def is_clock(self, i: int) -> bool:
+        """Whether it is made of the step's number and of nothing else but numbers."""
+        node = self.nodes[i]
+        if node.op == "input":
+            return node.attrs[0] == "step"
+        return node.time and not node.rows and all(self.nodes[j].op == "const" or self.is_clock(j) for j in node.inputs)
 
     def clock(self, i: int) -> int:
         """All that is made of the step's number, up to here."""
@@ -332,7 +339,8 @@ class _Reader:
 
 def number(value: float) -> str:
     """As a person writes it."""
-    return f"{value:.6g}".replace("-", "−")
+    text = f"{value:.6g}" if value == 0 or abs(value) >= 1e-4 else f"{value:.10f}".rstrip("0")
+    return (text if float(text) else f"{value:.6g}").replace("-", "−")
 
 
 def _whole(graph: Graph, last: int) -> int:

@@ -1,0 +1,298 @@
+"""The equations of a step, read back from its circuit, in the notation of the essay."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from conveyor.explain.circuit import Circuit, Part, number
+
+SUM, PRODUCT, ATOM = range(3)  # how tightly an expression holds together
+GREEK = dict(
+    zip(
+        "alpha beta gamma delta epsilon zeta eta theta kappa lambda mu nu xi rho sigma tau phi chi psi omega".split(),  # noqa: SIM905
+        "αβγδεζηθκλμνξρστφχψω",
+        strict=True,
+    )
+)
+ACCENTS = {"tilde": "\u0303", "hat": "\u0302", "bar": "\u0304", "dot": "\u0307"}
+
+
+@dataclass(frozen=True)
+class Equation:
+    """How one value is computed.
+
+    `part`: its place in the circuit; `parts`: all that the right side stands for, itself among them. `text` is for
+    people who read plain text, `latex` for papers.
+    """
+
+    part: int
+    parts: tuple[int, ...]
+    name: str
+    text: str
+    latex: str
+
+    @property
+    def mathml(self) -> str:
+        """For browsers. Raises BadInput where latex2mathml is missing."""
+        from conveyor.explain.mathml import mathml
+
+        return mathml(self.latex)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    text: str
+    latex: str
+    level: int = ATOM
+
+    def within(self, level: int) -> _Piece:
+        """In parentheses, if it holds together less tightly than its surroundings need."""
+        if self.level >= level:
+            return self
+        return _Piece(f"({self.text})", rf"\left({self.latex}\right)")
+
+
+def equations(circuit: Circuit) -> tuple[Equation, ...]:
+    """The equations of a step, in its order.
+
+        circuit = Circuit.of(conveyor.compile(conveyor.zoo.LSTM(32, 128)).traced)
+        equations(circuit)[0].text                          # "f_t = σ(W_f · [h_{t-1}, x_t] + b_f)"
+
+    There is one for each value that the step names, and for each that is read at several places. Weights are called by
+    the value that they make: W and b of full blocks, w of a diagonal one.
+    """
+    return _Writer(circuit).equations()
+
+
+def symbol(name: str, time: str = "") -> tuple[str, str]:
+    """A value's name as text and as LaTeX: symbol("C_tilde", "t") is ("C̃_t", "\\tilde{C}_{t}")."""
+    pieces = [piece for piece in re.split(r"[._\s]+", name) if piece] or [name]
+    if "." in name:  # depth.u: the u of depth
+        pieces = [*pieces[1:], pieces[0]]
+    base, accents = pieces[0], [p for p in pieces[1:] if p in ACCENTS]
+    below = [p for p in pieces[1:] if p not in ACCENTS]
+    if found := re.fullmatch(r"([A-Za-z]+?)(\d+)", base):
+        base, below = found[1], [found[2], *below]
+    text, latex = GREEK.get(base, base), rf"\{base}" if base in GREEK else _letters(base)
+    for accent in accents:
+        text, latex = text + ACCENTS[accent], rf"\{accent}{{{latex}}}"
+    subscripts = [*below, *([time] if time else [])]
+    if subscripts:
+        joined = ",".join(subscripts)
+        text += f"_{joined}" if len(joined) == 1 else f"_{{{joined}}}"
+        latex += f"_{{{', '.join(map(_letters, subscripts))}}}"
+    return text, latex
+
+
+def _letters(word: str) -> str:
+    """A word of several letters stands upright; a letter, a number and t-1 as they are."""
+    if len(word) == 1 or re.fullmatch(r"t-1|\d+", word):
+        return word
+    return rf"\mathrm{{{GREEK_LATEX.get(word, word)}}}"
+
+
+GREEK_LATEX = {name: rf"\{name}" for name in GREEK}
+
+
+def subscripts(circuit: Circuit) -> dict[int, str]:
+    """By what name the weights of each layer are called in the equations: "f" for W_f and b_f."""
+    return _Writer(circuit).weights
+
+
+class _Writer:
+    def __init__(self, circuit: Circuit):
+        self.circuit, self.parts = circuit, circuit.parts
+        self.names = {i: p.name for i, p in enumerate(self.parts) if p.name and p.kind in ("layer", "op")}
+        self._name_what_is_read_twice()
+        self.inside = {i: self._inside(i) for i in self.names}
+        self.weights = {at: name for i in self.names for at, name in self._weights(i).items()}
+
+    def equations(self) -> tuple[Equation, ...]:
+        written = []
+        for i, name in sorted(self.names.items()):
+            left, right = _Piece(*symbol(name, "t")), self.write(self.parts[i])
+            text, latex = f"{left.text} = {right.text}", f"{left.latex} = {right.latex}"
+            written.append(Equation(i, tuple(sorted(self.inside[i])), name, text, latex))
+        return (*written, *self._renamed())
+
+    def _renamed(self) -> list[Equation]:
+        """Of what the step gives under another name than that of the value."""
+        found = []
+        for end in self.circuit.ends:
+            (text, latex), right = symbol(end.name, "t"), self.value(end.part)
+            if text != right.text:
+                equation = f"{text} = {right.text}", f"{latex} = {right.latex}"
+                found.append(Equation(end.part, (end.part,), end.name, *equation))
+        return list(dict.fromkeys(found))
+
+    def _name_what_is_read_twice(self) -> None:
+        taken = {part.name for part in self.parts}
+        letter = next(one for one in ("v", "u", "q", "value") if one not in taken and f"{one}1" not in taken)
+        ends, count = {end.part for end in self.circuit.ends}, 0
+        for i, part in enumerate(self.parts):
+            if part.kind in ("layer", "op") and not part.name and (len(self.circuit.targets(i)) > 1 or i in ends):
+                count += 1
+                self.names[i] = next((e.name for e in self.circuit.ends if e.part == i), f"{letter}{count}")
+
+    def _inside(self, i: int) -> set[int]:
+        """The parts that the equation of this one writes out."""
+        found = {i}
+        for source in self.circuit.sources(i):
+            if source not in self.names and self.parts[source].kind in ("layer", "op"):
+                found |= self._inside(source)
+        return found
+
+    def _weights(self, i: int) -> dict[int, str]:
+        """The subscripts of the weights of all layers in an equation: two layers are told apart by what they read."""
+        layers = [at for at in sorted(self.inside[i]) if self.parts[at].kind == "layer"]
+        path, _, own = self.names[i].rpartition(".")
+        base = "_".join([*re.sub(r"_(tilde|hat|bar|dot)", "", own).split("_"), *filter(None, path.split("."))])
+        if len(layers) == 1:
+            return {layers[0]: base}
+        names = {}
+        for count, at in enumerate(layers, 1):
+            read = self._reads(at)
+            plain = len(read) == 1 and read[0].name and all(self._reads(o) != read for o in layers if o != at)
+            names[at] = f"{base}_{read[0].name if plain else count}"
+        return names
+
+    def _reads(self, at: int) -> list[Part]:
+        return [self.parts[source] for source in self.circuit.sources(at)]
+
+    def value(self, i: int) -> _Piece:
+        """A part where it is read: by its name if it has one."""
+        part = self.parts[i]
+        if i in self.names:
+            return _Piece(*symbol(self.names[i], "t"))
+        if part.kind in ("layer", "op"):
+            return self.write(part)
+        if part.kind == "clock":
+            return _Piece(part.label, part.label.replace("mod", r"\bmod").replace("−", "-"), SUM)
+        if part.kind == "parameter" and not part.name:
+            return _Piece(part.label, part.label.replace("−", "-"))
+        time = {"state": "t-1", "stream": "t"}.get(part.kind, "")
+        name = part.name.rpartition(".")[2] if part.kind == "parameter" else part.name
+        return _Piece(*symbol(name, time))
+
+    def of(self, node: int) -> _Piece:
+        traced = self.circuit.graph.nodes[node]
+        if traced.op == "const":
+            text = number(traced.attrs[0])
+            return _Piece(text, text.replace("−", "-"), SUM if text.startswith("−") else ATOM)
+        return self.value(self.circuit.owners[node])
+
+    def write(self, part: Part) -> _Piece:
+        """The right side of a part."""
+        if part.kind == "layer":
+            return _function(part.op, self.total(part)) if part.op else self.total(part)
+        pieces = [self.of(node) for node in part.operands]
+        return OPERATIONS[part.op](pieces) if part.op in OPERATIONS else self._other(part, pieces)
+
+    def total(self, part: Part) -> _Piece:
+        """The sum of a layer: its full blocks are one matrix, applied to its operands one after the other."""
+        subscript = self.weights[self.circuit.owners[part.node]]
+        full = [self.of(term.value) for term in part.terms if term.block == "full"]
+        pieces = [_product(_Piece(*symbol(f"W_{subscript}")), _joined(full), " · ", r" \cdot ")] if full else []
+        for term in part.terms:
+            if term.block == "diagonal":
+                value = self.of(term.value)
+                read = self.parts[self.circuit.owners[term.value]].name
+                weight = _Piece(*symbol(f"w_{subscript}_{read}" if read else f"w_{subscript}"))
+                pieces.append(_product(weight, value, " * ", " * "))
+        for count, _ in enumerate(part.biases):
+            pieces.append(_Piece(*symbol(f"b_{subscript}" + (f"_{count + 1}" if count else ""))))
+        if len(pieces) == 1:
+            return pieces[0]
+        return _Piece(" + ".join(p.text for p in pieces), " + ".join(p.latex for p in pieces), SUM)
+
+    def _other(self, part: Part, pieces: Sequence[_Piece]) -> _Piece:
+        if part.op == "slice":
+            (value,) = pieces
+            inner = value.within(ATOM)
+            return _Piece(f"{inner.text}[{part.label}]", rf"{{{inner.latex}}}_{{[{part.label}]}}")
+        if part.op == "cat":
+            return _joined(pieces)
+        return _function(part.op, *pieces)
+
+
+def _joined(pieces: Sequence[_Piece]) -> _Piece:
+    if len(pieces) == 1:
+        return pieces[0].within(ATOM)
+    return _Piece(f"[{', '.join(p.text for p in pieces)}]", rf"\left[{', '.join(p.latex for p in pieces)}\right]")
+
+
+def _product(a: _Piece, b: _Piece, text: str, latex: str) -> _Piece:
+    a, b = a.within(PRODUCT), b.within(PRODUCT)
+    return _Piece(a.text + text + b.text, a.latex + latex + b.latex, PRODUCT)
+
+
+def _function(name: str, *pieces: _Piece) -> _Piece:
+    text, latex = FUNCTIONS.get(name, (name, rf"\mathrm{{{name}}}"))
+    texts, spelt = (", ".join(getattr(p, kind) for p in pieces) for kind in ("text", "latex"))
+    return _Piece(f"{text}({texts})", rf"{latex}\left({spelt}\right)")
+
+
+FUNCTIONS = {
+    "sigmoid": ("σ", r"\sigma"),
+    **{name: (name, rf"\{name}") for name in ("tanh", "exp", "log", "sin", "cos")},
+    "maximum": ("max", r"\max"),
+    "minimum": ("min", r"\min"),
+    "max": ("max", r"\max"),
+    "sum": ("Σ", r"\sum"),
+    "sqrt": ("√", r"\sqrt"),
+    "root": ("√", r"\sqrt"),
+    "sign": ("sgn", r"\mathrm{sgn}"),
+}
+
+
+def _between(text: str, latex: str, level: int, strict: bool = False) -> Callable[[list[_Piece]], _Piece]:
+    """An operation that stands between its two operands; `strict`: the second must hold more tightly."""
+
+    def written(pieces: list[_Piece]) -> _Piece:
+        a, b = pieces[0].within(level), pieces[1].within(min(level + strict, ATOM))
+        return _Piece(f"{a.text} {text} {b.text}", f"{a.latex} {latex} {b.latex}", level)
+
+    return written
+
+
+def _where(pieces: list[_Piece]) -> _Piece:
+    condition, one, other = pieces
+    text = f"({one.text} where {condition.text}, else {other.text})"
+    cases = rf"{one.latex} & {condition.latex} \\ {other.latex} & \text{{else}}"
+    return _Piece(text, rf"\begin{{cases}} {cases} \end{{cases}}")
+
+
+def _negative(pieces: list[_Piece]) -> _Piece:
+    inner = pieces[0].within(PRODUCT)
+    return _Piece(f"−{inner.text}", f"-{inner.latex}", SUM)
+
+
+def _divided(pieces: list[_Piece]) -> _Piece:
+    a, b = pieces[0].within(PRODUCT), pieces[1].within(ATOM)
+    return _Piece(f"{a.text} / {b.text}", rf"\frac{{{pieces[0].latex}}}{{{pieces[1].latex}}}", PRODUCT)
+
+
+def _power(pieces: list[_Piece]) -> _Piece:
+    a, b = pieces[0].within(ATOM), pieces[1].within(ATOM)
+    return _Piece(f"{a.text}^{b.text}", f"{{{a.latex}}}^{{{pieces[1].latex}}}")
+
+
+OPERATIONS: dict[str, Callable[[list[_Piece]], _Piece]] = {
+    "add": _between("+", "+", SUM),
+    "sub": _between("−", "-", SUM, strict=True),
+    "mul": _between("*", "*", PRODUCT),
+    "contract": _between("·", r"\cdot", PRODUCT),
+    "matmul": _between("·", r"\cdot", PRODUCT),
+    "mod": _between("mod", r"\bmod", PRODUCT, strict=True),
+    "lt": _between("<", "<", SUM),
+    "le": _between("≤", r"\le", SUM),
+    "eq": _between("=", "=", SUM),
+    "ne": _between("≠", r"\ne", SUM),
+    "div": _divided,
+    "pow": _power,
+    "neg": _negative,
+    "where": _where,
+    "abs": lambda pieces: _Piece(f"|{pieces[0].text}|", rf"\left|{pieces[0].latex}\right|"),
+}

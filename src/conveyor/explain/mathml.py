@@ -1,0 +1,12 @@
+"""MathML, which browsers draw, from LaTeX."""
+
+from conveyor.errors import BadInput
+
+
+def mathml(latex: str) -> str:
+    """A formula as MathML. Raises BadInput where latex2mathml is missing."""
+    try:
+        from latex2mathml.converter import convert
+    except ImportError as error:
+        raise BadInput("formulas need latex2mathml: pip install 'conveyor[page]'") from error
+    return convert(latex)
