@@ -36,7 +36,7 @@ ARROWS = {
     "bench": "affine backends cell compiler dropin errors execute layer zoo",
     "compare": "cell compiler errors layer picture show tasks training zoo",
     "search": "backends cell compare compiler errors layer show training zoo",
-    "explain": "cell compiler eager errors language layer picture show tasks training zoo",
+    "explain": "cell compiler eager errors kernels language layer picture regularise show tasks training zoo",
     "cli": "applications bench compare compiler errors explain language search show tasks training zoo",
     "__init__": "backends cell dropin execute layer show zoo",
     "__main__": "cli",

@@ -185,7 +185,8 @@ class _Reader:
     def map(self, i: int, node: Node) -> _Sum | None:
         """The learned map that this node is, or goes on with, if it is of one."""
         if node.op == "matmul" and self.nodes[node.inputs[1]].shared:
-            return _Sum((i,), (Term(*node.inputs, "full"),), ())
+            value, weight = node.inputs
+            return _Sum((i,), (Term(value, weight, "full"),), ())
         if node.op == "mul":
             for value, weight in (node.inputs, node.inputs[::-1]):
                 if self.is_weight(weight) and self.nodes[value].rows and self.is_term(i, node):

@@ -1,0 +1,111 @@
+"""Changes to a run: a value that is set, a line that is cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from conveyor.errors import BadInput
+from conveyor.explain.circuit import Circuit, Part
+
+BEFORE = "[t-1]"  # behind a state's name: its value as it comes in
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A part's value is set, or, where there is a `source`, the line from it to the part is cut.
+
+        Edit(0, "f", 1.0)                                  # all of layer 0's forget gate is open, at every step
+        Edit(1, "C", 0.0, unit=7, first=3, last=3)         # unit 7 of layer 1 forgets everything at step 3
+        Edit(0, "f", source="h[t-1]")                      # the forget gate does not see h
+
+    `part` and `source` are places in `Circuit.parts` or names: of a value that the step computes, of a stream, or of a
+    state as it comes in, "h[t-1]". A value is set right after it is computed, or comes in; `unit` is one of its
+    numbers, all if none. Along a cut line zeros are read. `first` and `last` are the steps, both included, counted from
+    0; no `last` is the end. It is data: `Edit(**json)` and `edit.data` go to a page and back.
+    """
+
+    layer: int
+    part: int | str
+    value: float = 0.0
+    unit: int | None = None
+    source: int | str | None = None
+    first: int = 0
+    last: int | None = None
+
+    @property
+    def data(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def acts(self, step: int) -> bool:
+        return self.first <= step and (self.last is None or step <= self.last)
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Edits of one step of a layer: what is set, by part, as (unit, number), and the wires that are cut."""
+
+    sets: Mapping[int, tuple[tuple[int | None, float], ...]]
+    cuts: frozenset[int]
+
+    @classmethod
+    def of(cls, circuit: Circuit, edits: Iterable[Edit]) -> Changes:
+        """Raises BadInput for a part, a unit or a line that the circuit does not have."""
+        sets: dict[int, tuple[tuple[int | None, float], ...]] = {}
+        cuts = set()
+        for edit in edits:
+            part = find(circuit, edit.part)
+            if edit.source is not None:
+                cuts.add(_wire(circuit, find(circuit, edit.source), part))
+                continue
+            size = circuit.graph.nodes[circuit.parts[part].node].size
+            if edit.unit is not None and not 0 <= edit.unit < size:
+                raise BadInput(f"{_told(circuit, part)} has the units 0 to {size - 1}, and no unit {edit.unit}")
+            sets[part] = (*sets.get(part, ()), (edit.unit, float(edit.value)))
+        return cls(sets, frozenset(cuts))
+
+
+def find(circuit: Circuit, part: int | str) -> int:
+    """The place of a part, given that or a name. Raises BadInput if there is none."""
+    if isinstance(part, int):
+        if not 0 <= part < len(circuit.parts):
+            raise BadInput(f"the step has the parts 0 to {len(circuit.parts) - 1}, and no part {part}")
+        return part
+    known = names(circuit)
+    if part not in known:
+        raise BadInput(f"the step has no value called {part}: there are {', '.join(known)}")
+    return known[part]
+
+
+def names(circuit: Circuit) -> dict[str, int]:
+    """What parts can be called: values that are computed before what comes in by the same name."""
+    given = {_name(part): i for i, part in enumerate(circuit.parts) if part.name}
+    return given | circuit.named
+
+
+def _name(part: Part) -> str:
+    return part.name + BEFORE if part.kind == "state" else part.name
+
+
+def _wire(circuit: Circuit, source: int, target: int) -> int:
+    for i, wire in enumerate(circuit.wires):
+        if (wire.source, wire.target) == (source, target):
+            return i
+    raise BadInput(f"no line goes from {_told(circuit, source)} to {_told(circuit, target)}")
+
+
+def _told(circuit: Circuit, part: int) -> str:
+    return _name(circuit.parts[part]) or f"part {part}"
+
+
+def crossings(circuit: Circuit) -> dict[tuple[int, int], int]:
+    """For each traced node and each of its inputs that comes by a wire: which wire that is."""
+    wires = {(wire.source, wire.target): i for i, wire in enumerate(circuit.wires)}
+    owners = circuit.owners
+    return {
+        (i, j): wires[owners[j], owners[i]]
+        for i, node in enumerate(circuit.graph.nodes)
+        for j in node.inputs
+        if i in owners and j in owners and (owners[j], owners[i]) in wires
+    }

@@ -1,0 +1,173 @@
+"""A language model as a page has it: data, weights, and its steps in JavaScript.
+
+`describe(model, vocabulary)` gives `data`, which goes into a page as JSON, `weights`, whose bytes do, and `script`, the
+text of the module steps.js. All places ("at", "to", "from") count numbers: of tensors in `weights`, of values in `kept`
+of an emitted step. `data` holds:
+
+    vocabulary  {kind: "char" | "byte" | "word", symbols: [the tokens by number]}
+    tensors     [{name, shape, at, size, quantiles: [65 numbers] | null}]: all weights; quantiles of untrained ones
+    embedding, output, bias    tensors: [vocabulary, width] (these two are one where they are tied), [vocabulary]
+    steps       [{parts, wires, names, kept}]: one for all layers whose graphs are equal, in the order of `script`
+        parts   [{name, kind, label, at, size, dims, sum}], as Circuit.parts; `sum`: where a layer's sum is before it is
+                squashed, else -1; `at` is -1 for a parameter, whose value is not kept
+        wires   [[source, target]], as Circuit.wires
+        names   {name: part}, what an edit may call a part: "f", "x", "h[t-1]"
+        kept    how many numbers a step keeps
+    layers      [{step, weights: [tensors], states, streams, x, t, output, width}], the lowest first
+        states  [{name, width, to, from, initial: tensor | null}]: of t-1 it is put to `to` (-1: the step does not read
+                it), the new one is at `from`
+        streams [{name, to, width, source: "below" | "ground" | "number", below, matrix, bias, number}]: besides x
+        x, t    where these are put, or -1; `output`, `width`: what goes to the layer above, and out of the last
+
+An edit is {layer, part, value, unit, source, first, last}, as conveyor.explain.edits.Edit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from conveyor.compiler.graph import Graph
+from conveyor.explain.edits import names
+from conveyor.explain.emit_js import emit
+from conveyor.explain.levels import Level, levels
+from conveyor.explain.places import Places
+from conveyor.explain.untrained import fresh, quantiles
+from conveyor.language import LanguageModel
+from conveyor.tasks.text import Vocabulary
+
+
+@dataclass(frozen=True)
+class Described:
+    """`data` for JSON, `weights` in float32, `script`: the module with the steps, and the layers they were made of."""
+
+    data: dict[str, Any]
+    weights: np.ndarray
+    script: str
+    levels: tuple[Level, ...]
+
+
+def describe(model: LanguageModel, vocabulary: Vocabulary) -> Described:
+    """A language model for a page.
+
+        described = describe(trained.model, trained.vocabulary)
+        json.dumps(described.data), described.weights.tobytes(), described.script
+
+    Raises BadInput, which names the line and the cause, for a cell that cannot be taken apart, or that takes what a
+    language model does not give.
+    """
+    stack = levels(model)
+    tensors = _Tensors(model)
+    places: dict[Graph, Places] = {}
+    for level in stack:
+        places.setdefault(level.circuit.graph, Places(level.circuit))
+    made = list(places.values())
+    layers = [_layer(level, made, stack[k - 1] if k else None, tensors) for k, level in enumerate(stack)]
+    embedding = tensors.add("embedding", model.embedding.weight)
+    data = {
+        "vocabulary": {"kind": vocabulary.kind, "symbols": list(vocabulary.symbols)},
+        "embedding": embedding,
+        "output": embedding if model.tied else tensors.add("output", model.output),
+        "bias": tensors.add("bias", model.bias),
+        "steps": [_step(step) for step in made],
+        "layers": layers,
+        "tensors": tensors.entries,
+    }
+    return Described(data, np.concatenate(tensors.values), emit(made), tuple(stack))
+
+
+@dataclass
+class _Tensors:
+    """The weights one after the other; one that has several uses is there once."""
+
+    model: LanguageModel
+    entries: list[dict[str, Any]] = field(default_factory=list)
+    values: list[np.ndarray] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.known: dict[int, int] = {}
+        self.new = fresh(self.model)
+        self.own = {id(parameter): name for name, parameter in self.model.named_parameters()}
+
+    def add(self, name: str, tensor: Tensor, new: Tensor | None = None) -> int:
+        """Where it is; `new` is what it is in a new model, unless it is a parameter, of which that is known."""
+        if id(tensor) not in self.known:  # the tensors live as long as the layers, and so do their numbers
+            self.known[id(tensor)] = len(self.entries)
+            value = tensor.detach().float().numpy().ravel()
+            new = self.new.get(self.own.get(id(tensor), ""), new)
+            at = sum(map(len, self.values))
+            entry = {"name": name, "shape": list(tensor.shape), "at": at, "size": value.size}
+            self.entries.append({**entry, "quantiles": None if new is None else quantiles(new)})
+            self.values.append(value)
+        return self.known[id(tensor)]
+
+
+def _step(places: Places) -> dict[str, Any]:
+    circuit, nodes = places.circuit, places.graph.nodes
+    parts = [
+        {
+            "name": part.name,
+            "kind": part.kind,
+            "label": part.label,
+            "at": -1 if part.node in places.parameters else places.at[part.node].at,
+            "size": nodes[part.node].size,
+            "dims": list(nodes[part.node].dims),
+            "sum": places.at[part.total].at if part.total >= 0 else -1,
+        }
+        for part in circuit.parts
+    ]
+    wires = [[wire.source, wire.target] for wire in circuit.wires]
+    return {"parts": parts, "wires": wires, "names": names(circuit), "kept": places.size("kept")}
+
+
+def _layer(level: Level, made: Sequence[Places], below: Level | None, tensors: _Tensors) -> dict[str, Any]:
+    graph = level.circuit.graph
+    step, places = next((k, p) for k, p in enumerate(made) if p.graph == graph)
+    nodes = graph.nodes
+
+    def given(kind: str, name: str) -> int:
+        found = graph.inputs(kind).get(name)
+        return -1 if found is None else places.at[found].at
+
+    def source(name: str) -> dict[str, Any]:
+        of = level.streams[name]
+        found: dict[str, Any] = {"below": None, "matrix": None, "bias": None, "number": None}
+        if isinstance(of, nn.Linear):
+            bias = None if of.bias is None else tensors.add(f"ground.{name}.bias", of.bias)
+            return {**found, "source": "ground", "matrix": tensors.add(f"ground.{name}", of.weight), "bias": bias}
+        if isinstance(of, str):
+            assert below is not None
+            at = next(p for p in made if p.graph == below.circuit.graph).at[below.end(of)].at
+            return {**found, "source": "below", "below": at}
+        return {**found, "source": "number", "number": of}
+
+    states = [
+        {
+            "name": name,
+            "width": len(initial),
+            "to": given("state", name),
+            "from": places.at[level.end(name)].at,
+            "initial": tensors.add(f"initial.{name}", initial, torch.zeros(())) if level.learnt else None,
+        }
+        for name, initial in level.initial.items()
+    ]
+    streams = [
+        {"name": name, "to": at, "width": nodes[graph.inputs("stream")[name]].size, **source(name)}
+        for name in level.streams
+        if (at := given("stream", name)) >= 0
+    ]
+    return {
+        "step": step,
+        "weights": [tensors.add(name, level.weights[name]) for name in places.weights],
+        "states": states,
+        "streams": streams,
+        "x": given("stream", "x"),
+        "t": given("step", "t"),
+        "output": places.at[level.end(level.output)].at,
+        "width": nodes[level.end(level.output)].size,
+    }

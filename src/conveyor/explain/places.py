@@ -1,0 +1,142 @@
+"""Where the values of a step lie on a page, and when they are computed: all that is decided before it is spelled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from conveyor.compiler.graph import Graph
+from conveyor.explain.circuit import Circuit
+
+ALIASES = ("reshape", "stop")  # the same numbers in the same order
+
+
+@dataclass(frozen=True)
+class Place:
+    """Of a value: in `space`, from `at` on.
+
+    `space`: "kept" (a step's values that a record has), "rest" (others of a step), "once" (of weights alone), "held"
+    (weights that are seen, and so can be edited), "weight" (others; `at` counts weights), "literal" (a number).
+    """
+
+    space: str
+    at: int
+
+
+@dataclass(frozen=True)
+class Places:
+    """What a step computes, where, and when. `saved` are further nodes to keep.
+
+    places = Places(Circuit.of(graph))
+    places.at[21]                                           # Place("kept", 512)
+    """
+
+    circuit: Circuit
+    saved: tuple[int, ...] = ()
+
+    @property
+    def graph(self) -> Graph:
+        return self.circuit.graph
+
+    @cached_property
+    def weights(self) -> list[str]:
+        """What the step is given of weights, in this order."""
+        return [node.attrs[1] for node in self.graph.nodes if node.op == "input" and node.attrs[0] == "weight"]
+
+    @cached_property
+    def used(self) -> list[int]:
+        """The nodes that are computed: a matrix that is only turned around is read as it lies."""
+        seen: set[int] = set()
+        stack = [output.node for output in self.graph.outputs] + [*self.saved]
+        while stack:
+            i = stack.pop()
+            if i not in seen:
+                seen.add(i)
+                stack.extend(self.reads(i))
+        return sorted(seen)
+
+    def reads(self, i: int) -> tuple[int, ...]:
+        """The nodes that a node's computation reads."""
+        node = self.graph.nodes[i]
+        return (node.inputs[0], self.matrix(i)[0]) if node.op == "matmul" else node.inputs
+
+    def matrix(self, i: int) -> tuple[int, bool]:
+        """Of a product: the node that holds its matrix, and whether that has a row for each number of the result."""
+        of = self.graph.nodes[i].inputs[1]
+        node = self.graph.nodes[of]
+        return (node.inputs[0], True) if node.op == "permute" else (of, False)
+
+    @cached_property
+    def once(self) -> set[int]:
+        """The nodes that are computed when the weights change; what is seen is computed at each step, for edits."""
+        found: set[int] = set()
+        for i in self.used:
+            node = self.graph.nodes[i]
+            plain = node.op in ("input", "const") or all(j in found for j in self.reads(i))
+            if node.shared and i not in self.circuit.owners and plain:
+                found.add(i)
+        return found
+
+    @cached_property
+    def alias(self) -> dict[int, int]:
+        """Nodes that need no place of their own, because another's numbers are theirs."""
+        own = {part.node for part in self.circuit.parts}
+        ends = {output.node for output in self.graph.outputs}
+        found: dict[int, int] = {}
+        for i in self.used:
+            node = self.graph.nodes[i]
+            if i in own or not node.inputs or (i in self.once) != (node.inputs[0] in self.once):
+                continue
+            of = found.get(node.inputs[0], node.inputs[0])
+            same = node.op in ALIASES or (node.op == "expand" and node.size == self.graph.nodes[of].size)
+            if same and not (i in ends and of in self.parameters):
+                found[i] = of
+        return found
+
+    @cached_property
+    def parameters(self) -> dict[int, int]:
+        """The parts that are weights or numbers, which a record need not have at each step: by node."""
+        return {part.node: i for i, part in enumerate(self.circuit.parts) if part.kind == "parameter"}
+
+    @cached_property
+    def at(self) -> dict[int, Place]:
+        """The place of every value that has one of its own, and of those that are the same."""
+        sizes = dict.fromkeys(("kept", "rest", "once", "held"), 0)
+        found: dict[int, Place] = {}
+        for i in self.used:
+            space, node = self._space(i), self.graph.nodes[i]
+            if i in self.alias:
+                found[i] = found[self.alias[i]]
+            elif space in sizes:
+                found[i] = Place(space, sizes[space])
+                sizes[space] += node.size
+            else:
+                found[i] = Place(space, self.weights.index(node.attrs[1]) if space == "weight" else 0)
+        return found
+
+    def size(self, space: str) -> int:
+        """How many numbers lie there."""
+        return max((p.at + self.graph.nodes[i].size for i, p in self.at.items() if p.space == space), default=0)
+
+    def _space(self, i: int) -> str:
+        node = self.graph.nodes[i]
+        if i in self.parameters:
+            return "held"
+        if i in self._kept or (node.op == "input" and node.attrs[0] != "weight"):
+            return "kept"
+        if node.op in ("input", "const"):
+            return "weight" if node.op == "input" else "literal"
+        return "once" if i in self.once else "rest"
+
+    @cached_property
+    def _kept(self) -> set[int]:
+        parts, outputs = self.circuit.parts, self.graph.outputs
+        seen = {node for part in parts for node in (part.node, part.total) if node in set(self.used)}
+        wanted = seen | {output.node for output in outputs} | set(self.saved)
+        return {self.alias.get(i, i) for i in wanted} - set(self.parameters)
+
+
+def order(places: Places, nodes: Sequence[int]) -> list[int]:
+    """Those of the nodes that need work."""
+    return [i for i in nodes if i not in places.alias and places.at[i].space not in ("weight", "literal")]

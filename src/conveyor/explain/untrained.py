@@ -1,0 +1,64 @@
+"""Untrained weights for a page that has no room for them: drawn anew there, by their distribution."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from conveyor.language import LanguageModel
+
+POINTS = 65
+
+
+def fresh(model: LanguageModel) -> dict[str, Tensor]:
+    """The parameters, by name, of a new model that is made as this one was; always the same."""
+    rnn = model.rnn
+    options = {"bias": rnn.bias, "learn_initial_state": rnn.learn_initial_state, "tied": rnn.tied, **rnn.options}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        made = LanguageModel(
+            model.embedding.num_embeddings,
+            type(rnn.cell),
+            rnn.hidden_size,
+            rnn.num_layers,
+            model.embedding.embedding_dim,
+            model.tied,
+            **options,
+        )
+    return dict(made.named_parameters())
+
+
+def quantiles(tensor: Tensor) -> list[float]:
+    """The distribution of its numbers, as so many points of its quantile function."""
+    found = np.quantile(tensor.detach().double().numpy().ravel(), np.linspace(0, 1, POINTS))
+    return [float(f"{value:.7g}") for value in found]
+
+
+def draw(points: Sequence[float], size: int, seed: int) -> np.ndarray:
+    """As many numbers of this distribution, in float32: those that blend.js draws."""
+    place = _random(size, seed) * (len(points) - 1)
+    k = place.astype(np.int64)
+    low, high = (np.asarray(points)[k + j] for j in (0, 1))
+    return (low + (place - k) * (high - low)).astype(np.float32)
+
+
+def _random(size: int, seed: int) -> np.ndarray:
+    """Numbers from 0 to 1, without 1: Tommy Ettinger's mulberry32."""
+    a = (seed + 0x6D2B79F5 * np.arange(1, size + 1, dtype=np.uint64)).astype(np.uint32)
+    t = (a ^ (a >> 15)) * (a | 1)
+    t = (t + (t ^ (t >> 7)) * (t | 61)) ^ t
+    return (t ^ (t >> 14)).astype(np.float64) / 2**32
+
+
+def blend(entries: Sequence[dict], weights: np.ndarray, share: float) -> np.ndarray:
+    """What a page has as weights, `share` of the way from untrained to trained."""
+    found = weights.astype(np.float32).copy()
+    for seed, entry in enumerate(entries):
+        if entry["quantiles"] is not None and share < 1:
+            part = slice(entry["at"], entry["at"] + entry["size"])
+            new = draw(entry["quantiles"], entry["size"], seed).astype(np.float64)
+            found[part] = ((1 - share) * new + share * weights[part].astype(np.float64)).astype(np.float32)
+    return found
