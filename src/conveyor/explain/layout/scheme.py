@@ -1,0 +1,190 @@
+"""What is to be placed and joined by lines: the parts of a circuit, the points where lines merge, the ends."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from conveyor.explain.circuit import Circuit
+
+SIDES = 2  # operands that a layer takes at its sides; the others come from below, on one line
+ENTRANCES = 3  # operands that reach a circle by lines of their own
+
+
+@dataclass(frozen=True)
+class Item:
+    """Something that has a place. `part` is an index in the circuit, -1 of a join; of an end, the part that it shows.
+
+    `kind` is the part's, or "join" (lines merge), "handed" (a state for the next step), "given" (what leaves upwards).
+    """
+
+    kind: str
+    part: int = -1
+    name: str = ""
+
+
+@dataclass
+class Link:
+    """A line from an item to another. `port` is "main" or "side", of a layer, or nothing; `wires` are the values'."""
+
+    source: int
+    target: int
+    port: str = ""
+    wires: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class Belt:
+    """A state that is memory: what was, the circles on its way, what becomes of it. All are items, on one row."""
+
+    was: int
+    circles: tuple[int, ...]
+    becomes: int
+
+    @property
+    def stations(self) -> tuple[int, ...]:
+        return (self.was, *self.circles, self.becomes)
+
+
+@dataclass
+class Scheme:
+    """The items, the links between them, the belts, and the states that are no belts: pairs of items."""
+
+    items: list[Item]
+    links: list[Link]
+    belts: list[Belt]
+    lanes: list[tuple[int, int]]
+
+    def of(self, *kinds: str) -> list[int]:
+        return [i for i, item in enumerate(self.items) if item.kind in kinds]
+
+    def nets(self) -> dict[int, list[Link]]:
+        """The links by where they start: they share a line as far as they can."""
+        found: dict[int, list[Link]] = defaultdict(list)
+        for link in self.links:
+            found[link.source].append(link)
+        return dict(found)
+
+
+def scheme(circuit: Circuit) -> Scheme:
+    return _Maker(circuit).make()
+
+
+class _Maker:
+    def __init__(self, circuit: Circuit):
+        self.circuit = circuit
+        self.items = [Item(part.kind, i, part.name) for i, part in enumerate(circuit.parts)]
+        self.links: dict[tuple[int, int], Link] = {}
+        self.merged: dict[tuple[int, ...], int] = {}  # the joins so far, by what they join
+
+    def make(self) -> Scheme:
+        for at in range(len(self.circuit.parts)):
+            self.inputs(at)
+        handed = {end.name: self.end(end.name, "handed", end.part) for end in self.of_kind("state")}
+        for k, name in enumerate(handed):
+            if k == 0:  # the first state is the output, too
+                self.end(name, "given", self.items[handed[name]].part)
+        for end in self.of_kind("stream"):
+            self.end(end.name, "given", end.part)
+        self.spread_wires()
+        belts, lanes = self.belts(handed)
+        return Scheme(self.items, list(self.links.values()), belts, lanes)
+
+    def of_kind(self, kind: str) -> Iterable:
+        return [end for end in self.circuit.ends if end.kind == kind]
+
+    def link(self, source: int, target: int, port: str = "") -> Link:
+        return self.links.setdefault((source, target), Link(source, target, port))
+
+    def end(self, name: str, kind: str, part: int) -> int:
+        self.items.append(Item(kind, part, name))
+        self.link(part, len(self.items) - 1).wires.add(f"{part}-end:{name}")
+        return len(self.items) - 1
+
+    def inputs(self, at: int) -> None:
+        wires = [wire for wire in self.circuit.wires if wire.target == at]
+        if self.circuit.parts[at].kind != "layer":
+            sources = [wire.source for wire in wires]
+            for source in [self.join(sources)] if len(sources) > ENTRANCES else sources:
+                self.link(source, at)
+            return
+        full = [wire.source for wire in wires if wire.block == "full"]
+        others = [wire.source for wire in wires if wire.block != "full"]
+        if not full:
+            full, others = others[:1], others[1:]
+        if len(others) > SIDES:
+            full, others = full + others, []
+        self.link(self.join(full), at, "main")
+        for source in others:
+            self.link(source, at, "side")
+
+    def join(self, sources: list[int]) -> int:
+        """The line that carries all these values: they merge one after the other, states first."""
+        ranks = {"state": 0, "stream": 1, "constant": 2}
+        order = sorted(set(sources), key=lambda i: (ranks.get(self.items[i].kind, 3), self.rank_of(i)))
+        at = order[0]
+        for n in range(2, len(order) + 1):
+            key = tuple(order[:n])
+            if key not in self.merged:
+                self.items.append(Item("join"))
+                self.merged[key] = len(self.items) - 1
+                self.link(at, self.merged[key])
+                self.link(order[n - 1], self.merged[key])
+            at = self.merged[key]
+        return at
+
+    def rank_of(self, i: int) -> int:
+        """x comes before other streams, the output before other states."""
+        return -1 if self.items[i].name in ("x", *self.circuit.graph.states[:1]) else i
+
+    def spread_wires(self) -> None:
+        """Which values run along each link: through joins, to all layers that read the joined line."""
+        into = defaultdict(list)
+        for link in self.links.values():
+            into[link.target].append(link)
+
+        def mark(target: int, wire: str, source: int) -> bool:
+            """Marks the way from a part back from `target`; whether there is one."""
+            found = False
+            for link in into[target]:
+                through = self.items[link.source].kind == "join" and mark(link.source, wire, source)
+                if link.source == source or through:
+                    link.wires.add(wire)
+                    found = True
+            return found
+
+        for wire in self.circuit.wires:
+            assert mark(wire.target, f"{wire.source}-{wire.target}", wire.source), wire
+
+    def belts(self, handed: dict[str, int]) -> tuple[list[Belt], list[tuple[int, int]]]:
+        belts, lanes, taken = [], [], set[int]()
+        was = {item.name: i for i, item in enumerate(self.items) if item.kind == "state"}
+        for name in self.circuit.graph.states:
+            end = handed[name]
+            if name not in was:  # nobody reads what it was
+                lanes.append((-1, end))
+                continue
+            way = self.way(was[name], self.items[end].part, taken)
+            if way is None:
+                lanes.append((was[name], end))
+            else:
+                taken.update(way)
+                belts.append(Belt(was[name], way, end))
+        return belts, lanes
+
+    def way(self, start: int, goal: int, taken: set[int]) -> tuple[int, ...] | None:
+        """The shortest way from a state to what becomes of it by circles alone, none of which is on another belt."""
+        ways: list[tuple[int, ...]] = [()]
+        seen = {start}
+        for way in ways:
+            at = way[-1] if way else start
+            if at == goal:
+                return way
+            for wire in self.circuit.wires:
+                to = wire.target
+                if wire.source == at and to not in seen | taken and (at, to) in self.links:
+                    if self.circuit.parts[to].kind == "op":
+                        seen.add(to)
+                        ways.append((*way, to))
+        return None
