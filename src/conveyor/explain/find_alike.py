@@ -104,7 +104,7 @@ def find_alike(
         raise BadInput(f"places are alike by {' or '.join(MEASURES)}, not {by}")
     scores = _along(reader, tokens, looked_for, by)
     starts = _apart(scores, length, top)
-    texts = shown(tokens, vocabulary) if vocabulary else None
+    texts = shown(tokens, vocabulary) if vocabulary is not None else None
     return [_place(start, start + length, float(scores[start]), texts) for start in starts]
 
 

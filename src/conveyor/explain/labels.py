@@ -37,19 +37,29 @@ def subject_number(tokens: Sequence[str]) -> Tensor:
     Known from the subject itself to the word before its verb; a subject within another's clause comes first. Tokens are
     words. Raises BadInput where lemminflect is missing.
     """
+    return _of_pending(tokens, -1)
+
+
+def main_subject_number(tokens: Sequence[str]) -> Tensor:
+    """The same of the sentence's own subject, over all clauses within, up to the word before the main verb, [T]."""
+    return _of_pending(tokens, 0)
+
+
+def _of_pending(tokens: Sequence[str], which: int) -> Tensor:
+    """The number of one of the subjects whose verbs are still to come, the outermost first."""
     from conveyor.tasks.agreement import STOP, THAT, lexicon
 
     plural = lexicon().plural
-    pending: list[int] = []  # the numbers of the subjects whose verbs are still to come
+    pending: list[int] = []
     words, found = [token.strip() for token in tokens], []
     for place, word in enumerate(words):
-        if word in plural.nouns and (not pending or (place > 1 and words[place - 2] == THAT)):
+        if word in plural.nouns and (not pending or words[place - 2] == THAT):
             pending.append(plural.nouns[word])
         elif word in plural.verbs and pending:
             pending.pop()
         elif word == STOP:
             pending.clear()
-        found.append(float(pending[-1]) if pending else NONE)
+        found.append(float(pending[which]) if pending else NONE)
     return torch.tensor(found)
 
 
@@ -58,6 +68,7 @@ LABELLINGS: dict[str, Labelling] = {
     "inside quotes": inside_quotes,
     "inside brackets": inside_brackets,
     "subject number": subject_number,
+    "main subject number": main_subject_number,
 }
 
 

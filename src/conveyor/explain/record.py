@@ -71,7 +71,7 @@ def record(
     if tokens.dim() == 1:
         values = {name: [layer[:, 0] for layer in layers] for name, layers in values.items()}
         log_probs = log_probs[:, 0]
-    texts = shown(tokens, vocabulary) if vocabulary and tokens.dim() == 1 else ()
+    texts = shown(tokens, vocabulary) if vocabulary is not None and tokens.dim() == 1 else ()
     return Recording(tokens, texts, values, log_probs, last)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-SHUFFLES, BLOCKS = 20, 32  # of the labels, to see what chance gives
+SHUFFLES, BLOCKS = 20, 16  # few blocks, so that few runs of equal labels are cut
 WIDTH = 64  # units that are sorted at once
 
 

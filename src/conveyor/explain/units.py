@@ -70,7 +70,7 @@ def units(
     reader, tokens, vocabulary = given(model, text)
     if tokens.dim() != 1:
         raise BadInput(f"one text is wanted, tokens [T], not {list(tokens.shape)}")
-    texts = shown(tokens, vocabulary) if vocabulary else None
+    texts = shown(tokens, vocabulary) if vocabulary is not None else None
     asked = dict(follow) if isinstance(follow, Mapping) else {name: name for name in follow}
     labels = {name: _labels(name, one, texts, len(tokens)) for name, one in asked.items()}
     found = along(reader, tokens, tuple(values) or reader.rnn.state_names)
