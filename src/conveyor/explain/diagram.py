@@ -9,14 +9,16 @@ from pathlib import Path
 
 from conveyor.cell import Cell
 from conveyor.errors import BadInput, suggest
-from conveyor.explain import svg
 from conveyor.explain.circuit import Circuit
 from conveyor.explain.layout.arrange import arrange
 from conveyor.explain.layout.space import Layout
+from conveyor.explain.svg import DARK, LIGHT, Drawing, Lit, style
 from conveyor.explain.symbols import pretty, spoken
 from conveyor.show import compile
 
 THEMES = ("auto", "light", "dark")
+# Of the package matplotlib; the last has what the others lack, such as a tilde above a slanted letter.
+FONTS = ("STIXGeneral", "STIXGeneralItalic", "DejaVuSerif-Italic")
 MISSING = "a PNG needs the extra packages: pip install 'conveyor[draw]'; an SVG needs none"
 
 
@@ -32,7 +34,7 @@ class Diagram:
 
     @property
     def svg(self) -> str:
-        return self.drawing.text(svg.style(self.theme), describe(self.layout.circuit, self.unroll))
+        return self.drawing.text(style(self.theme), describe(self.layout.circuit, self.unroll))
 
     @property
     def inline(self) -> str:
@@ -40,9 +42,9 @@ class Diagram:
         return self.drawing.text(None, describe(self.layout.circuit, self.unroll))
 
     @property
-    def drawing(self) -> svg.Drawing:
+    def drawing(self) -> Drawing:
         lit = lit_by(self.layout.circuit, self.highlight) if self.highlight else None
-        return svg.Drawing(self.layout, self.title, self.unroll, lit)
+        return Drawing(self.layout, self.title, self.unroll, lit)
 
     def png(self, scale: float = 2.0) -> bytes:
         """The picture as it is on any machine: the font comes with the package matplotlib. Raises BadInput."""
@@ -51,7 +53,7 @@ class Diagram:
             import resvg_py
         except ImportError as error:
             raise BadInput(MISSING) from error
-        colours = svg.DARK if self.theme == "dark" else svg.LIGHT
+        colours = DARK if self.theme == "dark" else LIGHT
         text = re.sub(r"var\(--([\w-]+)\)", lambda found: colours[found[1]], self.svg)
         fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
         return bytes(
@@ -60,7 +62,7 @@ class Diagram:
                 zoom=scale,
                 background=colours["page"],
                 skip_system_fonts=True,
-                font_dirs=[str(fonts)],
+                font_files=[str(fonts / f"{name}.ttf") for name in FONTS],
                 serif_family="STIXGeneral",
                 font_family="STIXGeneral",
             )
@@ -94,7 +96,7 @@ def draw(circuit: Circuit, title: str, unroll: int = 1, highlight: Iterable[str]
 
 def stylesheet(theme: str = "auto") -> str:
     """The style of diagrams that lie in a page as `inline` gives them."""
-    return svg.style(theme)
+    return style(theme)
 
 
 def names(circuit: Circuit) -> dict[str, int]:
@@ -109,7 +111,7 @@ def check_name(circuit: Circuit, name: str) -> None:
         raise BadInput(f"no value is called {name}: {suggest(name, known)}")
 
 
-def lit_by(circuit: Circuit, highlight: Iterable[str]) -> svg.Lit:
+def lit_by(circuit: Circuit, highlight: Iterable[str]) -> Lit:
     """The way of some values: all that lies between them and the inputs that they read, and where each goes at once."""
     parts, wires = set[int](), set[str]()
     for name in highlight:
@@ -125,7 +127,7 @@ def lit_by(circuit: Circuit, highlight: Iterable[str]) -> svg.Lit:
         parts |= seen | set(circuit.targets(part))
         wires |= {f"{part}-{target}" for target in circuit.targets(part)}
         wires |= {f"{part}-end:{end.name}" for end in circuit.ends if end.part == part}
-    return svg.Lit(parts, wires)
+    return Lit(parts, wires)
 
 
 def describe(circuit: Circuit, unroll: int) -> str:

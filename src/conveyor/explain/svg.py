@@ -78,7 +78,7 @@ KINDS = {"layer": "learned layer", "op": "pointwise operation", "stream": "input
 
 
 def style(theme: str, prefix: str = ".diagram") -> str:
-    """The colours as variables, and the rules that use them. `theme`: "light", "dark", or "auto", as the reader has it."""
+    """The colours as variables, and rules that use them. `theme`: "light", "dark", or "auto": as a reader has it."""
     light, dark = (f"{prefix} {{ {_variables(colours)} }}" for colours in (LIGHT, DARK))
     first = dark if theme == "dark" else light
     second = f"\n@media (prefers-color-scheme: dark) {{ {dark} }}" if theme == "auto" else ""

@@ -1,6 +1,8 @@
-"""The whole layout: place, route, space; with every improvement that shortens the lines or spares a crossing."""
+"""The whole layout: place, route, space; of many placements the one whose lines are the shortest and plainest."""
 
 from __future__ import annotations
+
+import random
 
 from conveyor.explain.circuit import Circuit
 from conveyor.explain.layout.check import check
@@ -11,17 +13,54 @@ from conveyor.explain.layout.space import Layout, space
 
 TRACKS = 3
 MOST_TRACKS = 24
-TRIES = 60_000  # changes of the placement, divided by the number of items
+STARTS = 4  # placements from which the best is taken
+WORK = 120_000  # how much is tried in all, in units that a larger circuit uses up sooner
+
+# What costs as much as a pixel of a line.
+BEND, CROSSING, WIDTH, DISORDER, STRAIN, LOW = 30.0, 120.0, 0.7, 60.0, 8.0, 80.0
 
 
-def arrange(circuit: Circuit) -> Layout:
-    """Where everything of a circuit lies. The same circuit always lies the same."""
+def arrange(circuit: Circuit, work: int = WORK) -> Layout:
+    """Where everything of a circuit lies. The same circuit always lies the same. `work`: more takes longer."""
     made = scheme(circuit)
-    placement = Placement(made)
-    placement.improve(TRIES // len(made.items))
-    layout = space(circuit, routed(placement))
+    size = len(made.items) + len(made.links)
+    best: tuple[float, Placement, Layout] | None = None
+    for seed in range(STARTS if size < 150 else 1):
+        placement = Placement(made)
+        placement.improve(work // size, seed)
+        layout = space(circuit, routed(placement))
+        if best is None or cost(layout, placement) < best[0]:
+            best = cost(layout, placement), placement, layout
+    assert best is not None
+    layout = refined(circuit, *best, tries=work // size**2)
     check(layout)
     return layout
+
+
+def refined(circuit: Circuit, least: float, placement: Placement, layout: Layout, tries: int) -> Layout:
+    """Better by changes of the placement, each tried with all its lines."""
+    chance = random.Random(1)
+    limit = placement.cost()
+    for _ in range(tries):
+        saved = placement.snapshot()
+        for _ in range(20):
+            if placement.try_change(chance) and placement.cost() < limit + 8:
+                break
+            placement.restore(saved)
+        else:
+            continue
+        new = space(circuit, routed(placement))
+        if cost(new, placement) < least:
+            least, layout, limit = cost(new, placement), new, placement.cost()
+        else:
+            placement.restore(saved)
+    return layout
+
+
+def cost(layout: Layout, placement: Placement) -> float:
+    """In pixels of a line."""
+    plain = layout.length + BEND * layout.bends + CROSSING * layout.crossings + STRAIN * layout.strain
+    return plain + WIDTH * (layout.width + layout.height) + DISORDER * placement.disorder + LOW * placement.low
 
 
 def routed(placement: Placement) -> Router:

@@ -13,8 +13,8 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom
 def check(layout: Layout) -> None:
     """Raises AssertionError if anything overlaps, or a line runs through a shape, a name or along another line."""
     boxes = [(shape, box) for shape in layout.shapes for box in boxes_of(shape)]
-    for (a, one), (b, two) in combinations(boxes, 2):
-        assert not _overlap(one, two), f"{a.item} and {b.item} overlap"
+    for (first, one), (second, two) in combinations(boxes, 2):
+        assert not _overlap(one, two), f"{first.item} and {second.item} overlap"
     for piece in layout.pieces:
         for a, b in zip(piece.points, piece.points[1:], strict=False):
             assert (a[0] == b[0]) != (a[1] == b[1]), f"a line from {a} to {b} is not straight"

@@ -1,7 +1,7 @@
 """In which column and row each item lies: first one after the other, then better by trying changes.
 
 Rows, from the top: what is given upwards; the belts; free rows, for circles; the layers; lanes, of the states that are
-no belts, where lines merge; what comes from below. Columns follow the step; states come in left of them, and leave right.
+no belts, where lines merge; what comes from below. Columns follow the step; states come in left, and leave right.
 """
 
 from __future__ import annotations
@@ -9,15 +9,20 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from conveyor.explain.layout.scheme import Link, Scheme
 
 Cell = tuple[int, int]  # column, row
 
+EDGES = ("state", "handed", "given", "stream", "constant")  # what lies outside the module
+
 TURN = 1.6  # what costs as much as a column's width: a bend
 BACK = 3.0  # a line that goes to the left
 HIDDEN = 4.0  # something lies between two items of a row or a column
 COLUMN = 1.2  # one more column
+ORDER = 2.0  # a layer left of the one before it
+UNDER = 2.0  # a circle under the layers
 
 
 @dataclass(frozen=True)
@@ -59,15 +64,15 @@ class Placement:
         self.into: dict[int, list[Link]] = {}
         for link in scheme.links:
             self.into.setdefault(link.target, []).append(link)
+        self.layers, self.circles = scheme.of("layer"), scheme.of("op")
+        self.movable = [i for i, item in enumerate(self.items) if item.kind not in ("state", "handed")]
         self.begin()
 
     # -- the first placement: each item near what it reads, in the order of the step
 
     def begin(self) -> None:
         self.edges()
-        order = [
-            i for i in self.order() if self.items[i].kind not in ("state", "handed", "given", "stream", "constant")
-        ]
+        order = [i for i in self.order() if self.items[i].kind not in EDGES]
         for i in order:
             self.put(i, self.first_cell(i))
         self.width = 1 + max((self.cells[i][0] for i in order), default=0)
@@ -141,17 +146,30 @@ class Placement:
     # -- how good a placement is
 
     def cost(self) -> float:
-        return COLUMN * self.width + sum(self.net_cost(source, links) for source, links in self.nets)
+        lines = sum(self.net_cost(source, links) for source, links in self.nets)
+        return COLUMN * self.width + ORDER * self.disorder + UNDER * self.low + lines
+
+    @property
+    def disorder(self) -> int:
+        """How many layers are left of the one that the step writes before it."""
+        columns = [self.cells[i][0] for i in self.layers]
+        return sum(a > b for a, b in pairwise(columns))
+
+    @property
+    def low(self) -> int:
+        """How many circles lie under the layers."""
+        return sum(self.cells[i][1] > self.rows.layers for i in self.circles)
 
     def net_cost(self, source: int, links: list[Link]) -> float:
         """As long as a tree that joins each target to what is nearest of the source and the other targets."""
         total = 0.0
         tree = [self.cells[source]]
-        upwards = self.items[source].kind == "layer"
+        upwards, joined = self.items[source].kind == "layer", self.items[source].kind == "join"
         for link in sorted(links, key=lambda k: abs(self.cells[k.target][0] - tree[0][0])):
             to = self.cells[link.target]
             best = min(self.line(at, to, link, upwards and k == 0) for k, at in enumerate(tree))
             total += best + (BACK if to[0] < tree[0][0] else 0)
+            total += TURN if joined and to[0] == tree[0][0] else 0  # what has merged goes on to the right
             tree.append(to)
         return total
 
@@ -185,13 +203,12 @@ class Placement:
     def improve(self, tries: int, seed: int = 0) -> None:
         """Keeps the changes that make it better; always the same ones."""
         chance = random.Random(seed)
-        movable = [i for i, item in enumerate(self.items) if item.kind not in ("state", "handed")]
         cost = self.cost()
         heat = 2.0
         best, saved_best = cost, self.snapshot()
         for n in range(tries):
             saved = self.snapshot()
-            if not self.change(chance, movable):
+            if not self.try_change(chance):
                 self.restore(saved)
                 continue
             new = self.cost()
@@ -205,15 +222,15 @@ class Placement:
         self.restore(saved_best)
         self.close_gaps()
 
-    def change(self, chance: random.Random, movable: list[int]) -> bool:
+    def try_change(self, chance: random.Random) -> bool:
         """One change by chance; whether it is one that may be."""
         kind = chance.random()
-        i = chance.choice(movable)
+        i = chance.choice(self.movable)
         if kind < 0.15:
             self.insert(chance.randint(1, self.width))
             ok = True
         elif kind < 0.4:
-            j = chance.choice(movable)
+            j = chance.choice(self.movable)
             ok = self.swap(i, j)
         else:
             ok = self.move(i, chance)
@@ -265,6 +282,6 @@ class Placement:
     def belts_in_order(self) -> bool:
         for belt in self.scheme.belts:
             columns = [self.cells[i][0] for i in belt.stations]
-            if any(a >= b for a, b in zip(columns, columns[1:], strict=False)):
+            if any(a >= b for a, b in pairwise(columns)):
                 return False
         return True

@@ -19,14 +19,15 @@ OPPOSITE = (RIGHT, LEFT, DOWN, UP)
 ACROSS = (True, True, False, False)  # the sides that lie on the same row
 
 BEND = 4.0
+AGAIN = 9.0  # to leave an item by one more side, in place of a fork
 CROSSING = 9.0
 PITCH = 8.0  # from one row or column to the next, however many tracks lie between
 
 # The sides that may be left by, and what it costs; and those that may be entered by, for each port.
 LEAVES = {
     "layer": {UP: 0.0, RIGHT: 6.0},
-    "op": {RIGHT: 0.0, UP: 0.5, DOWN: 0.5, LEFT: 4.0},
-    "join": {RIGHT: 0.0, UP: 1.0, DOWN: 1.0, LEFT: 4.0},
+    "op": {RIGHT: 0.0, UP: 2.0, DOWN: 3.0, LEFT: 6.0},
+    "join": {RIGHT: 0.0, UP: 9.0, DOWN: 9.0, LEFT: 12.0},
     "clock": {UP: 0.0, RIGHT: 0.0, DOWN: 0.0, LEFT: 2.0},
     "parameter": {UP: 0.0, RIGHT: 0.0, DOWN: 0.0, LEFT: 2.0},
     "stream": {UP: 0.0},
@@ -36,8 +37,8 @@ LEAVES = {
 ENTERS = {
     ("layer", "main"): {DOWN: 0.0},
     ("layer", "side"): {LEFT: 0.0, RIGHT: 1.0},
-    ("op", ""): {LEFT: 0.0, UP: 0.0, DOWN: 0.0, RIGHT: 3.0},
-    ("join", ""): {LEFT: 0.0, DOWN: 0.0, UP: 0.5, RIGHT: 4.0},
+    ("op", ""): {LEFT: 0.0, UP: 0.5, DOWN: 0.0, RIGHT: 5.0},
+    ("join", ""): {LEFT: 0.0, DOWN: 0.0, UP: 3.0, RIGHT: 9.0},
     ("handed", ""): {LEFT: 0.0},
     ("given", ""): {DOWN: 0.0},
 }
@@ -115,7 +116,8 @@ class Router:
                 if not better:
                     self.lift(source)
                     for way in kept:
-                        self.lay(source, way)
+                        if way not in self.fixed[source]:
+                            self.lay(source, way)
 
     def lay_belts(self) -> None:
         for belt in self.placement.scheme.belts:
@@ -244,7 +246,7 @@ class Router:
             heapq.heappush(heap, (cost + abs(self.xs[x] - gx) + abs(self.ys[y] - gy), cost, w, direction))
 
     def crosses(self, v: int, direction: int) -> bool:
-        left, right, up, down = self.neighbours(v)
+        left, _, up, _ = self.neighbours(v)
         return (up if ACROSS[direction] else left) >= 0
 
     def may_bend(self, v: int, source: int, link: Link | None) -> bool:
@@ -273,7 +275,7 @@ class Router:
         kind, found = self.items[source].kind, []
         for side, cost in LEAVES[kind].items():
             if self.may_leave(source, side):
-                found.append((cost + (BEND if self.ways[source] else 0), self.at[source], side))
+                found.append((cost + (AGAIN if self.ways[source] else 0), self.at[source], side))
         seen = set()
         for way in self.ways[source]:
             for _, v, direction in list(self.pieces(way))[:-1]:
@@ -305,11 +307,27 @@ class Router:
                 total += CROSSING * (last == direction and self.crosses_other(v, direction, source))
                 last = direction
             total += BEND if way.points[0] != self.at[source] else 0
+            total += self.ends_cost(source, way)
         return total
+
+    def ends_cost(self, source: int, way: Way) -> float:
+        """What it costs to leave and to enter by these sides."""
+        *_, (_, _, last) = self.pieces(way)
+        target = self.items[way.link.target].kind
+        cost = ENTERS[target, way.link.port][OPPOSITE[last]]
+        if way.points[0] == self.at[source]:
+            side = self.moves.index(way.points[1] - way.points[0])
+            cost += LEAVES[self.items[source].kind][side] + (AGAIN if way is not self.ways[source][0] else 0)
+        return cost
 
     def crosses_other(self, v: int, direction: int, source: int) -> bool:
         left, _, up, _ = self.neighbours(v)
         return (up if ACROSS[direction] else left) not in (-1, source)
+
+    @property
+    def strain(self) -> float:
+        """What the sides cost by which lines leave and enter."""
+        return sum(self.ends_cost(source, way) for source, ways in self.ways.items() for way in ways)
 
     def crossings(self) -> int:
         found = 0

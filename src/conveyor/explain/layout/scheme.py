@@ -183,8 +183,8 @@ class _Maker:
                 return way
             for wire in self.circuit.wires:
                 to = wire.target
-                if wire.source == at and to not in seen | taken and (at, to) in self.links:
-                    if self.circuit.parts[to].kind == "op":
-                        seen.add(to)
-                        ways.append((*way, to))
+                new = wire.source == at and to not in seen | taken and (at, to) in self.links
+                if new and self.circuit.parts[to].kind == "op":
+                    seen.add(to)
+                    ways.append((*way, to))
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from conveyor.explain.circuit import Circuit
 from conveyor.explain.layout.route import OPPOSITE, Router
@@ -64,6 +65,7 @@ class Layout:
     shapes: tuple[Shape, ...]
     pieces: tuple[Piece, ...]
     crossings: int
+    strain: float
 
     @property
     def length(self) -> float:
@@ -125,7 +127,7 @@ class _Space:
         self.xs, self.ys = xs, ys
         pieces = [piece for source in self.router.nets for piece in self.pieces(source)]
         shapes = [self.placed(shape, cell, gap) for shape, cell in zip(self.shapes, self.cells, strict=True)]
-        return Layout(self.circuit, width, height, gap, tuple(shapes), tuple(pieces), self.router.crossings())
+        return Layout(self.circuit, width, height, gap, tuple(shapes), tuple(pieces), self.router.crossings(), self.router.strain)
 
     def placed(self, shape: Shape, cell: tuple[int, int], gap: float) -> Shape:
         x, y = self.xs[cell[0] * self.step], self.ys[cell[1] * self.step]
@@ -221,7 +223,7 @@ class _Space:
         router = self.router
         while len(children.get(way[-1], ())) == 1 and way[-1] not in router.item_at:
             way.append(children[way[-1]][0])
-        turns = [router.moves.index(w - v) for v, w in zip(way, way[1:], strict=False)]
+        turns = [router.moves.index(w - v) for v, w in pairwise(way)]
         bends = [v for v, a, b in zip(way[1:], turns, turns[1:], strict=False) if a != b]
         before = router.moves.index(way[0] - parents[way[0]]) if way[0] in parents else turns[0]
         end = router.item_at.get(way[-1])
