@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from conveyor.compiler.graph import Node
+from conveyor.errors import BadInput
 from conveyor.explain.circuit import Circuit
 from conveyor.explain.edits import Changes, Edit, crossings, find
 from conveyor.explain.levels import Level, Source, levels
@@ -168,8 +169,7 @@ def run(model: LanguageModel, tokens: Tensor, edits: Sequence[Edit] = ()) -> Rec
     Raises BadInput for a cell that cannot be taken apart, and for an edit of something that is not there.
     """
     stack = levels(model)
-    for layer, level in enumerate(stack):
-        Changes.of(level.circuit, [edit for edit in edits if edit.layer == layer])
+    check(stack, edits)
     states = [{name: tensor[None] for name, tensor in level.initial.items()} for level in stack]
     weight = model.embedding.weight if model.tied else model.output
     history: list[list[list[Tensor]]] = []
@@ -189,6 +189,14 @@ def run(model: LanguageModel, tokens: Tensor, edits: Sequence[Edit] = ()) -> Rec
         history.append(computed)
         logits.append(F.linear(x, weight, model.bias)[0])
     return _record(stack, history, logits)
+
+
+def check(stack: Sequence[Level], edits: Sequence[Edit]) -> None:
+    """Raises BadInput for an edit of a layer, a part, a unit or a line that is not there."""
+    for edit in edits:
+        if not 0 <= edit.layer < len(stack):
+            raise BadInput(f"the model has the layers 0 to {len(stack) - 1}, and no layer {edit.layer}")
+        Changes.of(stack[edit.layer].circuit, [edit])
 
 
 def _stream(source: Source, x: Tensor, below: tuple[Level, list[Tensor]] | None) -> Tensor:

@@ -67,7 +67,7 @@ def describe(model: LanguageModel, vocabulary: Vocabulary) -> Described:
     for level in stack:
         places.setdefault(level.circuit.graph, Places(level.circuit))
     made = list(places.values())
-    layers = [_layer(level, made, stack[k - 1] if k else None, tensors) for k, level in enumerate(stack)]
+    layers = [_layer(k, stack, made, tensors) for k in range(len(stack))]
     embedding = tensors.add("embedding", model.embedding.weight)
     data = {
         "vocabulary": {"kind": vocabulary.kind, "symbols": list(vocabulary.symbols)},
@@ -95,11 +95,12 @@ class _Tensors:
         self.own = {id(parameter): name for name, parameter in self.model.named_parameters()}
 
     def add(self, name: str, tensor: Tensor, new: Tensor | None = None) -> int:
-        """Where it is; `new` is what it is in a new model, unless it is a parameter, of which that is known."""
+        """Where it is. Of a parameter it is known what it is in a new model; of others `new` says it."""
         if id(tensor) not in self.known:  # the tensors live as long as the layers, and so do their numbers
             self.known[id(tensor)] = len(self.entries)
             value = tensor.detach().float().numpy().ravel()
-            new = self.new.get(self.own.get(id(tensor), ""), new)
+            name = self.own.get(id(tensor), name)
+            new = self.new.get(name, new)
             at = sum(map(len, self.values))
             entry = {"name": name, "shape": list(tensor.shape), "at": at, "size": value.size}
             self.entries.append({**entry, "quantiles": None if new is None else quantiles(new)})
@@ -125,7 +126,8 @@ def _step(places: Places) -> dict[str, Any]:
     return {"parts": parts, "wires": wires, "names": names(circuit), "kept": places.size("kept")}
 
 
-def _layer(level: Level, made: Sequence[Places], below: Level | None, tensors: _Tensors) -> dict[str, Any]:
+def _layer(row: int, stack: Sequence[Level], made: Sequence[Places], tensors: _Tensors) -> dict[str, Any]:
+    level = stack[row]
     graph = level.circuit.graph
     step, places = next((k, p) for k, p in enumerate(made) if p.graph == graph)
     nodes = graph.nodes
@@ -141,7 +143,7 @@ def _layer(level: Level, made: Sequence[Places], below: Level | None, tensors: _
             bias = None if of.bias is None else tensors.add(f"ground.{name}.bias", of.bias)
             return {**found, "source": "ground", "matrix": tensors.add(f"ground.{name}", of.weight), "bias": bias}
         if isinstance(of, str):
-            assert below is not None
+            below = stack[row - 1]
             at = next(p for p in made if p.graph == below.circuit.graph).at[below.end(of)].at
             return {**found, "source": "below", "below": at}
         return {**found, "source": "number", "number": of}
@@ -152,7 +154,9 @@ def _layer(level: Level, made: Sequence[Places], below: Level | None, tensors: _
             "width": len(initial),
             "to": given("state", name),
             "from": places.at[level.end(name)].at,
-            "initial": tensors.add(f"initial.{name}", initial, torch.zeros(())) if level.learnt else None,
+            "initial": tensors.add(f"rnn.initial_state.{name}.{row}", initial, torch.zeros(()))
+            if level.learnt
+            else None,
         }
         for name, initial in level.initial.items()
     ]
@@ -163,7 +167,7 @@ def _layer(level: Level, made: Sequence[Places], below: Level | None, tensors: _
     ]
     return {
         "step": step,
-        "weights": [tensors.add(name, level.weights[name]) for name in places.weights],
+        "weights": [tensors.add(f"rnn.cells.{row}.{name}", level.weights[name]) for name in places.weights],
         "states": states,
         "streams": streams,
         "x": given("stream", "x"),

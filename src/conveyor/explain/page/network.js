@@ -95,6 +95,7 @@ export class Network {
 
   // A record with the steps that are known from the last run; of a run that is longer, all is kept.
   begun(tokens, edits) {
+    for (const { layer } of edits) if (!this.layers[layer]) throw new Error(`the network has no layer ${layer}`);
     const last = this.last ?? { tokens: [], edits: [], steps: [] };
     const same = Math.min(alike(last.tokens, tokens), last.steps.length, firstChange(last.edits, edits));
     const record = { tokens: Array.from(tokens), edits, steps: last.steps.slice(0, same) };
@@ -168,6 +169,7 @@ class Layer {
     for (const edit of edits) {
       const part = this.find(edit.part);
       if (edit.source === undefined || edit.source === null) {
+        this.unit(part, edit.unit);
         changes.sets ??= [];
         (changes.sets[part] ??= []).push([edit.unit ?? null, edit.value ?? 0]);
       } else {
@@ -182,6 +184,10 @@ class Layer {
     const found = typeof part === "number" ? part : this.names[part];
     if (this.parts[found] === undefined) throw new Error(`the step has no part ${part}`);
     return found;
+  }
+
+  unit(part, unit) {
+    if (unit >= this.parts[part].size || unit < 0) throw new Error(`part ${part} has no unit ${unit}`);
   }
 
   wire(source, target) {

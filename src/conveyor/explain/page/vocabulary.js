@@ -3,7 +3,7 @@
 // What Python calls white space, and by \w a letter or a number: no marks.
 const SPACE = "\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000";
 const LETTER = "\\p{L}\\p{N}_";
-const WORD = new RegExp(` ?[${LETTER}]+| ?[^${LETTER}${SPACE}]|[${SPACE}]`, "gu");
+const WORD = new RegExp(` ?[${LETTER}]+| ?[^${LETTER}${SPACE}]+|[${SPACE}]`, "gu");
 
 export class Vocabulary {
   // `kind` is "char", "byte" or "word"; `symbols` are the tokens by their numbers.
