@@ -3,6 +3,7 @@
 import itertools
 from random import Random
 
+import number_unit
 import numpy as np
 import pytest
 import scipy.stats
@@ -16,9 +17,11 @@ from conveyor import zoo
 from conveyor.errors import BadInput
 from conveyor.explain import labels, scores
 from conveyor.explain.connectivity import connectivity
+from conveyor.explain.edits import Edit
 from conveyor.explain.find_alike import find_alike, pattern
 from conveyor.explain.flow import gradient_flow
 from conveyor.explain.gates import gates, saturation
+from conveyor.explain.interpret import run
 from conveyor.explain.labels import label
 from conveyor.explain.record import along, read_through, record
 from conveyor.explain.units import units
@@ -575,3 +578,36 @@ def test_texts_of_every_kind_of_token_can_be_searched(kind):
     assert (
         "".join((found := find_alike(network, 'a b "a"', looked_for)[0]).before + found.text + found.after) == 'a b "a"'
     )
+
+
+# --- the number unit ---
+
+
+@pytest.fixture(scope="module")
+def speaker(tmp_path_factory):
+    """A language model of the corpus agreement, trained for some ten seconds."""
+    torch.manual_seed(0)
+    return number_unit.trained(0, hidden=24, steps=2_000, folder=tmp_path_factory.mktemp("number") / "run")
+
+
+def test_one_unit_carries_the_number_of_the_subject_and_verbs_go_wrong_without(speaker):
+    found = number_unit.measure(speaker, sentences=500)
+    main, far = found.verbs.main, found.verbs.main & found.verbs.apart
+    others = [number_unit.rate(one, main) for one in found.others]
+    assert found.unit.score > 0.9 > 0.6 > found.unit.chance
+    assert number_unit.rate(found.before, far) < 0.1
+    assert number_unit.rate(found.after, far) > 0.35
+    assert number_unit.rate(found.swapped, far) > 0.6
+    assert sum(others) / len(others) < 0.1
+    assert str(found.unit.index) in number_unit.example(speaker, found.unit)
+
+
+def test_the_clamp_is_the_edit_of_the_interpreter(speaker):
+    verbs = number_unit.new_verbs(speaker, sentences=5)
+    for unit in range(0, 24, 5):
+        wrong = number_unit.wrong(speaker, verbs, forget=unit)
+        for row in range(5):
+            logits = run(speaker.model, verbs.tokens[:, row], [Edit(0, "f", 0.0, unit=unit)]).logits
+            for k in (verbs.row == row).nonzero()[:, 0].tolist():
+                right, other = (logits[verbs.time[k], form[k]] for form in (verbs.token, verbs.other))
+                assert bool(wrong[k]) == bool(right <= other)
