@@ -244,11 +244,11 @@ SPACES = ("kept", "rest", "once", "held")
 
 def literal(value: float) -> str:
     """A number of the step, as PyTorch rounds it before it computes with it in float32."""
-    if math.isinf(value) or math.isnan(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     with np.errstate(over="ignore"):
         rounded = float(np.float32(value))
-    return literal(rounded) if math.isinf(rounded) else repr(int(rounded) if rounded == int(rounded) else rounded)
+    if not math.isfinite(rounded):
+        return "NaN" if math.isnan(rounded) else "Infinity" if rounded > 0 else "-Infinity"
+    return repr(rounded).removesuffix(".0")
 
 
 def contiguous(dims: Sequence[int]) -> list[int]:
