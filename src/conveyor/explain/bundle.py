@@ -61,7 +61,9 @@ def _variable(name: str) -> str:
 def as_json(value: Any) -> str:
     """For an element of the page: no < or > that could end it."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    return (
+        text.replace("<", "\\u003c").replace(">", "\\u003e").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    )
 
 
 def document(title: str, code: str, style: str, data: Any, blobs: Mapping[str, bytes], extra: str = "") -> str:

@@ -7,20 +7,20 @@
  *   app.state                      text, step, depth ("sequence", "cell", "unit"), network (the one in focus), picks
  *                                  (layer, part and unit, for each network), edits (a list for each network), trained
  *                                  (0: the weights before training, 1: after), compare, panel ("", "play", "tour"),
- *                                  tour (the page of the tour, -1: none), variant
+ *                                  tour (the page of the tour, -1: none), variant, lit (for
+ *                                  each network the parts that a walk-through shows, all else is pale; not in the address)
  *   app.update(changes, {push})    changes some of it; `push`: so that "back" in the browser takes it back
  *   app.pick({layer, part, unit})  the same for a pick of the network in focus, or app.pick({...}, network)
  *   app.subscribe(listener)        listener(state, changed), once a frame; `changed` is a set of names, and has "run"
  *                                  while the networks go through the text
- *   app.networks[i]                the network i: what page.py says of it, and its Runner as `runner`
- *   app.record(i), app.plain(i)    what it has computed on the text, with the edits and without (runner.js)
+ *   app.networks[i]                the network i (net.js): what page.py says of it as `said`, its parts, its `runner`
+ *   app.record(i), app.plain(i)    what it has computed on the text, with the edits and without: a Run (runner.js)
  *   app.step(i)                    the step that is shown of it
  *
- * then is named in `start` below. All that is shown follows from the state, and the state stands in the address.
+ * then is named in `start` of main.js. All that is shown follows from the state, and the state stands in the address.
  */
 import { fromAddress, toAddress } from "./address.js";
 import { onScheme } from "./colours.js";
-import { Runner } from "./runner.js";
 import { Store } from "./store.js";
 
 const FRAME = 12; // ms of a frame in which networks may run
@@ -71,6 +71,20 @@ export class App {
   /** The step that is shown of a network: that of the state, as far as the network has come. */
   step(i = this.state.network) {
     return Math.min(this.state.step, this.record(i).length - 1);
+  }
+
+  /** The last step that has been taken where so much of the text has been read. */
+  stepAt(text, characters) {
+    return Math.max(0, this.networks[this.state.network].runner.tokens(text.slice(0, characters)).length - 1);
+  }
+
+  goTo(step, network = this.state.network) {
+    this.update({ step, network });
+  }
+
+  /** To another depth, which "back" in the browser takes back. */
+  zoom(depth, changes = {}) {
+    this.update({ depth, ...changes }, { push: true });
   }
 
   /** The networks that are to be seen. */
@@ -156,5 +170,6 @@ function beginning(data) {
     panel: "",
     tour: -1,
     variant: "",
+    lit: data.networks.map(() => []),
   };
 }

@@ -3,20 +3,21 @@
  * new is run. Twice, with the edits and without, so that both can be seen side by side.
  */
 export class Runner {
-  #wanted = { tokens: [], edits: [] };
+  #networks;
   #known = { text: null, read: null };
-  #done = { edited: 0, plain: 0 };
+  #share = 1;
 
   /** `edited` and `plain`: two of the same network; each keeps what it has run. */
   constructor(edited, plain) {
-    this.networks = { edited, plain };
-    this.record = this.plain = edited.run([], []);
+    this.#networks = { edited, plain };
+    this.record = this.plain = new Run(edited, edited.begun([], []));
   }
 
-  /** The text in the tokens of this network: {tokens, pieces, unknown}. */
+  /** The text in the tokens of this network: {tokens, pieces, unknown}; a piece is the text of a token. */
   read(text) {
     if (this.#known.text !== text) {
-      this.#known = { text, read: this.networks.plain.encode(text) };
+      const read = this.#networks.plain.encode(text);
+      this.#known = { text, read: { ...read, pieces: read.tokens.map((token, i) => this.symbol(token, read.pieces[i])) } };
     }
     return this.#known.read;
   }
@@ -25,37 +26,107 @@ export class Runner {
     return this.read(text).tokens;
   }
 
+  /** The text of a token. A byte is shown as a character where it is one by itself. */
+  symbol(token, piece = this.network.vocabulary.symbols[token]) {
+    const isByte = this.network.vocabulary.kind === "byte";
+    return isByte && (token === 10 || (token >= 32 && token < 127)) ? String.fromCharCode(token) : piece;
+  }
+
+  get network() {
+    return this.#networks.edited;
+  }
+
+  /** Whether the network has what an edit is about. */
+  allows({ layer, part, source, unit, value }) {
+    const found = this.network.layers[layer];
+    try {
+      const at = found.find(part);
+      if (source !== undefined && source !== null) {
+        return found.wire(found.find(source), at) >= 0;
+      }
+      return Number.isFinite(value) && ((unit ?? null) === null || (unit >= 0 && unit < found.parts[at].size));
+    } catch {
+      return false;
+    }
+  }
+
   /** What is to be run. What of it was run before is kept. */
   ask(text, edits, trained) {
     const { tokens } = this.read(text);
-    this.#wanted = { tokens, edits };
-    for (const network of Object.values(this.networks)) {
-      if (network.share !== trained) {
-        network.blend(trained);
-        network.share = trained;
-      }
+    const { edited, plain } = this.#networks;
+    if (this.#share !== trained) {
+      this.#share = trained;
+      edited.blend(trained);
+      plain.blend(trained);
     }
-    this.#done = { edited: 0, plain: 0 };
+    this.record = new Run(edited, edited.begun(tokens, edits));
+    this.plain = edits.length ? new Run(plain, plain.begun(tokens, [])) : this.record;
   }
 
   /** Runs until then, by the clock, and says whether something is left. */
   work(until) {
-    const { tokens, edits } = this.#wanted;
-    this.record = this.#run("edited", edits, until);
-    this.plain = edits.length ? this.#run("plain", [], until) : this.record;
-    const behind = edits.length ? Math.min(this.#done.edited, this.#done.plain) : this.#done.edited;
-    return behind < tokens.length;
+    const left = this.record.more(until);
+    return this.plain === this.record ? left : this.plain.more(until) || left;
+  }
+}
+
+/** What a network has computed on a text, as far as it has come. */
+class Run {
+  #network;
+  #begun;
+  #probabilities = new WeakMap();
+
+  constructor(network, begun) {
+    this.#network = network;
+    this.#begun = begun;
   }
 
-  /** Longer and longer beginnings of the text: what a beginning has computed, the next need not. */
-  #run(which, edits, until) {
-    const network = this.networks[which];
-    const { tokens } = this.#wanted;
-    let record = which === "edited" ? this.record : this.plain;
-    do {
-      this.#done[which] = Math.min(tokens.length, this.#done[which] + 4);
-      record = network.run(tokens.slice(0, this.#done[which]), edits);
-    } while (this.#done[which] < tokens.length && performance.now() < until);
-    return record;
+  /** How many steps it has run. */
+  get length() {
+    return this.#begun.steps.length;
+  }
+
+  get tokens() {
+    return this.#begun.tokens;
+  }
+
+  /** At least one step, and more until then. */
+  more(until) {
+    const { steps, tokens } = this.#begun;
+    while (steps.length < tokens.length) {
+      this.#network.more(this.#begun);
+      if (performance.now() >= until) {
+        break;
+      }
+    }
+    return steps.length < tokens.length;
+  }
+
+  /** The numbers of a part at a step; nothing where there is no such step yet. */
+  values(step, layer, part) {
+    return this.#begun.steps[step]?.values[layer][part];
+  }
+
+  /** The sums of a layer before they are squashed. */
+  sums(step, layer, part) {
+    return this.#begun.steps[step]?.sums[layer][part];
+  }
+
+  /** Of each token, that it comes next. */
+  probabilities(step) {
+    const { logits } = this.#begun.steps[step];
+    if (!this.#probabilities.has(logits)) {
+      this.#probabilities.set(logits, this.#network.probabilities(logits));
+    }
+    return this.#probabilities.get(logits);
+  }
+
+  probability(step, token) {
+    return this.probabilities(step)[token];
+  }
+
+  /** As the engine has it, for what else can be asked of it. */
+  get raw() {
+    return this.#begun;
   }
 }

@@ -1,0 +1,123 @@
+"""The page of a language model: its networks, their cells and a text in one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from conveyor.errors import BadInput
+from conveyor.explain import bundle
+from conveyor.explain.anatomy import anatomy
+from conveyor.explain.circuit import Circuit
+from conveyor.explain.diagram import draw, stylesheet
+from conveyor.explain.labels import LABELLINGS
+from conveyor.explain.network import Described, describe
+from conveyor.explain.units import units
+from conveyor.language.trained import Trained
+from conveyor.tasks.text import Vocabulary
+
+OPENING = 200  # tokens of the held-out text, where nobody gives one
+SEARCHED = 6_000  # tokens of it in which units are looked for
+OF_AGREEMENT = "subject number"  # told from the words of that corpus
+
+
+def page(runs: Sequence[Trained], text: str | None = None) -> str:
+    """The page of one run, or of two beside each other.
+
+        Path("page.html").write_text(page([load(Path("runs/lstm"))], "to be or not to be"), encoding="utf-8")
+
+    Without a text it is the beginning of what the first run held out. Raises BadInput for a text with characters that
+    the first run's model does not know, and for a cell that cannot be taken apart.
+    """
+    text = opening(runs[0]) if text is None else checked(text, runs[0].vocabulary)
+    made = [describe(run.model, run.vocabulary) for run in runs]
+    data = {
+        "title": " and ".join(run.run.folder.name for run in runs),
+        "text": text,
+        "step": max(0, len(runs[0].vocabulary.encode(text.encode())) - 1),
+        "networks": [_network(run, described) for run, described in zip(runs, made, strict=True)],
+    }
+    steps = {f"steps{k}.js": described.script for k, described in enumerate(made)}
+    code = bundle.script("main.js", {**steps, "steps.js": _all_steps(len(made))})
+    style = stylesheet() + bundle.read("style.css")
+    blobs = {f"weights{k}": packed(described.weights) for k, described in enumerate(made)}
+    return bundle.document(f"{data['title']} explained", code, style, data, blobs)
+
+
+def _all_steps(count: int) -> str:
+    """The module that has the emitted steps of all networks."""
+    lines = [f'import {{steps as of{k}}} from "./steps{k}.js";' for k in range(count)]
+    return "\n".join([*lines, f"export const steps = [{', '.join(f'of{k}' for k in range(count))}];", ""])
+
+
+def packed(weights: np.ndarray) -> bytes:
+    """Numbers in a fifth less room: first the first bytes of all, then the second, ..., compressed."""
+    planes = weights.astype("<f4").view(np.uint8).reshape(-1, 4).T
+    return zlib.compress(planes.tobytes(), 9)
+
+
+def checked(text: str, vocabulary: Vocabulary) -> str:
+    """The text, if the model can read it. Raises BadInput, which names the characters that it cannot."""
+    try:
+        data = text.encode()
+    except UnicodeEncodeError as error:
+        raise BadInput("the text is not UTF-8: type it again in a terminal that is") from error
+    vocabulary.encode(data)
+    return text
+
+
+def opening(trained: Trained) -> str:
+    """The beginning of the text held out, or, where that is no longer to be had, what a text begins with."""
+    vocabulary = trained.vocabulary
+    try:
+        tokens = trained.tokens()[0]
+    except BadInput:
+        return vocabulary.opening()
+    return "".join(vocabulary.decode(tokens[:OPENING].tolist()))
+
+
+def _network(trained: Trained, described: Described) -> dict[str, Any]:
+    circuits: list[Circuit] = []
+    for level in described.levels:
+        if level.circuit.graph not in [circuit.graph for circuit in circuits]:
+            circuits.append(level.circuit)
+    found = _found(trained)
+    last = described.levels[-1].circuit
+    settings, cell = trained.settings, type(trained.model.rnn.cell).__name__
+    parameters = sum(parameter.numel() for parameter in trained.model.parameters())
+    return {
+        "name": trained.run.folder.name,
+        "cell": cell,
+        "about": {"parameters": parameters, "layers": settings.num_layers, "units": settings.hidden_size},
+        "model": described.data,
+        "steps": [{**anatomy(circuit), "diagram": draw(circuit, cell).inline} for circuit in circuits],
+        "found": found,
+        "start": {"layer": len(described.levels) - 1, "part": _memory(last), "unit": 0},
+    }
+
+
+def _memory(circuit: Circuit) -> int:
+    """The state that a page shows first: the one that is not the output, if there is one."""
+    states = [end.part for end in circuit.ends if end.kind == "state"]
+    return states[1] if len(states) > 1 else states[0]
+
+
+def _found(trained: Trained) -> list[dict[str, Any]]:
+    """Units that follow something in the text held out, as far as it has enough of it."""
+    try:
+        tokens = trained.tokens()[0][:SEARCHED]
+    except BadInput:
+        return []
+    found = []
+    for label in LABELLINGS:
+        if label == OF_AGREEMENT and "agreement" not in trained.settings.text:
+            continue
+        try:
+            found += units(trained, tokens, [label], top=3)[label]
+        except BadInput:  # there is too little of it in the text
+            continue
+    return [asdict(unit) for unit in found]

@@ -1,0 +1,133 @@
+/** The second depth: the cell as a picture with its numbers, and its formulas beside it. */
+import { changesAt, setPart, toggleCuts } from "./edits.js";
+import { Diagram } from "./diagram.js";
+import { el, figure, put } from "./dom.js";
+import { strip } from "./heat.js";
+import { note } from "./notes.js";
+import { inlined, saveButton } from "./save.js";
+import { math } from "./symbols.js";
+
+export class CellPane {
+  #built = -1;
+
+  constructor(app, network, element) {
+    this.app = app;
+    this.network = network;
+    this.net = app.networks[network];
+    this.picture = el("div", { class: "picture" });
+    this.layers = el("div", { class: "choice", role: "group", "aria-label": "Layer" });
+    this.caption = el("p", { class: "small" });
+    const save = saveButton("the cell", () => inlined(this.diagram.svg));
+    const head = el("div", { class: "line" }, el("h3", {}, app.networks[network].said.cell), this.layers, save);
+    const holds = el("div", { class: "line holds" });
+    this.holds = holds;
+    this.formulas = el("div", { class: "formulas" });
+    const left = el("div", { class: "card picture-card" }, head, this.picture, holds, this.caption);
+    const right = el("div", { class: "card" }, el("div", { class: "line" }, el("h3", {}, "Formulas and numbers"), note("numbers")), this.formulas);
+    element.append(el("div", { class: "cell" }, left, right));
+  }
+
+  get pick() {
+    return this.app.state.picks[this.network];
+  }
+
+  draw() {
+    this.#build();
+    const { app, net, network } = this;
+    const { layer, part, unit } = this.pick;
+    const record = app.record(network);
+    const step = app.step(network);
+    const of = (at) => ({ numbers: record.values(step, layer, at), scale: net.scale(record, layer, at) });
+    const { held, cut } = changesAt(net, app.state.edits[network], layer, step);
+    this.diagram.mark({ chosen: part, lit: app.state.lit[network] ?? [], held, cut });
+    this.diagram.write(of, unit);
+    this.rows.forEach((row) => this.#writeRow(row, of(row.part), unit));
+    this.#sayChosen(layer, part, unit, of(part));
+  }
+
+  #build() {
+    const { layer } = this.pick;
+    if (this.#built === layer) {
+      return;
+    }
+    this.#built = layer;
+    const choose = (part) => this.app.pick({ part }, this.network);
+    this.diagram = new Diagram(this.net.layers[layer].diagram, `the cell ${this.net.said.cell}`, {
+      part: choose,
+      open: (part) => {
+        choose(part);
+        this.app.zoom("unit");
+      },
+      wires: (wires) => toggleCuts(this.app, this.network, layer, wires),
+    });
+    put(this.picture, this.diagram.svg);
+    const buttons = this.net.layers.map((_, i) => {
+      const go = () => this.app.pick({ layer: i }, this.network);
+      return el("button", { "aria-pressed": String(i === layer), onclick: go }, `layer ${i + 1}`);
+    });
+    put(this.layers, ...(buttons.length > 1 ? buttons : []));
+    this.#buildRows(layer);
+  }
+
+  /** What comes in, then the equations in the order of the step. */
+  #buildRows(layer) {
+    const { parts, equations } = this.net.layers[layer];
+    const given = parts.map((_, i) => i).filter((i) => ["stream", "state", "constant", "clock"].includes(parts[i].kind));
+    this.rows = [
+      ...given.map((part) => this.#row(part, [part], math(this.net.symbol(layer, part)))),
+      ...equations.map(({ part, parts: within, mathml, text }) => this.#row(part, within, formula(mathml, text))),
+    ];
+    put(this.formulas, ...this.rows.map(({ element }) => element));
+  }
+
+  #row(part, within, label) {
+    const choose = () => this.app.pick({ part }, this.network);
+    const canvas = el("canvas", { class: "strip", "aria-hidden": "true" });
+    const number = el("span", { class: "figure" });
+    const button = el("button", { class: "formula", onclick: choose, ondblclick: () => this.app.zoom("unit") }, label);
+    return { part, within, canvas, number, element: el("div", { class: "formula-row" }, button, canvas, number) };
+  }
+
+  #writeRow({ part, within, canvas, number, element }, { numbers, scale }, unit) {
+    const chosen = this.pick.part;
+    element.classList.toggle("lit", part === chosen || (within.includes(chosen) && !this.rows.some((row) => row.part === chosen)));
+    element.firstChild.setAttribute("aria-pressed", String(part === chosen));
+    if (numbers) {
+      strip(canvas, numbers, scale);
+      number.textContent = figure(numbers[numbers.length === 1 ? 0 : unit] ?? numbers[0]);
+    }
+  }
+
+  #sayChosen(layer, part, unit, { numbers }) {
+    const chosen = this.net.part(layer, part);
+    put(this.caption);
+    if (numbers) {
+      const mean = numbers.reduce((sum, one) => sum + one, 0) / numbers.length;
+      const many = numbers.length > 1 ? `, one of ${numbers.length}; their mean is ${figure(mean)}` : "";
+      const own = el("b", {}, math(this.net.symbol(layer, part)), `[${unit}]`);
+      this.caption.append(own, ` = ${figure(numbers[unit] ?? numbers[0], 4)}${many}. Two clicks or Enter show how it comes about.`);
+    }
+    const hold = (value, text) => el("button", { class: "quiet", onclick: () => setPart(this.app, this.network, layer, part, value) }, text);
+    const isGate = chosen.bounds && chosen.bounds[0] === 0 && chosen.bounds[1] === 1;
+    const key = `${layer} ${part}`;
+    if (this.holds.dataset.key !== key) {
+      this.holds.dataset.key = key;
+      const shut = isGate ? [hold(0, "shut: hold it at 0"), hold(1, "open: hold it at 1")] : [hold(0, "hold it at 0")];
+      put(this.holds, math(this.net.symbol(layer, part)), ...(chosen.kind === "parameter" ? [] : shut), hold(null, "let it go"));
+    }
+  }
+}
+
+/** MathML, which the browser draws; for those who listen, the plain text. */
+function formula(mathml, text) {
+  const parsed = new DOMParser().parseFromString(mathml, "text/html").querySelector("math");
+  if (!parsed) {
+    return math(text);
+  }
+  const drawn = document.importNode(parsed, true);
+  for (const fence of drawn.querySelectorAll("mo")) {
+    fence.setAttribute("stretchy", "false"); // a formula of one line needs no tall brackets
+  }
+  drawn.setAttribute("aria-label", text);
+  return drawn;
+}

@@ -1,0 +1,51 @@
+/** The three depths: the sequence, the cell, one unit. The way in and out is a movement, for those who want to see one. */
+import { el, put } from "./dom.js";
+import { math } from "./symbols.js";
+
+export const DEPTHS = ["sequence", "cell", "unit"];
+const TIME = 260; // ms
+const still = matchMedia("(prefers-reduced-motion: reduce)");
+
+export function mountDepths(app, element) {
+  element.querySelector("#title").textContent = app.data.title;
+  const nav = element.querySelector("#depths");
+  const buttons = DEPTHS.map((depth) => el("button", { "data-depth": depth, onclick: () => app.zoom(depth) }));
+  nav.append(el("ol", {}, ...buttons.map((button) => el("li", {}, button))));
+  let shown = null;
+  app.subscribe((state, changed) => {
+    if (["depth", "picks", "network", "all"].some((name) => changed.has(name))) {
+      name(app, buttons);
+    }
+    if (shown !== state.depth) {
+      change(shown, state.depth);
+      shown = state.depth;
+    }
+  });
+}
+
+function name(app, buttons) {
+  const { layer, part, unit } = app.state.picks[app.state.network];
+  const net = app.networks[app.state.network];
+  const layers = net.layers.length > 1 ? ` of layer ${layer + 1}` : "";
+  const words = [["Sequence"], [`Cell${layers}`], ["Unit ", math(net.symbol(layer, part)), `[${unit}]`]];
+  buttons.forEach((button, i) => {
+    put(button, ...words[i]);
+    button.toggleAttribute("data-now", DEPTHS[i] === app.state.depth);
+    button.setAttribute("aria-current", DEPTHS[i] === app.state.depth ? "page" : "false");
+  });
+}
+
+/** What goes away grows past the eye on the way in, and shrinks on the way out; what comes does the same before. */
+function change(from, to) {
+  const at = (depth) => document.getElementById(depth);
+  for (const depth of DEPTHS) {
+    at(depth).hidden = depth !== to;
+  }
+  if (from === null || still.matches) {
+    return;
+  }
+  const inward = DEPTHS.indexOf(to) > DEPTHS.indexOf(from);
+  const begin = { opacity: 0, transform: `scale(${inward ? 0.86 : 1.12})` };
+  at(to).animate([begin, { opacity: 1, transform: "none" }], { duration: TIME, easing: "cubic-bezier(0.2, 0.7, 0.2, 1)" });
+  scrollTo({ top: 0 });
+}

@@ -1,0 +1,121 @@
+/** The picture of the cell in the page: parts to be chosen, lines to be cut, and the present numbers beside them. */
+import { css } from "./colours.js";
+import { figure, shape } from "./dom.js";
+import { findRoom } from "./room.js";
+
+const BINS = 16; // of the small strip of a vector
+const STRIP = { width: 48, height: 7 };
+const BOX = { width: 52, height: 25 };
+
+export class Diagram {
+  /** `text`: the picture as diagram.py has drawn it. `on`: {part(index), open(index), wires(list of [source, target])}. */
+  constructor(text, title, on) {
+    const parsed = new DOMParser().parseFromString(text, "image/svg+xml");
+    this.svg = document.importNode(parsed.documentElement, true);
+    this.svg.setAttribute("aria-label", title);
+    this.svg.setAttribute("role", "group");
+    this.parts = [...this.svg.querySelectorAll("g.part[data-part]")];
+    this.wires = [...this.svg.querySelectorAll("[data-wire]")];
+    this.numbers = new Map();
+    this.#listen(on);
+  }
+
+  #listen(on) {
+    for (const group of this.parts) {
+      const part = Number(group.dataset.part);
+      group.setAttribute("tabindex", "0");
+      group.setAttribute("role", "button");
+      group.addEventListener("click", () => on.part(part));
+      group.addEventListener("dblclick", () => on.open(part));
+      group.addEventListener("keydown", (event) => {
+        if (["Enter", " "].includes(event.key)) {
+          event.preventDefault();
+          event.stopPropagation();
+          (group.classList.contains("chosen") ? on.open : on.part)(part);
+        }
+      });
+    }
+    for (const wire of this.svg.querySelectorAll("path.wire[data-wire]")) {
+      const within = joined(wire);
+      const wide = shape("path", { class: "grip", d: wire.getAttribute("d"), "data-grip": wire.dataset.wire });
+      wide.append(shape("title", {}, within.length ? "cut this line, or mend it" : "this line leaves the step"));
+      wide.addEventListener("click", () => within.length && on.wires(within));
+      wire.parentNode.append(wide);
+    }
+    for (const group of this.parts) {
+      group.parentNode.append(group); // above the lines
+    }
+  }
+
+  /** Places for the numbers are found once the picture is in the page and has a size. */
+  place() {
+    if (this.layer || !this.svg.isConnected || !this.svg.clientWidth) {
+      return;
+    }
+    this.layer = shape("g", { class: "numbers", "aria-hidden": "true" });
+    const rooms = findRoom(this.svg, this.parts.filter((group) => group.dataset.end === undefined), BOX);
+    for (const [group, { x, y }] of rooms) {
+      const cells = Array.from({ length: BINS }, (_, i) =>
+        shape("rect", { x: (i * STRIP.width) / BINS, y: 15, width: STRIP.width / BINS + 0.2, height: STRIP.height }),
+      );
+      const text = shape("text", { x: STRIP.width / 2, y: 11, class: "figure", "font-size": 13 });
+      const frame = shape("rect", { class: "frame", x: 0, y: 15, width: STRIP.width, height: STRIP.height });
+      this.numbers.set(Number(group.dataset.part), { cells, text });
+      this.layer.append(shape("g", { transform: `translate(${x + 2} ${y})` }, text, ...cells, frame));
+    }
+    this.svg.append(this.layer);
+  }
+
+  /** The present numbers: `of(part)` gives {numbers, scale}, `unit` the one that is written out. */
+  write(of, unit) {
+    this.place();
+    for (const [part, { cells, text }] of this.numbers) {
+      const { numbers, scale } = of(part);
+      if (numbers) {
+        text.textContent = figure(numbers[numbers.length === 1 ? 0 : unit] ?? mean(numbers, 0, numbers.length));
+        cells.forEach((cell, i) => {
+          const from = Math.floor((i * numbers.length) / BINS);
+          const to = Math.max(from + 1, Math.floor(((i + 1) * numbers.length) / BINS));
+          cell.setAttribute("fill", css(scale, mean(numbers, from, to)));
+        });
+      }
+    }
+  }
+
+  /** Lights what is chosen, or, of a walk-through, the parts of `lit`; marks what is cut and what is held. */
+  mark({ chosen, lit, cut, held }) {
+    const shown = new Set(lit);
+    for (const group of this.parts) {
+      const part = Number(group.dataset.part);
+      group.classList.toggle("chosen", part === chosen && group.dataset.end === undefined);
+      group.setAttribute("aria-pressed", String(part === chosen));
+      group.classList.toggle("held", held.has(part));
+      group.classList.toggle("lit", shown.has(part));
+      group.classList.toggle("pale", shown.size > 0 && !shown.has(part));
+    }
+    for (const wire of this.wires) {
+      const within = joined(wire);
+      const ends = wire.dataset.wire.split(" ").map((one) => one.split("-").map((end) => Number.parseInt(end, 10)));
+      const near = ends.some(([source, target]) => source === chosen || target === chosen);
+      const way = ends.some(([source, target]) => shown.has(source) && (shown.has(target) || Number.isNaN(target)));
+      wire.classList.toggle("near", near && !shown.size);
+      wire.classList.toggle("lit", way);
+      wire.classList.toggle("pale", shown.size > 0 && !way);
+      wire.classList.toggle("cut", within.length > 0 && within.every((ends) => cut.has(ends.join("-"))));
+    }
+  }
+}
+
+/** The lines that run in a drawn piece, but for those that leave the step. */
+function joined(wire) {
+  const names = wire.dataset.wire.split(" ").filter((name) => /^\d+-\d+$/.test(name));
+  return names.map((name) => name.split("-").map(Number));
+}
+
+function mean(numbers, from, to) {
+  let sum = 0;
+  for (let i = from; i < to; i += 1) {
+    sum += numbers[i];
+  }
+  return sum / (to - from);
+}

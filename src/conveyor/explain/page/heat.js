@@ -1,0 +1,89 @@
+/** Values over time as a picture: a row for each unit, a column for each step, the number as a colour. */
+import { css, pixels, place } from "./colours.js";
+import { el, shape } from "./dom.js";
+
+const peaks = new WeakMap();
+
+/** The largest size among numbers; remembered, since a step that has run does not change. */
+function peakOf(numbers) {
+  if (!peaks.has(numbers)) {
+    let peak = 0;
+    for (const number of numbers) {
+      peak = Math.max(peak, Math.abs(number) || 0);
+    }
+    peaks.set(numbers, peak);
+  }
+  return peaks.get(numbers);
+}
+
+/** The largest size of a value over all steps. `at(t)` gives its numbers. */
+export function peakOver(at, length) {
+  let peak = 0;
+  for (let t = 0; t < length; t += 1) {
+    peak = Math.max(peak, peakOf(at(t)));
+  }
+  return peak;
+}
+
+/** Draws the steps from `first`, `count` of them, over the whole canvas. `at(t)`: the numbers of a step, or nothing. */
+export function paint(canvas, { at, first, count, units, scale }) {
+  const ratio = Math.min(2, devicePixelRatio || 1);
+  const [width, height] = [canvas.clientWidth, canvas.clientHeight].map((size) => Math.max(1, Math.round(size * ratio)));
+  if (canvas.width !== width || canvas.height !== height) {
+    [canvas.width, canvas.height] = [width, height];
+  }
+  const small = new OffscreenCanvas(count, units);
+  small.getContext("2d").putImageData(image({ at, first, count, units, scale }), 0, 0);
+  const context = canvas.getContext("2d");
+  context.clearRect(0, 0, width, height);
+  context.imageSmoothingEnabled = height < units;
+  context.imageSmoothingQuality = "high";
+  context.drawImage(small, 0, 0, width, height);
+}
+
+function image({ at, first, count, units, scale }) {
+  const bytes = new ImageData(count, units);
+  const colours = pixels(scale.kind);
+  const points = new Uint32Array(bytes.data.buffer);
+  for (let column = 0; column < count; column += 1) {
+    const numbers = at(first + column);
+    if (numbers) {
+      for (let unit = 0; unit < units; unit += 1) {
+        points[unit * count + column] = colours[place(scale, numbers[unit])];
+      }
+    }
+  }
+  return bytes;
+}
+
+/** A row of cells, one for each number: a vector at one step. */
+export function strip(canvas, numbers, scale) {
+  paint(canvas, { at: (column) => numbers.subarray(column, column + 1), first: 0, count: numbers.length, units: 1, scale });
+}
+
+/** The picture as one of vectors, to be saved: a rectangle for each number, runs of one colour in one. */
+export function asRects({ at, first, count, units, scale }, width, height) {
+  const rows = [];
+  const [w, h] = [width / count, height / units];
+  for (let unit = 0; unit < units; unit += 1) {
+    let begin = 0;
+    const colour = (column) => (at(first + column) ? css(scale, at(first + column)[unit]) : "none");
+    for (let column = 1; column <= count; column += 1) {
+      if (column === count || colour(column) !== colour(begin)) {
+        const box = { x: begin * w, y: unit * h, width: (column - begin) * w + 0.05, height: h + 0.05 };
+        rows.push(shape("rect", { ...box, fill: colour(begin) }));
+        begin = column;
+      }
+    }
+  }
+  return rows;
+}
+
+/** What the colours mean. */
+export function legend(scale, label) {
+  const bar = el("canvas", { class: "legend-bar", "aria-hidden": "true" });
+  const numbers = Float32Array.from({ length: 64 }, (_, i) => scale.low + ((scale.high - scale.low) * i) / 63);
+  requestAnimationFrame(() => strip(bar, numbers, scale));
+  const end = (value) => el("span", { class: "figure" }, String(Number(value.toPrecision(2))).replace("-", "−"));
+  return el("span", { class: "legend" }, el("span", {}, label), end(scale.low), bar, end(scale.high));
+}

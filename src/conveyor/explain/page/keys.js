@@ -1,0 +1,74 @@
+/** What the keyboard does, wherever the focus is; a text box keeps its own keys. */
+
+const DEPTHS = ["sequence", "cell", "unit"];
+
+export const KEYS = [
+  ["← →", "one step back or on"],
+  ["Shift ← →", "ten steps"],
+  ["Home End", "the first step, the last"],
+  ["↑ ↓", "the unit before, the next"],
+  ["[ ]", "the part of the cell before, the next"],
+  ["Enter", "zoom in: sequence, cell, unit"],
+  ["Escape", "zoom out; in the text box: leave it"],
+  ["Space", "let time run, or stop it"],
+  ["0 1", "hold the chosen gate shut, or open"],
+  ["Delete", "take all edits away"],
+  ["p", "free play: clamp, edit, cut"],
+  ["t", "the tour"],
+  ["c", "two networks side by side"],
+  ["/", "to the text box"],
+  ["?", "this list"],
+];
+
+/** Where the arrow keys and letters have a meaning of their own. */
+function hasOwnKeys(target) {
+  return target.matches?.("textarea, select, input, [contenteditable]") || target.closest?.("dialog[open]");
+}
+
+const takesEnter = (target) => target.matches?.("button, a, summary, [role=button], .part, .wire");
+
+/** `actions`: functions by name; `time` and `panels` come from the modules that have them. */
+export function mountKeys(app, actions) {
+  addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) {
+      return;
+    }
+    if (hasOwnKeys(event.target)) {
+      if (event.key === "Escape" && event.target.matches("textarea, input, select")) {
+        event.target.blur();
+      }
+      return;
+    }
+    if (["Enter", " "].includes(event.key) && takesEnter(event.target)) {
+      return;
+    }
+    const act = action(app, event, actions);
+    if (act) {
+      event.preventDefault();
+      act();
+    }
+  });
+}
+
+function action(app, event, actions) {
+  const { step, depth, network } = app.state;
+  const { layer, part, unit } = app.state.picks[network];
+  const net = app.networks[network];
+  const far = event.shiftKey ? 10 : 1;
+  const parts = net.named(layer);
+  const beside = (by) => parts[(Math.max(0, parts.indexOf(part)) + by + parts.length) % parts.length];
+  const zoom = (by) => DEPTHS[DEPTHS.indexOf(depth) + by];
+  return {
+    ArrowLeft: () => app.goTo(Math.max(0, step - far)),
+    ArrowRight: () => app.goTo(step + far),
+    Home: () => app.goTo(0),
+    End: () => app.goTo(Number.MAX_SAFE_INTEGER),
+    ArrowUp: () => app.pick({ unit: Math.max(0, unit - far) }),
+    ArrowDown: () => app.pick({ unit: unit + far }),
+    "[": () => app.pick({ part: beside(-1) }),
+    "]": () => app.pick({ part: beside(1) }),
+    Enter: zoom(1) && (() => app.zoom(zoom(1))),
+    Escape: zoom(-1) && (() => app.zoom(zoom(-1))),
+    ...actions,
+  }[event.key];
+}

@@ -1,0 +1,40 @@
+/** The first depth: the text, what the network expects, and its values over time. */
+import { el, put } from "./dom.js";
+import { Predictions } from "./predictions.js";
+import { Reading } from "./reading.js";
+import { Score } from "./score.js";
+import { math } from "./symbols.js";
+
+export class SequencePane {
+  constructor(app, network, element) {
+    const text = el("div", { class: "card reading-card" });
+    const next = el("div", { class: "card next-card" });
+    const score = el("div", { class: "card score-card" });
+    const found = el("div", { class: "card found-card" });
+    element.append(el("div", { class: "sequence" }, text, next, score, found));
+    this.reading = new Reading(app, network, text);
+    this.predictions = new Predictions(app, network, next);
+    this.score = new Score(app, network, score);
+    mountFound(app, network, found);
+  }
+
+  draw() {
+    this.reading.draw();
+    this.predictions.draw();
+    this.score.draw();
+  }
+}
+
+/** The units that were found to follow something, to be chosen. */
+function mountFound(app, network, element) {
+  const { found } = app.networks[network];
+  element.hidden = !found.length;
+  const said = "Found on held-out text: how well the unit alone tells it, and what chance would give.";
+  const buttons = found.map(({ label, value, layer, index, part, score, chance }) => {
+    const choose = () => app.pick({ layer, part, unit: index }, network);
+    const name = [math(value.replace("C_tilde", "C̃")), `[${index}]`, app.networks[network].layers.length > 1 ? ` of layer ${layer + 1}` : ""];
+    const figures = el("span", { class: "figure" }, `${score.toFixed(2)} (chance ${chance.toFixed(2)})`);
+    return el("li", {}, el("button", { class: "quiet", onclick: choose }, el("b", {}, label), " ", ...name, " ", figures));
+  });
+  put(element, el("h3", {}, "Units that follow something"), el("ul", { class: "found" }, ...buttons), el("p", { class: "small" }, said));
+}

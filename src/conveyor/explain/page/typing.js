@@ -1,0 +1,62 @@
+/** The text box. Typing is followed at once; the networks catch up while the typing goes on. */
+import { el, put, visible } from "./dom.js";
+
+export function mountTyping(app, element) {
+  const box = el("textarea", {
+    id: "text",
+    rows: 2,
+    spellcheck: "false",
+    autocapitalize: "off",
+    autocomplete: "off",
+    dir: "auto",
+    "aria-describedby": "unknown",
+  });
+  const unknown = el("p", { id: "unknown", class: "notice", role: "alert" });
+  const label = el("label", { for: "text" }, "Text that the network reads. Type your own:");
+  const back = el("button", { class: "quiet", onclick: () => change(app, app.data.text) }, "the text it opened with");
+  const none = el("button", { class: "quiet", onclick: () => change(app, "") }, "clear");
+  element.append(el("div", { class: "line" }, label, back, none), box, unknown);
+
+  box.addEventListener("input", () => change(app, box.value));
+  app.subscribe((state, changed) => {
+    if (changed.has("all") || changed.has("text")) {
+      if (box.value !== state.text) {
+        box.value = state.text;
+      }
+      put(unknown, ...warning(app, state.text));
+      back.disabled = state.text === app.data.text;
+    }
+  });
+}
+
+/** After a change at the end, the last step is shown; after one within, that of the place. */
+function change(app, text) {
+  const before = app.state.text;
+  let same = 0;
+  while (same < Math.min(text.length, before.length) && text[same] === before[same]) {
+    same += 1;
+  }
+  const added = Math.max(0, text.length - before.length);
+  app.update({ text, step: app.stepAt(text, same + added) });
+}
+
+function warning(app, text) {
+  return app.shown.flatMap((i) => {
+    const { unknown } = app.networks[i].runner.read(text);
+    if (!unknown.length) {
+      return [];
+    }
+    const named = [...new Set(unknown)];
+    const shown = named.slice(0, 8).flatMap((character) => [el("bdi", { class: "token" }, spelled(character)), " "]);
+    const more = named.length > 8 ? `and ${named.length - 8} more ` : "";
+    const which = app.shown.length > 1 ? `${app.networks[i].name}: ` : "";
+    const said = named.length === 1 ? "it was never trained on it." : "it was never trained on them.";
+    return [el("span", {}, `${which}The network does not know `, ...shown, more, `and leaves it out: ${said}`)];
+  });
+}
+
+/** A character with its number, since some cannot be seen. */
+function spelled(character) {
+  const code = character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0");
+  return `${/^\p{M}/u.test(character) ? "◌" : ""}${visible(character)} (U+${code})`;
+}
