@@ -1,10 +1,10 @@
 """The unit that carries the number of the subject, and what becomes of the verbs when it forgets.
 
-    python benchmarks/papers/number_unit.py         # 5 seeds of 3 sizes, 5 minutes; needs the extra agreement
+    python benchmarks/papers/number_unit.py         # 5 seeds of 3 sizes, 7 minutes; needs the extra agreement
 
 Lakretz et al. 2019, "The emergence of number and syntax units in LSTM language models": two units of 1,300 carry the
-number over a distance; without one, verbs go wrong after a noun of the other number. Here a small language model reads
-18,000 sentences of the corpus agreement. It has never been told what a number is.
+number over a distance, and without one verbs go wrong after a noun of the other number. Here a small language model
+reads 18,000 sentences of the corpus agreement. It has never been told what a number is.
 
 Found is the unit of C that tells best, from the main subject to its verb and over all clauses within, which number it
 has: the threshold is learnt on 1,000 sentences of the tail held out, the accuracy measured on the other 1,000. Then
@@ -34,7 +34,7 @@ from conveyor.tasks.agreement import lexicon, sentence, verbs_of
 from conveyor.training import train as training
 from conveyor.training.progress import Lines
 
-PUBLISHED = "2 of 1,300 units; one switched off: main verbs after a noun of the other number fall to chance or below*"
+PUBLISHED = "2 of 1,300 units carry it; without one, verbs go wrong after a noun of the other number*"
 SUBJECT = 2  # the step at which the main subject is read: "\nthe keys ..."
 EXAMPLE = "the keys to the cabinet near the door are old .\nthe child swims ."
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -35,10 +36,7 @@ def score(learn: Part, test: Part) -> Scores:
     Labels of two classes: the balanced accuracy (the mean of the two classes' accuracies; .5 is chance) of the best
     threshold of the first part. Other numbers: Spearman's rank correlation, with the sign that it has in the first.
     """
-    parts = [
-        _score(*(((values[:, i : i + WIDTH], labels)) for values, labels in (learn, test)))
-        for i in range(0, learn[0].shape[1], WIDTH)
-    ]
+    parts = [scorer.score(learn[1], test[1]) for scorer in _scorers(learn, test)]
     return Scores(*(torch.cat([getattr(part, name) for part in parts]) for name in ("score", "sign", "threshold")))
 
 
@@ -48,11 +46,9 @@ def chance(learn: Part, test: Part, generator: torch.Generator) -> float:
     Blocks of labels change places, so that they follow each other as they did before: what is slow matches what is slow
     rather often. The best of 20 such shuffles: a find by chance is above it once in 21 times, however many units.
     """
-    best = 0.0
-    for _ in range(SHUFFLES):
-        shuffled = [(values, _in_blocks(labels, generator)) for values, labels in (learn, test)]
-        best = max(best, float(score(shuffled[0], shuffled[1]).score.max()))
-    return best
+    shuffled = [tuple(_in_blocks(labels, generator) for _, labels in (learn, test)) for _ in range(SHUFFLES)]
+    found = (scorer.score(*labels).score.max() for scorer in _scorers(learn, test) for labels in shuffled)
+    return max(0.0, *map(float, found))
 
 
 def _in_blocks(labels: Tensor, generator: torch.Generator) -> Tensor:
@@ -61,58 +57,64 @@ def _in_blocks(labels: Tensor, generator: torch.Generator) -> Tensor:
     return torch.cat([blocks[i] for i in torch.randperm(len(blocks), generator=generator).tolist()])
 
 
-def _score(learn: Part, test: Part) -> Scores:
-    if two_classes(learn[1]):
-        low = learn[1].min()
-        return _by_threshold((learn[0], (learn[1] > low).double()), (test[0], (test[1] > low).double()))
-    return _by_rank(learn, test)
+def _scorers(learn: Part, test: Part) -> Iterator[_ByThreshold | _ByRank]:
+    """One for some units at a time, so that a long text and a wide layer fit into memory."""
+    kind = _ByThreshold if two_classes(learn[1]) else _ByRank
+    for i in range(0, learn[0].shape[1], WIDTH):
+        yield kind(learn[0][:, i : i + WIDTH], test[0][:, i : i + WIDTH])
 
 
-def _by_threshold(learn: Part, test: Part) -> Scores:
-    values, order = learn[0].sort(0)
-    right = _balanced(learn[1][order])  # had the threshold been after each value, [N, units]
-    right[:-1][values[:-1] == values[1:]] = 0.5  # between equal values there is none
-    right[-1] = 0.5
-    place = (right - 0.5).abs().argmax(0, keepdim=True)  # [1, units]
-    sign = torch.where(right.gather(0, place)[0] < 0.5, -1, 1)
-    above = (place + 1).clamp(max=len(values) - 1)
-    threshold = (values.gather(0, place)[0] + values.gather(0, above)[0]) / 2
-    return Scores(balanced_accuracy(test, threshold, sign), sign, threshold)
+class _ByThreshold:
+    """The units' values, sorted once for whatever labels come."""
+
+    def __init__(self, learn: Tensor, test: Tensor):
+        self.values, self.order = learn.t().sort(1)  # [units, N]
+        self.test = test
+        self.same = self.values[:, :-1] == self.values[:, 1:]
+
+    def score(self, learn: Tensor, test: Tensor) -> Scores:
+        low = learn.min()
+        right = _balanced((learn > low).float()[self.order])
+        right[:, :-1][self.same] = 0.5  # between equal values there is no threshold
+        right[:, -1] = 0.5
+        place = (right - 0.5).abs().argmax(1, keepdim=True)  # [units, 1]
+        sign = torch.where(right.gather(1, place)[:, 0] < 0.5, -1, 1)
+        above = (place + 1).clamp(max=self.values.shape[1] - 1)
+        threshold = (self.values.gather(1, place)[:, 0] + self.values.gather(1, above)[:, 0]) / 2
+        return Scores(_balanced_accuracy(self.test, (test > low).double(), threshold, sign), sign, threshold)
 
 
 def _balanced(labels: Tensor) -> Tensor:
-    """The balanced accuracy of calling 0 what is sorted up to each place, and 1 the rest."""
-    ones, seen = labels[:, :1].sum(), labels.cumsum(0)
-    zeros = torch.arange(1, len(labels) + 1)[:, None] - seen
-    return ((1 - seen / ones) + zeros / (len(labels) - ones)) / 2
+    """The balanced accuracy of calling 0 what is sorted up to each place, and 1 the rest, [units, N]."""
+    ones, seen = labels[0].sum(), labels.cumsum(1)  # whole numbers, exact in float32 to 2^24
+    zeros = torch.arange(1, labels.shape[1] + 1) - seen
+    return ((1 - seen / ones) + zeros / (labels.shape[1] - ones)) / 2
 
 
-def balanced_accuracy(part: Part, threshold: Tensor, sign: Tensor) -> Tensor:
+def _balanced_accuracy(values: Tensor, labels: Tensor, threshold: Tensor, sign: Tensor) -> Tensor:
     """Of calling 1 what is above the threshold, or below it where the sign is negative, [units]."""
-    values, labels = part
     called = ((values > threshold) == (sign > 0)).double()
     ones, zeros = labels / labels.sum(), (1 - labels) / (1 - labels).sum()
     return (ones @ called + zeros @ (1 - called)) / 2
 
 
-def _by_rank(learn: Part, test: Part) -> Scores:
-    before, now = rank_correlation(*learn), rank_correlation(*test)
-    sign = torch.where(before < 0, -1, 1)
-    return Scores(now * sign, sign, torch.full_like(now, float("nan")))
+class _ByRank:
+    """The units' ranks, found once for whatever labels come."""
 
+    def __init__(self, learn: Tensor, test: Tensor):
+        self.learn, self.test = _ranks(learn), _ranks(test)
 
-def rank_correlation(values: Tensor, labels: Tensor) -> Tensor:
-    """Spearman's, of each unit with the labels, [units]; of a unit that is constant it is 0."""
-    a, b = _ranks(values), _ranks(labels[:, None])
-    a, b = a - a.mean(0), b - b.mean(0)
-    norms = a.norm(dim=0) * b.norm(dim=0)
-    return torch.where(norms > 0, (a * b).sum(0) / norms.clamp(min=1e-300), 0.0)
+    def score(self, learn: Tensor, test: Tensor) -> Scores:
+        before, now = (_ranks(one[:, None])[:, 0] @ ranks for one, ranks in ((learn, self.learn), (test, self.test)))
+        sign = torch.where(before < 0, -1, 1)
+        return Scores(now * sign, sign, torch.full_like(now, torch.nan))
 
 
 def _ranks(values: Tensor) -> Tensor:
-    """Of each column; equal values share the mean of their ranks."""
+    """Of each column, equal values sharing the mean of their ranks; about zero and of norm 1, or all 0 if constant."""
     found = torch.empty(values.shape, dtype=torch.float64)
     for column, ranks in zip(values.t(), found.t(), strict=True):
         _, which, counts = column.unique(return_inverse=True, return_counts=True)
         ranks.copy_((counts.cumsum(0) - (counts - 1) / 2)[which])
-    return found
+    found -= found.mean(0)
+    return found / found.norm(dim=0).clamp(min=1e-9)
