@@ -14,7 +14,9 @@ from conveyor.explain import bundle
 from conveyor.explain.anatomy import anatomy
 from conveyor.explain.circuit import Circuit
 from conveyor.explain.diagram import draw, stylesheet
+from conveyor.explain.edits import find
 from conveyor.explain.labels import LABELLINGS
+from conveyor.explain.levels import Level
 from conveyor.explain.network import Described, describe
 from conveyor.explain.units import units
 from conveyor.language.trained import Trained
@@ -86,7 +88,6 @@ def _network(trained: Trained, described: Described) -> dict[str, Any]:
         if level.circuit.graph not in [circuit.graph for circuit in circuits]:
             circuits.append(level.circuit)
     found = _found(trained)
-    last = described.levels[-1].circuit
     settings, cell = trained.settings, type(trained.model.rnn.cell).__name__
     parameters = sum(parameter.numel() for parameter in trained.model.parameters())
     return {
@@ -96,14 +97,17 @@ def _network(trained: Trained, described: Described) -> dict[str, Any]:
         "model": described.data,
         "steps": [{**anatomy(circuit), "diagram": draw(circuit, cell).inline} for circuit in circuits],
         "found": found,
-        "start": {"layer": len(described.levels) - 1, "part": _memory(last), "unit": 0},
+        "start": _start(described.levels, found),
     }
 
 
-def _memory(circuit: Circuit) -> int:
-    """The state that a page shows first: the one that is not the output, if there is one."""
-    states = [end.part for end in circuit.ends if end.kind == "state"]
-    return states[1] if len(states) > 1 else states[0]
+def _start(levels: Sequence[Level], found: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """The unit that a page shows first: one that was found, else the first of the topmost memory."""
+    if found:
+        part = find(levels[found[0]["layer"]].circuit, found[0]["value"])
+        return {"layer": found[0]["layer"], "part": part, "unit": found[0]["index"]}
+    states = [end.part for end in levels[-1].circuit.ends if end.kind == "state"]
+    return {"layer": len(levels) - 1, "part": states[1] if len(states) > 1 else states[0], "unit": 0}
 
 
 def _found(trained: Trained) -> list[dict[str, Any]]:

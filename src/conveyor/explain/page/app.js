@@ -44,6 +44,9 @@ export class App {
 
   update(changes, { push = false } = {}) {
     this.#push ||= push;
+    if ("network" in changes && changes.network !== this.state.network && !("step" in changes)) {
+      changes.step = this.#translated(changes.network);
+    }
     this.store.update(this.#fitting({ ...this.state, ...changes }));
   }
 
@@ -70,7 +73,18 @@ export class App {
 
   /** The step that is shown of a network: that of the state, as far as the network has come. */
   step(i = this.state.network) {
-    return Math.min(this.state.step, this.record(i).length - 1);
+    return Math.min(this.#translated(i), this.record(i).length - 1);
+  }
+
+  /** The state's step counts tokens of the network in focus; another may cut the text into other tokens. */
+  #translated(i) {
+    const { step, network, text } = this.state;
+    const [from, to] = [network, i].map((which) => this.networks[which].runner);
+    if (from.network.vocabulary.kind === to.network.vocabulary.kind) {
+      return step;
+    }
+    const end = from.ends(text)[step] ?? 0;
+    return Math.max(0, to.ends(text).filter((other) => other <= end).length - 1);
   }
 
   /** The last step that has been taken where so much of the text has been read. */
@@ -95,8 +109,8 @@ export class App {
   /** Where an address or a shorter text has led nowhere, the nearest that there is. */
   #fitting(state) {
     const picks = state.picks.map((pick, i) => this.networks[i].fitting(pick));
-    const longest = Math.max(...this.networks.map(({ runner }) => runner.tokens(state.text).length));
-    const step = Math.max(0, Math.min(state.step, longest - 1));
+    const count = this.networks[state.network].runner.tokens(state.text).length;
+    const step = Math.max(0, Math.min(state.step, count - 1));
     const edits = state.edits.map((list, i) => list.filter((edit) => this.networks[i].runner.allows(edit)));
     return { ...state, picks, step, edits };
   }

@@ -42,7 +42,7 @@ export class CellPane {
     this.diagram.mark({ chosen: part, lit: app.state.lit[network] ?? [], held, cut });
     this.diagram.write(of, unit);
     this.rows.forEach((row) => this.#writeRow(row, of(row.part), unit));
-    this.#sayChosen(layer, part, unit, of(part));
+    this.#sayChosen(held, of(part));
   }
 
   #build() {
@@ -98,7 +98,8 @@ export class CellPane {
     }
   }
 
-  #sayChosen(layer, part, unit, { numbers }) {
+  #sayChosen(held, { numbers }) {
+    const { layer, part, unit } = this.pick;
     const chosen = this.net.part(layer, part);
     put(this.caption);
     if (numbers) {
@@ -109,11 +110,11 @@ export class CellPane {
     }
     const hold = (value, text) => el("button", { class: "quiet", onclick: () => setPart(this.app, this.network, layer, part, value) }, text);
     const isGate = chosen.bounds && chosen.bounds[0] === 0 && chosen.bounds[1] === 1;
-    const key = `${layer} ${part}`;
+    const key = `${layer} ${part} ${held.has(part)}`;
     if (this.holds.dataset.key !== key) {
       this.holds.dataset.key = key;
       const shut = isGate ? [hold(0, "shut: hold it at 0"), hold(1, "open: hold it at 1")] : [hold(0, "hold it at 0")];
-      put(this.holds, math(this.net.symbol(layer, part)), ...(chosen.kind === "parameter" ? [] : shut), hold(null, "let it go"));
+      put(this.holds, math(this.net.symbol(layer, part)), ...(chosen.kind === "parameter" ? [] : shut), held.has(part) ? hold(null, "let it go") : null);
     }
   }
 }

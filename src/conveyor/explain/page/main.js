@@ -33,6 +33,7 @@ async function start() {
   mountPlay(app, at("play"));
   mountTime(app, at("time"));
   app.begun();
+  performance.mark("ready");
   document.documentElement.dataset.ready = "yes";
 }
 

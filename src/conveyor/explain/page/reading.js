@@ -1,5 +1,5 @@
 /** The text, each token shaded by how probable the network held it before it came. */
-import { el, visible } from "./dom.js";
+import { el, percent } from "./dom.js";
 
 export class Reading {
   #spans = [];
@@ -54,13 +54,10 @@ export class Reading {
 
   /** −1: not run yet; else the probability. */
   #shade(i, share) {
-    const grade = share < 0 ? share : Math.round(share * 20);
-    if (this.#shades[i] !== grade) {
-      this.#shades[i] = grade;
-      this.#spans[i].style.setProperty("--p", Math.max(0, grade / 20));
-    }
-    if (share >= 0) {
-      this.#spans[i].title = `${visible(this.#spans[i].textContent.trim() || " ")}: ${(100 * share).toFixed(1)}%`;
+    if (this.#shades[i] !== share) {
+      this.#shades[i] = share;
+      this.#spans[i].style.setProperty("--p", Math.max(0, share).toFixed(2));
+      this.#spans[i].title = share >= 0 ? percent(share) : "";
     }
   }
 
@@ -78,7 +75,7 @@ export class Reading {
   #reveal() {
     const box = this.paragraph;
     if (this.#now && box.scrollHeight > box.clientHeight) {
-      const top = this.#now.offsetTop - box.offsetTop;
+      const top = this.#now.offsetTop; // within the box, which is positioned
       if (top < box.scrollTop || top + 24 > box.scrollTop + box.clientHeight) {
         box.scrollTop = top - box.clientHeight / 2;
       }

@@ -5,7 +5,7 @@ const SAMPLE = 7; // between the points of a line that are looked at
 /** For each of `groups` the corner of a box of this size: [group, {x, y}]. Boxes do not cover each other either. */
 export function findRoom(svg, groups, size) {
   const boxes = [...svg.querySelectorAll("g.part .shape, g.part text, text.letter")].map((one) => boxOf(svg, one));
-  const points = [...svg.querySelectorAll("path.wire")].flatMap(sampled);
+  const points = [...svg.querySelectorAll("path.wire, rect.module")].flatMap(sampled);
   const all = svg.viewBox.baseVal;
   return groups.map((group) => {
     const around = group.querySelector(".shape") ?? group;

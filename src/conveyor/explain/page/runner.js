@@ -22,6 +22,21 @@ export class Runner {
     return this.#known.read;
   }
 
+  /** How many characters of the text have been read at the end of each token. */
+  ends(text) {
+    const { kind, numbers } = this.network.vocabulary;
+    const { pieces } = this.read(text);
+    let end = 0;
+    if (kind === "word") {
+      return pieces.map((piece) => (end += piece.length));
+    }
+    return Array.from(text).flatMap((character) => {
+      end += character.length;
+      const bytes = kind === "byte" ? new TextEncoder().encode(character).length : Number(numbers.has(character));
+      return Array(bytes).fill(end);
+    });
+  }
+
   tokens(text) {
     return this.read(text).tokens;
   }
