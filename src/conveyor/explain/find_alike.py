@@ -92,7 +92,8 @@ def find_alike(
     """The places of a corpus that are most like the pattern, the best first; no two of them overlap.
 
     `by` "on": of the units that are on all along the place or belong to the pattern's, the part that are on in both
-    (after Strobelt et al. 2018, "LSTMVis"). "cosine": of the mean activations of the chosen units. Half a million
+    (after Strobelt et al. 2018, "LSTMVis"). "cosine": of the mean activations of the chosen units. "near": by how
+    little the chosen units differ from the pattern, step by step, which tells one unit's values too. Half a million
     characters take some seconds: they are read as 64 rows side by side, each from the initial state. A place is as long
     as the pattern. Raises BadInput as `record` does, and for a corpus that is shorter than the pattern.
     """
@@ -151,7 +152,17 @@ def _by_cosine(values: Tensor, looked_for: Pattern) -> Tensor:
     return F.cosine_similarity(_means(values[..., chosen], len(looked_for.activations)), wanted, dim=-1).float()
 
 
-MEASURES = {"on": _by_units_on, "cosine": _by_cosine}
+def _by_nearness(values: Tensor, looked_for: Pattern) -> Tensor:
+    """1 where the chosen units are as in the pattern at every step, less the larger their root mean square distance."""
+    chosen, length = list(looked_for.chosen), len(looked_for.activations)
+    starts = len(values) - length + 1
+    squares = torch.zeros(values[:starts].shape[:-1])
+    for step, wanted in enumerate(looked_for.activations[:, chosen]):
+        squares += (values[step : step + starts][..., chosen] - wanted).square().mean(-1)
+    return 1 / (1 + (squares / length).sqrt())
+
+
+MEASURES = {"on": _by_units_on, "cosine": _by_cosine, "near": _by_nearness}
 
 
 def _apart(scores: Tensor, length: int, top: int) -> list[int]:
