@@ -25,7 +25,7 @@ from conveyor.bench import plan as planning
 from conveyor.bench import plot, report, suite
 from conveyor.bench.contenders import CONTENDERS, ON_REQUEST, check_cells, choose
 from conveyor.bench.results import Results
-from conveyor.cli import pages, studies
+from conveyor.cli import pages, pictures, studies
 from conveyor.cli.options import Device, RunFolder, folder_name
 from conveyor.errors import BadInput, suggest
 from conveyor.language.job import Language
@@ -326,6 +326,7 @@ def _measure(plan: planning.Plan, json_file: Path | None, plot_file: Path | None
 app.command("compare")(studies.compare)
 app.command("search")(studies.search)
 app.command("explain")(pages.explain)
+app.command("draw")(pictures.draw)
 
 
 def main() -> None:

@@ -127,7 +127,8 @@ def lit_by(circuit: Circuit, highlight: Iterable[str]) -> Lit:
         parts |= seen | set(circuit.targets(part))
         wires |= {f"{part}-{target}" for target in circuit.targets(part)}
         wires |= {f"{part}-end:{end.name}" for end in circuit.ends if end.part == part}
-    return Lit(parts, wires)
+    states = {circuit.parts[i].name for i in parts if circuit.parts[i].kind == "state"}
+    return Lit(parts, wires, states)
 
 
 def describe(circuit: Circuit, unroll: int) -> str:

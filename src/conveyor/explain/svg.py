@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from dataclasses import replace
 from html import escape
 
 from conveyor.explain.circuit import Circuit, Part
+from conveyor.explain.layout.scheme import Item
 from conveyor.explain.layout.space import BESIDE, NAME, TEXT, Layout, Piece, Point, Shape
 from conveyor.explain.symbols import Symbol, spoken
 
@@ -119,39 +122,56 @@ class Drawing:
 
     def modules(self) -> Iterable[str]:
         pitch = self.layout.width + self.layout.gap
-        yield self.neighbour(-self.layout.gap - NEIGHBOUR)
-        yield self.neighbour(self.unroll * pitch)
+        yield self.neighbour(-self.layout.gap - NEIGHBOUR, -1 - self.middle)
+        yield self.neighbour(self.unroll * pitch, self.unroll - self.middle)
         for k in range(self.unroll):
             yield f'<g transform="translate({_n(k * pitch)} 0)">' if k else "<g>"
             yield from self.module(k - self.middle)
             yield "</g>"
 
-    def neighbour(self, x: float) -> str:
+    def neighbour(self, x: float, step: int) -> str:
         middle = x + NEIGHBOUR / 2, self.layout.height / 2 + 15
+        ends = "".join(self.neighbours_end(shape, middle[0], step) for shape in self.layout.shapes)
         return (
-            f'<g class="neighbour"><rect class="module" x="{_n(x)}" y="0" width="{_n(NEIGHBOUR)}" '
+            f'<g class="neighbour">{ends}<rect class="module" x="{_n(x)}" y="0" width="{_n(NEIGHBOUR)}" '
             f'height="{_n(self.layout.height)}" rx="16"/>'
             f'<text class="symbol letter" x="{_n(middle[0])}" y="{_n(middle[1])}">A</text></g>'
         )
 
+    def neighbours_end(self, shape: Shape, x: float, step: int) -> str:
+        """x and the output, as they come to a neighbour and leave it."""
+        kind, first = shape.item.kind, self.circuit.graph.states[:1]
+        if (kind, [shape.item.name]) not in (("stream", ["x"]), ("given", first)):
+            return ""
+        height, edge = self.layout.height, shape.y - math.copysign(shape.height / 2, shape.y)
+        way = ((x, edge), (x, height)) if kind == "stream" else ((x, 0.0), (x, edge))
+        piece = Piece(-1, way, (), tip=True)
+        pale = " pale" if self.lit else ""
+        lines = f'<path class="wire{pale}" d="{_path(piece)}"/><path class="tip{pale}" d="{_tip(piece)}"/>'
+        group = "end" if kind == "given" else kind
+        moved = replace(shape, x=x)
+        return f'{lines}<g class="{group}{pale}">{self.outline(moved)}{self.words(moved, step)}</g>'
+
     def module(self, step: int) -> Iterable[str]:
         layout = self.layout
         yield f'<rect class="module" x="0" y="0" width="{_n(layout.width)}" height="{_n(layout.height)}" rx="16"/>'
-        first = step == -self.middle
         for piece in layout.pieces:
-            if first or layout.shapes[piece.source].item.kind != "state" or piece.points[0][0] >= 0:
-                yield self.line(piece, step)
+            yield self.line(piece, step)
         for shape in layout.shapes:
-            if shape.form != "point" and (first or shape.item.kind != "state"):
+            # What is written between two modules is written by that which is nearer to the middle one.
+            elsewhere = (shape.item.kind == "state" and step > 0) or (shape.item.kind == "handed" and step < 0)
+            if shape.form != "point" and not elsewhere:
                 yield self.shape(shape, step)
 
     # -- lines
 
     def line(self, piece: Piece, step: int) -> str:
-        lit = self.lit.wire(piece.wires) if self.lit else ""
-        data = f'data-wire="{escape(" ".join(piece.wires))}"' if step == 0 else ""
-        text = f'<path class="wire{lit}" {data} d="{_path(piece)}"/>'
-        return text + f'<path class="tip{lit}" {data} d="{_tip(piece)}"/>' * piece.tip
+        lit = self.lit.wire(piece.wires, step) if self.lit else ""
+        data = f' data-wire="{escape(" ".join(piece.wires))}"' if step == 0 else ""
+        if piece.points[0][0] < 0 and step > -self.middle:  # as far as here it is the line of the module before
+            piece = replace(piece, points=((0.0, piece.points[0][1]), *piece.points[1:]))
+        text = f'<path class="wire{lit}"{data} d="{_path(piece)}"/>'
+        return text + f'<path class="tip{lit}"{data} d="{_tip(piece)}"/>' * piece.tip
 
     # -- shapes
 
@@ -160,11 +180,11 @@ class Drawing:
         part = self.circuit.parts[item.part]
         is_end = item.kind in ("handed", "given")
         kind = "end" if is_end else item.kind
-        lit = self.lit.shape(item) if self.lit else ""
-        data = f'data-part="{item.part}" data-name="{escape(item.name)}"' if step == 0 else ""
+        lit = self.lit.shape(item, step) if self.lit else ""
+        data = f' data-part="{item.part}" data-name="{escape(item.name)}"' if step == 0 else ""
         data += f' data-end="{escape(item.name)}"' if step == 0 and is_end else ""
         title = f"<title>{escape(self.spoken_end(shape) if is_end else spoken_part(self.circuit, part))}</title>"
-        return f'<g class="part {kind}{lit}" {data}>{title}{self.outline(shape)}{self.words(shape, step)}</g>'
+        return f'<g class="part {kind}{lit}"{data}>{title}{self.outline(shape)}{self.words(shape, step)}</g>'
 
     def spoken_end(self, shape: Shape) -> str:
         where = "for the next step" if shape.item.kind == "handed" else "given at this step"
@@ -182,7 +202,7 @@ class Drawing:
 
     def words(self, shape: Shape, step: int) -> str:
         text = shape.text
-        if shape.form in ("end", "label") and shape.item.kind != "constant" and (step or self.unroll > 1):
+        if shape.form in ("end", "label") and shape.item.kind != "constant":
             text = _shifted(text, step)
         is_symbol = shape.form in ("end", "label") or shape.item.kind == "parameter" or text.base == "W"
         size = NAME if shape.form in ("label", "tag") else TEXT
@@ -194,18 +214,23 @@ class Drawing:
 
 
 class Lit:
-    """The parts that a highlight shows, and the wires: as they are named in the drawing."""
+    """The parts that a highlight shows, the wires, as they are named in the drawing, and the states that are read."""
 
-    def __init__(self, parts: set[int], wires: set[str]):
-        self.parts, self.wires = parts, wires
+    def __init__(self, parts: set[int], wires: set[str], states: set[str]):
+        self.parts, self.wires, self.states = parts, wires, states
 
-    def wire(self, wires: tuple[str, ...]) -> str:
-        return " lit" if self.wires.intersection(wires) else " pale"
+    def wire(self, wires: tuple[str, ...], step: int) -> str:
+        if step == 0:
+            return " lit" if self.wires.intersection(wires) else " pale"
+        before = step == -1 and self.states.intersection(wire.partition("-end:")[2] for wire in wires)
+        return " lit" if before else " pale"
 
-    def shape(self, item) -> str:  # type: ignore[no-untyped-def]
+    def shape(self, item: Item, step: int) -> str:
         if item.kind in ("handed", "given"):
-            return " lit" if f"{item.part}-end:{item.name}" in self.wires else " pale"
-        return " lit" if item.part in self.parts else " pale"
+            lit = f"{item.part}-end:{item.name}" in self.wires
+        else:
+            lit = item.part in self.parts
+        return " lit" if lit and step == 0 else " pale"
 
 
 def spoken_part(circuit: Circuit, part: Part) -> str:

@@ -13,11 +13,10 @@ from conveyor.explain.layout.space import Layout, space
 
 TRACKS = 3
 MOST_TRACKS = 24
-STARTS = 4  # placements from which the best is taken
-WORK = 120_000  # how much is tried in all, in units that a larger circuit uses up sooner
+WORK = 1_000  # how much is tried; a larger circuit uses it up sooner
 
 # What costs as much as a pixel of a line.
-BEND, CROSSING, WIDTH, DISORDER, STRAIN, LOW = 30.0, 120.0, 0.7, 60.0, 8.0, 80.0
+BEND, CROSSING, WIDTH, LEFTWARD, DISORDER, STRAIN, LOW = 30.0, 120.0, 0.3, 1.5, 60.0, 8.0, 80.0
 
 
 def arrange(circuit: Circuit, work: int = WORK) -> Layout:
@@ -25,14 +24,14 @@ def arrange(circuit: Circuit, work: int = WORK) -> Layout:
     made = scheme(circuit)
     size = len(made.items) + len(made.links)
     best: tuple[float, Placement, Layout] | None = None
-    for seed in range(STARTS if size < 150 else 1):
+    for seed in range(1 + work // size):
         placement = Placement(made)
-        placement.improve(work // size, seed)
+        placement.improve(30 * work // size, seed)
         layout = space(circuit, routed(placement))
         if best is None or cost(layout, placement) < best[0]:
             best = cost(layout, placement), placement, layout
     assert best is not None
-    layout = refined(circuit, *best, tries=work // size**2)
+    layout = refined(circuit, *best, tries=80 * work // size**2)
     check(layout)
     return layout
 
@@ -60,7 +59,8 @@ def refined(circuit: Circuit, least: float, placement: Placement, layout: Layout
 def cost(layout: Layout, placement: Placement) -> float:
     """In pixels of a line."""
     plain = layout.length + BEND * layout.bends + CROSSING * layout.crossings + STRAIN * layout.strain
-    return plain + WIDTH * (layout.width + layout.height) + DISORDER * placement.disorder + LOW * placement.low
+    plain += WIDTH * (layout.width + layout.height) + LEFTWARD * layout.leftward
+    return plain + DISORDER * placement.disorder + LOW * placement.low
 
 
 def routed(placement: Placement) -> Router:

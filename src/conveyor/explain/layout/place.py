@@ -6,6 +6,7 @@ no belts, where lines merge; what comes from below. Columns follow the step; sta
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,12 +18,13 @@ Cell = tuple[int, int]  # column, row
 
 EDGES = ("state", "handed", "given", "stream", "constant")  # what lies outside the module
 
-TURN = 1.6  # what costs as much as a column's width: a bend
-BACK = 3.0  # a line that goes to the left
-HIDDEN = 4.0  # something lies between two items of a row or a column
-COLUMN = 1.2  # one more column
-ORDER = 2.0  # a layer left of the one before it
-UNDER = 2.0  # a circle under the layers
+TURN = 0.6  # what costs as much as a column's width: a bend
+BACK = 2.5  # a line that goes to the left
+HIDDEN = 2.2  # something lies between two items of a row or a column
+COLUMN = 0.4  # one more column
+ORDER = 0.7  # a layer left of the one before it
+HOT, COLD = 2.0, 0.05  # how much worse a change may be, at first and in the end
+UNDER = 1.0  # a circle under the layers
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,9 @@ class Placement:
         self.into: dict[int, list[Link]] = {}
         for link in scheme.links:
             self.into.setdefault(link.target, []).append(link)
+        self.rightward = [pair for belt in scheme.belts for pair in pairwise(belt.stations)]
+        joins = set(scheme.of("join"))
+        self.rightward += [(link.source, link.target) for link in scheme.links if link.source in joins]
         self.layers, self.circles = scheme.of("layer"), scheme.of("op")
         self.movable = [i for i, item in enumerate(self.items) if item.kind not in ("state", "handed")]
         self.begin()
@@ -123,9 +128,10 @@ class Placement:
         kind, rows = self.items[i].kind, self.rows
         sources = self.sources(i)
         left = max((c for c, _ in sources), default=1)
+        left += any(self.items[link.source].kind == "join" for link in self.into.get(i, ()))
         if kind == "layer":
             last = max((c for c, r in self.taken if r == rows.layers), default=0)
-            return max(last + 1, left + (1 if sources else 0)), rows.layers
+            return max(last + 1, left), rows.layers
         if i in self.on_belt:
             row = 1 + self.on_belt[i]
             return max([left, *(c + 1 for c, r in self.taken if r == row)]), row
@@ -164,18 +170,17 @@ class Placement:
         """As long as a tree that joins each target to what is nearest of the source and the other targets."""
         total = 0.0
         tree = [self.cells[source]]
-        upwards, joined = self.items[source].kind == "layer", self.items[source].kind == "join"
+        upwards = self.items[source].kind == "layer"
         for link in sorted(links, key=lambda k: abs(self.cells[k.target][0] - tree[0][0])):
             to = self.cells[link.target]
             best = min(self.line(at, to, link, upwards and k == 0) for k, at in enumerate(tree))
             total += best + (BACK if to[0] < tree[0][0] else 0)
-            total += TURN if joined and to[0] == tree[0][0] else 0  # what has merged goes on to the right
             tree.append(to)
         return total
 
     def line(self, at: Cell, to: Cell, link: Link, upwards: bool) -> float:
         dx, dy = abs(at[0] - to[0]), abs(at[1] - to[1])
-        cost = dx + 0.8 * dy
+        cost = dx + 0.7 * dy
         if dx and dy:
             cost += TURN
         elif self.between(at, to):
@@ -204,7 +209,6 @@ class Placement:
         """Keeps the changes that make it better; always the same ones."""
         chance = random.Random(seed)
         cost = self.cost()
-        heat = 2.0
         best, saved_best = cost, self.snapshot()
         for n in range(tries):
             saved = self.snapshot()
@@ -212,8 +216,8 @@ class Placement:
                 self.restore(saved)
                 continue
             new = self.cost()
-            warmth = heat * (1 - n / tries)
-            if new <= cost + warmth * chance.random() ** 3:
+            heat = HOT * (COLD / HOT) ** (n / tries)
+            if new <= cost - heat * math.log(chance.random() or 1.0):
                 cost = new
                 if cost < best - 1e-9:
                     best, saved_best = cost, self.snapshot()
@@ -228,14 +232,14 @@ class Placement:
         i = chance.choice(self.movable)
         if kind < 0.15:
             self.insert(chance.randint(1, self.width))
-            ok = True
+            ok = kind < 0.05 or self.move(i, chance)
         elif kind < 0.4:
             j = chance.choice(self.movable)
             ok = self.swap(i, j)
         else:
             ok = self.move(i, chance)
         self.close_gaps()
-        return ok and self.belts_in_order()
+        return ok and self.in_order()
 
     def insert(self, column: int) -> None:
         self.renumber({c: c + (c >= column) for c in range(self.width + 1)})
@@ -279,9 +283,7 @@ class Placement:
     def allowed(self, i: int, row: int) -> bool:
         return row in self.rows_of(i)
 
-    def belts_in_order(self) -> bool:
-        for belt in self.scheme.belts:
-            columns = [self.cells[i][0] for i in belt.stations]
-            if any(a >= b for a, b in pairwise(columns)):
-                return False
-        return True
+    def in_order(self) -> bool:
+        """Whether the belts run to the right, and each line that has merged goes to what is right of there."""
+        cells = self.cells
+        return all(cells[a][0] < cells[b][0] for a, b in self.rightward)

@@ -21,13 +21,14 @@ ACROSS = (True, True, False, False)  # the sides that lie on the same row
 BEND = 4.0
 AGAIN = 9.0  # to leave an item by one more side, in place of a fork
 CROSSING = 9.0
+ASIDE = 2.5  # how much more than others a line costs that has merged and goes on in another row
 PITCH = 8.0  # from one row or column to the next, however many tracks lie between
 
 # The sides that may be left by, and what it costs; and those that may be entered by, for each port.
 LEAVES = {
     "layer": {UP: 0.0, RIGHT: 6.0},
     "op": {RIGHT: 0.0, UP: 2.0, DOWN: 3.0, LEFT: 6.0},
-    "join": {RIGHT: 0.0, UP: 9.0, DOWN: 9.0, LEFT: 12.0},
+    "join": {RIGHT: 0.0, UP: 20.0, DOWN: 20.0, LEFT: 24.0},
     "clock": {UP: 0.0, RIGHT: 0.0, DOWN: 0.0, LEFT: 2.0},
     "parameter": {UP: 0.0, RIGHT: 0.0, DOWN: 0.0, LEFT: 2.0},
     "stream": {UP: 0.0},
@@ -37,7 +38,7 @@ LEAVES = {
 ENTERS = {
     ("layer", "main"): {DOWN: 0.0},
     ("layer", "side"): {LEFT: 0.0, RIGHT: 1.0},
-    ("op", ""): {LEFT: 0.0, UP: 0.5, DOWN: 0.0, RIGHT: 5.0},
+    ("op", ""): {LEFT: 0.0, UP: 0.5, DOWN: 0.0, RIGHT: 20.0},
     ("join", ""): {LEFT: 0.0, DOWN: 0.0, UP: 3.0, RIGHT: 9.0},
     ("handed", ""): {LEFT: 0.0},
     ("given", ""): {DOWN: 0.0},
@@ -80,6 +81,7 @@ class Router:
             for side in self.all_sides(i):
                 self.ports[v + self.moves[side]].append((i, side))
         self.nets = placement.scheme.nets()
+        self.home = {i: self.at[i] // self.width for i in placement.scheme.of("join")}
         self.ways: dict[int, list[Way]] = {source: [] for source in self.nets}
         self.fixed: dict[int, list[Way]] = {source: [] for source in self.nets}
         for link in placement.scheme.links:
@@ -150,6 +152,12 @@ class Router:
     def apart(self, v: int, w: int) -> float:
         width, xs, ys = self.width, self.xs, self.ys
         return abs(xs[v % width] - xs[w % width]) + abs(ys[v // width] - ys[w // width])
+
+    def length(self, v: int, w: int, source: int) -> float:
+        """Of a step, as it counts: what has merged is to stay on its row."""
+        row = v // self.width
+        away = w // self.width == row != self.home.get(source, row)
+        return (ASIDE if away else 1.0) * self.apart(v, w)
 
     # -- laying and lifting
 
@@ -238,7 +246,7 @@ class Router:
                 if one != two or one < 0 or one == source or along >= 0:
                     return
                 cost += CROSSING
-        cost += abs(self.xs[v % width] - self.xs[x]) + abs(self.ys[v // width] - self.ys[y])
+        cost += self.length(v, w, source)
         key = (w, direction)
         if cost < best.get(key, 1e9):
             best[key] = cost
@@ -303,7 +311,7 @@ class Router:
         for way in self.ways[source]:
             last = None
             for v, w, direction in self.pieces(way):
-                total += self.apart(v, w) + (BEND if last not in (None, direction) else 0)
+                total += self.length(v, w, source) + (BEND if last not in (None, direction) else 0)
                 total += CROSSING * (last == direction and self.crosses_other(v, direction, source))
                 last = direction
             total += BEND if way.points[0] != self.at[source] else 0

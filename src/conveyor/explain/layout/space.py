@@ -69,8 +69,13 @@ class Layout:
 
     @property
     def length(self) -> float:
-        pairs = ((a, b) for piece in self.pieces for a, b in zip(piece.points, piece.points[1:], strict=False))
+        pairs = (pair for piece in self.pieces for pair in pairwise(piece.points))
         return sum(abs(a[0] - b[0]) + abs(a[1] - b[1]) for a, b in pairs)
+
+    @property
+    def leftward(self) -> float:
+        """How much of the lines goes against the time."""
+        return sum(max(0.0, a[0] - b[0]) for piece in self.pieces for a, b in pairwise(piece.points))
 
     @property
     def bends(self) -> int:
@@ -86,7 +91,9 @@ class _Space:
         self.circuit, self.router = circuit, router
         self.items, self.cells = router.items, router.placement.cells
         self.step = router.tracks + 1
-        ended = {item.part for item in self.items if item.kind == "handed"}
+        belts = router.placement.scheme.belts
+        ended = {item.part for item in self.items if item.kind == "given"}  # what they are is said at the line's end
+        ended |= {self.items[belt.becomes].part for belt in belts}
         self.shapes = [self.shape(item, item.part in ended) for item in self.items]
 
     def shape(self, item: Item, ended: bool) -> Shape:
@@ -118,8 +125,8 @@ class _Space:
     # -- where the grid's lines lie
 
     def layout(self) -> Layout:
-        xs, left, right = self.lines(0, self.router.width, self.across_extents(), self.used_columns())
-        ys, top, bottom = self.lines(1, self.router.height, self.down_extents(), self.used_rows())
+        xs, left, right = self.lines(self.router.width, self.across_extents(), self.used_columns())
+        ys, top, bottom = self.lines(self.router.height, self.down_extents(), self.used_rows())
         gap = 56 + max((s.width for s in self.shapes if s.form == "label"), default=0)
         width, height = right - left + 2 * BORDER, bottom - top + 2 * BORDER
         xs = {i: x - left + BORDER for i, x in xs.items()} | {0: -gap, self.router.width - 1: width + gap}
@@ -127,7 +134,9 @@ class _Space:
         self.xs, self.ys = xs, ys
         pieces = [piece for source in self.router.nets for piece in self.pieces(source)]
         shapes = [self.placed(shape, cell, gap) for shape, cell in zip(self.shapes, self.cells, strict=True)]
-        return Layout(self.circuit, width, height, gap, tuple(shapes), tuple(pieces), self.router.crossings(), self.router.strain)
+        return Layout(
+            self.circuit, width, height, gap, tuple(shapes), tuple(pieces), self.router.crossings(), self.router.strain
+        )
 
     def placed(self, shape: Shape, cell: tuple[int, int], gap: float) -> Shape:
         x, y = self.xs[cell[0] * self.step], self.ys[cell[1] * self.step]
@@ -163,9 +172,7 @@ class _Space:
             found[row * self.step] = max(old[0], above), max(old[1], half)
         return found
 
-    def lines(
-        self, axis: int, count: int, extents: dict[int, Point], used: set[int]
-    ) -> tuple[dict[int, float], float, float]:
+    def lines(self, count: int, extents: dict[int, Point], used: set[int]) -> tuple[dict[int, float], float, float]:
         """Where the lines within the module lie, one after the other; and where the first and the last end."""
         places: dict[int, float] = {}
         edge, last_is_shape, begin = 0.0, None, 0.0

@@ -1,0 +1,79 @@
+"""The commands that show a cell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from conveyor.compiler import CannotCompile
+from conveyor.errors import BadInput, suggest
+from conveyor.explain.circuit import Circuit
+from conveyor.explain.diagram import THEMES, Diagram
+from conveyor.explain.diagram import draw as drawn
+from conveyor.show import compile
+from conveyor.zoo.find import find
+
+SUFFIXES = (".svg", ".png")
+
+
+def draw(
+    cell: Annotated[str, typer.Argument(help="its name, or file.py:ClassName")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="FILE.svg or FILE.png; - prints the SVG [default: CELL.svg]")
+    ] = None,
+    unroll: Annotated[int, typer.Option(min=1, max=100, help="modules drawn in full; one of them is that of t")] = 1,
+    highlight: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="light the way of this value; several can be given")
+    ] = None,
+    theme: Annotated[str, typer.Option(help=f"{', '.join(THEMES)}: as the reader's machine is set")] = "auto",
+    scale: Annotated[float, typer.Option(min=0.1, max=20, help="of a PNG: pixels for each unit of the drawing")] = 2.0,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=SIZE,...", help="of a stream or constant whose shape the cell does not know"),
+    ] = None,
+    input_size: Annotated[int, typer.Option(min=1)] = 32,
+    hidden_size: Annotated[int, typer.Option(min=1)] = 128,
+) -> None:
+    """Draw a cell: the repeating module, its layers, its operations and the lines between them."""
+    out = out or Path(f"{cell.rpartition(':')[2]}.svg")
+    _check_file(out)
+    try:
+        traced = compile(find(cell)(input_size, hidden_size), shapes=_shapes(shape or [])).traced
+    except BadInput:
+        raise
+    except (CannotCompile, TypeError, ValueError) as error:
+        raise BadInput(f"{cell}: {error}") from error
+    _write(drawn(Circuit.of(traced), cell.rpartition(":")[2], unroll, tuple(highlight or ()), theme), out, scale)
+
+
+def _check_file(out: Path) -> None:
+    """Before anything is drawn. Raises BadInput."""
+    if str(out) == "-":
+        return
+    if out.suffix not in SUFFIXES:
+        raise BadInput(f"{out}: a picture is a file that ends in .svg or .png; {suggest(out.suffix, SUFFIXES)}")
+    if not out.parent.is_dir():
+        raise BadInput(f"{out}: there is no folder {out.parent}; make it first")
+
+
+def _shapes(given: list[str]) -> dict[str, tuple[int, ...]]:
+    """From key=49,128."""
+    found = {}
+    for text in given:
+        name, _, sizes = text.partition("=")
+        numbers = sizes.split(",")
+        if not name or not all(number.isdecimal() and int(number) for number in numbers):
+            raise BadInput(f"--shape {text}: write NAME=SIZE, or NAME=SIZE,SIZE, as in keys=49,128")
+        found[name] = tuple(map(int, numbers))
+    return found
+
+
+def _write(diagram: Diagram, out: Path, scale: float) -> None:
+    if str(out) == "-":
+        print(diagram.svg, end="")
+    elif out.suffix == ".png":
+        out.write_bytes(diagram.png(scale))
+    else:
+        out.write_text(diagram.svg, encoding="utf-8")
