@@ -9,6 +9,7 @@ from itertools import count
 import numpy as np
 
 from conveyor.compiler.graph import Node
+from conveyor.explain.backward import Backward
 from conveyor.explain.edits import crossings
 from conveyor.explain.places import Places, order
 
@@ -48,16 +49,21 @@ FUNCTIONS = "rows, columns, put, erf, mod, power, sign"  # of arithmetic.js
 INDEX = "ijlmnopqruxyz"
 
 
-def emit(steps: Sequence[Places]) -> str:
+def emit(steps: Sequence[Places], gradients: Sequence[Backward] = ()) -> str:
     """The text of a module that exports `steps`: for each of them a function that makes one.
 
     Each is called with the functions of arithmetic.js and the step's weights, and gives an object: `kept`, the numbers
     of the values at their places; `prepare()`, to be called when the weights have changed; `step(cuts, sets)`, which
     computes the step from what has been put in `kept`. `cuts[wire]` is not 0 where a line is cut, `sets[part]` lists
     [unit or null, number]; both are null where nothing is edited. `held[part]` are the numbers of a parameter.
+    With `gradients`, one for each step, the function has two more of its kind as properties, `forward` and `backward`.
     """
-    made = "".join(_Emitter(step).factory() + ",\n" for step in steps)
-    return f"export const steps = [\n{made}];\n"
+    made = [_Emitter(step).factory() for step in steps]
+    for k, both in enumerate(gradients):
+        pair = (f"{name}: {_Emitter(getattr(both, name)).factory()}" for name in ("forward", "backward"))
+        made[k] = f"Object.assign({made[k]}, {{ {', '.join(pair)} }})"
+    text = ",\n".join(made)
+    return f"export const steps = [\n{text},\n];\n"
 
 
 class _Emitter:

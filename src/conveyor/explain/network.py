@@ -7,17 +7,21 @@ of an emitted step. `data` holds:
     vocabulary  {kind: "char" | "byte" | "word", symbols: [the tokens by number]}
     tensors     [{name, shape, at, size, quantiles: [65 numbers] | null}]: all weights; quantiles of untrained ones
     embedding, output, bias    tensors: [vocabulary, width] (these two are one where they are tied), [vocabulary]
-    steps       [{parts, wires, names, kept}]: one for all layers whose graphs are equal, in the order of `script`
+    steps       [{parts, wires, names, kept, gradient}], as in `script`: one for all layers whose graphs are equal
         parts   [{name, kind, label, at, size, dims, sum}], as Circuit.parts; `sum`: where a layer's sum is before it is
                 squashed, else -1; `at` is -1 for a parameter, whose value is not kept
         wires   [[source, target]], as Circuit.wires
         names   {name: part}, what an edit may call a part: "f", "x", "h[t-1]"
         kept    how many numbers a step keeps
-    layers      [{step, weights: [tensors], states, streams, x, t, output, width}], the lowest first
+        gradient how gradients go back through it, see Backward.data
+    layers      [{step, weights, states, streams, x, t, output, width, gives, forward, backward}], the lowest first
+        weights [tensors], those of the step
         states  [{name, width, to, from, initial: tensor | null}]: of t-1 it is put to `to` (-1: the step does not read
                 it), the new one is at `from`
-        streams [{name, to, width, source: "below" | "ground" | "number", below, matrix, bias, number}]: besides x
-        x, t    where these are put, or -1; `output`, `width`: what goes to the layer above, and out of the last
+        streams [{name, to, width, source: "below" | "ground" | "number", below, of, matrix, bias, number}]: besides x;
+                `below` is where the layer below has it, by the name `of`
+        x, t    where these are put, or -1; `output`, `width`, `gives`: what goes to the layer above, and its name
+        forward, backward  [tensors], those of the two that are for gradients
 
 An edit is {layer, part, value, unit, source, first, last}, as conveyor.explain.edits.Edit.
 """
@@ -33,6 +37,7 @@ import torch
 from torch import Tensor, nn
 
 from conveyor.compiler.graph import Graph
+from conveyor.explain.backward import Backward
 from conveyor.explain.edits import names
 from conveyor.explain.emit_js import emit
 from conveyor.explain.levels import Level, levels
@@ -63,10 +68,11 @@ def describe(model: LanguageModel, vocabulary: Vocabulary) -> Described:
     """
     stack = levels(model)
     tensors = _Tensors(model)
+    upward = (stack[0].output, *(name for name in model.rnn.cell.below.values() if name != stack[0].output))
     places: dict[Graph, Places] = {}
     for level in stack:
         places.setdefault(level.circuit.graph, Places(level.circuit))
-    made = list(places.values())
+    made = [Backward(step, upward) for step in places.values()]
     layers = [_layer(k, stack, made, tensors) for k in range(len(stack))]
     embedding = tensors.add("embedding", model.embedding.weight)
     data = {
@@ -78,7 +84,7 @@ def describe(model: LanguageModel, vocabulary: Vocabulary) -> Described:
         "layers": layers,
         "tensors": tensors.entries,
     }
-    return Described(data, np.concatenate(tensors.values), emit(made), tuple(stack))
+    return Described(data, np.concatenate(tensors.values), emit([both.step for both in made], made), tuple(stack))
 
 
 @dataclass
@@ -108,7 +114,8 @@ class _Tensors:
         return self.known[id(tensor)]
 
 
-def _step(places: Places) -> dict[str, Any]:
+def _step(both: Backward) -> dict[str, Any]:
+    places = both.step
     circuit, nodes = places.circuit, places.graph.nodes
     parts = [
         {
@@ -123,37 +130,30 @@ def _step(places: Places) -> dict[str, Any]:
         for part in circuit.parts
     ]
     wires = [[wire.source, wire.target] for wire in circuit.wires]
-    return {"parts": parts, "wires": wires, "names": names(circuit), "kept": places.size("kept")}
+    kept = places.size("kept")
+    return {"parts": parts, "wires": wires, "names": names(circuit), "kept": kept, "gradient": both.data()}
 
 
-def _layer(row: int, stack: Sequence[Level], made: Sequence[Places], tensors: _Tensors) -> dict[str, Any]:
+def _layer(row: int, stack: Sequence[Level], made: Sequence[Backward], tensors: _Tensors) -> dict[str, Any]:
     level = stack[row]
     graph = level.circuit.graph
-    step, places = next((k, p) for k, p in enumerate(made) if p.graph == graph)
-    nodes = graph.nodes
+    step = next(k for k, both in enumerate(made) if both.step.graph == graph)
+    both = made[step]
+    at, nodes = both.step.at, graph.nodes
 
     def given(kind: str, name: str) -> int:
         found = graph.inputs(kind).get(name)
-        return -1 if found is None else places.at[found].at
+        return -1 if found is None else at[found].at
 
-    def source(name: str) -> dict[str, Any]:
-        of = level.streams[name]
-        found: dict[str, Any] = {"below": None, "matrix": None, "bias": None, "number": None}
-        if isinstance(of, nn.Linear):
-            bias = None if of.bias is None else tensors.add(f"ground.{name}.bias", of.bias)
-            return {**found, "source": "ground", "matrix": tensors.add(f"ground.{name}", of.weight), "bias": bias}
-        if isinstance(of, str):
-            below = stack[row - 1]
-            at = next(p for p in made if p.graph == below.circuit.graph).at[below.end(of)].at
-            return {**found, "source": "below", "below": at}
-        return {**found, "source": "number", "number": of}
+    def weights(places: Places) -> list[int]:
+        return [tensors.add(f"rnn.cells.{row}.{name}", level.weights[name]) for name in places.weights]
 
     states = [
         {
             "name": name,
             "width": len(initial),
             "to": given("state", name),
-            "from": places.at[level.end(name)].at,
+            "from": at[level.end(name)].at,
             "initial": tensors.add(f"rnn.initial_state.{name}.{row}", initial, torch.zeros(()))
             if level.learnt
             else None,
@@ -161,17 +161,34 @@ def _layer(row: int, stack: Sequence[Level], made: Sequence[Places], tensors: _T
         for name, initial in level.initial.items()
     ]
     streams = [
-        {"name": name, "to": at, "width": nodes[graph.inputs("stream")[name]].size, **source(name)}
-        for name in level.streams
-        if (at := given("stream", name)) >= 0
+        {"name": name, "to": given("stream", name), "width": nodes[i].size, **_source(name, row, stack, made, tensors)}
+        for name, i in graph.inputs("stream").items()
+        if name != "x"
     ]
     return {
         "step": step,
-        "weights": [tensors.add(f"rnn.cells.{row}.{name}", level.weights[name]) for name in places.weights],
+        "weights": weights(both.step),
+        "forward": weights(both.forward),
+        "backward": weights(both.backward),
         "states": states,
         "streams": streams,
         "x": given("stream", "x"),
         "t": given("step", "t"),
-        "output": places.at[level.end(level.output)].at,
+        "output": at[level.end(level.output)].at,
         "width": nodes[level.end(level.output)].size,
+        "gives": level.output,
     }
+
+
+def _source(name: str, row: int, stack: Sequence[Level], made: Sequence[Backward], tensors: _Tensors) -> dict[str, Any]:
+    """Where a stream besides x comes from."""
+    of = stack[row].streams[name]
+    found: dict[str, Any] = {"below": None, "of": None, "matrix": None, "bias": None, "number": None}
+    if isinstance(of, nn.Linear):
+        bias = None if of.bias is None else tensors.add(f"ground.{name}.bias", of.bias)
+        return {**found, "source": "ground", "matrix": tensors.add(f"ground.{name}", of.weight), "bias": bias}
+    if isinstance(of, str):
+        below = stack[row - 1]
+        step = next(both.step for both in made if both.step.graph == below.circuit.graph)
+        return {**found, "source": "below", "below": step.at[below.end(of)].at, "of": of}
+    return {**found, "source": "number", "number": of}

@@ -5,9 +5,12 @@
 //   const record = network.run(tokens, [{ layer: 0, part: "f", value: 1, first: 3 }]);
 //   record.steps[4].values[0][3];                                  // layer 0, part 3: a Float32Array
 //   network.probabilities(record.steps[4].logits);                 // of every token, after five have been read
+//   network.gradients(record, 4, token).byInput;                   // on which of the five that rests
 
 import { arithmetic, softmax } from "./arithmetic.js";
 import { untrained } from "./blend.js";
+import { gradients } from "./gradients.js";
+import { Layer } from "./layer.js";
 import { Vocabulary } from "./vocabulary.js";
 
 export class Network {
@@ -46,20 +49,20 @@ export class Network {
   }
 
   // One step: the state after it, `values[layer][part]` and `sums[layer][part]` (a layer's sum before it is squashed,
-  // else null), and the logits of the next token. All are copies, and stay as they are.
+  // else null), and the logits of the next token. All are copies, and stay as they are. `kept[layer]` has all of them.
   step(token, state, edits = []) {
     const { embedding, output, bias } = this.description;
     const width = this.description.tensors[embedding].shape[1];
     const first = this.tensors[embedding].subarray(token * width, (token + 1) * width);
-    const found = { state: { at: state.at + 1, layers: [] }, values: [], sums: [], logits: null };
+    const found = { state: { at: state.at + 1, layers: [] }, values: [], sums: [], kept: [], logits: null };
     let x = first;
     let below = null;
     this.layers.forEach((layer, k) => {
-      const changes = layer.changes(edits.filter((edit) => edit.layer === k && acts(edit, state.at)));
-      const now = layer.step(x, first, below, state.layers[k], state.at, changes);
+      const now = layer.step(x, first, below, state.layers[k], state.at, layer.changes(edits, k, state.at));
       found.state.layers.push(now.states);
       found.values.push(now.values);
       found.sums.push(now.sums);
+      found.kept.push(now.kept);
       x = now.output;
       below = now.kept;
     });
@@ -71,6 +74,11 @@ export class Network {
 
   probabilities(logits) {
     return softmax(logits);
+  }
+
+  // How the log-probability of `token` after step `at` changes with what was before: see gradients.js.
+  gradients(record, at, token) {
+    return gradients(this, record, at, token);
   }
 
   // All steps of a text, `steps` as `step` gives them. Those that are as in the last run are not computed again.
@@ -108,97 +116,6 @@ export class Network {
     const state = steps.length ? steps[steps.length - 1].state : this.start();
     steps.push(this.step(tokens[steps.length], state, edits));
   }
-}
-
-class Layer {
-  constructor(layer, step, steps, tensors) {
-    Object.assign(this, { layer, parts: step.parts, wires: step.wires, names: step.names, tensors });
-    this.code = steps[layer.step](arithmetic, layer.weights.map((tensor) => tensors[tensor]));
-  }
-
-  prepare() {
-    this.code.prepare();
-    this.plain = {}; // the parameters as they are without edits
-  }
-
-  start() {
-    return this.layer.states.map(({ width, initial }) =>
-      initial === null ? new Float32Array(width) : this.tensors[initial].slice(),
-    );
-  }
-
-  step(x, first, below, states, at, changes) {
-    const { layer, code } = this;
-    const { kept } = code;
-    layer.states.forEach((state, k) => state.to >= 0 && kept.set(states[k], state.to));
-    if (layer.x >= 0) kept.set(x, layer.x);
-    if (layer.t >= 0) kept[layer.t] = at;
-    for (const stream of layer.streams) this.fill(stream, first, below);
-    code.step(changes.cuts, changes.sets);
-    const copy = kept.slice();
-    const view = (from, size) => copy.subarray(from, from + size);
-    return {
-      kept: copy,
-      states: layer.states.map((state) => view(state.from, state.width)),
-      values: this.parts.map((part, k) => (part.at < 0 ? this.parameter(k, changes) : view(part.at, part.size))),
-      sums: this.parts.map((part) => (part.sum < 0 ? null : view(part.sum, part.size))),
-      output: view(layer.output, layer.width),
-    };
-  }
-
-  // A stream besides x: a value of the layer below, a learned map of the input, or a number.
-  fill({ to, width, source, below: at, matrix, bias, number }, first, below) {
-    const place = this.code.kept.subarray(to, to + width);
-    if (source === "below") place.set(below.subarray(at, at + width));
-    if (source === "number") place.fill(number);
-    if (source !== "ground") return;
-    arithmetic.rows(place, this.tensors[matrix], first, 1, width, first.length);
-    if (bias !== null) this.tensors[bias].forEach((value, i) => (place[i] += value));
-  }
-
-  parameter(part, { sets }) {
-    const held = this.code.held[part];
-    if (sets && sets[part]) return held.slice();
-    this.plain[part] ??= held.slice();
-    return this.plain[part];
-  }
-
-  // What edits mean to the step: cuts by wire, sets by part; null where there are none.
-  changes(edits) {
-    const changes = { cuts: null, sets: null };
-    for (const edit of edits) {
-      const part = this.find(edit.part);
-      if (edit.source === undefined || edit.source === null) {
-        this.unit(part, edit.unit);
-        changes.sets ??= [];
-        (changes.sets[part] ??= []).push([edit.unit ?? null, edit.value ?? 0]);
-      } else {
-        changes.cuts ??= new Uint8Array(this.wires.length);
-        changes.cuts[this.wire(this.find(edit.source), part)] = 1;
-      }
-    }
-    return changes;
-  }
-
-  find(part) {
-    const found = typeof part === "number" ? part : this.names[part];
-    if (this.parts[found] === undefined) throw new Error(`the step has no part ${part}`);
-    return found;
-  }
-
-  unit(part, unit) {
-    if (unit >= this.parts[part].size || unit < 0) throw new Error(`part ${part} has no unit ${unit}`);
-  }
-
-  wire(source, target) {
-    const found = this.wires.findIndex(([from, to]) => from === source && to === target);
-    if (found < 0) throw new Error(`no line goes from part ${source} to part ${target}`);
-    return found;
-  }
-}
-
-function acts({ first = 0, last = null }, step) {
-  return first <= step && (last === null || step <= last);
 }
 
 // How many of the first tokens are the same.

@@ -1,0 +1,129 @@
+// Gradients back through the steps of a run, with its edits.
+
+import { arithmetic, softmax } from "./arithmetic.js";
+
+// How the log-probability of `token` after step `at` changes with what was before: the norms of its gradients by each
+// state after each step, `byState[layer][state][step]`, and by the embedding of each token, `byInput[step]`. The record
+// must have been run with the weights as they are.
+export function gradients(network, record, at, token) {
+  const layers = network.layers.map((layer) => layer.backward());
+  const byState = layers.map(({ states }) => states.map(() => new Float64Array(at + 1)));
+  const byInput = new Float64Array(at + 1);
+  const later = layers.map(({ states }) => states.map(({ width }) => new Float32Array(width)));
+  for (let step = at; step >= 0; step--) {
+    let upward = step === at ? { [layers[0].gives]: byOutput(network, record.steps[at].logits, token) } : {};
+    for (let k = layers.length - 1; k >= 0; k--) {
+      const saved = layers[k].saved(record, step, k);
+      const found = layers[k].back(saved, later[k], upward);
+      found.after.forEach((gradient, i) => (byState[k][i][step] = norm(gradient)));
+      later[k] = found.before;
+      upward = layers[k].below(found.streams);
+      if (k === 0) byInput[step] = norm(layers[0].byEmbedding(found.streams));
+    }
+  }
+  return { byState, byInput };
+}
+
+// The gradient by what comes out of the last layer.
+function byOutput({ tensors, description, layers }, logits, token) {
+  const slope = softmax(logits).map((probability, i) => (i === token ? 1 : 0) - probability);
+  const found = new Float32Array(layers[layers.length - 1].layer.width);
+  arithmetic.columns(found, tensors[description.output], slope, 1, found.length, slope.length);
+  return found;
+}
+
+function norm(gradient) {
+  return Math.sqrt(gradient.reduce((sum, number) => sum + number * number, 0));
+}
+
+// A layer's way back. `forward` is its step once more, with the edits among what it is given, and has what `backward`
+// reads. Which numbers go where is described in backward.py.
+export class Backward {
+  constructor(layer, places, code, tensors) {
+    const made = ["forward", "backward"].map((which) => {
+      const factory = code[which];
+      return factory(arithmetic, layer.layer[which].map((tensor) => tensors[tensor]));
+    });
+    [this.forward, this.backward] = made;
+    made.forEach((one) => one.prepare());
+    Object.assign(this, { layer, tensors, places });
+    this.gives = layer.layer.gives;
+    this.states = layer.layer.states.map(({ name, width }) => ({ name, width, place: places.states[name] }));
+    this.size = places.read.reduce((sum, [, , size]) => sum + size, 0);
+  }
+
+  // What the way back reads of a step of a record: computed once.
+  saved(record, step, k) {
+    const now = record.steps[step];
+    now.saved ??= [];
+    now.saved[k] ??= this.save(now.kept[k], now.values[k], this.layer.changes(record.edits, k, step));
+    return now.saved[k];
+  }
+
+  save(kept, values, { cuts, sets }) {
+    const { forward, places } = this;
+    for (const [from, to, size] of places.given) forward.kept.set(kept.subarray(from, from + size), to);
+    for (const [part, to] of places.held) forward.kept.set(values[part], to);
+    for (const [wire, to] of places.cuts) forward.kept[to] = cuts ? cuts[wire] : 0;
+    for (const [part, to, value, size] of places.sets) {
+      const edits = sets?.[part] ?? [];
+      if (to >= 0) arithmetic.put(forward.kept.subarray(to, to + size).fill(0), edits.map(([unit]) => [unit, 1]));
+      if (value >= 0) arithmetic.put(forward.kept.subarray(value, value + size), edits);
+    }
+    forward.step(null, null);
+    const found = new Float32Array(this.size);
+    let at = 0;
+    for (const [from, , size] of places.read) {
+      found.set(forward.kept.subarray(from, from + size), at);
+      at += size;
+    }
+    return found;
+  }
+
+  // `later` are the gradients by the states after the step that come from the next one, `upward` by name those from the
+  // layer above. Gives those by the states `after` the step, in all, and `before` it, and by its `streams`, by name.
+  back(saved, later, upward) {
+    const { kept } = this.backward;
+    let at = 0;
+    for (const [, to, size] of this.places.read) {
+      kept.set(saved.subarray(at, at + size), to);
+      at += size;
+    }
+    for (const [name, [to, size]] of Object.entries(this.places.upward)) {
+      if (to >= 0) upward[name] ? kept.set(upward[name], to) : kept.fill(0, to, to + size);
+    }
+    this.states.forEach(({ place: [to] }, i) => to >= 0 && kept.set(later[i], to));
+    this.backward.step(null, null);
+    const copy = ([from, size]) => kept.slice(from, from + size);
+    return {
+      after: this.states.map(({ place: [, , after, size] }) => copy([after, size])),
+      before: this.states.map(({ place: [, before, , size] }) => copy([before, size])),
+      streams: Object.fromEntries(Object.entries(this.places.streams).map(([name, place]) => [name, copy(place)])),
+    };
+  }
+
+  // The gradients by the values of the layer below, by the names that they have there.
+  below(streams) {
+    const found = streams.x ? { [this.gives]: streams.x } : {};
+    for (const { name, of } of this.layer.layer.streams) {
+      if (of && streams[name]) found[of] = found[of] ? sum(found[of], streams[name]) : streams[name];
+    }
+    return found;
+  }
+
+  // The gradient by the embedding: as x, and through the maps that stand in for a layer below.
+  byEmbedding(streams) {
+    const grounds = this.layer.layer.streams.filter(({ name, source }) => source === "ground" && streams[name]);
+    const parts = grounds.map(({ name, matrix }) => {
+      const [width, size] = [streams[name].length, this.tensors[matrix].length / streams[name].length];
+      const part = new Float32Array(size);
+      arithmetic.columns(part, this.tensors[matrix], streams[name], 1, size, width);
+      return part;
+    });
+    return (streams.x ? [streams.x, ...parts] : parts).reduce(sum, new Float32Array(0));
+  }
+}
+
+function sum(some, others) {
+  return some.length ? some.map((number, i) => number + others[i]) : others;
+}

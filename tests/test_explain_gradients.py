@@ -1,0 +1,107 @@
+"""Gradients in a page, by the states and inputs of each step, are those of autograd, also where values are edited."""
+
+import json
+import random
+
+import numpy as np
+import pytest
+import torch
+
+import browser as browsers
+from cases import Counted, Leaky, Nested, Normed
+from conveyor import zoo
+from conveyor.explain import interpret
+from conveyor.explain.edits import Edit
+from conveyor.explain.levels import levels
+from in_a_page import TEXT, VOCABULARY, InAPage, language_model
+
+pytestmark = pytest.mark.xdist_group("browser")
+CELLS = {**zoo.CELLS, "leaky": Leaky, "normed": Normed, "counted": Counted, "nested": Nested}
+STEPS = 12
+TOKENS = torch.tensor(list(dict.fromkeys(VOCABULARY.encode(TEXT.encode()).tolist()))[:STEPS])  # all different
+BOUND = 2e-5  # of the largest
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with browsers.started() as found:
+        yield found
+
+
+def by_autograd(model, token, edits, monkeypatch):
+    """The norms by each layer's states after each step and by the embeddings of the tokens, [states + 1, T]."""
+    kept, own, zeros = [], interpret.interpret, torch.zeros_like
+
+    def keeping(*given):
+        values = own(*given)
+        for value in values:
+            if value.requires_grad:
+                value.retain_grad()
+        kept.append(values)
+        return values
+
+    with monkeypatch.context() as patch:
+        patch.setattr(interpret, "interpret", keeping)
+        # So that there is a gradient by what is read along cut lines only, too.
+        patch.setattr(torch, "zeros_like", lambda value: zeros(value).requires_grad_())
+        logits = interpret.run(model, TOKENS, edits).logits
+    model.zero_grad()
+    logits[-1].log_softmax(-1)[token].backward()
+    stack = levels(model)
+    by_state = [
+        [norm(values[level.end(name)].grad) for values in kept[layer :: len(stack)]]
+        for layer, level in enumerate(stack)
+        for name in level.initial
+    ]
+    return np.array([*by_state, model.embedding.weight.grad[TOKENS].norm(dim=-1).tolist()])
+
+
+def norm(gradient):
+    return 0.0 if gradient is None else gradient.norm().item()
+
+
+def some_edits(model, draw):
+    circuits = [level.circuit for level in levels(model)]
+    yield []
+    sets = [Edit(k, draw.randrange(len(c.parts)), draw.uniform(0.2, 1), 0, None, 4) for k, c in enumerate(circuits)]
+    gates = [Edit(k, draw.choice(list(c.named.values())), 1.0, None, None, 2, 9) for k, c in enumerate(circuits)]
+    lines = [(k, draw.choice(c.wires)) for k, c in enumerate(circuits)]
+    yield [*sets, *gates, *(Edit(k, wire.target, source=wire.source, first=6) for k, wire in lines)]
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_gradients_in_a_page_are_those_of_autograd(name, browser, tmp_path, monkeypatch):
+    index = list(CELLS).index(name)
+    model = language_model(CELLS[name], seed=index, tie=False, embedding_size=(6, 8)[index % 2])
+    InAPage.of(browser, tmp_path, model)
+    for edits in some_edits(model, random.Random(index)):
+        expected = by_autograd(model, 3, edits, monkeypatch)
+        if not np.isfinite(expected).all():
+            assert edits, "a run without edits has gradients"
+            continue
+        given = f"{json.dumps(TOKENS.tolist())}, {json.dumps([edit.data for edit in edits])}"
+        found = browser.numbers(
+            f"const {{ byState, byInput }} = network.gradients(network.run({given}), {STEPS - 1}, 3); "
+            "return Float64Array.from([...byState.flat(), byInput].flatMap((some) => Array.from(some)));"
+        )
+        bound = BOUND * np.maximum(1e-3, expected.max(1, keepdims=True))
+        error = np.abs(found.reshape(expected.shape) - expected)
+        assert (error <= bound).all(), f"off by {error.max()}, with {edits}"
+
+
+def test_a_gradient_of_an_earlier_prediction_is_that_of_the_shorter_text(browser, tmp_path):
+    InAPage.of(browser, tmp_path, language_model(zoo.LSTM))
+    tokens = json.dumps(TOKENS.tolist())
+    whole = f"return network.gradients(network.run({tokens}), 5, 2)"
+    part = f"return network.gradients(network.run({tokens}.slice(0, 6)), 5, 2)"
+    assert browser.run(whole) == browser.run(part)
+
+
+def test_gradients_are_of_the_weights_as_they_are(browser, tmp_path):
+    InAPage.of(browser, tmp_path, language_model(zoo.LSTM))
+    run = f"network.gradients(network.run({json.dumps(TOKENS.tolist())}), 11, 2).byInput"
+    before, mixed, after = browser.run(
+        f"const a = {run}; network.blend(0.3); const b = {run}; network.blend(1); return [a, b, {run}]"
+    )
+    assert before == after
+    assert before != mixed
