@@ -11,6 +11,7 @@ import typer
 
 from conveyor.cli.options import RunFolder
 from conveyor.errors import BadInput
+from conveyor.explain import serve as server
 from conveyor.explain.page import page
 from conveyor.language.trained import load
 from conveyor.training.run import Run, write
@@ -27,16 +28,25 @@ def explain(
         str | None, typer.Option(help="what the networks read at first [default: the beginning of what was held out]")
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="the page")] = Path("explain.html"),
+    serve: Annotated[
+        bool, typer.Option("--serve", help="show the page on this machine, with the runs' texts to be searched")
+    ] = False,
+    port: Annotated[int, typer.Option(help="with --serve: where; 0: any that is free")] = 8000,
 ) -> None:
     """Write a page on which a trained language model runs: its text, its cell, each of its units.
 
-    The page is one file and needs nothing else, no server and no network.
+    The page is one file and needs nothing else, no server and no network. With --serve no file is written.
     """
-    check_place(out)
+    if not serve:
+        check_place(out)
     folders = [run] if beside is None else [run, beside]
     for folder in folders:
         check_language(folder)
-    document = page([load(folder) for folder in folders], text).encode()
+    runs = [load(folder) for folder in folders]
+    if serve:
+        server.serve(page(runs, text, served=True), runs, port)
+        return
+    document = page(runs, text).encode()
     write(out, document)
     print(f"{out}: {len(document) / 1e6:.1f} MB; open it in a browser", file=sys.stderr)
 

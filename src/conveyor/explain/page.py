@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from conveyor.errors import BadInput
-from conveyor.explain import bundle
+from conveyor.explain import bundle, example
 from conveyor.explain.anatomy import anatomy
 from conveyor.explain.circuit import Circuit
 from conveyor.explain.diagram import draw, stylesheet
@@ -18,6 +18,7 @@ from conveyor.explain.edits import find
 from conveyor.explain.labels import LABELLINGS
 from conveyor.explain.levels import Level
 from conveyor.explain.network import Described, describe
+from conveyor.explain.tour import tour
 from conveyor.explain.units import units
 from conveyor.language.trained import Trained
 from conveyor.tasks.text import Vocabulary
@@ -27,12 +28,13 @@ SEARCHED = 6_000  # tokens of it in which units are looked for
 OF_AGREEMENT = "subject number"  # told from the words of that corpus
 
 
-def page(runs: Sequence[Trained], text: str | None = None) -> str:
+def page(runs: Sequence[Trained], text: str | None = None, served: bool = False) -> str:
     """The page of one run, or of two beside each other.
 
         Path("page.html").write_text(page([load(Path("runs/lstm"))], "to be or not to be"), encoding="utf-8")
 
-    Without a text it is the beginning of what the first run held out. Raises BadInput for a text with characters that
+    Without a text it is the beginning of what the first run held out. `served`: it may ask the server that it came from
+    for the runs' texts (serve.py). Raises BadInput for a text with characters that
     the first run's model does not know, and for a cell that cannot be taken apart.
     """
     text = opening(runs[0]) if text is None else checked(text, runs[0].vocabulary)
@@ -42,12 +44,15 @@ def page(runs: Sequence[Trained], text: str | None = None) -> str:
         "text": text,
         "step": max(0, len(runs[0].vocabulary.encode(text.encode())) - 1),
         "networks": [_network(run, described) for run, described in zip(runs, made, strict=True)],
+        "tour": tour(runs, made, text),
+        "served": served,
     }
     steps = {f"steps{k}.js": described.script for k, described in enumerate(made)}
     code = bundle.script("main.js", {**steps, "steps.js": _all_steps(len(made))})
-    style = stylesheet() + bundle.read("style.css")
+    style = stylesheet() + bundle.read("style.css") + bundle.read("tour.css")
     blobs = {f"weights{k}": packed(described.weights) for k, described in enumerate(made)}
-    return bundle.document(f"{data['title']} explained", code, style, data, blobs)
+    asks = "; connect-src 'self'" if served else ""
+    return bundle.document(f"{data['title']} explained", code, style, data, blobs, asks)
 
 
 def _all_steps(count: int) -> str:
@@ -73,8 +78,13 @@ def checked(text: str, vocabulary: Vocabulary) -> str:
 
 
 def opening(trained: Trained) -> str:
-    """The beginning of the text held out, or, where that is no longer to be had, what a text begins with."""
+    """The essay's example where the model knows it, else the beginning of the text held out.
+
+    Where that is no longer to be had, it is what a text begins with.
+    """
     vocabulary = trained.vocabulary
+    if (known := example.opening(vocabulary)) is not None:
+        return known
     try:
         tokens = trained.tokens()[0]
     except BadInput:

@@ -1,9 +1,15 @@
-"""The variants of the essay: each cell's diagram and equations, and what of them the LSTM does not have."""
+"""The variants of the essay: each cell's diagram and equations, and what of them the LSTM does not have.
+
+Pages take them from page/variants.json, which `python -m conveyor.explain.variants` writes: to lay out eight diagrams
+takes ten seconds, and they are always the same.
+"""
 
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Hashable, Iterable
+from pathlib import Path
 from typing import Any
 
 from conveyor.explain.circuit import Circuit
@@ -15,6 +21,7 @@ from conveyor.zoo import CELLS
 
 SIZES = (4, 8)  # eight units are a module for each of a clockwork's periods
 BASE = "lstm"
+FILE = Path(__file__).parent / "page" / "variants.json"
 # In the order of the essay, and what it says nothing of after it.
 SHOWN = {
     "lstm": "The LSTM",
@@ -28,8 +35,13 @@ SHOWN = {
 }
 
 
-def variants(names: Iterable[str] = tuple(SHOWN)) -> list[dict[str, Any]]:
-    """The variants as data for a page.
+def variants() -> list[dict[str, Any]]:
+    """The variants as data for a page: what `computed` gives, as it lies in the package."""
+    return json.loads(FILE.read_text(encoding="utf-8"))
+
+
+def computed(names: Iterable[str] = tuple(SHOWN)) -> list[dict[str, Any]]:
+    """The variants, drawn.
 
     [{id, title, about, svg, equations: [{name, mathml, text, changed}], parts, wires, gone}]
     `parts` and `wires` of the diagram are what the LSTM does not have; `gone` are symbols of its values that this
@@ -98,3 +110,11 @@ def _called(circuit: Circuit, i: int) -> Hashable:
     """A part where it is read: its name, or what it does."""
     part = circuit.parts[i]
     return (part.kind == "state", part.name) if part.name else _spelled(circuit, i)
+
+
+def as_text(found: list[dict[str, Any]]) -> str:
+    return json.dumps(found, ensure_ascii=False, indent=1) + "\n"
+
+
+if __name__ == "__main__":
+    FILE.write_text(as_text(computed()), encoding="utf-8")

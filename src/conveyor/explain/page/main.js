@@ -1,10 +1,12 @@
 /** Where the page begins: the data out of their elements, the networks, the views. */
 import { App } from "./app.js";
 import { mountDepths } from "./depths.js";
+import { mountFinder } from "./finder.js";
 import { Net } from "./net.js";
 import { mountPlay } from "./play.js";
 import { mountTime } from "./time.js";
 import { mountTools } from "./tools.js";
+import { mountTour } from "./tour.js";
 import { mountViews } from "./views.js";
 
 /** The numbers of an element: base64 of what page.py has packed. */
@@ -28,8 +30,10 @@ async function start() {
   const app = new App(data, data.networks.map((said, i) => new Net(said, weights[i], i)));
   const at = (id) => document.getElementById(id);
   mountDepths(app, at("top"));
+  mountTour(app, at("tour"));
   mountTools(app, at("tools"));
   mountViews(app, at("view"));
+  mountFinder(app, at("sequence"));
   mountPlay(app, at("play"));
   mountTime(app, at("time"));
   app.begun();
