@@ -30,6 +30,7 @@ OPTIONS = (
     {"learn_initial_state": True, "tie": False},
     {"embedding_size": 5, "zoneout": 0.1},
     {"bias": False, "learn_initial_state": True},
+    {"tied": True, "learn_initial_state": True},
 )
 TOKENS = VOCABULARY.encode(TEXT.encode()[:200])
 
@@ -228,6 +229,13 @@ def test_every_character_is_in_a_word_where_python_has_it_in_one(browser, tmp_pa
     text = "".join(f"a{c}b {c}" for c in some)
     found = browser.run("return network.encode(arguments[0]).pieces.join('\\0')", text)
     assert found == "\0".join(WORD.findall(text))
+
+
+def test_an_error_in_a_page_is_seen(browser, tmp_path):
+    InAPage.of(browser, tmp_path, language_model(zoo.RNN))
+    for wrong in ("setTimeout(() => { throw new Error('wrong') })", "Promise.reject(new Error('wrong'))"):
+        with pytest.raises(AssertionError, match="wrong"):
+            browser.run(f"{wrong}; return new Promise((resolve) => setTimeout(resolve, 50))")
 
 
 class Fed(Cell):

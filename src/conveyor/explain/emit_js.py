@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from itertools import count
-
-import numpy as np
 
 from conveyor.compiler.graph import Node
 from conveyor.explain.backward import Backward
 from conveyor.explain.edits import crossings
+from conveyor.explain.loops_js import INDEX, contiguous, index, literal, loops, spread
 from conveyor.explain.places import Places, order
 
 # How an op of one number for each number is written. Math has all functions but a few, which arithmetic.js has.
@@ -45,8 +42,8 @@ SPELLING: dict[str, str] = {
     "where": "{0} !== 0 ? {1} : {2}",
     "stop": "{0}",
 }
+SPACES = ("kept", "rest", "once", "held")
 FUNCTIONS = "rows, columns, put, erf, mod, power, sign"  # of arithmetic.js
-INDEX = "ijlmnopqruxyz"
 
 
 def emit(steps: Sequence[Places], gradients: Sequence[Backward] = ()) -> str:
@@ -141,7 +138,7 @@ class _Emitter:
 
     def pointwise(self, i: int, node: Node, names: list[str]) -> list[str]:
         shapes = [self.graph.nodes[j].dims for j in node.inputs]
-        strides = [_spread(dims, node.dims) for dims in shapes]
+        strides = [spread(dims, node.dims) for dims in shapes]
 
         def one(letters: Sequence[str]) -> str:
             args = [self.element(j, n, s, letters) for j, n, s in zip(node.inputs, names, strides, strict=True)]
@@ -243,48 +240,3 @@ class _Emitter:
             return f"v{i}[{index(to, letters, at)}] = {self.element(j, name, of, letters, start)};"
 
         return loops(dims, one)
-
-
-SPACES = ("kept", "rest", "once", "held")
-
-
-def literal(value: float) -> str:
-    """A number of the step, as PyTorch rounds it before it computes with it in float32."""
-    with np.errstate(over="ignore"):
-        rounded = float(np.float32(value))
-    if not math.isfinite(rounded):
-        return "NaN" if math.isnan(rounded) else "Infinity" if rounded > 0 else "-Infinity"
-    return repr(rounded).removesuffix(".0")
-
-
-def contiguous(dims: Sequence[int]) -> list[int]:
-    return [math.prod(dims[k + 1 :]) for k in range(len(dims))]
-
-
-def _spread(dims: Sequence[int], to: Sequence[int]) -> list[int]:
-    """The strides of a value where it is read in a larger shape."""
-    strides = [0 if d == 1 else s for d, s in zip(dims, contiguous(dims), strict=True)]
-    return [0] * (len(to) - len(dims)) + strides
-
-
-def index(strides: Sequence[int], letters: Sequence[str], at: int = 0) -> str:
-    terms = [c if s == 1 else f"{s} * {c}" for s, c in zip(strides, letters, strict=True) if s and c != "0"]
-    return " + ".join([*([str(at)] if at or not terms else []), *terms])
-
-
-def loops(dims: Sequence[int], one: Callable[[Sequence[str]], str | list[str]], free: str = INDEX) -> list[str]:
-    """Nested loops; of a dimension of one there is only its first number."""
-    running = [k for k, d in enumerate(dims) if d != 1]
-    letters = ["0"] * len(dims)
-    for k, letter in zip(running, free, strict=False):
-        letters[k] = letter
-    found = one(letters)
-    lines = [found] if isinstance(found, str) else found
-    for k, depth in zip(reversed(running), count()):
-        head = f"for (let {letters[k]} = 0; {letters[k]} < {dims[k]}; {letters[k]}++)"
-        lines = [f"{head} {lines[0]}"] if not depth and len(lines) == 1 else [f"{head} {{", *_inner(lines), "}"]
-    return lines if running or len(lines) == 1 else ["{", *_inner(lines), "}"]
-
-
-def _inner(lines: Sequence[str]) -> list[str]:
-    return [f"  {line}" for line in lines]
