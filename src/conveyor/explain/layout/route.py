@@ -6,22 +6,15 @@ piece of the grid; they cross at right angles, where both go straight. So nothin
 
 from __future__ import annotations
 
-import heapq
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from conveyor.explain.layout.place import Placement
 from conveyor.explain.layout.scheme import Link
+from conveyor.explain.layout.way import ACROSS, ASIDE, BEND, CROSSING, DOWN, LEFT, OPPOSITE, RIGHT, UP, Aim, Grid, find
 
-LEFT, RIGHT, UP, DOWN = range(4)
-OPPOSITE = (RIGHT, LEFT, DOWN, UP)
-ACROSS = (True, True, False, False)  # the sides that lie on the same row
-
-BEND = 4.0
 AGAIN = 9.0  # to leave an item by one more side, in place of a fork
-CROSSING = 9.0
-ASIDE = 2.5  # how much more than others a line costs that has merged and goes on in another row
 PITCH = 8.0  # from one row or column to the next, however many tracks lie between
 
 # The sides that may be left by, and what it costs; and those that may be entered by, for each port.
@@ -67,15 +60,13 @@ class Router:
         step = tracks + 1
         self.width = placement.width * step + 1
         self.height = placement.rows.bottom * step + 1
-        size = self.width * self.height
-        self.xs, self.ys = _nominal(self.width, step), _nominal(self.height, step)
-        self.moves = (-1, 1, -self.width, self.width)
         self.at = [c * step + r * step * self.width for c, r in placement.cells]
         self.item_at = dict(zip(self.at, range(len(self.at)), strict=True))
-        # Who has the piece of the grid from a point to the right, and down; and for each item, who has its sides.
-        self.across, self.down = [-1] * size, [-1] * size
+        self.grid = Grid(self.width, self.height, PITCH / step, self.at)
+        self.moves = self.grid.moves
+        # For each item the nets that have its sides, and how many lines have still to find one.
         self.sides: list[dict[int, int]] = [{} for _ in self.items]
-        self.want = [0] * len(self.items)  # lines that have still to find a side of the item
+        self.want = [0] * len(self.items)
         self.ports: dict[int, list[tuple[int, int]]] = defaultdict(list)  # points before a side of an item
         for i, v in enumerate(self.at):
             for side in self.all_sides(i):
@@ -147,17 +138,13 @@ class Router:
 
     def distance(self, source: int, link: Link) -> float:
         points = {v for way in self.ways[source] for v in (way.points[0], way.points[-1])} | {self.at[source]}
-        return min(self.apart(v, self.at[link.target]) for v in points)
-
-    def apart(self, v: int, w: int) -> float:
-        width, xs, ys = self.width, self.xs, self.ys
-        return abs(xs[v % width] - xs[w % width]) + abs(ys[v // width] - ys[w // width])
+        return min(self.grid.apart(v, self.at[link.target]) for v in points)
 
     def length(self, v: int, w: int, source: int) -> float:
         """Of a step, as it counts: what has merged is to stay on its row."""
         row = v // self.width
         away = w // self.width == row != self.home.get(source, row)
-        return (ASIDE if away else 1.0) * self.apart(v, w)
+        return (ASIDE if away else 1.0) * self.grid.apart(v, w)
 
     # -- laying and lifting
 
@@ -179,7 +166,7 @@ class Router:
 
     def mark(self, way: Way, net: int) -> None:
         for v, w, direction in self.pieces(way):
-            (self.across if ACROSS[direction] else self.down)[min(v, w)] = net
+            (self.grid.across if ACROSS[direction] else self.grid.down)[min(v, w)] = net
             for point, side in ((v, direction), (w, OPPOSITE[direction])):
                 item = self.item_at.get(point)
                 if item is None:
@@ -193,69 +180,22 @@ class Router:
                     self.want[item] -= not (point == self.at[net] and others)
                     self.sides[item][side] = net
 
-    def neighbours(self, v: int) -> tuple[int, int, int, int]:
-        """Who has the four pieces of the grid at a point."""
-        return self.across[v - 1], self.across[v], self.down[v - self.width], self.down[v]
-
     # -- one way
 
     def find(self, source: int, link: Link) -> list[int] | None:
         """The cheapest way from the net's tree to the target."""
-        goal, goal_kind = self.at[link.target], self.items[link.target].kind
-        enters = {s: c for s, c in ENTERS[goal_kind, link.port].items() if s not in self.sides[link.target]}
-        starts = self.starts(source)
-        width, xs, ys = self.width, self.xs, self.ys
-        gx, gy = xs[goal % width], ys[goal // width]
-        best: dict[tuple[int, int], float] = {}
-        came: dict[tuple[int, int], tuple[int, int] | int] = {}
-        heap: list[tuple[float, float, int, int]] = []
-        for cost, v, direction in starts:
-            self.push(heap, best, came, cost, v, direction, v, source, (goal, gx, gy, enters))
-        while heap:
-            _, cost, v, direction = heapq.heappop(heap)
-            if best[v, direction] < cost:
-                continue
-            if v == goal:
-                return self.trace(came, v, direction)
-            crossing = self.crosses(v, direction)
-            for turn in (direction,) if crossing or not self.may_bend(v, source, link) else range(4):
-                if turn != OPPOSITE[direction]:
-                    extra = cost + (0 if turn == direction else BEND)
-                    self.push(heap, best, came, extra, v, turn, (v, direction), source, (goal, gx, gy, enters))
-        return None
+        target = link.target
+        enters = ENTERS[self.items[target].kind, link.port]
+        free = {side: cost for side, cost in enters.items() if side not in self.sides[target]}
+        known: dict[int, bool] = {}
 
-    def push(self, heap, best, came, cost, v, direction, origin, source, aim) -> None:  # type: ignore[no-untyped-def]
-        """One step further, if the grid is free there."""
-        goal, gx, gy, enters = aim
-        w = v + self.moves[direction]
-        if (self.across if ACROSS[direction] else self.down)[min(v, w)] >= 0:
-            return
-        width = self.width
-        x, y = w % width, w // width
-        if w == goal:
-            if OPPOSITE[direction] not in enters:
-                return
-            cost += enters[OPPOSITE[direction]]
-        elif w in self.item_at or x in (0, width - 1) or y in (0, self.height - 1):
-            return
-        else:
-            left, right, up, down = self.neighbours(w)
-            if left >= 0 or right >= 0 or up >= 0 or down >= 0:
-                one, two = (up, down) if ACROSS[direction] else (left, right)
-                along = right if direction == RIGHT else left if direction == LEFT else up if direction == UP else down
-                if one != two or one < 0 or one == source or along >= 0:
-                    return
-                cost += CROSSING
-        cost += self.length(v, w, source)
-        key = (w, direction)
-        if cost < best.get(key, 1e9):
-            best[key] = cost
-            came[key] = origin
-            heapq.heappush(heap, (cost + abs(self.xs[x] - gx) + abs(self.ys[y] - gy), cost, w, direction))
+        def may_bend(v: int) -> bool:
+            if v not in known:
+                known[v] = self.may_bend(v, source, link)
+            return known[v]
 
-    def crosses(self, v: int, direction: int) -> bool:
-        left, _, up, _ = self.neighbours(v)
-        return (up if ACROSS[direction] else left) >= 0
+        aim = Aim(source, self.at[target], free, self.home.get(source, -1), may_bend)
+        return find(self.grid, aim, self.starts(source))
 
     def may_bend(self, v: int, source: int, link: Link | None) -> bool:
         """Not before a side of an item that needs it for another line."""
@@ -290,19 +230,11 @@ class Router:
                 if v in seen:
                     continue
                 seen.add(v)
-                around = self.neighbours(v)
+                around = self.grid.around(v)
                 if any(net not in (-1, source) for net in around) or not self.may_bend(v, source, None):
                     continue
                 found += [(BEND, v, turn) for turn in range(4) if around[turn] < 0 and turn != OPPOSITE[direction]]
         return found
-
-    def trace(self, came: dict, v: int, direction: int) -> list[int]:
-        points = [v]
-        origin = came[v, direction]
-        while isinstance(origin, tuple):
-            points.append(origin[0])
-            origin = came[origin]
-        return [origin, *reversed(points)]
 
     # -- how good it is
 
@@ -329,7 +261,7 @@ class Router:
         return cost
 
     def crosses_other(self, v: int, direction: int, source: int) -> bool:
-        left, _, up, _ = self.neighbours(v)
+        left, _, up, _ = self.grid.around(v)
         return (up if ACROSS[direction] else left) not in (-1, source)
 
     @property
@@ -339,16 +271,11 @@ class Router:
 
     def crossings(self) -> int:
         found = 0
-        for v in range(self.width, len(self.across) - self.width):
-            left, right, up, down = self.neighbours(v)
+        for v in range(self.width, len(self.grid.across) - self.width):
+            left, right, up, down = self.grid.around(v)
             found += left >= 0 and left == right and up >= 0 and up == down and left != up and v not in self.item_at
         return found
 
     def cost(self) -> float:
         """Of all nets; a crossing counts once for each of the two."""
         return sum(self.cost_of(source) for source in self.ways)
-
-
-def _nominal(count: int, step: int) -> list[float]:
-    """Where the lines of the grid lie, before it is known which of them are used."""
-    return [PITCH * i / step for i in range(count)]

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from conveyor.explain.circuit import Circuit
-from conveyor.explain.layout.route import OPPOSITE, Router
+from conveyor.explain.layout.route import Router
 from conveyor.explain.layout.scheme import Item
+from conveyor.explain.layout.way import OPPOSITE
 from conveyor.explain.symbols import Symbol, symbol, text_width
 
 Point = tuple[float, float]
@@ -146,11 +147,11 @@ class _Space:
 
     def used_columns(self) -> set[int]:
         width = self.router.width
-        return {v % width for v, net in enumerate(self.router.down) if net >= 0}
+        return {v % width for v, net in enumerate(self.router.grid.down) if net >= 0}
 
     def used_rows(self) -> set[int]:
         width = self.router.width
-        return {v // width for v, net in enumerate(self.router.across) if net >= 0}
+        return {v // width for v, net in enumerate(self.router.grid.across) if net >= 0}
 
     def across_extents(self) -> dict[int, Point]:
         """How far the shapes of a column reach to the left and to the right."""
