@@ -72,7 +72,8 @@ def some_edits(model, draw):
 @pytest.mark.parametrize("name", CELLS)
 def test_gradients_in_a_page_are_those_of_autograd(name, browser, tmp_path, monkeypatch):
     index = list(CELLS).index(name)
-    model = language_model(CELLS[name], seed=index, tie=False, embedding_size=(6, 8)[index % 2])
+    options = ({"embedding_size": 6}, {"zoneout": 0.1}, {"learn_initial_state": True, "tied": True})[index % 3]
+    model = language_model(CELLS[name], seed=index, tie=False, **options)
     InAPage.of(browser, tmp_path, model)
     for edits in some_edits(model, random.Random(index)):
         expected = by_autograd(model, 3, edits, monkeypatch)
