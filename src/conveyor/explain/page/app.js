@@ -8,7 +8,8 @@
  *                                  (layer, part and unit, for each network), edits (a list for each network), trained
  *                                  (0: the weights before training, 1: after), compare, panel ("", "play", "tour"),
  *                                  tour (the page of the tour, -1: none), variant, lit (for
- *                                  each network the parts that a walk-through shows, all else is pale; not in the address)
+ *                                  each network null or {parts, wires}, what a walk-through shows in the picture of the
+ *                                  cell while all else is pale; not in the address)
  *   app.update(changes, {push})    changes some of it; `push`: so that "back" in the browser takes it back
  *   app.pick({layer, part, unit})  the same for a pick of the network in focus, or app.pick({...}, network)
  *   app.subscribe(listener)        listener(state, changed), once a frame; `changed` is a set of names, and has "run"
@@ -184,6 +185,6 @@ function beginning(data) {
     panel: "",
     tour: -1,
     variant: "",
-    lit: data.networks.map(() => []),
+    lit: data.networks.map(() => null),
   };
 }

@@ -39,7 +39,7 @@ export class CellPane {
     const step = app.step(network);
     const of = (at) => ({ numbers: record.values(step, layer, at), scale: net.scale(record, layer, at) });
     const { held, cut } = changesAt(net, app.state.edits[network], layer, step);
-    this.diagram.mark({ chosen: part, lit: app.state.lit[network] ?? [], held, cut });
+    this.diagram.mark({ chosen: part, lit: app.state.lit[network] ?? null, held, cut });
     this.diagram.write(of, unit);
     this.rows.forEach((row) => this.#writeRow(row, of(row.part), unit));
     this.#sayChosen(held, of(part));
@@ -85,7 +85,8 @@ export class CellPane {
     const canvas = el("canvas", { class: "strip", "aria-hidden": "true" });
     const number = el("span", { class: "figure" });
     const button = el("button", { class: "formula", onclick: choose, ondblclick: () => this.app.zoom("unit") }, label);
-    return { part, within, canvas, number, element: el("div", { class: "formula-row" }, button, canvas, number) };
+    const numbers = el("span", { class: "formula-numbers" }, canvas, number);
+    return { part, within, canvas, number, element: el("div", { class: "formula-row" }, button, numbers) };
   }
 
   #writeRow({ part, within, canvas, number, element }, { numbers, scale }, unit) {

@@ -82,26 +82,46 @@ export class Diagram {
     }
   }
 
-  /** Lights what is chosen, or, of a walk-through, the parts of `lit`; marks what is cut and what is held. */
+  /**
+   * Lights what is chosen, and marks what is cut and what is held. `lit`, of a walk-through, is {parts, wires}: these
+   * are lit and all else is pale; wires are named as in the picture, "3-6" or "8-end:C".
+   */
   mark({ chosen, lit, cut, held }) {
-    const shown = new Set(lit);
+    const parts = new Set(lit?.parts);
     for (const group of this.parts) {
       const part = Number(group.dataset.part);
-      group.classList.toggle("chosen", part === chosen && group.dataset.end === undefined);
+      const isEnd = group.dataset.end !== undefined;
+      const isLit = isEnd ? (lit?.wires ?? []).includes(`${part}-end:${group.dataset.end}`) : parts.has(part);
+      group.classList.toggle("chosen", part === chosen && !isEnd);
       group.setAttribute("aria-pressed", String(part === chosen));
-      group.classList.toggle("held", held.has(part));
-      group.classList.toggle("lit", shown.has(part));
-      group.classList.toggle("pale", shown.size > 0 && !shown.has(part));
+      group.classList.toggle("held", held.has(part) && !isEnd);
+      group.classList.toggle("lit", Boolean(lit) && isLit);
+      group.classList.toggle("pale", Boolean(lit) && !isLit);
     }
     for (const wire of this.wires) {
       const within = joined(wire);
-      const ends = wire.dataset.wire.split(" ").map((one) => one.split("-").map((end) => Number.parseInt(end, 10)));
-      const near = ends.some(([source, target]) => source === chosen || target === chosen);
-      const way = ends.some(([source, target]) => shown.has(source) && (shown.has(target) || Number.isNaN(target)));
-      wire.classList.toggle("near", near && !shown.size);
-      wire.classList.toggle("lit", way);
-      wire.classList.toggle("pale", shown.size > 0 && !way);
+      const names = wire.dataset.wire.split(" ");
+      const isLit = names.some((name) => lit?.wires?.includes(name));
+      const near = names.some((name) => name.split("-").some((end) => Number(end) === chosen));
+      wire.classList.toggle("near", near && !lit);
+      wire.classList.toggle("lit", isLit);
+      wire.classList.toggle("pale", Boolean(lit) && !isLit);
       wire.classList.toggle("cut", within.length > 0 && within.every((ends) => cut.has(ends.join("-"))));
+    }
+    this.#reveal(chosen);
+  }
+
+  /** Where the picture is wider than the screen, the chosen part is brought into sight. */
+  #reveal(chosen) {
+    const box = this.svg.parentElement;
+    if (this.revealed === chosen || !box || box.scrollWidth <= box.clientWidth) {
+      return;
+    }
+    this.revealed = chosen;
+    const group = this.parts.find((one) => Number(one.dataset.part) === chosen && one.dataset.end === undefined);
+    const at = group?.getBoundingClientRect();
+    if (at) {
+      box.scrollLeft += at.left + at.width / 2 - box.getBoundingClientRect().left - box.clientWidth / 2;
     }
   }
 }

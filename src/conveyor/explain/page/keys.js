@@ -1,4 +1,5 @@
 /** What the keyboard does, wherever the focus is; a text box keeps its own keys. */
+import { setPart } from "./edits.js";
 
 const DEPTHS = ["sequence", "cell", "unit"];
 
@@ -11,7 +12,7 @@ export const KEYS = [
   ["Enter", "zoom in: sequence, cell, unit"],
   ["Escape", "zoom out; in the text box: leave it"],
   ["Space", "let time run, or stop it"],
-  ["0 1", "hold the chosen gate shut, or open"],
+  ["0 1", "hold the chosen part at 0 or at 1: a gate shut, or open"],
   ["Delete", "take all edits away"],
   ["p", "free play: clamp, edit, cut"],
   ["t", "the tour"],
@@ -67,8 +68,19 @@ function action(app, event, actions) {
     ArrowDown: () => app.pick({ unit: unit + far }),
     "[": () => app.pick({ part: beside(-1) }),
     "]": () => app.pick({ part: beside(1) }),
+    0: () => setPart(app, network, layer, part, 0),
+    1: () => setPart(app, network, layer, part, 1),
+    Delete: () => app.setEdits([]),
+    " ": () => document.getElementById("run-time").click(),
+    "/": () => toText(app),
     Enter: zoom(1) && (() => app.zoom(zoom(1))),
     Escape: zoom(-1) && (() => app.zoom(zoom(-1))),
     ...actions,
   }[event.key];
+}
+
+function toText(app) {
+  app.update({ depth: "sequence" });
+  app.store.flush(); // so that it is there to have the focus
+  document.getElementById("text").focus();
 }

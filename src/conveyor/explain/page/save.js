@@ -38,6 +38,7 @@ export function inlined(svg) {
     copies[i].removeAttribute("class");
   });
   copy.querySelectorAll("style").forEach((style) => style.remove());
+  copy.removeAttribute("class");
   const box = svg.viewBox.baseVal;
   const paper = getComputedStyle(document.documentElement).getPropertyValue("--paper") || "white";
   const ground = document.createElementNS("http://www.w3.org/2000/svg", "rect");

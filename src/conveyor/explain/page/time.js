@@ -19,7 +19,7 @@ export function mountTime(app, element) {
     }
   };
   const before = el("button", { "aria-label": "one step back", onclick: () => go(-1) }, "←");
-  const play = el("button", { "aria-label": "let time run", onclick: toggle }, "▶");
+  const play = el("button", { id: "run-time", "aria-label": "let time run", onclick: toggle }, "▶");
   const after = el("button", { "aria-label": "one step on", onclick: () => go(1) }, "→");
   const slider = el("input", { type: "range", id: "step", min: 0, value: 0, "aria-label": "step" });
   const said = el("output", { for: "step" });
@@ -38,5 +38,4 @@ export function mountTime(app, element) {
       put(said, `${state.step + 1} of ${pieces.length}${behind} `, el("bdi", { class: "token" }, visible(alone(piece))));
     }
   });
-  return { toggle };
 }

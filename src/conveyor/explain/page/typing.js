@@ -17,7 +17,7 @@ export function mountTyping(app, element) {
   const none = el("button", { class: "quiet", onclick: () => change(app, "") }, "clear");
   element.append(el("div", { class: "line" }, label, back, none), box, unknown);
 
-  box.addEventListener("input", () => change(app, box.value));
+  box.addEventListener("input", () => change(app, box.value, box.selectionEnd));
   app.subscribe((state, changed) => {
     if (changed.has("all") || changed.has("text")) {
       if (box.value !== state.text) {
@@ -29,15 +29,9 @@ export function mountTyping(app, element) {
   });
 }
 
-/** After a change at the end, the last step is shown; after one within, that of the place. */
-function change(app, text) {
-  const before = app.state.text;
-  let same = 0;
-  while (same < Math.min(text.length, before.length) && text[same] === before[same]) {
-    same += 1;
-  }
-  const added = Math.max(0, text.length - before.length);
-  app.update({ text, step: app.stepAt(text, same + added) });
+/** The step is that of the place where one types. */
+function change(app, text, place = text.length) {
+  app.update({ text, step: app.stepAt(text, place) });
 }
 
 function warning(app, text) {

@@ -1,0 +1,635 @@
+"""The page of `conveyor explain`, in a real browser: what it shows, what it does, and what it does not let happen."""
+
+import json
+import math
+import os
+import re
+import shutil
+import sys
+import time
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+import browser as browsers
+from command import conveyor, done, snapshot
+from conveyor import cli
+from conveyor.explain.edits import Edit
+from conveyor.explain.interpret import run as interpreted
+from conveyor.explain.page import page
+from conveyor.language.job import Language
+from conveyor.language.settings import Settings
+from conveyor.language.trained import load
+from conveyor.training import train as training
+from conveyor.training.progress import Progress
+
+pytestmark = pytest.mark.xdist_group("browser")
+
+HOSTILE = "<script>hacked = 1</script><img src=x onerror='hacked = 2'>\"&amp;' </textarea>{{7*7}} 🐈 ‮مرحبا é\u0301"
+LEARNT = f"the cats that the dog sees sleep. the dog that the cats see sleeps.\n{HOSTILE}\n" * 60
+MARKUP = "<img src=x onerror=hacked=3>"
+TEXT = "the cats that the dog sees "
+SCREENSHOTS = os.environ.get("CONVEYOR_SCREENSHOTS")  # a folder that keeps the pictures; without it pytest's does
+
+
+def train(folder, **settings):
+    """A run of so few steps that its model knows a little."""
+    small = {"hidden_size": 16, "window": 16, "batch_size": 4, "device": "cpu", "threads": 1, "steps": 20}
+    text = folder.parent / "text.txt"
+    text.write_text(LEARNT)
+    training.start(Language, Settings(**{**small, "text": (str(text),), **settings}), folder, Progress())
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """An LSTM of two layers, a GRU in a folder whose name is markup, and one that reads words."""
+    home = tmp_path_factory.mktemp("runs")
+    train(home / "lstm", num_layers=2)
+    train(home / MARKUP, cell="gru")
+    train(home / "words", tokens="word", steps=5)
+    return home
+
+
+@pytest.fixture(scope="module")
+def one(runs):
+    file = runs / "one.html"
+    result = done("explain", "lstm", "--text", TEXT, "-o", file, cwd=runs)
+    assert "one.html" in result.stderr
+    return file
+
+
+@pytest.fixture(scope="module")
+def two(runs):
+    file = runs / "two.html"
+    done("explain", "lstm", MARKUP, "--text", HOSTILE, "-o", file, cwd=runs)
+    return file
+
+
+class Page:
+    """A page of the browser, and what a person does with it."""
+
+    def __init__(self, browser):
+        self.browser, self.driver, self.run = browser, browser.driver, browser.run
+
+    def open(self, file, address=""):
+        self.browser.open("about:blank")  # so that another address is another page
+        self.browser.open(f"{file.as_uri()}#{address}")
+        self.wait(READY)
+
+    def wait(self, condition):
+        """Until the script is true."""
+        give_up = time.monotonic() + 20
+        while not self.run(f"return Boolean({condition})"):
+            assert time.monotonic() < give_up, condition
+            time.sleep(0.02)
+        return self
+
+    def rest(self):
+        """Until everything has run and has been drawn."""
+        self.run("return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        return self.wait(RESTED)
+
+    def find(self, selector):
+        return next(one for one in self.driver.find_elements(By.CSS_SELECTOR, selector) if one.is_displayed())
+
+    def text(self, selector):
+        return self.find(selector).text
+
+    def click(self, selector):
+        self.run("arguments[0].scrollIntoView({block: 'center'})", element := self.find(selector))
+        element.click()
+        return self.rest()
+
+    def press(self, *keys):
+        ActionChains(self.driver).send_keys(*keys).perform()
+        return self.rest()
+
+    def type(self, text):
+        """Into the box, in place of what is there."""
+        script = "const box = document.getElementById('text'); box.value = arguments[0];"
+        self.run(script + "box.dispatchEvent(new Event('input', {bubbles: true}))", text)
+        return self.rest()
+
+    def slide(self, selector, value):
+        script = "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input', {bubbles: true}))"
+        self.run(script, self.find(selector), str(value))
+        return self.rest()
+
+    def bars(self, column=0, place="#sequence .next-card"):
+        """The candidates and their percentages, as they are shown."""
+        rows = self.run(
+            "const [place, column] = arguments;"
+            "const table = [...document.querySelectorAll(`${place} table`)][column];"
+            "return [...table.rows].map((row) => [row.querySelector('th').textContent,"
+            "row.querySelector('.figure').textContent])",
+            place,
+            column,
+        )
+        return [(name, percentage) for name, percentage in rows]
+
+    def address(self):
+        self.wait("true")
+        time.sleep(0.4)  # it is written a little later
+        return self.run("return location.hash.slice(1)")
+
+    def shot(self, name, folder):
+        folder = Path(SCREENSHOTS or folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.driver.save_screenshot(str(folder / f"{name}.png"))
+
+    @contextmanager
+    def screen(self, width, height=900, scheme="light", motion="no-preference"):
+        media = [{"name": "prefers-color-scheme", "value": scheme}, {"name": "prefers-reduced-motion", "value": motion}]
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
+        try:
+            yield
+        finally:
+            self.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+            self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+READY = "document.documentElement.dataset.ready"
+RESTED = "!document.querySelector('#time output').textContent.includes('run to')"
+ZOOMED = "document.querySelector('#depths [data-now]').dataset.depth === '{}'"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with browsers.started() as found:
+        yield found
+
+
+@pytest.fixture
+def here(browser):
+    yield Page(browser)
+    browser.check()
+
+
+def percent(share):
+    """As the page writes it."""
+    return "<0.1%" if 0 < share < 0.001 else f"{100 * share:.{1 if share < 0.0995 else 0}f}%"
+
+
+def visible(token):
+    return {"\n": "↵", " ": "␣"}.get(token, token)
+
+
+@torch.no_grad()
+def recorded(trained, text, edits=()):
+    """All values of the model on the text, as PyTorch computes them."""
+    return interpreted(trained.model, trained.vocabulary.encode(text.encode()), edits)
+
+
+def scores(folder, text, edits=()):
+    trained = load(folder)
+    return trained.vocabulary.symbols, recorded(trained, text, edits).logits.softmax(-1)
+
+
+def assert_shown(shown, folder, text, edits=(), step=-1):
+    """The candidates are the likeliest of PyTorch's model, with its probabilities."""
+    symbols, probabilities = scores(folder, text, edits)
+    known = {visible(symbol): float(p) for symbol, p in zip(symbols, probabilities[step], strict=True)}
+    assert len(shown) == 8
+    for name, percentage in shown:
+        assert percentage in {percent(known[name] + tiny) for tiny in (-1e-6, 0, 1e-6)}, name
+    best = sorted(known.values(), reverse=True)
+    assert known[shown[0][0]] == pytest.approx(best[0])
+    assert sum(known[name] >= best[6] for name, _ in shown) >= 7
+
+
+# -- what is shown
+
+
+def test_the_page_shows_the_text_and_what_the_model_expects(here, one, runs, tmp_path):
+    here.open(one)
+    assert here.text("#title") == "lstm"
+    tokens = here.run("return [...document.querySelectorAll('.reading span')].map((span) => span.textContent)")
+    assert "".join(tokens) == TEXT
+    assert_shown(here.bars(), runs / "lstm", TEXT)
+    _, probabilities = scores(runs / "lstm", TEXT)
+    came = load(runs / "lstm").vocabulary.encode(TEXT.encode()).tolist()
+    shades = here.run(
+        "return [...document.querySelectorAll('.reading span')].map((span) => span.style.getPropertyValue('--p'))"
+    )
+    for step, shade in enumerate(shades[1:]):
+        assert float(shade) == pytest.approx(float(probabilities[step][came[step + 1]]), abs=0.006)
+    here.shot("sequence", tmp_path)
+
+
+def test_the_held_out_text_is_the_default(runs):
+    trained = load(runs / "lstm")
+    text = json.loads(re.search(r'id="data">(.*?)</script>', page([trained]))[1])["text"]
+    held_out = "".join(trained.vocabulary.decode(trained.tokens()[0].tolist()))
+    assert text == held_out[:200]
+
+
+def test_time_goes_by_keys_and_slider(here, one, runs):
+    here.open(one)
+    here.press(Keys.HOME)
+    assert_shown(here.bars(), runs / "lstm", TEXT, step=0)
+    here.press(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ARROW_LEFT)
+    assert_shown(here.bars(), runs / "lstm", TEXT, step=1)
+    here.slide("#step", 5)
+    assert_shown(here.bars(), runs / "lstm", TEXT, step=5)
+    assert here.text("#sequence .came") == "came"
+
+
+def test_typing_is_followed(here, one, runs):
+    here.open(one)
+    here.press("/").press(Keys.END, "sleep")
+    assert here.find("#text").get_attribute("value").endswith("sleep")
+    assert_shown(here.bars(), runs / "lstm", here.find("#text").get_attribute("value"))
+    here.type("")
+    assert "Type something" in here.text("#sequence .next-card")
+    for depth in ("cell", "unit", "sequence"):
+        here.click(f"[data-depth={depth}]")
+    here.type("the dog")
+    assert_shown(here.bars(), runs / "lstm", "the dog")
+
+
+def test_characters_that_the_model_does_not_know_are_named_and_left_out(here, one, runs):
+    here.open(one)
+    here.type("the QQ dog\x07")
+    assert "Q (U+0051)" in here.text("#unknown")
+    assert "U+0007" in here.text("#unknown")
+    assert_shown(here.bars(), runs / "lstm", "the  dog")
+    here.type("the dog")
+    assert here.run("return document.getElementById('unknown').textContent") == ""
+
+
+def test_a_heat_map_is_the_values(here, one):
+    """A click on a place of the picture chooses its step and its unit; the readout has the model's number."""
+    here.open(one)
+    canvas = here.find("canvas.heat")
+    box = canvas.rect
+    ActionChains(here.driver).move_to_element_with_offset(
+        canvas, -box["width"] / 2 + 4, -box["height"] / 2 + 1
+    ).perform()
+    here.rest()
+    assert re.fullmatch(r"f.*\[0\] = 0\.\d{4} at step 1 t", here.text(".readout").replace("\n", ""))
+    canvas.click()
+    here.rest()
+    assert "p=" in here.address()
+    before = here.run("return document.querySelector('.curve polyline').getAttribute('points')")
+    here.press(Keys.ARROW_DOWN)
+    assert before != here.run("return document.querySelector('.curve polyline').getAttribute('points')")
+
+
+def test_the_zoom_by_keyboard(here, one, runs, tmp_path):
+    here.open(one, "p=1.3.2&s=6")
+    here.press(Keys.ENTER).wait(ZOOMED.format("cell"))
+    assert len(here.driver.find_elements(By.CSS_SELECTOR, "#cell math")) == 6
+    here.wait("document.querySelector('#cell .formula-row.lit math').getAttribute('aria-label').startsWith('f_t')")
+    time.sleep(0.4)
+    here.shot("cell", tmp_path)
+    here.press(Keys.ENTER).wait(ZOOMED.format("unit"))
+    trained = load(runs / "lstm")
+    record = recorded(trained, TEXT)
+    value = float(record.value(1, "f")[6, 2])
+    assert here.text("#unit .result").endswith(f"{value:.4f}")
+    total = float(record.sums[1][3][6, 2])
+    assert f"{total:.2f}".replace("-", "−") in here.text("#unit .arithmetic")
+    time.sleep(0.4)
+    here.shot("unit", tmp_path)
+    here.press(Keys.ESCAPE).wait(ZOOMED.format("cell"))
+    here.press(Keys.ESCAPE).wait(ZOOMED.format("sequence"))
+    here.driver.back()
+    here.wait(ZOOMED.format("cell"))
+
+
+def test_a_circle_is_reckoned_in_figures(here, one, runs):
+    trained = load(runs / "lstm")
+    record = recorded(trained, TEXT)
+    at = record.circuits[0].named["C"]
+    here.open(one, f"d=unit&p=0.{at}.3&s=4")
+    f, i, new, C, old = (
+        float(record.value(0, name)[t, 3]) for name, t in (("f", 4), ("i", 4), ("C_tilde", 4), ("C", 4), ("C", 3))
+    )
+    written = [f"({x:.2f})".replace("-", "−") if x < 0 else f"{x:.2f}" for x in (f, old, i, new)]
+    expected = "{} × {} + {} × {}".format(*written)
+    assert expected in here.text("#unit .arithmetic")
+    assert here.text("#unit .result").endswith(f"{C:.4f}".replace("-", "−"))
+
+
+# -- free play
+
+
+def test_a_clamped_gate_changes_what_is_expected(here, one, runs, tmp_path):
+    here.open(one, "p=0.3.0")
+    plain = here.bars()
+    here.press("0")
+    edit = Edit(0, "f", 0.0)
+    assert here.bars(0) == plain
+    assert_shown(here.bars(1), runs / "lstm", TEXT, [edit])
+    assert here.bars(1) != plain
+    here.press("p")
+    assert "= 0 in layer 1, at every step" in here.text(".edits")
+    here.shot("clamped", tmp_path)
+    here.press("1")
+    assert_shown(here.bars(1), runs / "lstm", TEXT, [Edit(0, "f", 1.0)])
+    here.click(".edits li button")
+    assert here.bars() == plain
+
+
+def test_a_value_is_edited_at_a_step(here, one, runs):
+    here.open(one, "o=play&s=4&p=1.8.3")
+    at = recorded(load(runs / "lstm"), "t").circuits[1].named["C"]
+    script = "for (const [id, value] of Object.entries(arguments[0])) document.getElementById(id).value = value"
+    here.run(script, {"hold-part": at, "hold-unit": "one", "hold-when": "now", "hold-value": "2.5"})
+    here.click(".hold .line button:not(.quiet)")
+    here.press(Keys.END)
+    assert_shown(here.bars(1), runs / "lstm", TEXT, [Edit(1, "C", 2.5, unit=3, first=4, last=4)])
+
+
+def test_a_line_is_cut_in_the_picture_and_in_the_list(here, one, runs):
+    here.open(one, "d=cell&p=0.3.0&o=play")
+    lines = here.run("return [...document.querySelectorAll('#cell [data-grip]')].map((one) => one.dataset.grip)")
+    grip = next(name for name in lines if re.fullmatch(r"3-\d+", name))  # from f to the circle where it is multiplied
+    target = int(grip.split("-")[1])
+    here.run("document.querySelector(`[data-grip='${arguments[0]}']`).dispatchEvent(new MouseEvent('click'))", grip)
+    here.rest()
+    assert here.run("return document.querySelectorAll('#cell .wire.cut').length")
+    assert_shown(here.bars(1, "#play"), runs / "lstm", TEXT, [Edit(0, target, source=3)])
+    here.click("#play summary")
+    assert here.run("return document.querySelectorAll('#play .lines input:checked').length") == 1
+    here.run("document.querySelector('#play .lines input:checked').click()")
+    here.rest()
+    assert not here.run("return document.querySelectorAll('#cell .wire.cut').length")
+
+
+def test_untrained_weights_by_the_slider(here, one):
+    here.open(one, "o=play")
+    trained = here.bars()
+    here.slide("#trained", 0)
+    untrained = here.bars()
+    assert untrained != trained
+    here.slide("#trained", 0.5)
+    assert here.bars() not in (trained, untrained)
+    here.slide("#trained", 1)
+    assert here.bars() == trained
+
+
+def test_two_networks_on_the_same_text(here, two, runs, tmp_path):
+    here.open(two)
+    here.type(TEXT)
+    here.press("c")
+    names = here.run("return [...document.querySelectorAll('#sequence .pane-name')].map((one) => one.textContent)")
+    assert names == ["lstm", MARKUP]
+    assert_shown(here.bars(0), runs / "lstm", TEXT)
+    assert_shown(here.bars(1), runs / MARKUP, TEXT)
+    here.shot("compare", tmp_path)
+    here.click("[data-depth=cell]")
+    assert here.run("return document.querySelectorAll('#cell svg.diagram').length") == 2
+    here.click("[data-depth=unit]")
+
+
+def test_words_beside_characters(here, runs, tmp_path):
+    file = tmp_path / "page.html"
+    file.write_text(page([load(runs / "lstm"), load(runs / "words")], TEXT), encoding="utf-8")
+    here.open(file, "c=1")
+    here.press(Keys.HOME, *[Keys.ARROW_RIGHT] * 7)  # "the cats"
+    assert_shown(here.bars(0), runs / "lstm", TEXT, step=7)
+    assert here.run("return document.querySelectorAll('.reading .now')[1].textContent") == " cats"
+
+
+# -- the address
+
+
+def test_the_address_carries_the_state(here, one):
+    here.open(one, "p=0.4.5&s=7")
+    here.press("0").press("p")
+    here.slide("#trained", 0.7)
+    here.type("the dog sees the cats")
+    here.press(Keys.HOME, Keys.ARROW_RIGHT)
+    here.click("[data-depth=cell]")
+    address = here.address()
+    shown = here.run(SEEN)
+    here.driver.refresh()
+    here.wait(READY).rest()
+    assert here.address() == address
+    assert here.run(SEEN) == shown
+
+
+SEEN = """return [...document.querySelectorAll('#cell .figure')].map((one) => one.textContent).join() +
+    document.querySelector('.edits').textContent + document.getElementById('trained').value +
+    document.getElementById('text').value + document.querySelector('#time output').textContent"""
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        'd=nowhere&s=-5&n=9&p=7.99.9999_x&e=[[{"layer":9,"part":1}]]&w=NaN&c=1&tour=x',
+        's=99999999&e=[[{"layer":0,"part":3,"value":"<b>"},{"layer":0,"part":3,"source":77},null,3]]&p=0.0.0',
+        "e=%5B&t=%E0%A4%A",
+        "e={}&p=_&d=unit&t=" + "<script>alert(1)</script>",
+    ],
+)
+def test_an_address_can_be_anything(address, here, one):
+    here.open(one, address)
+    here.rest().press(Keys.ENTER).press(Keys.ENTER)
+    assert here.run("return typeof hacked") == "undefined"
+
+
+# -- what must not happen
+
+
+def test_text_is_text(here, two, tmp_path):
+    """Markup in the text, in what is typed, in a run's name: shown as it is, and nothing of it runs."""
+    here.open(two)
+    assert MARKUP in here.text("#title")
+    shown = here.run("return document.querySelector('.reading').textContent")
+    assert shown == HOSTILE
+    for depth in ("cell", "unit", "sequence"):
+        here.click(f"[data-depth={depth}]")
+    here.type(HOSTILE + HOSTILE)
+    here.press("c", "p", Keys.HOME)
+    for _ in range(30):
+        here.press(Keys.ARROW_RIGHT)
+    assert here.run("return typeof hacked") == "undefined"
+    assert not here.run("return document.querySelectorAll('img, #view script').length")
+    here.shot("hostile", tmp_path)
+
+
+def test_the_policy_is_strict_and_nothing_is_fetched(here, one):
+    here.open(one)
+    policy = here.run("return document.querySelector('meta[http-equiv]').content")
+    assert re.fullmatch(
+        r"default-src 'none'; script-src 'sha256-[\w+/=]+'; style-src 'sha256-[\w+/=]+'; img-src data:; "
+        r"base-uri 'none'; form-action 'none'",
+        policy,
+    )
+    assert here.run("return performance.getEntriesByType('resource').length") == 0
+    whole = one.read_text(encoding="utf-8")
+    assert not re.search(
+        r"https?://(?!www\.w3\.org/)", re.sub(r'<script type="application/json".*?</script>', "", whole)
+    )
+    assert 'style="' not in whole
+    assert (
+        here.driver.execute_script(
+            "const one = document.createElement('script'); one.textContent = 'window.hacked = 4';"
+            "document.head.append(one); return typeof hacked"
+        )
+        == "undefined"
+    )
+    assert any("Content Security Policy" in error for error in here.browser.errors())
+
+
+# -- how it is seen
+
+
+@pytest.mark.parametrize("width", [360, 768, 1280, 1920])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_screen(width, scheme, here, two, tmp_path):
+    with here.screen(width, 780 if width < 600 else 1080, scheme):
+        here.open(two, "c=1&o=play&p=0.8.3_0.3.0")
+        for depth in ("sequence", "cell", "unit"):
+            here.click(f"[data-depth={depth}]")
+            wide = here.run("return [document.documentElement.scrollWidth, document.documentElement.clientWidth]")
+            assert wide[0] <= wide[1], depth
+            time.sleep(0.3)
+            here.shot(f"{depth}-{width}-{scheme}", tmp_path)
+        light = here.run("return getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
+        assert (sum(light) > 380) == (scheme == "light")
+
+
+def test_nothing_moves_for_those_who_want_it_still(here, one):
+    with here.screen(1280, motion="reduce"):
+        here.open(one)
+        here.press(Keys.ENTER)
+        assert here.run("return document.getAnimations().length") == 0
+
+
+def test_every_control_has_a_name_and_can_be_reached(here, two):
+    here.open(two, "c=1&o=play")
+    for depth in ("sequence", "cell", "unit"):
+        here.click(f"[data-depth={depth}]")
+        nameless = here.run(
+            "return [...document.querySelectorAll('button, input, select, textarea, summary, [role=button]')]"
+            ".filter((one) => one.checkVisibility()).filter((one) => !(one.textContent.trim() || one.ariaLabel || "
+            "one.getAttribute('aria-label') || one.labels?.length)).map((one) => one.outerHTML)"
+        )
+        assert not nameless, depth
+    here.press("?")
+    assert here.run("return document.getElementById('help').open")
+    here.press(Keys.ESCAPE)
+    assert not here.run("return document.getElementById('help').open")
+
+
+def test_pictures_are_saved_as_svg(here, one):
+    here.open(one)
+    here.run(
+        "window.saved = []; const make = URL.createObjectURL;"
+        "URL.createObjectURL = (blob) => { saved.push(blob); return make.call(URL, blob); };"
+        "HTMLAnchorElement.prototype.click = () => {};"
+    )
+    for depth, pictures in (("sequence", 1), ("cell", 1), ("unit", 1)):
+        here.click(f"[data-depth={depth}]")
+        here.run(
+            "saved.length = 0; document.querySelectorAll(`#${arguments[0]} .save`).forEach((one) => one.click())", depth
+        )
+        texts = here.run("return Promise.all(saved.map((blob) => blob.text()))")
+        assert len(texts) >= pictures
+        for text in texts:
+            wrong = here.run(
+                "const parsed = new DOMParser().parseFromString(arguments[0], 'image/svg+xml');"
+                "return parsed.querySelector('parsererror')?.textContent ?? ''",
+                text,
+            )
+            assert not wrong
+            assert "var(--" not in text
+            assert "class=" not in text or depth == "sequence"
+
+
+# -- what the command says
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nothing"], ["nothing", "conveyor train"]),
+        (["."], ["holds no run"]),
+        (["lstm", "--text", "QQ\x07"], ["'Q'", "never saw"]),
+        (["lstm", "nothing"], ["nothing", "conveyor train"]),
+        (["lstm", "-o", "none/page.html"], ["no folder", "none"]),
+        (["lstm", "-o", "folder"], ["folder", "is a folder"]),
+        (["lstm", "-o", ""], ["is a folder"]),
+        (["lstm", "gru", "third"], ["third"]),
+        (["tagger"], ["tagger", "no language model", "conveyor run"]),
+        (["damaged"], ["model.safetensors"]),
+        (["own"], ["own.py"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_what_cannot_be_explained_is_refused(arguments, words, runs, capfd, monkeypatch):
+    odd(runs)
+    monkeypatch.chdir(runs)
+    monkeypatch.setattr(sys, "argv", ["conveyor", "explain", *arguments])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    before = snapshot(runs)
+    with pytest.raises(SystemExit) as end, warnings.catch_warnings(action="ignore"):
+        cli.main()
+    out, told = capfd.readouterr()
+    assert (end.value.code, out) == (2, "")
+    assert re.fullmatch("conveyor: .*\n", told), told
+    for word in words:
+        assert word in told
+    assert snapshot(runs) == before
+
+
+OWN = """
+import torch
+from conveyor import Cell
+
+class Own(Cell):
+    state = ("h",)
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.candidate = self.affine("h", "x")
+
+    def step(self, x, h):
+        if h.sum() > 0:
+            return torch.tanh(self.candidate(h, x))
+        return torch.sigmoid(self.candidate(h, x))
+"""
+
+
+def odd(runs):
+    """Runs that no page can be made of."""
+    if (runs / "folder").exists():
+        return
+    (runs / "folder").mkdir()
+    shutil.copytree(runs / "lstm", runs / "damaged")
+    (runs / "damaged" / "model.safetensors").write_bytes(b"nothing")
+    shutil.copytree(runs / "lstm", runs / "tagger")
+    config = runs / "tagger" / "config.toml"
+    config.write_text(config.read_text().replace("# made by: conveyor train", "# made by: conveyor run attend"))
+    (runs / "own.py").write_text(OWN)
+    with warnings.catch_warnings(action="ignore"):  # that it runs slowly
+        train(runs / "own", cell=f"{runs / 'own.py'}:Own", steps=2)
+
+
+def test_a_full_disk_costs_no_page(runs, one):
+    before = one.read_bytes()
+    result = conveyor("explain", "lstm", "-o", one, cwd=runs, file_limit=len(before) // 2)
+    assert result.returncode == 2
+    assert "one.html" in result.stderr.splitlines()[-1]
+    assert one.read_bytes() == before
+    assert not list(runs.glob("*.tmp"))
+
+
+def test_how_large_and_how_quick(here, one, record_property):
+    """Reported, not judged: the machine may be busy."""
+    here.open(one)
+    ready = here.run("return performance.getEntriesByName('ready')[0].startTime")
+    record_property("bytes", one.stat().st_size)
+    record_property("ready_ms", ready)
+    assert math.isfinite(ready)
