@@ -17,7 +17,7 @@ from importlib import resources
 from string import Template
 from typing import Any
 
-IMPORT = re.compile(r'^import \{([^}]*)\} from "\./([\w.]+)";\n', re.MULTILINE)
+IMPORT = re.compile(r'^import \{([^}]*)\} from "\./([\w.-]+)";\n', re.MULTILINE)
 EXPORT = re.compile(r"^export (?=(?:async )?(?:function\*?|class|const|let) (\w+))", re.MULTILINE)
 LEFT = re.compile(r"^(import|export)\b.*$", re.MULTILINE)  # what is written in a way that is not joined
 

@@ -1,4 +1,6 @@
 /** A network of the page: what page.py says of its steps, and what it computes. */
+import { figure } from "./dom.js";
+import { ATOM, spelled } from "./spell.js";
 import { Network } from "./network.js";
 import { peakOver } from "./heat.js";
 import { scaleOf } from "./colours.js";
@@ -56,15 +58,25 @@ export class Net {
 
   /** What a part is called: the step's name for it, or what it is made of. */
   symbol(layer, at) {
+    return this.spell(layer, at).text;
+  }
+
+  /** The same with how tightly it holds together, see spell.js. */
+  spell(layer, at) {
     const part = this.part(layer, at);
-    if (part.symbol || !part.operands.length) {
-      return part.symbol || part.label;
+    if (part.symbol) {
+      return { text: part.symbol, level: ATOM };
     }
-    const of = part.operands.map((one) => ("part" in one ? this.symbol(layer, one.part) : String(one.number)));
-    if (of.length === 1) {
-      return `${part.label}(${of[0]})`;
+    if (part.kind === "layer") {
+      const read = part.terms.map(({ part: source }) => this.symbol(layer, source));
+      const sum = { text: `W_{${part.subscript}} · ${read.length > 1 ? `[${read.join(", ")}]` : read[0]}`, level: 2 };
+      return part.op ? spelled(part.op, [sum]) : sum;
     }
-    return of.length === 2 && "+−×÷".includes(part.op && SIGNS[part.op]) ? of.join(` ${SIGNS[part.op]} `) : `${part.label}(${of.join(", ")})`;
+    if (!part.operands.length) {
+      return { text: part.label, level: ATOM };
+    }
+    const of = part.operands.map((one) => ("part" in one ? this.spell(layer, one.part) : { text: figure(one.number, 3).replace(/\.?0+$/, ""), level: ATOM }));
+    return NAMED.has(part.op) ? { text: `${part.label}(${of.map(({ text }) => text).join(", ")})`, level: ATOM } : spelled(part.op, of);
   }
 
   /** How the numbers of a part are coloured over a run. */
@@ -75,4 +87,5 @@ export class Net {
   }
 }
 
-export const SIGNS = { add: "+", sub: "−", mul: "×", div: "÷" };
+// Circles whose label says more than the name of their operation.
+const NAMED = new Set(["slice", "cat", "pad", "sum", "max", "contract", "matmul", "abs", "pow", "sign", "softmax"]);

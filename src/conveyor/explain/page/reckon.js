@@ -1,6 +1,6 @@
 /** How one number comes about: a layer's sum by its blocks, a circle's arithmetic in symbols and in figures. */
 import { figure } from "./dom.js";
-import { SIGNS } from "./net.js";
+import { ATOM, spelled } from "./spell.js";
 
 /**
  * What adds up to a unit's sum: {biases, blocks, total}. A block is {part, block, weights, values, products, sum};
@@ -40,9 +40,11 @@ export function largest(blocks, count) {
   return all.sort((one, other) => Math.abs(other.product) - Math.abs(one.product)).slice(0, count);
 }
 
-const WORKING = new Set(["add", "sub", "mul", "div", "neg", "tanh", "sigmoid", "relu", "exp", "abs", "sqrt", "root", "log", "maximum", "minimum", "pow", "sign", "sin", "cos", "floor", "log1p", "expm1", "erf"]);
-const CALLED = { sigmoid: "σ", maximum: "max", minimum: "min", relu: "relu", root: "√", sqrt: "√" };
-const LEVEL = { add: 1, sub: 1, mul: 2, div: 2 };
+// Circles that work on each unit by itself.
+const WORKING = new Set(
+  ("add sub mul div neg tanh sigmoid relu exp abs sqrt root log maximum minimum pow sign sin cos floor log1p expm1 erf " +
+    "where mod lt le eq ne").split(" "),
+);
 
 /**
  * A circle's arithmetic for one unit: {symbols, figures, value}, both as text. Circles without a name are written out,
@@ -55,45 +57,31 @@ export function arithmetic(net, record, step, layer, at, unit, cut) {
   };
   const leaf = (part, target) => {
     const number = cut.has(`${part}-${target}`) ? 0 : value(part);
-    const figures = number < 0 ? `(${figure(number)})` : figure(number);
-    return { symbols: net.symbol(layer, part), figures, level: 3 };
+    return { symbols: net.spell(layer, part), figures: { text: figure(number), level: ATOM } };
   };
   const write = (which) => {
     const part = net.part(layer, which);
     const operands = part.operands.map((one) => {
       if (!("part" in one)) {
-        return { symbols: figure(one.number, 3).replace(/\.?0+$/, ""), figures: figure(one.number, 3).replace(/\.?0+$/, ""), level: 3 };
+        const number = { text: figure(one.number, 3).replace(/\.?0+$/, ""), level: ATOM };
+        return { symbols: number, figures: number };
       }
       const inner = net.part(layer, one.part);
       const whole = inner.kind === "op" && !inner.name && unfolds(net, layer, one.part) && !cut.has(`${one.part}-${which}`);
       return whole ? write(one.part) : leaf(one.part, which);
     });
-    return spelled(part.op, operands);
+    const both = (key) => spelled(part.op, operands.map((one) => one[key]));
+    return { symbols: both("symbols"), figures: both("figures") };
   };
   if (!unfolds(net, layer, at)) {
     return { symbols: net.symbol(layer, at), figures: "", value: value(at) };
   }
-  return { ...write(at), value: value(at) };
+  const { symbols, figures } = write(at);
+  return { symbols: symbols.text, figures: figures.text, value: value(at) };
 }
 
-/** Whether a circle works on each unit by itself. */
 function unfolds(net, layer, at) {
   const { op, size, operands } = net.part(layer, at);
-  return WORKING.has(op) && operands.every((one) => !("part" in one) || [1, size].includes(net.part(layer, one.part).size));
-}
-
-function spelled(op, operands) {
-  const both = (key) => operands.map((one) => one[key]);
-  if (op in LEVEL && operands.length === 2) {
-    const level = LEVEL[op];
-    const join = (key) =>
-      operands.map((one, i) => (one.level < level || (i === 1 && one.level === level && (op === "sub" || op === "div")) ? `(${one[key]})` : one[key])).join(` ${SIGNS[op]} `);
-    return { symbols: join("symbols"), figures: join("figures"), level };
-  }
-  if (op === "neg") {
-    return { symbols: `−${operands[0].symbols}`, figures: `−${operands[0].figures}`, level: 2 };
-  }
-  const name = CALLED[op] ?? op;
-  const call = (key) => `${name}(${both(key).join(", ").replace(/^\((.*)\)$/, "$1")})`;
-  return { symbols: call("symbols"), figures: call("figures"), level: 3 };
+  const fits = (one) => !("part" in one) || [1, size].includes(net.part(layer, one.part).size);
+  return WORKING.has(op) && operands.length > 0 && operands.every(fits);
 }

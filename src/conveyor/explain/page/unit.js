@@ -3,6 +3,7 @@ import { changesAt } from "./edits.js";
 import { alone, el, figure, put, visible } from "./dom.js";
 import { note, shapes } from "./notes.js";
 import { contributions, arithmetic } from "./reckon.js";
+import { summed } from "./spell.js";
 import { math } from "./symbols.js";
 import { Squash, SumBars } from "./sums.js";
 import { Along } from "./along.js";
@@ -95,14 +96,14 @@ export class UnitPane {
     const { layer, part, unit } = this.pick;
     const { op, subscript } = this.net.part(layer, part);
     const pieces = [...found.biases.map(() => `b_${subscript || "b"}`), ...found.blocks.map((block) => `${block.block === "full" ? "W" : "w"} · ${this.net.symbol(layer, block.part)}`)];
-    const numbers = [...found.biases, ...found.blocks.map(({ sum }) => sum)].map((one) => (one === null ? "…" : one < 0 ? `(${figure(one)})` : figure(one)));
+    const numbers = [...found.biases, ...found.blocks.map(({ sum }) => sum)].map((one) => (one === null ? "…" : figure(one)));
     const name = { sigmoid: "σ", "": "" }[op] ?? op;
     const within = (text) => (name ? `${name}(${text})` : text);
     const own = [math(this.net.symbol(layer, part)), `[${unit}]`];
     put(
       this.figures,
       el("span", {}, ...own, " = ", math(within(pieces.join(" + ")))),
-      el("span", {}, ` = ${within(numbers.join(" + "))}`),
+      el("span", {}, ` = ${within(summed(numbers))}`),
       name ? el("span", {}, ` = ${name}(${figure(found.total)})`) : "",
       el("span", { class: "result" }, ` = ${figure(value, 4)}`),
     );
