@@ -1,0 +1,99 @@
+/** Something to try: an edit that is made and taken back, and what becomes of the prediction. */
+import { alone, el, percent, put, visible } from "./dom.js";
+import { placed } from "./edits.js";
+import { likeliest } from "./predictions.js";
+import { said } from "./tour-says.js";
+
+const SHOWN = 3;
+
+/** Whether an edit is the one that is tried; at whatever step, if it is for one step only. */
+function is(net, edit, { layer, part, value, source, unit, once }) {
+  const at = placed(net, edit);
+  const sameStep = once ? (edit.last ?? null) !== null && edit.first === edit.last : (edit.last ?? null) === null;
+  const same = edit.layer === layer && at.part === part && at.source === (source ?? null) && sameStep;
+  return same && (edit.unit ?? null) === (unit ?? null) && (source !== undefined || edit.value === value);
+}
+
+/** The edits of a network without those that are tried. */
+export function without(net, edits, tries) {
+  return edits.filter((edit) => !tries.some((one) => is(net, edit, one)));
+}
+
+export function isTried(net, edits, one) {
+  return edits.some((edit) => is(net, edit, one));
+}
+
+/** The edit that a try makes; one for a single step acts at `step`. */
+function made({ layer, part, value, source, unit, once }, step) {
+  const edit = { layer, part, ...(source === undefined ? { value } : { source }) };
+  return { ...edit, ...(unit === undefined ? {} : { unit }), ...(once ? { first: step, last: step } : {}) };
+}
+
+/** A row for each try: what is done, and a button that takes it back. `tries`: [{label, layer, part, ...}]. */
+export class Tries {
+  constructor(app, network, tries) {
+    this.app = app;
+    this.network = network;
+    this.tries = tries;
+    this.rows = tries.map((one) => this.#row(one));
+    this.consequence = new Consequence(app, network);
+    this.element = el("div", { class: "tries" }, el("h3", {}, "Try it"), ...this.rows.map(({ element }) => element), this.consequence.element);
+    this.element.hidden = !tries.length;
+  }
+
+  #row(one) {
+    const net = this.app.networks[this.network];
+    const rest = () => without(net, this.app.state.edits[this.network], this.tries);
+    const make = () => this.app.setEdits([...rest(), made(one, one.at ?? this.app.step(this.network))], this.network);
+    const take = () => {
+      this.app.setEdits(rest(), this.network);
+      go.focus({ preventScroll: true });
+    };
+    const go = el("button", { class: "try", onclick: make }, ...said(one.label));
+    const back = el("button", { class: "quiet take-back", onclick: take }, "take it back");
+    return { one, go, back, element: el("div", { class: "line try-row" }, go, back) };
+  }
+
+  draw() {
+    const net = this.app.networks[this.network];
+    const edits = this.app.state.edits[this.network];
+    for (const { one, go, back } of this.rows) {
+      const done = isTried(net, edits, one);
+      go.setAttribute("aria-pressed", String(done));
+      back.hidden = !done;
+    }
+    this.consequence.draw();
+  }
+}
+
+/** What the network expects next, with the edits and without. */
+class Consequence {
+  constructor(app, network) {
+    this.app = app;
+    this.network = network;
+    this.element = el("div", { class: "consequence", role: "status" });
+  }
+
+  draw() {
+    const { app, network } = this;
+    const step = app.step(network);
+    const [record, plain] = [app.record(network), app.plain(network)];
+    put(this.element);
+    if (step < 0 || step >= plain.length || step >= record.length) {
+      return;
+    }
+    this.element.append(this.#row(record === plain ? "expects" : "expected", plain.probabilities(step)));
+    if (record !== plain) {
+      this.element.append(this.#row("now expects", record.probabilities(step)));
+    }
+  }
+
+  #row(name, probabilities) {
+    const { runner } = this.app.networks[this.network];
+    const tokens = likeliest(probabilities, SHOWN).flatMap((token) => [
+      el("bdi", { class: "token" }, visible(alone(runner.symbol(token)))),
+      el("span", { class: "figure" }, percent(probabilities[token])),
+    ]);
+    return el("p", {}, el("span", { class: "soft" }, name), ...tokens);
+  }
+}

@@ -1,0 +1,203 @@
+/** Units that follow something in the text; and, in a model of agreement, the one that carries the subject's number. */
+import { el, percent, put, shape, visible } from "./dom.js";
+import { inlined, saveButton } from "./save.js";
+import { math } from "./symbols.js";
+import { drawAlong } from "./tour-along.js";
+import { parsed, verbForms } from "./tour-grammar.js";
+import { paragraphs, said } from "./tour-says.js";
+import { Tries } from "./tour-try.js";
+
+const FOUND = "Nobody told the network what to keep. Yet some of its units follow something that a reader would name. Each was found on text that the network has not learnt from, and its score is measured on another part of it.";
+const NONE = "In this network no single unit was found that follows what was looked for (the place in the line, quotes, brackets) better than chance. What it knows is spread over many units.";
+
+export function unitsScene(app, network) {
+  const example = app.data.tour.networks[network].example;
+  if (!example?.unit) {
+    return { id: "units", title: "Units that follow something", depth: "sequence", place: "above", make: () => follow(app, network) };
+  }
+  const tries = numberTries(app, network, example);
+  const { layer, part } = place(app, network, example.unit);
+  const make = () => number(app, network, example, tries);
+  return { id: "number", title: "The unit that keeps the subject's number", depth: "sequence", place: "above", tries, pick: part, layer, unit: example.unit.index, make };
+}
+
+/** Where the page has the value of a unit that Python has found. */
+function place(app, network, { value, layer }) {
+  const { model } = app.networks[network].said;
+  return { layer, part: model.steps[model.layers[layer].step].names[value] };
+}
+
+// -- the subject's number
+
+function numberTries(app, network, { unit, edit }) {
+  const { layer, part } = place(app, network, unit);
+  const net = app.networks[network];
+  const name = net.symbol(edit.layer, edit.part);
+  const hold = { layer: edit.layer, part: edit.part, value: edit.value, unit: edit.unit };
+  const label = edit.gate ? `make it forget: hold \`${name}\` of this unit at ${edit.value}` : `make it forget: empty \`${name}\` of this unit at every step`;
+  const opposite = unit.threshold === null ? [] : [{ layer, part, unit: unit.index, once: true, label: "turn it over once, right after the first subject" }];
+  return [{ ...hold, label }, ...opposite];
+}
+
+function number(app, network, example, tries) {
+  const { unit, rates, edit } = example;
+  const name = `\`${app.networks[network].symbol(edit.layer, place(app, network, unit).part)}\`[${unit.index}]`;
+  const kind = unit.plural ? "high after a plural, low after a singular" : "low after a plural, high after a singular";
+  const sentences = [
+    `This network has learnt from sentences, word by word. Of all that it carries along, ${name} tells best whether the subject whose verb comes next is one or many: ${percent(unit.score)} right on sentences that it was not found on, where chance gives ${percent(unit.chance)}. It is ${kind}.`,
+    "Watch it: a new subject sets it, nouns in between (✕ those of the other number) should leave it, and once the verb has come it is free for the next.",
+    `Made to forget at every step, of ${rates.verbs} verbs of new sentences ${percent(rates.after)} get the wrong form, instead of ${percent(rates.before)}. When other units are made to forget, it is ${percent(rates.others)} on average.`,
+  ];
+  const says = el("div", { class: "tour-says" }, ...paragraphs(sentences));
+  const panel = new Tries(app, network, tries);
+  const verbs = el("div", { class: "verbs" });
+  const curve = new Curve(app, network, unit, example);
+  const nodes = [el("div", {}, says, examples(app, example), panel.element), el("div", { class: "tour-figure" }, curve.element, verbs)];
+  return {
+    nodes,
+    draw: () => {
+      turn(app, network, example, tries);
+      curve.draw();
+      drawVerbs(app, network, example, verbs);
+      panel.draw();
+    },
+  };
+}
+
+/** Sentences to read: the one that the page came with, and some in which forgetting makes a verb wrong. */
+function examples(app, { turned }) {
+  const texts = [app.data.text, ...turned];
+  const buttons = texts.map((text) => el("button", { class: "quiet sentence", onclick: () => app.update({ text, step: 0 }) }, visible(text)));
+  const note = turned.length ? [el("p", { class: "small" }, "The last ones are of the sentences in which forgetting made a verb wrong.")] : [];
+  return el("details", {}, el("summary", {}, "Other sentences"), ...buttons, ...note);
+}
+
+/** What the second try does depends on the text: the subject's step, and the value mirrored at the threshold. */
+function turn(app, network, { unit, ...known }, tries) {
+  const one = tries[1];
+  if (!one) {
+    return;
+  }
+  const { words } = textOf(app, network);
+  const at = parsed(words, known).findIndex(({ kind }) => kind === "subject");
+  const value = app.plain(network).values(at, one.layer, one.part)?.[unit.index];
+  if (Number.isFinite(value)) {
+    Object.assign(one, { at, value: Number((2 * unit.threshold - value).toFixed(3)) });
+  }
+}
+
+function textOf(app, network) {
+  const { pieces } = app.networks[network].runner.read(app.state.text);
+  return { pieces, words: pieces.map((piece) => piece.trim()) };
+}
+
+/** Each verb of the text with its two forms, before and with the edits. */
+function drawVerbs(app, network, example, element) {
+  const { words } = textOf(app, network);
+  const numbers = app.networks[network].runner.network.vocabulary.numbers;
+  const runs = { plain: app.plain(network), edited: app.record(network) };
+  const found = verbForms(words, parsed(words, example), example, (word) => numbers.get(word), runs);
+  const isEdited = runs.plain !== runs.edited;
+  const head = ["verb", "other form", isEdited ? "before" : "", isEdited ? "now" : ""].map((name) => el("th", { scope: "col" }, name));
+  const rows = found.map(({ place: at, form, other, plain, edited }) => {
+    const cells = [outcome(plain), ...(isEdited ? [outcome(edited)] : [])].map((text) => el("td", { class: "figure" }, text));
+    const wrong = !(edited[0] > edited[1]);
+    const choose = () => app.goTo(at - 1, network);
+    return el("tr", { class: wrong ? "wrong" : "right" }, el("th", { scope: "row" }, el("button", { class: "quiet", onclick: choose }, form)), el("td", {}, other), ...cells);
+  });
+  put(element, found.length ? el("table", { class: "verb-table" }, el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...rows)) : null);
+  element.append(el("p", { class: "verdict", role: "status" }, verdict(found, isEdited)));
+}
+
+function outcome([right, other]) {
+  return `${percent(right)} : ${percent(other)} ${right > other ? "✓" : "✗"}`;
+}
+
+function verdict(found, isEdited) {
+  const wrong = found.filter(({ edited: [right, other] }) => !(right > other)).map(({ form, other }) => `${other} for ${form}`);
+  if (!found.length) {
+    return "This text has no verb whose other form the network knows.";
+  }
+  if (!isEdited) {
+    return wrong.length ? `The network is wrong here: ${wrong.join(", ")}.` : "Every verb's right form is the more probable one.";
+  }
+  return wrong.length ? `With the edit it would write ${wrong.join(", ")}.` : "Even so every right form stays the more probable one: here other units know the number too. Try another sentence.";
+}
+
+// -- whatever was found
+
+function follow(app, network) {
+  const net = app.networks[network];
+  const says = el("div", { class: "tour-says" }, ...paragraphs([net.found.length ? FOUND : NONE]));
+  if (!net.found.length) {
+    return { nodes: [says], draw: () => {} };
+  }
+  const list = el("ul", { class: "found-list" });
+  let chosen = net.found[0];
+  const buttons = net.found.map((unit) => {
+    const { label, index, layer, score, chance } = unit;
+    const choose = () => {
+      chosen = unit;
+      app.pick({ layer, part: place(app, network, unit).part, unit: index }, network);
+    };
+    const figures = el("span", { class: "figure" }, ` ${score.toFixed(2)} (chance ${chance.toFixed(2)})`);
+    const button = el("button", { onclick: choose }, el("b", {}, label), " ", math(net.symbol(layer, place(app, network, unit).part)), `[${index}]`, figures);
+    list.append(el("li", {}, button));
+    return { button, unit };
+  });
+  const figure = el("div", { class: "tour-figure" });
+  let curve = null;
+  return {
+    nodes: [el("div", {}, says, list), figure],
+    draw: () => {
+      if (curve?.unit !== chosen) {
+        curve = new Curve(app, network, chosen, null);
+        put(figure, curve.element);
+      }
+      buttons.forEach(({ button, unit }) => button.setAttribute("aria-pressed", String(unit === chosen)));
+      curve.draw();
+    },
+  };
+}
+
+/** A unit along the text. */
+class Curve {
+  constructor(app, network, unit, known) {
+    Object.assign(this, { app, network, unit, known });
+    this.svg = shape("svg", { class: "unit-along", role: "img" });
+    const { layer, part } = place(app, network, unit);
+    const symbol = app.networks[network].symbol(layer, part);
+    const title = el("h3", {}, ...said(`\`${symbol}\``), `[${unit.index}] along the text`);
+    this.box = el("div", { class: "along-box" }, this.svg);
+    this.element = el("div", {}, el("div", { class: "line" }, title, saveButton("the unit along the text", () => inlined(this.svg))), this.box);
+  }
+
+  draw() {
+    const { app, network, unit, known } = this;
+    const { layer, part } = place(app, network, unit);
+    const { words, pieces } = textOf(app, network);
+    const [record, plain] = [app.record(network), app.plain(network)];
+    const of = (run) => (t) => run.values(t, layer, part)?.[unit.index];
+    const edited = of(record);
+    const runs = { plain: record === plain ? edited : of(plain), edited };
+    const first = Math.max(0, Math.min(app.step(network) - 30, pieces.length - 60));
+    const shift = (run) => (t) => run(t + first);
+    const moved = runs.plain === runs.edited ? shift(edited) : null;
+    const tokens = pieces.slice(first, first + 60);
+    const sides = known ? ["one", "many"] : ["without", "with"];
+    drawAlong(
+      this.svg,
+      {
+        runs: { plain: moved ?? shift(runs.plain), edited: moved ?? shift(edited) },
+        tokens,
+        marks: known ? parsed(words, known).slice(first, first + 60) : null,
+        threshold: unit.threshold,
+        sides: unit.sign > 0 ? sides : sides.toReversed(),
+        step: app.step(network) - first,
+        choose: (t) => app.goTo(t + first, network),
+      },
+      this.box.clientWidth || 600,
+    );
+    this.svg.setAttribute("aria-label", `Unit ${unit.index} along ${tokens.length} tokens`);
+  }
+}
