@@ -277,20 +277,16 @@ def _path(piece: Piece) -> str:
     """A way with round bends. Before an arrow it ends a little earlier."""
     points = list(piece.points)
     if piece.before:  # it comes out of another line in a curve
-        points.insert(0, _towards(points[0], piece.before, -ROUND))
+        points.insert(0, _towards(points[0], piece.before, -piece.room))
     if piece.after:
-        points.append(_towards(points[-1], piece.after, ROUND))
+        points.append(_towards(points[-1], piece.after, piece.room))
     if piece.tip:
         points[-1] = _between(points[-1], points[-2], TIP / 2)
-    text = f"M{_xy(points[0])}"
-    for i in range(1, len(points) - 1):
-        a, b, c = points[i - 1 : i + 2]
-        before = _apart(a, b) / (1 if i == 1 and piece.before else 2)
-        after = _apart(b, c) / (1 if i == len(points) - 2 and piece.after else 2)
-        radius = min(ROUND, before, after)
-        start, end = _between(b, a, radius), _between(b, c, radius)
-        text += f"L{_xy(start)}" * (start != a) + f"Q{_xy(b)} {_xy(end)}"
-    return text + f"L{_xy(points[-1])}"
+    text = "" if piece.before else f"M{_xy(points[0])}"
+    for a, b, c in zip(points, points[1:], points[2:], strict=False):
+        radius = min(ROUND, _apart(a, b) / 2, _apart(b, c) / 2)
+        text += f"{'L' if text else 'M'}{_xy(_between(b, a, radius))}Q{_xy(b)} {_xy(_between(b, c, radius))}"
+    return text if piece.after else text + f"L{_xy(points[-1])}"
 
 
 def _tip(piece: Piece) -> str:

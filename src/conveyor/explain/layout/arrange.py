@@ -13,6 +13,7 @@ from conveyor.explain.layout.space import Layout, space
 
 TRACKS = 3
 MOST_TRACKS = 24
+STARTS, CHANGES = 30, 1_000  # placements of which the best is taken, and what is tried of each, at most
 WORK = 1_000  # how much is tried; a larger circuit uses it up sooner
 
 # What costs as much as a pixel of a line.
@@ -24,14 +25,14 @@ def arrange(circuit: Circuit, work: int = WORK) -> Layout:
     made = scheme(circuit)
     size = len(made.items) + len(made.links)
     best: tuple[float, Placement, Layout] | None = None
-    for seed in range(1 + work // size):
+    for seed in range(1 + min(work // size, STARTS)):
         placement = Placement(made)
-        placement.improve(30 * work // size, seed)
+        placement.improve(min(30 * work // size, CHANGES), seed)
         layout = space(circuit, routed(placement))
         if best is None or cost(layout, placement) < best[0]:
             best = cost(layout, placement), placement, layout
     assert best is not None
-    layout = refined(circuit, *best, tries=80 * work // size**2)
+    layout = refined(circuit, *best, tries=min(80 * work // size**2, CHANGES // 10))
     check(layout)
     return layout
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from conveyor.explain.circuit import Circuit
@@ -44,7 +44,7 @@ class Piece:
     """A line without a fork, as it bends, and the wires that run along it.
 
     `before`: the direction from which it comes, if it leaves another line in a curve; `after`: that in which it goes
-    on, if it merges into another in one; `tip`: it ends at a shape.
+    on, if it merges into another in one; `room`: how far that other line is straight there; `tip`: it ends at a shape.
     """
 
     source: int
@@ -53,6 +53,7 @@ class Piece:
     before: tuple[int, int] | None = None
     after: tuple[int, int] | None = None
     tip: bool = False
+    room: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Layout:
     @property
     def length(self) -> float:
         pairs = (pair for piece in self.pieces for pair in pairwise(piece.points))
-        return sum(abs(a[0] - b[0]) + abs(a[1] - b[1]) for a, b in pairs)
+        return sum(_length(a, b) for a, b in pairs)
 
     @property
     def leftward(self) -> float:
@@ -133,7 +134,7 @@ class _Space:
         xs = {i: x - left + BORDER for i, x in xs.items()} | {0: -gap, self.router.width - 1: width + gap}
         ys = {i: y - top + BORDER for i, y in ys.items()} | {0: -OUTSIDE, self.router.height - 1: height + OUTSIDE}
         self.xs, self.ys = xs, ys
-        pieces = [piece for source in self.router.nets for piece in self.pieces(source)]
+        pieces = _with_room([piece for source in self.router.nets for piece in self.pieces(source)])
         shapes = [self.placed(shape, cell, gap) for shape, cell in zip(self.shapes, self.cells, strict=True)]
         return Layout(
             self.circuit, width, height, gap, tuple(shapes), tuple(pieces), self.router.crossings(), self.router.strain
@@ -250,3 +251,23 @@ class _Space:
         """The direction in which the line of a join leaves it: straight on, if one does."""
         sides = sorted(side for side, net in self.router.sides[join].items() if net == join)
         return coming if coming in sides else sides[0]
+
+
+def _with_room(pieces: list[Piece]) -> list[Piece]:
+    """Each with the length of the straight line that it leaves, or that it merges into."""
+    before = {piece.points[-1]: _length(*piece.points[-2:]) for piece in pieces if not piece.tip}
+    after = {(piece.points[0], _direction(*piece.points[:2])): _length(*piece.points[:2]) for piece in pieces}
+    found = []
+    for piece in pieces:
+        room = [before[piece.points[0]]] if piece.before else []
+        room += [after[piece.points[-1], piece.after]] if piece.after else []
+        found.append(replace(piece, room=min(room, default=0.0)))
+    return found
+
+
+def _length(a: Point, b: Point) -> float:
+    return abs(a[0] - b[0]) + abs(a[1] - b[1])
+
+
+def _direction(a: Point, b: Point) -> tuple[int, int]:
+    return (b[0] > a[0]) - (b[0] < a[0]), (b[1] > a[1]) - (b[1] < a[1])
