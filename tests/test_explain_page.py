@@ -24,10 +24,14 @@ from conveyor.explain.edits import Edit
 from conveyor.explain.interpret import run as interpreted
 from conveyor.explain.page import page
 from conveyor.language.job import Language
+from conveyor.language.model import LanguageModel
 from conveyor.language.settings import Settings
-from conveyor.language.trained import load
+from conveyor.language.trained import Trained, load
+from conveyor.tasks.text import Vocabulary
 from conveyor.training import train as training
 from conveyor.training.progress import Progress
+from conveyor.training.run import Run
+from conveyor.zoo import CELLS
 
 pytestmark = pytest.mark.xdist_group("browser")
 
@@ -35,6 +39,7 @@ HOSTILE = "<script>hacked = 1</script><img src=x onerror='hacked = 2'>\"&amp;' <
 LEARNT = f"the cats that the dog sees sleep. the dog that the cats see sleeps.\n{HOSTILE}\n" * 60
 MARKUP = "<img src=x onerror=hacked=3>"
 TEXT = "the cats that the dog sees "
+OF_CATS = Vocabulary.of(b"the cat sat on the mat.", "char")
 SCREENSHOTS = os.environ.get("CONVEYOR_SCREENSHOTS")  # a folder that keeps the pictures; without it pytest's does
 
 
@@ -96,6 +101,8 @@ class Page:
         return self.wait(RESTED)
 
     def find(self, selector):
+        """The first such element that can be seen, as soon as there is one."""
+        self.wait(f"[...document.querySelectorAll({json.dumps(selector)})].some((one) => one.checkVisibility())")
         return next(one for one in self.driver.find_elements(By.CSS_SELECTOR, selector) if one.is_displayed())
 
     def text(self, selector):
@@ -156,6 +163,8 @@ class Page:
             self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
+SHADES = """return [...document.querySelectorAll('.reading span')]
+    .map((one) => one.style.getPropertyValue('--p'))"""
 READY = "document.documentElement.dataset.ready"
 RESTED = "!document.querySelector('#time output').textContent.includes('run to')"
 ZOOMED = "document.querySelector('#depths [data-now]').dataset.depth === '{}'"
@@ -216,9 +225,7 @@ def test_the_page_shows_the_text_and_what_the_model_expects(here, one, runs, tmp
     assert_shown(here.bars(), runs / "lstm", TEXT)
     _, probabilities = scores(runs / "lstm", TEXT)
     came = load(runs / "lstm").vocabulary.encode(TEXT.encode()).tolist()
-    shades = here.run(
-        "return [...document.querySelectorAll('.reading span')].map((span) => span.style.getPropertyValue('--p'))"
-    )
+    shades = here.run(SHADES)
     for step, shade in enumerate(shades[1:]):
         assert float(shade) == pytest.approx(float(probabilities[step][came[step + 1]]), abs=0.006)
     here.shot("sequence", tmp_path)
@@ -317,6 +324,42 @@ def test_a_circle_is_reckoned_in_figures(here, one, runs):
     expected = "{} × {} + {} × {}".format(*written)
     assert expected in here.text("#unit .arithmetic")
     assert here.text("#unit .result").endswith(f"{C:.4f}".replace("-", "−"))
+
+
+def test_what_a_prediction_rests_on(here, one, runs):
+    """The shades are the norms of the gradients of the likeliest token's log-probability by the tokens' vectors."""
+    here.open(one, "h=rests")
+    here.wait("document.querySelector('.shading p').textContent.includes('move the probability')")
+    trained = load(runs / "lstm")
+    tokens = trained.vocabulary.encode(TEXT.encode())
+    vectors = trained.model.embedding(tokens[:, None]).detach().requires_grad_()
+    output = trained.model.rnn(vectors)[0][-1, 0]
+    scores = torch.nn.functional.linear(output, trained.model.embedding.weight, trained.model.bias).log_softmax(-1)
+    scores.max().backward()
+    norms = vectors.grad[:, 0].norm(dim=-1)
+    shades = here.run(SHADES)
+    assert [float(shade) for shade in shades] == pytest.approx((norms / norms.max()).tolist(), abs=0.006)
+
+
+@pytest.mark.parametrize("cell", ["clockwork", "grid"])
+def test_other_cells_at_all_depths(cell, here, tmp_path):
+    """Every part of a cell can be chosen, and its number is reckoned without an error."""
+    model = LanguageModel(len(OF_CATS), CELLS[cell], 12, 2).eval()
+    trained = Trained(model, OF_CATS, Settings(cell=cell, hidden_size=12, num_layers=2), Run(tmp_path / cell), "")
+    file = tmp_path / "page.html"
+    file.write_text(page([trained], "the cat sat"), encoding="utf-8")
+    here.open(file, "d=cell")
+    parts = here.run(
+        "const parts = [...document.querySelectorAll('#cell g.part[data-part]:not([data-end])')];"
+        "return [...new Set(parts.map((one) => Number(one.dataset.part)))]"
+    )
+    values = recorded(trained, "the cat sat")
+    for part in parts:
+        here.run("location.hash = `d=unit&p=0.${arguments[0]}.1&s=5`", part)
+        here.rest()
+        value = values.value(0, part)[5].flatten()
+        shown = here.text("#unit .result").removeprefix("= ").replace("−", "-")
+        assert float(shown) == pytest.approx(float(value[min(1, len(value) - 1)]), abs=1e-4)
 
 
 # -- free play
@@ -485,7 +528,7 @@ def test_the_policy_is_strict_and_nothing_is_fetched(here, one):
 # -- how it is seen
 
 
-@pytest.mark.parametrize("width", [360, 768, 1280, 1920])
+@pytest.mark.parametrize("width", [360, 1280, 1920])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_screen(width, scheme, here, two, tmp_path):
     with here.screen(width, 780 if width < 600 else 1080, scheme):

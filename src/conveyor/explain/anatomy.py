@@ -17,6 +17,7 @@ def anatomy(circuit: Circuit) -> dict[str, Any]:
 
     parts      [{kind, name, symbol, label, op, size, flat, bounds, subscript, terms, biases, operands}]
         symbol   "C̃_t", "h_{t-1}"; empty where the step has no name for it
+        subscript  of a layer, as its weights are called: "f" of W_f
         flat     whether its value is one row of numbers
         bounds   [low, high] between which every number of it is, if that is known
         terms    of a layer [{part, block, view}], biases [view]; a view is {weight, at, strides}: which of the layer's
@@ -62,7 +63,7 @@ def _part(circuit: Circuit, i: int, bounds: Bounds | None, subscript: str) -> di
         "size": node.size,
         "flat": len(node.dims) == 1,
         "bounds": list(bounds) if bounds else None,
-        "subscript": subscript,
+        "subscript": subscript.replace("_", ","),
         "terms": terms,
         "biases": [_term(circuit, j, False) for j in part.biases],
         "operands": operands,

@@ -1,6 +1,7 @@
 /** The state as what stands after # in the address, and back. An address can hold anything: all of it is checked. */
 
 const DEPTHS = ["sequence", "cell", "unit"];
+const SHADES = ["came", "rests"];
 
 /** Only what differs from `start` is written, so that the address of a page just opened is empty. */
 export function toAddress(state, start) {
@@ -18,6 +19,7 @@ export function toAddress(state, start) {
   put("w", "trained");
   put("c", "compare", Number);
   put("o", "panel");
+  put("h", "shade");
   put("tour", "tour");
   put("v", "variant");
   put("t", "text");
@@ -38,6 +40,7 @@ export function fromAddress(address, start) {
   state.trained = trained >= 0 && trained <= 1 ? trained : start.trained;
   state.compare = said.has("c") ? said.get("c") === "1" && start.picks.length > 1 : start.compare;
   state.panel = said.get("o") ?? start.panel;
+  state.shade = SHADES.includes(said.get("h")) ? said.get("h") : start.shade;
   state.tour = whole(said.get("tour"), start.tour, -1);
   state.variant = said.get("v") ?? start.variant;
   return state;

@@ -6,7 +6,8 @@
  *   app.data                       what the page was made with, see page.py
  *   app.state                      text, step, depth ("sequence", "cell", "unit"), network (the one in focus), picks
  *                                  (layer, part and unit, for each network), edits (a list for each network), trained
- *                                  (0: the weights before training, 1: after), compare, panel ("", "play", "tour"),
+ *                                  (0: the weights before training, 1: after), compare, panel ("", "play", "tour"), shade (of the text:
+ *                                  "came": how probable each token was, "rests": how much the next prediction rests on it),
  *                                  tour (the page of the tour, -1: none), variant, lit (for
  *                                  each network null or {parts, wires}, what a walk-through shows in the picture of the
  *                                  cell while all else is pale; not in the address)
@@ -183,6 +184,7 @@ function beginning(data) {
     trained: 1,
     compare: false,
     panel: "",
+    shade: "came",
     tour: -1,
     variant: "",
     lit: data.networks.map(() => null),

@@ -4,6 +4,7 @@ import { Diagram } from "./diagram.js";
 import { el, figure, put } from "./dom.js";
 import { strip } from "./heat.js";
 import { note } from "./notes.js";
+import { Saturation } from "./saturation.js";
 import { inlined, saveButton } from "./save.js";
 import { math } from "./symbols.js";
 
@@ -24,6 +25,7 @@ export class CellPane {
     this.formulas = el("div", { class: "formulas" });
     const left = el("div", { class: "card picture-card" }, head, this.picture, holds, this.caption);
     const right = el("div", { class: "card" }, el("div", { class: "line" }, el("h3", {}, "Formulas and numbers"), note("numbers")), this.formulas);
+    this.saturation = new Saturation(app, network, left);
     element.append(el("div", { class: "cell" }, left, right));
   }
 
@@ -43,6 +45,7 @@ export class CellPane {
     this.diagram.write(of, unit);
     this.rows.forEach((row) => this.#writeRow(row, of(row.part), unit));
     this.#sayChosen(held, of(part));
+    this.saturation.draw(record);
   }
 
   #build() {

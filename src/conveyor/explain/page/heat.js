@@ -61,22 +61,32 @@ export function strip(canvas, numbers, scale) {
   paint(canvas, { at: (column) => numbers.subarray(column, column + 1), first: 0, count: numbers.length, units: 1, scale });
 }
 
-/** The picture as one of vectors, to be saved: a rectangle for each number, runs of one colour in one. */
-export function asRects({ at, first, count, units, scale }, width, height) {
-  const rows = [];
-  const [w, h] = [width / count, height / units];
-  for (let unit = 0; unit < units; unit += 1) {
-    let begin = 0;
-    const colour = (column) => (at(first + column) ? css(scale, at(first + column)[unit]) : "none");
-    for (let column = 1; column <= count; column += 1) {
-      if (column === count || colour(column) !== colour(begin)) {
-        const box = { x: begin * w, y: unit * h, width: (column - begin) * w + 0.05, height: h + 0.05 };
-        rows.push(shape("rect", { ...box, fill: colour(begin) }));
-        begin = column;
-      }
+const MOST = 6000; // rectangles of a picture; a larger one goes in as pixels
+
+/** The picture to be saved: a rectangle for each number, runs of one colour in one; of very many numbers as pixels. */
+export function asShapes(what, width, height) {
+  if (what.count * what.units > MOST) {
+    const canvas = el("canvas", { width: what.count, height: what.units });
+    canvas.getContext("2d").putImageData(image(what), 0, 0);
+    const box = { width, height, preserveAspectRatio: "none", "image-rendering": "pixelated" };
+    return [shape("image", { ...box, href: canvas.toDataURL() })];
+  }
+  const rows = Array.from({ length: what.units }, (_, unit) => rects(what, unit, width / what.count, height / what.units));
+  return rows.flat();
+}
+
+function rects({ at, first, count, scale }, unit, w, h) {
+  const found = [];
+  const colour = (column) => (at(first + column) ? css(scale, at(first + column)[unit]) : "none");
+  let begin = 0;
+  for (let column = 1; column <= count; column += 1) {
+    if (column === count || colour(column) !== colour(begin)) {
+      const box = { x: begin * w, y: unit * h, width: (column - begin) * w + 0.05, height: h + 0.05 };
+      found.push(shape("rect", { ...box, fill: colour(begin) }));
+      begin = column;
     }
   }
-  return rows;
+  return found;
 }
 
 /** What the colours mean. */

@@ -1,5 +1,6 @@
 /** What the keyboard does, wherever the focus is; a text box keeps its own keys. */
 import { setPart } from "./edits.js";
+import { closeNotes } from "./notes.js";
 
 const DEPTHS = ["sequence", "cell", "unit"];
 
@@ -30,6 +31,7 @@ const takesEnter = (target) => target.matches?.("button, a, summary, [role=butto
 
 /** `actions`: functions by name; `time` and `panels` come from the modules that have them. */
 export function mountKeys(app, actions) {
+  addEventListener("click", (event) => closeNotes(event.target.closest("details.note")));
   addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) {
       return;
@@ -41,6 +43,9 @@ export function mountKeys(app, actions) {
       return;
     }
     if (["Enter", " "].includes(event.key) && takesEnter(event.target)) {
+      return;
+    }
+    if (event.key === "Escape" && closeNotes()) {
       return;
     }
     const act = action(app, event, actions);

@@ -30,10 +30,10 @@ const NOTES = {
   ],
 };
 
-/** A small "?" that opens an answer. */
+/** A small "?" that opens an answer; another one, a click elsewhere or Escape closes it. */
 export function note(name) {
   const [question, answer] = NOTES[name];
-  return el("details", { class: "note" }, el("summary", { "aria-label": question, title: question }, "?"), el("div", {}, el("b", {}, question), " ", answer));
+  return el("details", { class: "note", name: "note" }, el("summary", { "aria-label": question, title: question }, "?"), el("div", {}, el("b", {}, question), " ", answer));
 }
 
 /** What shapes the weights of a layer have, with this network's sizes. */
@@ -53,5 +53,12 @@ export function shapes(net, layer, part) {
   if (biases.length) {
     said.push(`b_${name} has ${size}, one for each unit.`);
   }
-  return el("details", { class: "note" }, el("summary", { "aria-label": "What shapes have the weights?", title: "What shapes have the weights?" }, "?"), el("div", {}, el("b", {}, "What shapes have the weights? "), said.join(" ").replaceAll(/_(\w+)/g, " $1")));
+  return el("details", { class: "note", name: "note" }, el("summary", { "aria-label": "What shapes have the weights?", title: "What shapes have the weights?" }, "?"), el("div", {}, el("b", {}, "What shapes have the weights? "), said.join(" ").replaceAll(/_(\w+)/g, " $1")));
+}
+
+/** Closes what is open; says whether something was. */
+export function closeNotes(but = null) {
+  const open = [...document.querySelectorAll("details.note[open]")].filter((one) => one !== but);
+  open.forEach((one) => one.removeAttribute("open"));
+  return open.length > 0;
 }

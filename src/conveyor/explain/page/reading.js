@@ -1,10 +1,15 @@
-/** The text, each token shaded by how probable the network held it before it came. */
-import { el, percent } from "./dom.js";
+/** The text, each token shaded: by how probable it was, or by how much the next prediction rests on it. */
+import { el, percent, put, visible } from "./dom.js";
+import { likeliest } from "./predictions.js";
+
+const REST = 180; // ms of quiet, after which gradients are worth their time
 
 export class Reading {
   #spans = [];
   #shades = [];
   #now = null;
+  #rests = { key: "", shares: [] };
+  #waiting = 0;
 
   constructor(app, network, element) {
     this.app = app;
@@ -17,26 +22,34 @@ export class Reading {
       "aria-label": "The text in tokens; arrow keys go through the steps",
       onclick: (event) => this.#choose(event),
     });
-    const said = "The deeper the shade, the more probable the network held the token before it came.";
-    element.append(this.paragraph, el("p", { class: "small" }, said));
+    const button = (shade, text) => el("button", { "data-shade": shade, onclick: () => app.update({ shade }) }, text);
+    this.choice = el("span", { class: "choice" }, button("came", "probable?"), button("rests", "rests on?"));
+    this.said = el("p", { class: "small" });
+    element.append(this.paragraph, el("div", { class: "line shading" }, this.choice, this.said));
   }
 
   /** Only what has changed is touched: a long text is typed into. */
   draw() {
     const { runner } = this.app.networks[this.network];
-    const { tokens, pieces, unknown } = runner.read(this.app.state.text);
+    const { pieces, unknown } = runner.read(this.app.state.text);
     const strange = new Set(unknown);
-    const record = this.app.record(this.network);
     while (this.#spans.length > pieces.length) {
       this.#spans.pop().remove();
       this.#shades.pop();
     }
     pieces.forEach((text, step) => {
       this.#write(step, text);
-      this.#shade(step, step > record.length ? -1 : step ? record.probability(step - 1, tokens[step]) : 0);
       this.#spans[step].classList.toggle("strange", strange.has(text));
     });
+    for (const button of this.choice.children) {
+      button.setAttribute("aria-pressed", String(button.dataset.shade === this.app.state.shade));
+    }
     this.#mark(this.app.step(this.network));
+    if (this.app.state.shade === "rests") {
+      this.#shadeByRest();
+    } else {
+      this.#shadeByProbability();
+    }
   }
 
   #write(i, text) {
@@ -52,12 +65,45 @@ export class Reading {
     this.#spans[i].dataset.step = i;
   }
 
-  /** −1: not run yet; else the probability. */
-  #shade(i, share) {
+  #shadeByProbability() {
+    const record = this.app.record(this.network);
+    const { tokens } = this.app.networks[this.network].runner.read(this.app.state.text);
+    tokens.forEach((token, step) => {
+      const share = step > record.length ? -1 : step ? record.probability(step - 1, token) : 0;
+      this.#shade(step, share, share >= 0 ? percent(share) : "");
+    });
+    this.said.textContent = "The deeper the shade, the more probable the network held the token before it came.";
+  }
+
+  /** Gradients take a while: they are computed when nothing else happens. */
+  #shadeByRest() {
+    const { app, network } = this;
+    const step = app.step(network);
+    const record = app.record(network);
+    const key = `${step} ${app.state.text} ${app.state.trained} ${JSON.stringify(app.state.edits[network])}`;
+    if (this.#rests.key !== key && step >= 0) {
+      clearTimeout(this.#waiting);
+      this.#waiting = setTimeout(() => {
+        const [token] = likeliest(record.probabilities(step), 1);
+        this.#rests = { key, token, shares: record.restsOn(step, token) };
+        app.store.touch("run");
+      }, REST);
+    }
+    const { shares, token } = this.#rests;
+    const most = shares.reduce((peak, one) => Math.max(peak, one), 0) || 1;
+    this.#spans.forEach((_, i) => this.#shade(i, (shares[i] ?? 0) / most, shares[i] === undefined ? "" : percent(shares[i] / most)));
+    if (token !== undefined) {
+      const name = el("bdi", { class: "token" }, visible(app.networks[network].runner.symbol(token)));
+      put(this.said, "The deeper the shade, the more a small change of this token would move the probability of ", name, " after the marked step.");
+    }
+  }
+
+  /** −1: not run yet. */
+  #shade(i, share, title) {
     if (this.#shades[i] !== share) {
       this.#shades[i] = share;
       this.#spans[i].style.setProperty("--p", Math.max(0, share).toFixed(2));
-      this.#spans[i].title = share >= 0 ? percent(share) : "";
+      this.#spans[i].title = title;
     }
   }
 

@@ -140,6 +140,11 @@ class Run {
     return this.probabilities(step)[token];
   }
 
+  /** How much the prediction of a token after a step rests on each token so far: the norms of its gradients. */
+  restsOn(step, token) {
+    return this.#network.gradients(this.#begun, step, token).byInput;
+  }
+
   /** As the engine has it, for what else can be asked of it. */
   get raw() {
     return this.#begun;

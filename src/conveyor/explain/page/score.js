@@ -1,7 +1,6 @@
 /** Values over time under the text, as notes stand in a score: a picture for each value, a column for each step. */
-import { css } from "./colours.js";
 import { alone, el, figure, put, shape, visible } from "./dom.js";
-import { asRects, legend, paint } from "./heat.js";
+import { asShapes, legend, paint } from "./heat.js";
 import { saveButton } from "./save.js";
 import { math, plain } from "./symbols.js";
 
@@ -225,7 +224,7 @@ export class Score {
       const height = canvas.clientHeight;
       const at = (t) => record.values(t, layer, which);
       const scale = this.net.scale(record, layer, which);
-      const rects = asRects({ at, first: this.#first, count: this.count, units: this.net.part(layer, which).size, scale }, width, height);
+      const rects = asShapes({ at, first: this.#first, count: this.count, units: this.net.part(layer, which).size, scale }, width, height);
       const name = shape("text", { x: 0, y: top + height / 2, "dominant-baseline": "middle" }, plain(this.net.symbol(layer, which)));
       group.push(name, shape("g", { transform: `translate(${left} ${top})` }, ...rects));
       top += height + 6;
@@ -237,6 +236,3 @@ export class Score {
     return shape("svg", { ...size, "font-family": "serif", "font-size": 15 }, ...group, ...tokens);
   }
 }
-
-/** The colour of a number, for small marks beside figures. */
-export const colourOf = css;

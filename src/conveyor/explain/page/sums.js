@@ -67,14 +67,14 @@ export class Squash {
   draw(total, value) {
     const wide = Math.max(5, Math.ceil(Math.abs(total) * 1.1) || 5);
     const [low, high] = this.op === "sigmoid" ? [0, 1] : this.op === "tanh" ? [-1, 1] : [Math.min(this.of(-wide), 0), this.of(wide)];
-    const x = (sum) => 20 + ((sum + wide) / (2 * wide)) * (WIDTH - 90);
+    const x = (sum) => 30 + ((sum + wide) / (2 * wide)) * (WIDTH - 100);
     const y = (result) => 150 - ((result - low) / (high - low)) * 130;
     const line = Array.from({ length: 121 }, (_, i) => -wide + (i * wide) / 60);
     const points = line.map((sum) => `${x(sum).toFixed(1)},${y(this.of(sum)).toFixed(1)}`).join(" ");
     const at = this.of(total);
     const level = (result) => [
-      shape("line", { x1: 20, x2: WIDTH - 70, y1: y(result), y2: y(result), class: "zero" }),
-      shape("text", { x: WIDTH - 64, y: y(result) + 4, "font-size": 12 }, figure(result, 0)),
+      shape("line", { x1: 30, x2: WIDTH - 70, y1: y(result), y2: y(result), class: "zero" }),
+      shape("text", { x: 22, y: y(result) + 4, "text-anchor": "end", "font-size": 12 }, figure(result, 0)),
     ];
     put(
       this.svg,
@@ -83,7 +83,7 @@ export class Squash {
       shape("path", { d: `M${x(total)} ${y(low)}V${y(at)}H${WIDTH - 70}`, class: "drop" }),
       shape("circle", { cx: x(total), cy: y(at), r: 6, class: "point" }),
       shape("text", { x: x(total), y: 166, "text-anchor": "middle", class: "figure", "font-size": 13 }, figure(total)),
-      shape("text", { x: WIDTH - 36, y: y(at) + (at > (low + high) / 2 ? 16 : -6), class: "figure", "font-size": 13 }, figure(at)),
+      shape("text", { x: WIDTH - 64, y: y(at) + 5, class: "figure", "font-size": 13 }, figure(at)),
     );
     this.svg.setAttribute("aria-label", `${this.op || "the identity"} of ${figure(total)} is ${figure(value)}`);
   }

@@ -3,7 +3,7 @@ import { changesAt } from "./edits.js";
 import { alone, el, figure, put, visible } from "./dom.js";
 import { note, shapes } from "./notes.js";
 import { contributions, arithmetic } from "./reckon.js";
-import { summed } from "./spell.js";
+import { ATOM, summed } from "./spell.js";
 import { math } from "./symbols.js";
 import { Squash, SumBars } from "./sums.js";
 import { Along } from "./along.js";
@@ -95,7 +95,7 @@ export class UnitPane {
   #drawLayer(found, value) {
     const { layer, part, unit } = this.pick;
     const { op, subscript } = this.net.part(layer, part);
-    const pieces = [...found.biases.map(() => `b_${subscript || "b"}`), ...found.blocks.map((block) => `${block.block === "full" ? "W" : "w"} · ${this.net.symbol(layer, block.part)}`)];
+    const pieces = [...found.biases.map(() => `b_{${subscript}}`), ...found.blocks.map((block) => this.#term(layer, block, subscript))];
     const numbers = [...found.biases, ...found.blocks.map(({ sum }) => sum)].map((one) => (one === null ? "…" : figure(one)));
     const name = { sigmoid: "σ", "": "" }[op] ?? op;
     const within = (text) => (name ? `${name}(${text})` : text);
@@ -110,6 +110,11 @@ export class UnitPane {
     this.bars.draw(found);
     this.squash.draw(found.total, value);
     this.weights.draw(found);
+  }
+
+  #term(layer, { block, part }, subscript) {
+    const { text, level } = this.net.spell(layer, part);
+    return `${block === "full" ? "W" : "w"}_{${subscript}} · ${level < ATOM ? `(${text})` : text}`;
   }
 
   #drawFigures({ symbols, figures }, value) {
