@@ -105,6 +105,7 @@ def test_untrained_weights_are_drawn_in_a_page_as_here(name, share, browser, tmp
     here = InAPage.of(browser, tmp_path, model)
     entries, weights = here.described.data["tensors"], here.described.weights
     mixed = blend(entries, weights, share)
+    here.run(TOKENS[:3])  # nothing stays of the weights that were there before
     assert (browser.numbers(f"network.blend({share}); return network.weights") == mixed).all()
     assert (mixed == weights).all() == (share == 1)
     parameters = dict(model.named_parameters())
