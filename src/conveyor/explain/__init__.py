@@ -1,1 +1,48 @@
-"""What a cell does, shown: its diagram, its formulas, its values on a text, and the page on which it runs."""
+"""What a cell does, shown: its diagram and equations, a trained model's values measured, and the page on which it runs.
+
+from conveyor import explain
+
+explain.diagram(conveyor.zoo.LSTM(32, 128)).svg
+explain.record(load(Path("runs/lstm")), "the keys to the cabinet").values["f"]
+"""
+
+from conveyor.explain.circuit import Circuit
+from conveyor.explain.connectivity import connectivity
+from conveyor.explain.diagram import Diagram, diagram
+from conveyor.explain.difference import changed, gone
+from conveyor.explain.edits import Edit
+from conveyor.explain.find_alike import Pattern, Place, find_alike, pattern
+from conveyor.explain.flow import gradient_flow
+from conveyor.explain.formula import Equation, equations
+from conveyor.explain.gates import Saturation, gates, saturation
+from conveyor.explain.interpret import run
+from conveyor.explain.labels import LABELLINGS, label
+from conveyor.explain.record import Recording, record
+from conveyor.explain.units import Unit, units
+
+__all__ = [
+    "LABELLINGS",
+    "Circuit",
+    "Diagram",
+    "Edit",
+    "Equation",
+    "Pattern",
+    "Place",
+    "Recording",
+    "Saturation",
+    "Unit",
+    "changed",
+    "connectivity",
+    "diagram",
+    "equations",
+    "find_alike",
+    "gates",
+    "gone",
+    "gradient_flow",
+    "label",
+    "pattern",
+    "record",
+    "run",
+    "saturation",
+    "units",
+]
