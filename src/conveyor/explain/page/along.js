@@ -11,7 +11,10 @@ export class Along {
     this.network = network;
     this.svg = shape("svg", { class: "along-picture", role: "img" });
     this.svg.addEventListener("click", (event) => this.#choose(event));
-    element.append(this.svg, saveButton("the unit along the text", () => inlined(this.svg)));
+    element.append(
+      this.svg,
+      saveButton("the unit along the text", () => inlined(this.svg)),
+    );
   }
 
   draw(record, step) {
@@ -36,10 +39,17 @@ export class Along {
     const value = record.values(step, layer, part)[unit];
     const level = (at) => [
       shape("line", { x1: 8, x2: width - 52, y1: y(at), y2: y(at), class: "zero" }),
-      shape("text", { x: width - 46, y: y(at) + 4, "font-size": 12 }, String(Number(at.toPrecision(2))).replace("-", "−")),
+      shape(
+        "text",
+        { x: width - 46, y: y(at) + 4, "font-size": 12 },
+        String(Number(at.toPrecision(2))).replace("-", "−"),
+      ),
     ];
     this.svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
-    this.svg.setAttribute("aria-label", `${plain(net.symbol(layer, part))}, unit ${unit}, along the text; now ${figure(value)}`);
+    this.svg.setAttribute(
+      "aria-label",
+      `${plain(net.symbol(layer, part))}, unit ${unit}, along the text; now ${figure(value)}`,
+    );
     put(
       this.svg,
       ...[...new Set([scale.low, 0, scale.high])].flatMap(level),

@@ -6,9 +6,9 @@
  *   app.data                       what the page was made with, see page.py
  *   app.state                      text, step, depth ("sequence", "cell", "unit"), network (the one in focus), picks
  *                                  (layer, part and unit, for each network), edits (a list for each network), trained
- *                                  (0: the weights before training, 1: after), compare, panel ("", "play", "tour"), shade (of the text:
- *                                  "came": how probable each token was, "rests": how much the next prediction rests on it),
- *                                  tour (the page of the tour, -1: none), variant, lit (for
+ *                                  (0: the weights before training, 1: after), compare, panel ("", "play", "tour"),
+ *                                  shade (of the text; "came": how probable each token was, "rests": how much the next
+ *                                  prediction rests on it), tour (the page of the tour, -1: none), variant, lit (for
  *                                  each network null or {parts, wires}, what a walk-through shows in the picture of the
  *                                  cell while all else is pale; not in the address)
  *   app.update(changes, {push})    changes some of it; `push`: so that "back" in the browser takes it back
@@ -167,7 +167,11 @@ export class App {
   #write(how) {
     const address = toAddress(this.state, this.begin);
     if (address !== location.hash.slice(1)) {
-      history[how](null, "", address ? `#${address}` : location.pathname + location.search);
+      try {
+        history[how](null, "", address ? `#${address}` : location.pathname + location.search);
+      } catch {
+        location.hash = address; // some browsers let no file change its history
+      }
     }
   }
 }

@@ -24,7 +24,12 @@ export class CellPane {
     this.holds = holds;
     this.formulas = el("div", { class: "formulas" });
     const left = el("div", { class: "card picture-card" }, head, this.picture, holds, this.caption);
-    const right = el("div", { class: "card" }, el("div", { class: "line" }, el("h3", {}, "Formulas and numbers"), note("numbers")), this.formulas);
+    const right = el(
+      "div",
+      { class: "card" },
+      el("div", { class: "line" }, el("h3", {}, "Formulas and numbers"), note("numbers")),
+      this.formulas,
+    );
     this.saturation = new Saturation(app, network, left);
     element.append(el("div", { class: "cell" }, left, right));
   }
@@ -75,7 +80,9 @@ export class CellPane {
   /** What comes in, then the equations in the order of the step. */
   #buildRows(layer) {
     const { parts, equations } = this.net.layers[layer];
-    const given = parts.map((_, i) => i).filter((i) => ["stream", "state", "constant", "clock"].includes(parts[i].kind));
+    const given = parts
+      .map((_, i) => i)
+      .filter((i) => ["stream", "state", "constant", "clock"].includes(parts[i].kind));
     this.rows = [
       ...given.map((part) => this.#row(part, [part], math(this.net.symbol(layer, part)))),
       ...equations.map(({ part, parts: within, mathml, text }) => this.#row(part, within, formula(mathml, text))),
@@ -94,7 +101,10 @@ export class CellPane {
 
   #writeRow({ part, within, canvas, number, element }, { numbers, scale }, unit) {
     const chosen = this.pick.part;
-    element.classList.toggle("lit", part === chosen || (within.includes(chosen) && !this.rows.some((row) => row.part === chosen)));
+    element.classList.toggle(
+      "lit",
+      part === chosen || (within.includes(chosen) && !this.rows.some((row) => row.part === chosen)),
+    );
     element.firstChild.setAttribute("aria-pressed", String(part === chosen));
     if (numbers) {
       strip(canvas, numbers, scale);
@@ -110,15 +120,24 @@ export class CellPane {
       const mean = numbers.reduce((sum, one) => sum + one, 0) / numbers.length;
       const many = numbers.length > 1 ? `, one of ${numbers.length}; their mean is ${figure(mean)}` : "";
       const own = el("b", {}, math(this.net.symbol(layer, part)), `[${unit}]`);
-      this.caption.append(own, ` = ${figure(numbers[unit] ?? numbers[0], 4)}${many}. Two clicks or Enter show how it comes about.`);
+      this.caption.append(
+        own,
+        ` = ${figure(numbers[unit] ?? numbers[0], 4)}${many}. Two clicks or Enter show how it comes about.`,
+      );
     }
-    const hold = (value, text) => el("button", { class: "quiet", onclick: () => setPart(this.app, this.network, layer, part, value) }, text);
+    const hold = (value, text) =>
+      el("button", { class: "quiet", onclick: () => setPart(this.app, this.network, layer, part, value) }, text);
     const isGate = chosen.bounds && chosen.bounds[0] === 0 && chosen.bounds[1] === 1;
     const key = `${layer} ${part} ${held.has(part)}`;
     if (this.holds.dataset.key !== key) {
       this.holds.dataset.key = key;
       const shut = isGate ? [hold(0, "shut: hold it at 0"), hold(1, "open: hold it at 1")] : [hold(0, "hold it at 0")];
-      put(this.holds, math(this.net.symbol(layer, part)), ...(chosen.kind === "parameter" ? [] : shut), held.has(part) ? hold(null, "let it go") : null);
+      put(
+        this.holds,
+        math(this.net.symbol(layer, part)),
+        ...(chosen.kind === "parameter" ? [] : shut),
+        held.has(part) ? hold(null, "let it go") : null,
+      );
     }
   }
 }

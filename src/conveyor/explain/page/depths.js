@@ -4,14 +4,17 @@ import { math } from "./symbols.js";
 
 export const DEPTHS = ["sequence", "cell", "unit"];
 const TIME = 260; // ms
+let touched = null; // where the pointer was when it was last pressed, unless a key came after
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 export function mountDepths(app, element) {
-  element.querySelector("#title").textContent = app.data.title;
+  element.querySelector("#title").append(el("bdi", {}, app.data.title));
   const nav = element.querySelector("#depths");
   const buttons = DEPTHS.map((depth) => el("button", { "data-depth": depth, onclick: () => app.zoom(depth) }));
   nav.append(el("ol", {}, ...buttons.map((button) => el("li", {}, button))));
   let shown = null;
+  addEventListener("pointerdown", ({ clientX, clientY }) => (touched = { x: clientX, y: clientY }), { capture: true });
+  addEventListener("keydown", () => (touched = null), { capture: true });
   app.subscribe((state, changed) => {
     if (["depth", "picks", "network", "all"].some((name) => changed.has(name))) {
       name(app, buttons);
@@ -45,7 +48,18 @@ function change(from, to) {
     return;
   }
   const inward = DEPTHS.indexOf(to) > DEPTHS.indexOf(from);
+  at(to).style.transformOrigin = origin(at(to));
   const begin = { opacity: 0, transform: `scale(${inward ? 0.86 : 1.12})` };
-  at(to).animate([begin, { opacity: 1, transform: "none" }], { duration: TIME, easing: "cubic-bezier(0.2, 0.7, 0.2, 1)" });
+  at(to).animate([begin, { opacity: 1, transform: "none" }], {
+    duration: TIME,
+    easing: "cubic-bezier(0.2, 0.7, 0.2, 1)",
+  });
   scrollTo({ top: 0 });
+}
+
+/** The zoom goes to where one has clicked, if that is in the picture, else to its middle. */
+function origin(element) {
+  const box = element.getBoundingClientRect();
+  const within = touched && touched.y > box.top && touched.x > box.left && touched.x < box.right;
+  return within ? `${touched.x - box.left}px ${touched.y - box.top}px` : "50% 30vh";
 }

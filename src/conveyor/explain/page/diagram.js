@@ -53,7 +53,11 @@ export class Diagram {
       return;
     }
     this.layer = shape("g", { class: "numbers", "aria-hidden": "true" });
-    const rooms = findRoom(this.svg, this.parts.filter((group) => group.dataset.end === undefined), BOX);
+    const rooms = findRoom(
+      this.svg,
+      this.parts.filter((group) => group.dataset.end === undefined),
+      BOX,
+    );
     for (const [group, { x, y }] of rooms) {
       const cells = Array.from({ length: BINS }, (_, i) =>
         shape("rect", { x: (i * STRIP.width) / BINS, y: 15, width: STRIP.width / BINS + 0.2, height: STRIP.height }),

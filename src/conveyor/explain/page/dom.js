@@ -36,7 +36,8 @@ export function figure(value, digits = 2) {
     return Number.isNaN(value) ? "not a number" : value > 0 ? "∞" : "−∞";
   }
   const size = Math.abs(value);
-  const text = size >= 1e5 || (size > 0 && size < 5e-4) ? value.toExponential(1) : value.toFixed(size >= 100 ? 1 : digits);
+  const text =
+    size >= 1e5 || (size > 0 && size < 5e-4) ? value.toExponential(1) : value.toFixed(size >= 100 ? 1 : digits);
   return (Number(text) === 0 ? text.replace("-", "") : text).replaceAll("-", "−");
 }
 

@@ -53,7 +53,14 @@ export function told(net, edit) {
   const layers = net.layers.length > 1 ? ` in layer ${edit.layer + 1}` : "";
   const first = edit.first ?? 0;
   const last = edit.last ?? null;
-  const when = last === first ? `at step ${first + 1}` : last !== null ? `from step ${first + 1} to ${last + 1}` : first ? `from step ${first + 1} on` : "at every step";
+  const when =
+    last === first
+      ? `at step ${first + 1}`
+      : last !== null
+        ? `from step ${first + 1} to ${last + 1}`
+        : first
+          ? `from step ${first + 1} on`
+          : "at every step";
   if (source !== null) {
     return { symbols: [net.symbol(edit.layer, source), net.symbol(edit.layer, part)], text: `cut${layers}, ${when}` };
   }

@@ -28,7 +28,9 @@ export function peakOver(at, length) {
 /** Draws the steps from `first`, `count` of them, over the whole canvas. `at(t)`: the numbers of a step, or nothing. */
 export function paint(canvas, { at, first, count, units, scale }) {
   const ratio = Math.min(2, devicePixelRatio || 1);
-  const [width, height] = [canvas.clientWidth, canvas.clientHeight].map((size) => Math.max(1, Math.round(size * ratio)));
+  const [width, height] = [canvas.clientWidth, canvas.clientHeight].map((size) =>
+    Math.max(1, Math.round(size * ratio)),
+  );
   if (canvas.width !== width || canvas.height !== height) {
     [canvas.width, canvas.height] = [width, height];
   }
@@ -58,7 +60,13 @@ function image({ at, first, count, units, scale }) {
 
 /** A row of cells, one for each number: a vector at one step. */
 export function strip(canvas, numbers, scale) {
-  paint(canvas, { at: (column) => numbers.subarray(column, column + 1), first: 0, count: numbers.length, units: 1, scale });
+  paint(canvas, {
+    at: (column) => numbers.subarray(column, column + 1),
+    first: 0,
+    count: numbers.length,
+    units: 1,
+    scale,
+  });
 }
 
 const MOST = 6000; // rectangles of a picture; a larger one goes in as pixels
@@ -71,7 +79,9 @@ export function asShapes(what, width, height) {
     const box = { width, height, preserveAspectRatio: "none", "image-rendering": "pixelated" };
     return [shape("image", { ...box, href: canvas.toDataURL() })];
   }
-  const rows = Array.from({ length: what.units }, (_, unit) => rects(what, unit, width / what.count, height / what.units));
+  const rows = Array.from({ length: what.units }, (_, unit) =>
+    rects(what, unit, width / what.count, height / what.units),
+  );
   return rows.flat();
 }
 

@@ -75,8 +75,12 @@ export class Net {
     if (!part.operands.length) {
       return { text: part.label, level: ATOM };
     }
-    const of = part.operands.map((one) => ("part" in one ? this.spell(layer, one.part) : { text: figure(one.number, 3).replace(/\.?0+$/, ""), level: ATOM }));
-    return NAMED.has(part.op) ? { text: `${part.label}(${of.map(({ text }) => text).join(", ")})`, level: ATOM } : spelled(part.op, of);
+    const of = part.operands.map((one) =>
+      "part" in one ? this.spell(layer, one.part) : { text: figure(one.number, 3).replace(/\.?0+$/, ""), level: ATOM },
+    );
+    return NAMED.has(part.op)
+      ? { text: `${part.label}(${of.map(({ text }) => text).join(", ")})`, level: ATOM }
+      : spelled(part.op, of);
   }
 
   /** How the numbers of a part are coloured over a run. */

@@ -14,7 +14,10 @@ const NOTES = {
     "Why tanh here?",
     "tanh keeps a number between −1 and 1 and leaves it its sign. Content can have a sign, since a memory must be able to go down as well as up; and what is read again at every step must not grow without bounds.",
   ],
-  relu: ["Why a cut at zero?", "It leaves what is above zero as it is and takes the rest away, so it never saturates upwards."],
+  relu: [
+    "Why a cut at zero?",
+    "It leaves what is above zero as it is and takes the rest away, so it never saturates upwards.",
+  ],
   "": ["Why is nothing squashed?", "Here the plain sum is used: what reads it decides how far it may go."],
   bias: [
     "What is b?",
@@ -33,7 +36,12 @@ const NOTES = {
 /** A small "?" that opens an answer; another one, a click elsewhere or Escape closes it. */
 export function note(name) {
   const [question, answer] = NOTES[name];
-  return el("details", { class: "note", name: "note" }, el("summary", { "aria-label": question, title: question }, "?"), el("div", {}, el("b", {}, question), " ", answer));
+  return el(
+    "details",
+    { class: "note", name: "note" },
+    el("summary", { "aria-label": question, title: question }, "?"),
+    el("div", {}, el("b", {}, question), " ", answer),
+  );
 }
 
 /** What shapes the weights of a layer have, with this network's sizes. */
@@ -53,7 +61,12 @@ export function shapes(net, layer, part) {
   if (biases.length) {
     said.push(`b_${name} has ${size}, one for each unit.`);
   }
-  return el("details", { class: "note", name: "note" }, el("summary", { "aria-label": "What shapes have the weights?", title: "What shapes have the weights?" }, "?"), el("div", {}, el("b", {}, "What shapes have the weights? "), said.join(" ").replaceAll(/_(\w+)/g, " $1")));
+  return el(
+    "details",
+    { class: "note", name: "note" },
+    el("summary", { "aria-label": "What shapes have the weights?", title: "What shapes have the weights?" }, "?"),
+    el("div", {}, el("b", {}, "What shapes have the weights? "), said.join(" ").replaceAll(/_(\w+)/g, " $1")),
+  );
 }
 
 /** Closes what is open; says whether something was. */

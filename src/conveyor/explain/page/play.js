@@ -5,7 +5,11 @@ import { Predictions } from "./predictions.js";
 import { math } from "./symbols.js";
 
 export function mountPlay(app, element) {
-  const close = el("button", { class: "quiet", "aria-label": "close free play", onclick: () => app.update({ panel: "" }) }, "✕");
+  const close = el(
+    "button",
+    { class: "quiet", "aria-label": "close free play", onclick: () => app.update({ panel: "" }) },
+    "✕",
+  );
   const form = new Hold(app);
   const list = el("ul", { class: "edits" });
   const none = el("p", { class: "small" }, "Nothing is edited: the network runs as it was trained.");
@@ -53,7 +57,12 @@ function drawEdits(app, list, edits) {
     const { symbols, unit = "", text } = told(app.networks[network], edit);
     const away = () => app.setEdits(app.state.edits[network].filter((one) => one !== edit));
     const names = symbols.flatMap((symbol, i) => (i ? [" → ", math(symbol)] : [math(symbol)]));
-    return el("li", {}, el("span", {}, ...names, unit, " ", text), el("button", { class: "quiet", "aria-label": "take this edit away", onclick: away }, "✕"));
+    return el(
+      "li",
+      {},
+      el("span", {}, ...names, unit, " ", text),
+      el("button", { class: "quiet", "aria-label": "take this edit away", onclick: away }, "✕"),
+    );
   });
   put(list, ...rows);
 }
@@ -64,10 +73,18 @@ function trainedSlider(app) {
   slider.addEventListener("input", () => app.update({ trained: Number(slider.value) }));
   app.subscribe(({ trained }) => {
     slider.value = trained;
-    said.textContent = trained === 1 ? "trained" : trained === 0 ? "untrained" : `${Math.round(100 * trained)}% of the way`;
+    said.textContent =
+      trained === 1 ? "trained" : trained === 0 ? "untrained" : `${Math.round(100 * trained)}% of the way`;
   });
   const about = "Untrained weights are drawn anew, in the way in which the training began.";
-  return el("div", { class: "field" }, el("label", { for: "trained" }, "Weights: untrained to trained"), slider, said, el("p", { class: "small" }, about));
+  return el(
+    "div",
+    { class: "field" },
+    el("label", { for: "trained" }, "Weights: untrained to trained"),
+    slider,
+    said,
+    el("p", { class: "small" }, about),
+  );
 }
 
 /** The form that holds a value. */
@@ -81,12 +98,33 @@ class Hold {
     this.when = el("select", { id: "hold-when" });
     this.value = el("input", { type: "number", id: "hold-value", step: "any", value: 0, required: true });
     const named = (id, text, field) => el("div", { class: "field" }, el("label", { for: id }, text), field);
-    for (const [value, text] of [["all", "at every step"], ["on", "from this step on"], ["now", "at this step only"]]) {
+    for (const [value, text] of [
+      ["all", "at every step"],
+      ["on", "from this step on"],
+      ["now", "at this step only"],
+    ]) {
       this.when.append(el("option", { value }, text));
     }
-    const quick = [0, 1].map((number) => el("button", { type: "button", class: "quiet", onclick: () => this.#hold(number) }, number ? "1: open" : "0: shut"));
-    const fields = [named("hold-part", "value", this.part), named("hold-unit", "unit", this.unit), named("hold-when", "when", this.when), named("hold-value", "at", this.value)];
-    this.element = el("form", { class: "hold" }, el("h3", {}, "Hold a value"), ...fields, el("div", { class: "line" }, el("button", {}, "Hold"), ...quick));
+    const quick = [0, 1].map((number) =>
+      el(
+        "button",
+        { type: "button", class: "quiet", onclick: () => this.#hold(number) },
+        number ? "1: open" : "0: shut",
+      ),
+    );
+    const fields = [
+      named("hold-part", "value", this.part),
+      named("hold-unit", "unit", this.unit),
+      named("hold-when", "when", this.when),
+      named("hold-value", "at", this.value),
+    ];
+    this.element = el(
+      "form",
+      { class: "hold" },
+      el("h3", {}, "Hold a value"),
+      ...fields,
+      el("div", { class: "line" }, el("button", {}, "Hold"), ...quick),
+    );
     this.element.addEventListener("submit", (event) => {
       event.preventDefault();
       this.#hold(Number(this.value.value));
@@ -100,7 +138,8 @@ class Hold {
     const times = { all: {}, on: { first: step }, now: { first: step, last: step } }[this.when.value];
     const edit = { layer: picks[network].layer, part: Number(this.part.value), value, ...unit, ...times };
     if (Number.isFinite(value)) {
-      const same = (one) => ["layer", "part", "unit", "first", "last", "source"].every((name) => one[name] === edit[name]);
+      const same = (one) =>
+        ["layer", "part", "unit", "first", "last", "source"].every((name) => one[name] === edit[name]);
       app.setEdits([...app.state.edits[network].filter((one) => !same(one)), edit]);
     }
   }
@@ -114,7 +153,10 @@ class Hold {
     }
     this.#key = key;
     const net = this.app.networks[network];
-    const parts = net.parts(layer).map((_, i) => i).filter((i) => net.part(layer, i).kind !== "parameter");
+    const parts = net
+      .parts(layer)
+      .map((_, i) => i)
+      .filter((i) => net.part(layer, i).kind !== "parameter");
     const text = (i) => net.symbol(layer, i).replaceAll(/_\{?([^}\s]+)\}?/g, " $1");
     put(this.part, ...parts.map((i) => el("option", { value: i, selected: i === part }, text(i))));
     put(this.unit, el("option", { value: "all" }, "all units"), el("option", { value: "one" }, `unit ${unit}`));
@@ -129,7 +171,17 @@ class Lines {
   constructor(app) {
     this.app = app;
     this.list = el("ul", { class: "lines" });
-    this.element = el("details", {}, el("summary", {}, "Cut a line"), el("p", { class: "small" }, "Along a cut line zeros are read. In the picture of the cell, a click on a line cuts it."), this.list);
+    this.element = el(
+      "details",
+      {},
+      el("summary", {}, "Cut a line"),
+      el(
+        "p",
+        { class: "small" },
+        "Along a cut line zeros are read. In the picture of the cell, a click on a line cuts it.",
+      ),
+      this.list,
+    );
   }
 
   draw() {
@@ -141,14 +193,21 @@ class Lines {
       return;
     }
     this.#key = key;
-    const isCut = ([from, to]) => edits[network].some((edit) => edit.layer === layer && placed(net, edit).source === from && placed(net, edit).part === to);
+    const isCut = ([from, to]) =>
+      edits[network].some(
+        (edit) => edit.layer === layer && placed(net, edit).source === from && placed(net, edit).part === to,
+      );
     const focus = [...this.list.querySelectorAll("input")].indexOf(document.activeElement);
     put(
       this.list,
       ...net.layers[layer].wires.map((wire) => {
         const box = el("input", { type: "checkbox", checked: isCut(wire) });
         box.addEventListener("change", () => toggleCuts(this.app, network, layer, [wire]));
-        return el("li", {}, el("label", {}, box, math(net.symbol(layer, wire[0])), " → ", math(net.symbol(layer, wire[1]))));
+        return el(
+          "li",
+          {},
+          el("label", {}, box, math(net.symbol(layer, wire[0])), " → ", math(net.symbol(layer, wire[1]))),
+        );
       }),
     );
     this.list.querySelectorAll("input")[focus]?.focus();

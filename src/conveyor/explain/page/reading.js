@@ -91,10 +91,17 @@ export class Reading {
     }
     const { shares, token } = this.#rests;
     const most = shares.reduce((peak, one) => Math.max(peak, one), 0) || 1;
-    this.#spans.forEach((_, i) => this.#shade(i, (shares[i] ?? 0) / most, shares[i] === undefined ? "" : percent(shares[i] / most)));
+    this.#spans.forEach((_, i) =>
+      this.#shade(i, (shares[i] ?? 0) / most, shares[i] === undefined ? "" : percent(shares[i] / most)),
+    );
     if (token !== undefined) {
       const name = el("bdi", { class: "token" }, visible(app.networks[network].runner.symbol(token)));
-      put(this.said, "The deeper the shade, the more a small change of this token would move the probability of ", name, " after the marked step.");
+      put(
+        this.said,
+        "The deeper the shade, the more a small change of this token would move the probability of ",
+        name,
+        " after the marked step.",
+      );
     }
   }
 

@@ -18,7 +18,8 @@ export function contributions(net, record, step, layer, at, unit, cut) {
     }
     const weights = new Float32Array(values.length);
     weights.forEach((_, i) => {
-      weights[i] = block === "full" ? weightAt(net, layer, view, unit, i) : i === unit ? weightAt(net, layer, view, unit, 0) : 0;
+      weights[i] =
+        block === "full" ? weightAt(net, layer, view, unit, i) : i === unit ? weightAt(net, layer, view, unit, 0) : 0;
     });
     const products = weights.map((weight, i) => weight * values[i]);
     return { part: source, block, values, weights, products, sum: products.reduce((sum, one) => sum + one, 0) };
@@ -35,15 +36,25 @@ function weightAt(net, layer, { weight, at, strides }, unit, input) {
 /** Of all blocks the inputs that move the sum most: [{part, index, weight, value, product}]. */
 export function largest(blocks, count) {
   const all = blocks.flatMap(({ part, weights, values, products }) =>
-    products ? Array.from(products, (product, index) => ({ part, index, product, weight: weights[index], value: values[index] })) : [],
+    products
+      ? Array.from(products, (product, index) => ({
+          part,
+          index,
+          product,
+          weight: weights[index],
+          value: values[index],
+        }))
+      : [],
   );
   return all.sort((one, other) => Math.abs(other.product) - Math.abs(one.product)).slice(0, count);
 }
 
 // Circles that work on each unit by itself.
 const WORKING = new Set(
-  ("add sub mul div neg tanh sigmoid relu exp abs sqrt root log maximum minimum pow sign sin cos floor log1p expm1 erf " +
-    "where mod lt le eq ne").split(" "),
+  (
+    "add sub mul div neg tanh sigmoid relu exp abs sqrt root log maximum minimum pow sign sin cos floor log1p expm1 erf " +
+    "where mod lt le eq ne"
+  ).split(" "),
 );
 
 /**
@@ -67,10 +78,15 @@ export function arithmetic(net, record, step, layer, at, unit, cut) {
         return { symbols: number, figures: number };
       }
       const inner = net.part(layer, one.part);
-      const whole = inner.kind === "op" && !inner.name && unfolds(net, layer, one.part) && !cut.has(`${one.part}-${which}`);
+      const whole =
+        inner.kind === "op" && !inner.name && unfolds(net, layer, one.part) && !cut.has(`${one.part}-${which}`);
       return whole ? write(one.part) : leaf(one.part, which);
     });
-    const both = (key) => spelled(part.op, operands.map((one) => one[key]));
+    const both = (key) =>
+      spelled(
+        part.op,
+        operands.map((one) => one[key]),
+      );
     return { symbols: both("symbols"), figures: both("figures") };
   };
   if (!unfolds(net, layer, at)) {

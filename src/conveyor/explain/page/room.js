@@ -59,6 +59,7 @@ function covered(box, boxes, points, all) {
   const meets = (one) =>
     one.x < box.x + box.width && box.x < one.x + one.width && one.y < box.y + box.height && box.y < one.y + one.height;
   const hit = ({ x, y }) => x > box.x - 2 && x < box.x + box.width + 2 && y > box.y - 2 && y < box.y + box.height + 2;
-  const outside = box.x < all.x || box.y < all.y || box.x + box.width > all.x + all.width || box.y + box.height > all.y + all.height;
+  const outside =
+    box.x < all.x || box.y < all.y || box.x + box.width > all.x + all.width || box.y + box.height > all.y + all.height;
   return 20 * outside + 4 * boxes.filter(meets).length + points.filter(hit).length;
 }

@@ -17,7 +17,10 @@ export class Runner {
   read(text) {
     if (this.#known.text !== text) {
       const read = this.#networks.plain.encode(text);
-      this.#known = { text, read: { ...read, pieces: read.tokens.map((token, i) => this.symbol(token, read.pieces[i])) } };
+      this.#known = {
+        text,
+        read: { ...read, pieces: read.tokens.map((token, i) => this.symbol(token, read.pieces[i])) },
+      };
     }
     return this.#known.read;
   }

@@ -1,4 +1,4 @@
-/** How often each unit of a gate is shut and how often it is open over the text, as Karpathy, Johnson & Fei-Fei (2015) draw it. */
+/** How often each unit of a gate is shut, and how often open, over the text: after Karpathy, Johnson & Fei-Fei (2015). */
 import { el, put, shape } from "./dom.js";
 import { inlined, saveButton } from "./save.js";
 import { math, plain } from "./symbols.js";
@@ -16,8 +16,21 @@ export class Saturation {
     this.network = network;
     this.title = el("p", { class: "small" });
     this.svg = shape("svg", { class: "saturation", role: "img", viewBox: `0 0 ${LEFT + SIDE + 12} ${SIDE + 34}` });
-    this.svg.addEventListener("click", (event) => event.target.dataset.unit && this.#choose(Number(event.target.dataset.unit)));
-    this.element = el("div", { class: "gate" }, this.svg, el("div", {}, this.title, saveButton("the gate", () => inlined(this.svg))));
+    this.svg.addEventListener(
+      "click",
+      (event) => event.target.dataset.unit && this.#choose(Number(event.target.dataset.unit)),
+    );
+    this.element = el(
+      "div",
+      { class: "gate" },
+      this.svg,
+      el(
+        "div",
+        {},
+        this.title,
+        saveButton("the gate", () => inlined(this.svg)),
+      ),
+    );
     element.append(this.element);
   }
 
@@ -30,7 +43,8 @@ export class Saturation {
     const net = this.app.networks[this.network];
     const { bounds, size, kind } = net.part(layer, part);
     this.element.hidden = !(bounds && bounds[0] === 0 && bounds[1] === 1 && kind !== "clock" && size > 1);
-    const key = `${layer} ${part} ${unit} ${record.length} ${this.app.state.trained} ${JSON.stringify(this.app.state.edits[this.network])} ${this.app.state.text.length}`;
+    const { trained, edits, text } = this.app.state;
+    const key = JSON.stringify([layer, part, unit, record.length, trained, edits[this.network], text]);
     if (this.element.hidden || this.#key === key || !record.length) {
       return;
     }
@@ -66,7 +80,11 @@ function shares(record, layer, part, size) {
 
 function dot(unit, shut, open, chosen) {
   const place = { cx: LEFT + shut * SIDE, cy: 8 + (1 - open) * SIDE, r: chosen ? 6 : 4 };
-  return shape("circle", { ...place, class: chosen ? "point now" : "dot", "data-unit": unit }, shape("title", {}, `unit ${unit}`));
+  return shape(
+    "circle",
+    { ...place, class: chosen ? "point now" : "dot", "data-unit": unit },
+    shape("title", {}, `unit ${unit}`),
+  );
 }
 
 function axes() {

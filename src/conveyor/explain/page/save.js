@@ -1,13 +1,26 @@
 /** Pictures as SVG files. What a picture needs of the page's style goes along, so that it looks the same by itself. */
 import { el } from "./dom.js";
 
-const STYLED = ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray", "stroke-linecap", "stroke-linejoin", "opacity"];
+const STYLED = [
+  "fill",
+  "fill-opacity",
+  "stroke",
+  "stroke-width",
+  "stroke-dasharray",
+  "stroke-linecap",
+  "stroke-linejoin",
+  "opacity",
+];
 const LETTERED = ["font-family", "font-size", "font-style", "font-weight", "text-anchor", "dominant-baseline"];
 
 /** `make()` gives the picture when it is wanted. */
 export function saveButton(what, make) {
   const save = () => download(`${what.replaceAll(" ", "-")}.svg`, asText(make()));
-  return el("button", { class: "quiet save", "aria-label": `save ${what} as SVG`, title: "save as SVG", onclick: save }, "⤓ SVG");
+  return el(
+    "button",
+    { class: "quiet save", "aria-label": `save ${what} as SVG`, title: "save as SVG", onclick: save },
+    "⤓ SVG",
+  );
 }
 
 function asText(svg) {
@@ -42,7 +55,13 @@ export function inlined(svg) {
   const box = svg.viewBox.baseVal;
   const paper = getComputedStyle(document.documentElement).getPropertyValue("--paper") || "white";
   const ground = document.createElementNS("http://www.w3.org/2000/svg", "rect");
-  for (const [name, value] of Object.entries({ x: box.x, y: box.y, width: box.width, height: box.height, fill: colour(paper) })) {
+  for (const [name, value] of Object.entries({
+    x: box.x,
+    y: box.y,
+    width: box.width,
+    height: box.height,
+    fill: colour(paper),
+  })) {
     ground.setAttribute(name, value);
   }
   copy.prepend(ground);

@@ -1,7 +1,7 @@
 /** Values over time under the text, as notes stand in a score: a picture for each value, a column for each step. */
 import { alone, el, figure, put, shape, visible } from "./dom.js";
 import { asShapes, legend, paint } from "./heat.js";
-import { saveButton } from "./save.js";
+import { inlined, saveButton } from "./save.js";
 import { math, plain } from "./symbols.js";
 
 const LOW = 34; // height of a picture, in points
@@ -94,13 +94,19 @@ export class Score {
   #row(which, chosen) {
     const { layer } = this.pick;
     const { size } = this.net.part(layer, which);
-    const canvas = el("canvas", { class: "heat", role: "img", "aria-label": `${plain(this.net.symbol(layer, which))} over time` });
+    const canvas = el("canvas", {
+      class: "heat",
+      role: "img",
+      "aria-label": `${plain(this.net.symbol(layer, which))} over time`,
+    });
     canvas.style.height = `${chosen ? Math.max(HIGH[0], Math.min(HIGH[1], 3 * size)) : LOW}px`;
     const choose = () => this.app.pick({ part: which }, this.network);
     const symbol = math(this.net.symbol(layer, which));
     const label = el("button", { class: "score-label", "aria-pressed": String(chosen), onclick: choose }, symbol);
     canvas.addEventListener("pointermove", (event) => this.#say(...this.#place(event, canvas, which)));
-    canvas.addEventListener("pointerleave", () => this.#say(this.app.step(this.network), this.pick.part, this.pick.unit));
+    canvas.addEventListener("pointerleave", () =>
+      this.#say(this.app.step(this.network), this.pick.part, this.pick.unit),
+    );
     canvas.addEventListener("click", (event) => this.#choose(event, canvas, which));
     canvas.addEventListener("dblclick", () => this.app.zoom("unit", { network: this.network }));
     const mark = el("div", { class: "score-unit", hidden: !chosen });
@@ -207,7 +213,12 @@ export class Score {
     put(this.said);
     if (numbers) {
       const name = el("b", {}, math(this.net.symbol(layer, part)), `[${unit}]`);
-      const where = [" at step ", String(step + 1), " ", el("bdi", { class: "token" }, visible(alone(pieces[step] ?? "")))];
+      const where = [
+        " at step ",
+        String(step + 1),
+        " ",
+        el("bdi", { class: "token" }, visible(alone(pieces[step] ?? ""))),
+      ];
       this.said.append(name, ` = ${figure(numbers[unit], 4)}`, ...where);
     }
   }
@@ -224,13 +235,36 @@ export class Score {
       const height = canvas.clientHeight;
       const at = (t) => record.values(t, layer, which);
       const scale = this.net.scale(record, layer, which);
-      const rects = asShapes({ at, first: this.#first, count: this.count, units: this.net.part(layer, which).size, scale }, width, height);
-      const name = shape("text", { x: 0, y: top + height / 2, "dominant-baseline": "middle" }, plain(this.net.symbol(layer, which)));
+      const rects = asShapes(
+        { at, first: this.#first, count: this.count, units: this.net.part(layer, which).size, scale },
+        width,
+        height,
+      );
+      const name = shape(
+        "text",
+        { x: 0, y: top + height / 2, "dominant-baseline": "middle" },
+        plain(this.net.symbol(layer, which)),
+      );
       group.push(name, shape("g", { transform: `translate(${left} ${top})` }, ...rects));
       top += height + 6;
     }
+    const curve = inlined(this.curve);
+    const name = shape(
+      "text",
+      { x: 0, y: top + 30 },
+      `${plain(this.net.symbol(layer, this.pick.part))} [${this.pick.unit}]`,
+    );
+    group.push(
+      name,
+      shape("g", { transform: `translate(${left} ${top})` }, ...curve.querySelectorAll("line, polyline")),
+    );
+    top += this.curve.clientHeight + 6;
     const tokens = [...this.axis.children].map((cell, i) =>
-      shape("text", { x: left + (i + 0.5) * this.column, y: top + 12, "text-anchor": "middle", "font-size": 11 }, cell.textContent),
+      shape(
+        "text",
+        { x: left + (i + 0.5) * this.column, y: top + 12, "text-anchor": "middle", "font-size": 11 },
+        cell.textContent,
+      ),
     );
     const size = { width: left + width, height: top + 20, viewBox: `0 0 ${left + width} ${top + 20}` };
     return shape("svg", { ...size, "font-family": "serif", "font-size": 15 }, ...group, ...tokens);

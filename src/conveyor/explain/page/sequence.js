@@ -30,11 +30,24 @@ function mountFound(app, network, element) {
   const { found } = app.networks[network];
   element.hidden = !found.length;
   const said = "Found on held-out text: how well the unit alone tells it, and what chance would give.";
-  const buttons = found.map(({ label, value, layer, index, part, score, chance }) => {
+  const buttons = found.map(({ label, layer, index, part, score, chance }) => {
     const choose = () => app.pick({ layer, part, unit: index }, network);
-    const name = [math(value.replace("C_tilde", "C̃")), `[${index}]`, app.networks[network].layers.length > 1 ? ` of layer ${layer + 1}` : ""];
+    const name = [
+      math(app.networks[network].symbol(layer, part)),
+      `[${index}]`,
+      app.networks[network].layers.length > 1 ? ` of layer ${layer + 1}` : "",
+    ];
     const figures = el("span", { class: "figure" }, `${score.toFixed(2)} (chance ${chance.toFixed(2)})`);
-    return el("li", {}, el("button", { class: "quiet", onclick: choose }, el("b", {}, label), " ", ...name, " ", figures));
+    return el(
+      "li",
+      {},
+      el("button", { class: "quiet", onclick: choose }, el("b", {}, label), " ", ...name, " ", figures),
+    );
   });
-  put(element, el("h3", {}, "Units that follow something"), el("ul", { class: "found" }, ...buttons), el("p", { class: "small" }, said));
+  put(
+    element,
+    el("h3", {}, "Units that follow something"),
+    el("ul", { class: "found" }, ...buttons),
+    el("p", { class: "small" }, said),
+  );
 }

@@ -12,10 +12,17 @@ export class SumBars {
   constructor(net, layer, part, element) {
     this.names = [
       ...net.part(layer, part).biases.map(() => "b"),
-      ...net.part(layer, part).terms.map(({ part: source, block }) => `${block === "full" ? "W" : "w"} · ${plain(net.symbol(layer, source))}`),
+      ...net
+        .part(layer, part)
+        .terms.map(
+          ({ part: source, block }) => `${block === "full" ? "W" : "w"} · ${plain(net.symbol(layer, source))}`,
+        ),
     ];
     this.svg = shape("svg", { class: "bars-picture", role: "img" });
-    element.append(this.svg, saveButton("the sum", () => inlined(this.svg)));
+    element.append(
+      this.svg,
+      saveButton("the sum", () => inlined(this.svg)),
+    );
   }
 
   /** Each bar begins where the one before it ended. */
@@ -33,7 +40,10 @@ export class SumBars {
     made.push(bar(rows.length, "sum", 0, total, total, x, "total"));
     const zero = shape("line", { x1: x(0), x2: x(0), y1: 0, y2: height, class: "zero" });
     this.svg.setAttribute("viewBox", `0 0 ${WIDTH} ${height}`);
-    this.svg.setAttribute("aria-label", this.names.map((name, i) => `${name} ${figure(rows[i])}`).join(", ") + `, sum ${figure(total)}`);
+    this.svg.setAttribute(
+      "aria-label",
+      this.names.map((name, i) => `${name} ${figure(rows[i])}`).join(", ") + `, sum ${figure(total)}`,
+    );
     put(this.svg, zero, ...made);
   }
 }
@@ -61,12 +71,16 @@ export class Squash {
     this.op = op;
     this.of = SQUASH[op] ?? ((x) => x);
     this.svg = shape("svg", { class: "squash-picture", role: "img", viewBox: `0 0 ${WIDTH} 170` });
-    element.append(this.svg, saveButton("the squashing", () => inlined(this.svg)));
+    element.append(
+      this.svg,
+      saveButton("the squashing", () => inlined(this.svg)),
+    );
   }
 
   draw(total, value) {
     const wide = Math.max(5, Math.ceil(Math.abs(total) * 1.1) || 5);
-    const [low, high] = this.op === "sigmoid" ? [0, 1] : this.op === "tanh" ? [-1, 1] : [Math.min(this.of(-wide), 0), this.of(wide)];
+    const [low, high] =
+      this.op === "sigmoid" ? [0, 1] : this.op === "tanh" ? [-1, 1] : [Math.min(this.of(-wide), 0), this.of(wide)];
     const x = (sum) => 30 + ((sum + wide) / (2 * wide)) * (WIDTH - 100);
     const y = (result) => 150 - ((result - low) / (high - low)) * 130;
     const line = Array.from({ length: 121 }, (_, i) => -wide + (i * wide) / 60);

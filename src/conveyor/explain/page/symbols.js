@@ -27,12 +27,15 @@ function letters(text) {
       return joined;
     }, [])
     .map(({ text: word, isLetter }) => {
-      const lone = isLetter && (word.normalize("NFD").match(/\p{L}/gu).length === 1) && word !== "σ";
+      const lone = isLetter && word.normalize("NFD").match(/\p{L}/gu).length === 1 && word !== "σ";
       return lone ? el("i", {}, word) : word;
     });
 }
 
 /** The same as plain text: for pictures that are saved, and for those who listen. */
 export function plain(text) {
-  return text.replace(/_\{([^}]*)\}/gu, "_$1").replaceAll("_", " ").replaceAll("-", "−");
+  return text
+    .replace(/_\{([^}]*)\}/gu, "_$1")
+    .replaceAll("_", " ")
+    .replaceAll("-", "−");
 }

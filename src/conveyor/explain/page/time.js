@@ -7,7 +7,7 @@ export function mountTime(app, element) {
   let running = 0;
   const go = (by) => app.goTo(Math.max(0, app.state.step + by));
   const toggle = () => {
-    running = running ? clearInterval(running) ?? 0 : setInterval(on, PACE);
+    running = running ? (clearInterval(running) ?? 0) : setInterval(on, PACE);
     play.textContent = running ? "❚❚" : "▶";
     play.setAttribute("aria-label", running ? "stop" : "let time run");
   };
@@ -35,7 +35,11 @@ export function mountTime(app, element) {
       const piece = pieces[state.step] ?? "";
       slider.setAttribute("aria-valuetext", `step ${state.step + 1} of ${pieces.length}: ${visible(piece)}`);
       const behind = app.record().length < pieces.length ? `, run to ${app.record().length}` : "";
-      put(said, `${state.step + 1} of ${pieces.length}${behind} `, el("bdi", { class: "token" }, visible(alone(piece))));
+      put(
+        said,
+        `${state.step + 1} of ${pieces.length}${behind} `,
+        el("bdi", { class: "token" }, visible(alone(piece))),
+      );
     }
   });
 }

@@ -23,7 +23,10 @@ export function mountTyping(app, element) {
       if (box.value !== state.text) {
         box.value = state.text;
       }
-      put(unknown, ...warning(app, state.text));
+      const said = el("span", {}, ...warning(app, state.text));
+      if (said.textContent !== unknown.textContent) {
+        put(unknown, ...said.childNodes); // an alert is read out each time
+      }
       back.disabled = state.text === app.data.text;
     }
   });

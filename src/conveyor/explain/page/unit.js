@@ -47,7 +47,11 @@ export class UnitPane {
     } else {
       this.#drawFigures(arithmetic(net, record, step, layer, part, unit, cut), value);
     }
-    put(this.edited, held.has(part) ? "An edit holds this part: what is reckoned here is what it would be without it. " : "", cut.size ? "Along cut lines zeros are read." : "");
+    put(
+      this.edited,
+      held.has(part) ? "An edit holds this part: what is reckoned here is what it would be without it. " : "",
+      cut.size ? "Along cut lines zeros are read." : "",
+    );
     this.along.draw(record, step);
   }
 
@@ -60,8 +64,23 @@ export class UnitPane {
     this.edited = el("p", { class: "notice" });
     this.figures = el("p", { class: "arithmetic" });
     const layers = net.layers.length > 1 ? ` of layer ${layer + 1}` : "";
-    const title = el("h3", { class: "unit-title" }, math(net.symbol(layer, part)), `${layers}, unit `, this.index, ` of ${said.size} `);
-    const head = el("div", { class: "card" }, title, this.where, this.figures, this.edited, this.#neighbours(layer, part));
+    const title = el(
+      "h3",
+      { class: "unit-title" },
+      math(net.symbol(layer, part)),
+      `${layers}, unit `,
+      this.index,
+      ` of ${said.size} `,
+    );
+    const head = el(
+      "div",
+      { class: "card" },
+      title,
+      this.where,
+      this.figures,
+      this.edited,
+      this.#neighbours(layer, part),
+    );
     const cards = said.kind === "layer" ? this.#layerCards(layer, part) : [];
     const along = el("div", { class: "card along-card" }, el("h3", {}, "Along the text"));
     this.along = new Along(this.app, this.network, along);
@@ -71,8 +90,21 @@ export class UnitPane {
   #layerCards(layer, part) {
     const { op } = this.net.part(layer, part);
     const sum = el("div", { class: "card" }, el("div", { class: "line" }, el("h3", {}, "The sum"), note("bias")));
-    const squash = el("div", { class: "card" }, el("div", { class: "line" }, el("h3", {}, op ? "Squashed" : "As it is"), note(["sigmoid", "tanh", "relu"].includes(op) ? op : "")));
-    const weights = el("div", { class: "card weights-card" }, el("div", { class: "line" }, el("h3", {}, "The weights"), shapes(this.net, layer, part), note("weights")));
+    const squash = el(
+      "div",
+      { class: "card" },
+      el(
+        "div",
+        { class: "line" },
+        el("h3", {}, op ? "Squashed" : "As it is"),
+        note(["sigmoid", "tanh", "relu"].includes(op) ? op : ""),
+      ),
+    );
+    const weights = el(
+      "div",
+      { class: "card weights-card" },
+      el("div", { class: "line" }, el("h3", {}, "The weights"), shapes(this.net, layer, part), note("weights")),
+    );
     this.bars = new SumBars(this.net, layer, part, sum);
     this.squash = new Squash(op, squash);
     this.weights = new Weights(this.app, this.network, layer, part, weights);
@@ -83,10 +115,12 @@ export class UnitPane {
   #neighbours(layer, part) {
     const { net } = this;
     const button = (at) => {
-      const go = () => this.app.pick({ part: at, unit: Math.min(this.pick.unit, net.part(layer, at).size - 1) }, this.network);
+      const go = () =>
+        this.app.pick({ part: at, unit: Math.min(this.pick.unit, net.part(layer, at).size - 1) }, this.network);
       return el("button", { class: "quiet", onclick: go }, math(net.symbol(layer, at)));
     };
-    const list = (title, parts) => (parts.length ? el("div", { class: "line" }, el("span", { class: "small" }, title), ...parts.map(button)) : null);
+    const list = (title, parts) =>
+      parts.length ? el("div", { class: "line" }, el("span", { class: "small" }, title), ...parts.map(button)) : null;
     const reads = list("reads", net.sources(layer, part));
     const readBy = list("is read by", net.targets(layer, part));
     return el("div", { class: "neighbours" }, ...[reads, readBy].filter(Boolean), note("others"));
@@ -95,8 +129,13 @@ export class UnitPane {
   #drawLayer(found, value) {
     const { layer, part, unit } = this.pick;
     const { op, subscript } = this.net.part(layer, part);
-    const pieces = [...found.biases.map(() => `b_{${subscript}}`), ...found.blocks.map((block) => this.#term(layer, block, subscript))];
-    const numbers = [...found.biases, ...found.blocks.map(({ sum }) => sum)].map((one) => (one === null ? "…" : figure(one)));
+    const pieces = [
+      ...found.biases.map(() => `b_{${subscript}}`),
+      ...found.blocks.map((block) => this.#term(layer, block, subscript)),
+    ];
+    const numbers = [...found.biases, ...found.blocks.map(({ sum }) => sum)].map((one) =>
+      one === null ? "…" : figure(one),
+    );
     const name = { sigmoid: "σ", "": "" }[op] ?? op;
     const within = (text) => (name ? `${name}(${text})` : text);
     const own = [math(this.net.symbol(layer, part)), `[${unit}]`];
@@ -122,7 +161,14 @@ export class UnitPane {
     const symbol = this.net.symbol(layer, part);
     put(
       this.figures,
-      el("span", {}, math(symbol), `[${unit}]`, symbols !== symbol ? " = " : "", symbols !== symbol ? math(symbols) : ""),
+      el(
+        "span",
+        {},
+        math(symbol),
+        `[${unit}]`,
+        symbols !== symbol ? " = " : "",
+        symbols !== symbol ? math(symbols) : "",
+      ),
       figures ? el("span", {}, ` = ${figures}`) : "",
       el("span", { class: "result" }, ` = ${figure(value, 4)}`),
     );

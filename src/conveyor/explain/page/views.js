@@ -13,7 +13,9 @@ export function mountViews(app, element) {
   const at = (depth) => element.querySelector(`#${depth}`);
   mountTyping(app, at("sequence").appendChild(el("div", { class: "typing" })));
   const panes = { sequence: [], cell: [], unit: [] };
-  const places = Object.fromEntries(DEPTHS.map((depth) => [depth, at(depth).appendChild(el("div", { class: "panes" }))]));
+  const places = Object.fromEntries(
+    DEPTHS.map((depth) => [depth, at(depth).appendChild(el("div", { class: "panes" }))]),
+  );
   let shown = "";
   const draw = () => panes[app.state.depth].forEach((pane) => pane.draw());
   app.subscribe(() => {
@@ -53,7 +55,9 @@ function mountLive(app) {
     }
     const probabilities = record.probabilities(step);
     const { runner } = app.networks[app.state.network];
-    const best = likeliest(probabilities, 3).map((token) => `${visible(runner.symbol(token))} ${percent(probabilities[token])}`);
+    const best = likeliest(probabilities, 3).map(
+      (token) => `${visible(runner.symbol(token))} ${percent(probabilities[token])}`,
+    );
     live.textContent = `Step ${step + 1}. Expected next: ${best.join(", ")}.`;
   };
   app.subscribe(() => {

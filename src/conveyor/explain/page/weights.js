@@ -15,8 +15,16 @@ export class Weights {
     this.network = network;
     this.blocks = this.net.part(layer, part).terms.map(({ part: source }) => this.#block(source));
     this.table = el("tbody");
-    const head = el("tr", {}, ...["reads", "weight", "× value", "= adds", ""].map((name) => el("th", { scope: "col" }, name)));
-    element.append(...this.blocks.map(({ element: one }) => one), el("h4", {}, "What counts most"), el("table", { class: "counts" }, el("thead", {}, head), this.table));
+    const head = el(
+      "tr",
+      {},
+      ...["reads", "weight", "× value", "= adds", ""].map((name) => el("th", { scope: "col" }, name)),
+    );
+    element.append(
+      ...this.blocks.map(({ element: one }) => one),
+      el("h4", {}, "What counts most"),
+      el("table", { class: "counts" }, el("thead", {}, head), this.table),
+    );
   }
 
   #block(source) {
