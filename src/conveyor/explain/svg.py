@@ -9,11 +9,10 @@ from html import escape
 
 from conveyor.explain.circuit import Circuit, Part
 from conveyor.explain.layout.scheme import Item
-from conveyor.explain.layout.space import BESIDE, NAME, TEXT, Layout, Piece, Point, Shape
+from conveyor.explain.layout.space import BESIDE, NAME, TEXT, Layout, Piece, Shape
+from conveyor.explain.strokes import Stroke, number, path, strokes, tip
 from conveyor.explain.symbols import Symbol, spoken
 
-ROUND = 12.0  # of a bend
-TIP = 9.0  # an arrow's
 NEIGHBOUR = 96.0  # how wide a module is of which nothing is shown
 MARGIN = 16.0
 
@@ -98,6 +97,7 @@ class Drawing:
     def __init__(self, layout: Layout, title: str, unroll: int = 1, lit: Lit | None = None):
         self.layout, self.title, self.unroll, self.lit = layout, title, unroll, lit
         self.circuit = layout.circuit
+        self.strokes = strokes(layout.pieces)
         self.middle = unroll // 2
 
     def text(self, sheet: str | None, description: str) -> str:
@@ -108,7 +108,8 @@ class Drawing:
         body += self.modules()
         opening = (
             f'<svg xmlns="http://www.w3.org/2000/svg" class="diagram" role="img" '
-            f'viewBox="{_n(left)} {_n(top)} {_n(width)} {_n(height)}" width="{_n(width)}" height="{_n(height)}">'
+            f'viewBox="{number(left)} {number(top)} {number(width)} {number(height)}" '
+            f'width="{number(width)}" height="{number(height)}">'
         )
         return "\n".join([opening, *body, "</svg>\n"])
 
@@ -125,7 +126,7 @@ class Drawing:
         yield self.neighbour(-self.layout.gap - NEIGHBOUR, -1 - self.middle)
         yield self.neighbour(self.unroll * pitch, self.unroll - self.middle)
         for k in range(self.unroll):
-            yield f'<g transform="translate({_n(k * pitch)} 0)">' if k else "<g>"
+            yield f'<g transform="translate({number(k * pitch)} 0)">' if k else "<g>"
             yield from self.module(k - self.middle)
             yield "</g>"
 
@@ -133,9 +134,9 @@ class Drawing:
         middle = x + NEIGHBOUR / 2, self.layout.height / 2 + 15
         ends = "".join(self.neighbours_end(shape, middle[0], step) for shape in self.layout.shapes)
         return (
-            f'<g class="neighbour">{ends}<rect class="module" x="{_n(x)}" y="0" width="{_n(NEIGHBOUR)}" '
-            f'height="{_n(self.layout.height)}" rx="16"/>'
-            f'<text class="symbol letter" x="{_n(middle[0])}" y="{_n(middle[1])}">A</text></g>'
+            f'<g class="neighbour">{ends}<rect class="module" x="{number(x)}" y="0" width="{number(NEIGHBOUR)}" '
+            f'height="{number(self.layout.height)}" rx="16"/>'
+            f'<text class="symbol letter" x="{number(middle[0])}" y="{number(middle[1])}">A</text></g>'
         )
 
     def neighbours_end(self, shape: Shape, x: float, step: int) -> str:
@@ -147,16 +148,17 @@ class Drawing:
         way = ((x, edge), (x, height)) if kind == "stream" else ((x, 0.0), (x, edge))
         piece = Piece(-1, way, (), tip=True)
         pale = " pale" if self.lit else ""
-        lines = f'<path class="wire{pale}" d="{_path(piece)}"/><path class="tip{pale}" d="{_tip(piece)}"/>'
+        lines = f'<path class="wire{pale}" d="{path(Stroke(piece))}"/><path class="tip{pale}" d="{tip(piece)}"/>'
         group = "end" if kind == "given" else kind
         moved = replace(shape, x=x)
         return f'{lines}<g class="{group}{pale}">{self.outline(moved)}{self.words(moved, step)}</g>'
 
     def module(self, step: int) -> Iterable[str]:
         layout = self.layout
-        yield f'<rect class="module" x="0" y="0" width="{_n(layout.width)}" height="{_n(layout.height)}" rx="16"/>'
-        for piece in layout.pieces:
-            yield self.line(piece, step)
+        width, height = number(layout.width), number(layout.height)
+        yield f'<rect class="module" x="0" y="0" width="{width}" height="{height}" rx="16"/>'
+        for stroke in self.strokes:
+            yield self.line(stroke, step)
         for shape in layout.shapes:
             # What is written between two modules is written by that which is nearer to the middle one.
             elsewhere = (shape.item.kind == "state" and step > 0) or (shape.item.kind == "handed" and step < 0)
@@ -165,13 +167,15 @@ class Drawing:
 
     # -- lines
 
-    def line(self, piece: Piece, step: int) -> str:
+    def line(self, stroke: Stroke, step: int) -> str:
+        piece = stroke.piece
         lit = self.lit.wire(piece.wires, step) if self.lit else ""
         data = f' data-wire="{escape(" ".join(piece.wires))}"' if step == 0 else ""
         if piece.points[0][0] < 0 and step > -self.middle:  # as far as here it is the line of the module before
             piece = replace(piece, points=((0.0, piece.points[0][1]), *piece.points[1:]))
-        text = f'<path class="wire{lit}"{data} d="{_path(piece)}"/>'
-        return text + f'<path class="tip{lit}"{data} d="{_tip(piece)}"/>' * piece.tip
+            stroke = replace(stroke, piece=piece)
+        text = f'<path class="wire{lit}"{data} d="{path(stroke)}"/>'
+        return text + f'<path class="tip{lit}"{data} d="{tip(piece)}"/>' * piece.tip
 
     # -- shapes
 
@@ -195,10 +199,10 @@ class Drawing:
         if shape.form == "label":
             return ""
         if shape.form in ("circle", "end") and w == h:
-            return f'<circle class="shape" cx="{_n(x)}" cy="{_n(y)}" r="{_n(w / 2)}"/>'
+            return f'<circle class="shape" cx="{number(x)}" cy="{number(y)}" r="{number(w / 2)}"/>'
         radius = 4 if shape.form == "box" else 8 if shape.form == "tag" else h / 2
-        at = f'x="{_n(x - w / 2)}" y="{_n(y - h / 2)}" width="{_n(w)}" height="{_n(h)}" rx="{_n(radius)}"'
-        return f'<rect class="shape" {at}/>'
+        at = f'x="{number(x - w / 2)}" y="{number(y - h / 2)}" width="{number(w)}" height="{number(h)}"'
+        return f'<rect class="shape" {at} rx="{number(radius)}"/>'
 
     def words(self, shape: Shape, step: int) -> str:
         text = shape.text
@@ -264,52 +268,6 @@ def _shifted(text: Symbol, step: int) -> Symbol:
 
 
 def _text(kind: str, text: Symbol, x: float, y: float, size: float) -> str:
-    index = f'<tspan dy="{_n(0.25 * size)}" font-size="{_n(0.68 * size)}">{escape(text.index)}</tspan>'
+    index = f'<tspan dy="{number(0.25 * size)}" font-size="{number(0.68 * size)}">{escape(text.index)}</tspan>'
     content = escape(text.base) + (index if text.index else "")
-    return f'<text class="{kind}" x="{_n(x)}" y="{_n(y)}" font-size="{_n(size)}">{content}</text>'
-
-
-def _n(value: float) -> str:
-    return f"{value:.2f}".rstrip("0").rstrip(".") if value else "0"
-
-
-def _path(piece: Piece) -> str:
-    """A way with round bends. Before an arrow it ends a little earlier."""
-    points = list(piece.points)
-    if piece.before:  # it comes out of another line in a curve
-        points.insert(0, _towards(points[0], piece.before, -piece.room))
-    if piece.after:
-        points.append(_towards(points[-1], piece.after, piece.room))
-    if piece.tip:
-        points[-1] = _between(points[-1], points[-2], TIP / 2)
-    text = "" if piece.before else f"M{_xy(points[0])}"
-    for a, b, c in zip(points, points[1:], points[2:], strict=False):
-        radius = min(ROUND, _apart(a, b) / 2, _apart(b, c) / 2)
-        text += f"{'L' if text else 'M'}{_xy(_between(b, a, radius))}Q{_xy(b)} {_xy(_between(b, c, radius))}"
-    return text if piece.after else text + f"L{_xy(points[-1])}"
-
-
-def _tip(piece: Piece) -> str:
-    """The arrow at the end of a way."""
-    end = piece.points[-1]
-    back = _between(end, piece.points[-2], TIP)
-    aside = (back[1] - end[1]) / 2, (end[0] - back[0]) / 2
-    one, two = (back[0] + aside[0], back[1] + aside[1]), (back[0] - aside[0], back[1] - aside[1])
-    return f"M{_xy(end)}L{_xy(one)}L{_xy(two)}Z"
-
-
-def _xy(point: Point) -> str:
-    return f"{_n(point[0])} {_n(point[1])}"
-
-
-def _apart(a: Point, b: Point) -> float:
-    return abs(a[0] - b[0]) + abs(a[1] - b[1])
-
-
-def _towards(a: Point, direction: tuple[int, int], by: float) -> Point:
-    return a[0] + direction[0] * by, a[1] + direction[1] * by
-
-
-def _between(a: Point, b: Point, by: float) -> Point:
-    whole = _apart(a, b)
-    return a[0] + (b[0] - a[0]) * by / whole, a[1] + (b[1] - a[1]) * by / whole
+    return f'<text class="{kind}" x="{number(x)}" y="{number(y)}" font-size="{number(size)}">{content}</text>'
