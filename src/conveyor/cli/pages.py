@@ -44,7 +44,8 @@ def explain(
         check_language(folder)
     runs = [load(folder) for folder in folders]
     if serve:
-        server.serve(page(runs, text, served=True), runs, port)
+        with server.listen(port) as listening:
+            server.serve(page(runs, text, served=True), runs, listening)
         return
     document = page(runs, text).encode()
     write(out, document)

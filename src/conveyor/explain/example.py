@@ -39,6 +39,11 @@ def opening(vocabulary: Vocabulary) -> str | None:
     return TEXT if is_of_agreement(vocabulary) and not (vocabulary.encode(TEXT.encode()) == 0).any() else None
 
 
+def opening_step(text: str, vocabulary: Vocabulary) -> int:
+    """The step at which a page begins: of the example that before its verb, else the last."""
+    return max(0, len(vocabulary.encode(text.partition(" are ")[0].encode() if text == TEXT else text.encode())) - 1)
+
+
 def example(trained: Trained) -> dict[str, Any] | None:
     """What a page needs to show the unit; none for a model of another text, and where lemminflect is missing.
 

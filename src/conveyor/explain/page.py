@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -40,9 +41,9 @@ def page(runs: Sequence[Trained], text: str | None = None, served: bool = False)
     text = opening(runs[0]) if text is None else checked(text, runs[0].vocabulary)
     made = [describe(run.model, run.vocabulary) for run in runs]
     data = {
-        "title": " and ".join(run.run.folder.name for run in runs),
+        "title": " and ".join(map(_name, runs)),
         "text": text,
-        "step": max(0, len(runs[0].vocabulary.encode(text.encode())) - 1),
+        "step": example.opening_step(text, runs[0].vocabulary),
         "networks": [_network(run, described) for run, described in zip(runs, made, strict=True)],
         "tour": tour(runs, made, text),
         "served": served,
@@ -101,14 +102,25 @@ def _network(trained: Trained, described: Described) -> dict[str, Any]:
     settings, cell = trained.settings, type(trained.model.rnn.cell).__name__
     parameters = sum(parameter.numel() for parameter in trained.model.parameters())
     return {
-        "name": trained.run.folder.name,
+        "name": _name(trained),
         "cell": cell,
         "about": {"parameters": parameters, "layers": settings.num_layers, "units": settings.hidden_size},
         "model": described.data,
-        "steps": [{**anatomy(circuit), "diagram": draw(circuit, cell).inline} for circuit in circuits],
+        "steps": [{**anatomy(circuit), "diagram": _drawn(circuit, cell)} for circuit in circuits],
         "found": found,
         "start": _start(described.levels, found),
     }
+
+
+@lru_cache(maxsize=64)
+def _drawn(circuit: Circuit, cell: str) -> str:
+    """Kept, since a good layout takes seconds: for a server, and for pages that are made one after the other."""
+    return draw(circuit, cell).inline
+
+
+def _name(trained: Trained) -> str:
+    """Of the run: its folder's, even where that was given as a dot."""
+    return trained.run.folder.resolve().name
 
 
 def _start(levels: Sequence[Level], found: Sequence[dict[str, Any]]) -> dict[str, int]:

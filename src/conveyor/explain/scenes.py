@@ -30,7 +30,7 @@ class Stage:
     def active(self, id: str, title: str, says: list[str], active: set[int], show: int, tries: list[Scene]) -> Scene:
         """A scene of parts that work, with what they read, and the lines to them."""
         own = [i for i in sorted(active) if self.parts[i].kind in ("layer", "op")]
-        lit = {*own, *(source for i in own for source in self.circuit.sources(i))}
+        lit = {show, *own, *(source for i in own for source in self.circuit.sources(i))}
         wires = [f"{a}-{b}" for a, b in self.between(lit) if b in own]
         wires += [line for i in own for line in self.ends(i) if id.startswith(("update", "give"))]
         told = [k for k, e in enumerate(self.equations) if set(e.parts) <= active]
@@ -85,3 +85,13 @@ class Stage:
                 return i
             stack += self.circuit.targets(i)
         return -1
+
+
+def apart(scenes: list[Scene]) -> list[Scene]:
+    """Those of the same name are numbered."""
+    seen: dict[str, int] = {}
+    for scene in scenes:
+        seen[scene["id"]] = seen.get(scene["id"], 0) + 1
+        if seen[scene["id"]] > 1:
+            scene["id"] += f" {seen[scene['id']]}"
+    return scenes

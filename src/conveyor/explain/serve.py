@@ -29,35 +29,34 @@ OF_THE_PAGE = (b"content-security-policy", b"frame-ancestors 'none'")
 OF_DATA = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
 
 
-def serve(document: str, runs: Sequence[Trained], port: int = 8000) -> None:
+def serve(document: str, runs: Sequence[Trained], listening: socket.socket) -> None:
     """Serves a page until Ctrl-C, and says where.
 
-        serve(page([run], served=True), [run])          # http://127.0.0.1:8000/
+        with listen(8000) as listening:
+            serve(page([run], served=True), [run], listening)       # http://127.0.0.1:8000/
 
-    `port` 0: one that is free. Raises BadInput where the port is taken or not allowed, and where the packages are
-    missing.
+    Raises BadInput where the packages are missing.
     """
     application = app(document, runs)
     import uvicorn
 
-    with _socket(port) as listening:
-        print(f"http://127.0.0.1:{listening.getsockname()[1]}/ shows the page; Ctrl-C ends it", flush=True)
-        config = uvicorn.Config(
-            application,
-            log_level="error",
-            access_log=False,
-            lifespan="off",
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=PATIENCE,
-        )
-        with suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listening])
+    print(f"http://127.0.0.1:{listening.getsockname()[1]}/ shows the page; Ctrl-C ends it", flush=True)
+    config = uvicorn.Config(
+        application,
+        log_level="error",
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=PATIENCE,
+    )
+    with suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listening])
     print("ended", flush=True)
 
 
-def _socket(port: int) -> socket.socket:
-    """Listens on loopback only, before anything is printed: who comes early waits."""
+def listen(port: int) -> socket.socket:
+    """A port on loopback only; 0: one that is free. Raises BadInput where it is taken or not allowed."""
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port just left is free again
     try:

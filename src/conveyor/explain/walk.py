@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from conveyor.explain.circuit import Circuit
 from conveyor.explain.roles import Belt, Use
-from conveyor.explain.scenes import Scene, Stage
+from conveyor.explain.scenes import Scene, Stage, apart
 from conveyor.explain.wording import listed
 
 MARKS = {"add": "+", "sub": "−", "mul": "×", "div": "÷", "where": "a choice", "maximum": "max", "minimum": "min"}
@@ -38,7 +38,7 @@ class _Walk(Stage):
         rest = [self.rest(k) for k in range(len(self.equations)) if k not in self.told]  # which grows as they are made
         first = next((k for k, scene in enumerate(main) if scene["id"].startswith(("update", "give"))), len(main))
         early = [scene for scene in rest if scene["show"] < main[first]["show"]] if first < len(main) else rest
-        return [*main[:first], *early, *main[first:], *(scene for scene in rest if scene not in early)]
+        return apart([*main[:first], *early, *main[first:], *(scene for scene in rest if scene not in early)])
 
     def last(self) -> list[int]:
         """The parts that are handed on or given and are no belt's."""
@@ -86,7 +86,7 @@ class _Walk(Stage):
             if self.parts[j].name
         ][:2]
         parts, lit = {i for wire in wires for i in wire}, [f"{i}-{j}" for i, j in wires]
-        ends = [line for end in self.circuit.ends for line in self.ends(end.part)]
+        ends = [line for end in self.circuit.ends if end.part in parts for line in self.ends(end.part)]
         show = states[0] if states else self.circuit.ends[0].part
         return self.scene("loop", "No belt: through the layer", says, parts, lit + ends, (), show, tries)
 

@@ -58,6 +58,8 @@ class Wording:
             how = SQUASHED.get(part.op, "nothing squashes it")
             what = f"`{self.symbol(i)}` is a learned layer that" if named else "A learned layer"
             return f"{what} looks at {read}; {how}."
+        if part.kind != "op":
+            return f"`{self.symbol(i)}` is handed on as it is."
         return f"`{self.symbol(i)}` is made of {read}." if named else f"A value is made of {read}."
 
     def used(self, i: int) -> str:

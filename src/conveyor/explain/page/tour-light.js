@@ -1,11 +1,24 @@
 /** Light on some parts and lines of a picture of a cell. */
 import { el, put } from "./dom.js";
 
+const BESIDE = 74; // of the lines that lead in and out
+
 /** A picture as text, drawn; nothing in it can be chosen. */
 export function pictured(text, title) {
   const parsed = new DOMParser().parseFromString(text, "image/svg+xml");
   const svg = document.importNode(parsed.documentElement, true);
   svg.setAttribute("aria-label", title);
+  return svg;
+}
+
+/** Only the module itself, without those beside it: what a narrow screen has room for. */
+export function cropped(svg) {
+  const module = [...svg.querySelectorAll("rect.module")].find((rect) => !rect.closest(".neighbour"));
+  const [x, width] = ["x", "width"].map((name) => Number(module?.getAttribute(name)));
+  const box = svg.getAttribute("viewBox").split(" ").map(Number);
+  if (width) {
+    svg.setAttribute("viewBox", `${x - BESIDE} ${box[1]} ${width + 2 * BESIDE} ${box[3]}`);
+  }
   return svg;
 }
 

@@ -29,7 +29,7 @@ function draw(app, network, svg, width) {
   const step = Math.max(0, app.step(network));
   const narrow = width < 560;
   const begin = narrow ? 24 : 236;
-  const count = Math.max(2, Math.min(pieces.length, 8, Math.floor((width - begin) / PITCH)));
+  const count = Math.max(2, Math.min(pieces.length, 8, Math.floor((width - begin + PITCH - BOX - 8) / PITCH)));
   const first = Math.max(0, Math.min(step - Math.floor(count / 2), pieces.length - count));
   const steps = Array.from({ length: Math.min(count, pieces.length) }, (_, i) => first + i);
   const top = narrow ? 246 : 0;

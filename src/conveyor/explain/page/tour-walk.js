@@ -2,7 +2,8 @@
 import { el, put } from "./dom.js";
 import { legend, paint } from "./heat.js";
 import { math } from "./symbols.js";
-import { formula, numbersNow, paragraphs } from "./tour-says.js";
+import { cropped, light, pictured } from "./tour-light.js";
+import { formula, numbersNow, paragraphs, unmarked } from "./tour-says.js";
 import { Tries } from "./tour-try.js";
 
 /** The scenes of a layer's step, as walk.py has made them. */
@@ -29,7 +30,10 @@ function make(app, network, layer, scene) {
   const numbers = el("div");
   const now = el("div", { class: "tour-now" }, el("h3", {}, "Now"), numbers);
   const heat = scene.id.startsWith("belt") ? new Belt(app, network, layer, scene.show) : null;
-  const nodes = [el("div", { class: "tour-says" }, ...paragraphs(scene.says)), ...formulas, heat?.element, now, tries.element];
+  const picture = cropped(pictured(net.layers[layer].diagram, `the parts of ${unmarked(scene.title)}`));
+  light(picture, scene);
+  const small = el("div", { class: "tour-picture" }, picture);
+  const nodes = [small, el("div", { class: "tour-says" }, ...paragraphs(scene.says)), ...formulas, heat?.element, now, tries.element];
   return {
     nodes: nodes.filter(Boolean),
     draw: () => {

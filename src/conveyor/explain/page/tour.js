@@ -21,6 +21,8 @@ export function mountTour(app, element) {
   element.dataset.ready = "yes"; // so that the page has a button for it
   const tour = new Tour(app, element);
   app.subscribe((state) => tour.draw(state));
+  const foot = document.getElementById("time"); // above which the buttons stay in sight
+  new ResizeObserver(() => element.style.setProperty("--foot", `${foot.offsetHeight}px`)).observe(foot);
   addEventListener("keydown", (event) => tour.key(event), { capture: true });
 }
 

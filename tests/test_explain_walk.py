@@ -1,0 +1,220 @@
+"""The walk through a step, the roles of its parts, and the variants: what they say is what the step does."""
+
+import json
+import re
+
+import pytest
+import torch
+from hypothesis import given, settings
+
+from cases import Leaky
+from conveyor.cell import Cell
+from conveyor.explain.circuit import Circuit
+from conveyor.explain.difference import changed
+from conveyor.explain.edits import Edit
+from conveyor.explain.formula import equations
+from conveyor.explain.interpret import interpret
+from conveyor.explain.roles import Roles
+from conveyor.explain.variants import SHOWN, SIZES, circuit_of, own, variants
+from conveyor.explain.walk import walk
+from conveyor.show import compile
+from conveyor.zoo import CELLS
+from random_cells import random_cells
+
+
+class Own(Cell):
+    """A person's own cell: two belts, a gate that is shared, a value that has no role, a layer without a name."""
+
+    state = ("y", "slow", "fast")
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.keep = self.affine("y", "x")
+        self.new = self.affine("y", "x")
+        self.mix = self.affine("y")
+        self.show = self.affine("slow", "fast")
+
+    def step(self, x, y, slow, fast):
+        k = torch.sigmoid(self.keep(y, x))
+        n = torch.tanh(self.new(y, x))
+        aside = torch.relu(self.mix(y))
+        slow = k * slow + (1 - k) * n
+        fast = (1 - k) * fast + n + aside
+        y = torch.tanh(self.show(slow, fast))
+        return y, slow, fast
+
+
+ALL = {**CELLS, "own": Own, "leaky": Leaky}
+
+
+def traced(kind):
+    return Circuit.of(compile(kind(*SIZES)).traced)
+
+
+def check(circuit):
+    """What holds for every walk."""
+    scenes = walk(circuit)
+    formulas = equations(circuit)
+    assert len({scene["id"] for scene in scenes}) == len(scenes)
+    assert {k for scene in scenes for k in scene["equations"]} == set(range(len(formulas)))
+    wires = {f"{wire.source}-{wire.target}" for wire in circuit.wires}
+    wires |= {f"{end.part}-end:{end.name}" for end in circuit.ends}
+    seen = set()
+    for scene in scenes:
+        assert scene["title"]
+        assert scene["says"]
+        assert all(sentence.count("`") % 2 == 0 and sentence.endswith(".") for sentence in scene["says"])
+        assert scene["show"] in scene["parts"]
+        assert set(scene["wires"]) <= wires
+        for wire in scene["wires"]:  # a line is lit with both its ends
+            source, _, target = wire.partition("-")
+            assert int(source) in scene["parts"]
+            assert target.startswith("end:") or int(target) in scene["parts"]
+        for k in scene["equations"]:  # with an equation all that it writes out
+            assert set(formulas[k].parts) <= set(scene["parts"])
+        for one in scene["tries"]:
+            assert "source" not in one or f"{one['source']}-{one['part']}" in wires
+        seen |= set(scene["parts"])
+    read = {i for wire in circuit.wires for i in (wire.source, wire.target)}
+    assert read <= seen
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_walk_tells_all_of_a_step(name):
+    check(traced(ALL[name]))
+
+
+@settings(max_examples=12)
+@given(random_cells(numbered=True, extra=True))
+def test_a_walk_tells_all_of_any_step(kind):
+    cell = kind(3, 8)
+    shapes = {name: (5,) for name in cell.arguments if name not in cell.widths and name != "t"}
+    check(Circuit.of(compile(cell, shapes=shapes).traced))
+
+
+def ids(name):
+    return [scene["id"] for scene in walk(traced(ALL[name]))]
+
+
+def test_the_order_of_the_essay():
+    assert ids("lstm") == ["belt C", "keep f", "write C", "update C", "give h_t"]
+    assert ids("gru") == ["belt h", "keep z", "read r", "write h", "update h"]
+    assert ids("rnn") == ["loop", "give h_t"]
+    assert ids("lstm-original") == ["belt C", "write C", "update C", "give h_t"]  # it has nothing that forgets
+    assert ids("clockwork")[:3] == ["belt h", "write h", "clock"]
+
+
+def test_what_lights_in_the_scenes_of_the_lstm():
+    circuit = traced(CELLS["lstm"])
+    at = circuit.named | {"h-": 1, "x": 0, "C-": 2}
+    keep, write, shown = (6, 7, 10)  # f * C, i * C̃, tanh(C)
+    scenes = {scene["id"]: scene for scene in walk(circuit)}
+    lit = {name: set(scene["parts"]) for name, scene in scenes.items()}
+    assert lit["belt C"] == {at["C-"], keep, at["C"]}
+    assert lit["keep f"] == {at["x"], at["h-"], at["f"], at["C-"], keep}
+    assert lit["write C"] == {at["x"], at["h-"], at["i"], at["C_tilde"], write}
+    assert lit["update C"] == {at["C-"], at["f"], at["i"], at["C_tilde"], keep, write, at["C"]}
+    assert lit["give h_t"] == {at["x"], at["h-"], at["C"], at["o"], shown, at["h"]}
+    assert set(scenes["belt C"]["wires"]) == {f"{at['C-']}-{keep}", f"{keep}-{at['C']}", f"{at['C']}-end:C"}
+
+
+def uses(name):
+    circuit = traced(ALL[name])
+    return {(use.role, circuit.parts[use.gate].name, use.inverted, use.belt) for use in Roles.of(circuit).uses}
+
+
+def test_the_roles_of_gates():
+    assert uses("lstm") == {("keep", "f", False, "C"), ("write", "i", False, "C"), ("show", "o", False, "C")}
+    assert uses("gru") == {("keep", "z", False, "h"), ("write", "z", True, "h"), ("read", "r", False, "")}
+    assert uses("gru-reset-before") == {("keep", "z", True, "h"), ("write", "z", False, "h"), ("read", "r", False, "")}
+    assert uses("lstm-coupled") >= {("keep", "f", False, "C"), ("write", "f", True, "C")}
+    assert uses("own") == {("keep", "k", False, "slow"), ("write", "k", True, "slow"), ("keep", "k", True, "fast")}
+    assert uses("rnn") == set()
+
+
+def step(circuit, edits, **states):
+    """The new states of one step of random weights."""
+    torch.manual_seed(3)
+    given = {}
+    for node in circuit.graph.nodes:
+        if node.op == "input":
+            kind, name = node.attrs
+            value = torch.randn(1, *node.dims) if node.rows else torch.randn(node.dims)
+            given[kind, name] = torch.tensor(1.0) if kind == "step" else value
+    for name, value in states.items():
+        given["state", name] = torch.full_like(given["state", name], value)
+    values = interpret(circuit, given, edits)
+    return {end.name: values[circuit.parts[end.part].node] for end in circuit.ends if end.kind == "state"}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_gate_that_keeps_keeps_and_drops(name):
+    """Nothing comes onto the belt, and the gate is held: the state is what it was, or nothing of it is left."""
+    circuit = traced(ALL[name])
+    roles = Roles.of(circuit)
+    for use in roles.by("keep"):
+        shut = [Edit(0, part, 0.0) for part in roles.candidates[use.belt]]
+        keep = 0.0 if use.inverted else 1.0
+        for value in (0.7, -0.4):
+            kept = step(circuit, [*shut, Edit(0, use.gate, keep)], **{use.belt: value})[use.belt]
+            torch.testing.assert_close(kept, torch.full_like(kept, value))
+            dropped = step(circuit, [*shut, Edit(0, use.gate, 1 - keep)], **{use.belt: value})[use.belt]
+            torch.testing.assert_close(dropped, torch.zeros_like(dropped))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_gate_that_writes_lets_in(name):
+    """Shut, its candidate makes no difference to the belt."""
+    circuit = traced(ALL[name])
+    for use in Roles.of(circuit).by("write"):
+        shut = Edit(0, use.gate, 1.0 if use.inverted else 0.0)
+        one, other = (step(circuit, [shut, Edit(0, use.other, value)])[use.belt] for value in (0.9, -0.9))
+        torch.testing.assert_close(one, other)
+
+
+# -- the variants
+
+
+def test_the_variants_in_the_package_are_what_would_be_drawn_now():
+    """If not, `python -m conveyor.explain.variants` writes them."""
+    known = {variant["id"]: variant for variant in variants()}
+    assert list(known) == list(SHOWN)
+    base = circuit_of("lstm")
+    for name in SHOWN:
+        circuit = circuit_of(name)
+        found, drawn = own(circuit, base), known[name]["svg"]
+        assert {int(part) for part in re.findall(r'data-part="(\d+)"', drawn)} == set(range(len(circuit.parts)))
+        assert set(" ".join(re.findall(r'data-wire="([^"]*)"', drawn)).split()) == {
+            *(f"{wire.source}-{wire.target}" for wire in circuit.wires),
+            *(f"{end.part}-end:{end.name}" for end in circuit.ends),
+        }
+        assert [equation["text"] for equation in known[name]["equations"]] == [e.text for e in equations(circuit)]
+        assert [equation["changed"] for equation in known[name]["equations"]] == found["changed"]
+        assert {key: known[name][key] for key in ("parts", "wires", "gone")} == {
+            key: found[key] for key in ("parts", "wires", "gone")
+        }
+    assert len(json.dumps(variants())) < 400_000
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_what_lights_of_a_variant_is_in_what_changed(name):
+    circuit, base = circuit_of(name), circuit_of("lstm")
+    found = own(circuit, base)
+    inside = {i for equation in changed(circuit, base) for i in equation.parts}
+    assert set(found["parts"]) <= inside
+    assert {wire.partition("-")[2] for wire in found["wires"]} <= {str(part) for part in found["parts"]}
+    assert bool(found["parts"]) == any(found["changed"])
+
+
+def test_what_changed_against_the_lstm():
+    base = circuit_of("lstm")
+    circuit = circuit_of("lstm-peephole-full")
+    at = circuit.named
+    found = own(circuit, base)
+    assert found["parts"] == sorted([at["f"], at["i"], at["o"]])
+    assert set(found["wires"]) == {f"2-{at['f']}", f"2-{at['i']}", f"{at['C']}-{at['o']}"}  # the peepholes
+    assert found["gone"] == []
+    coupled = circuit_of("lstm-coupled")
+    assert own(coupled, base)["gone"] == ["i"]
+    assert coupled.named["f"] not in own(coupled, base)["parts"]
+    assert own(base, base)["parts"] == []
