@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import resource
 import shutil
 import sys
 import time
@@ -18,7 +19,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 import browser as browsers
-from command import conveyor, done, snapshot
+from command import done, snapshot
 from conveyor import cli
 from conveyor.explain.edits import Edit
 from conveyor.explain.interpret import run as interpreted
@@ -72,7 +73,7 @@ def one(runs):
 @pytest.fixture(scope="module")
 def two(runs):
     file = runs / "two.html"
-    done("explain", "lstm", MARKUP, "--text", HOSTILE, "-o", file, cwd=runs)
+    file.write_text(page([load(runs / "lstm"), load(runs / MARKUP)], HOSTILE), encoding="utf-8")
     return file
 
 
@@ -660,11 +661,19 @@ def odd(runs):
         train(runs / "own", cell=f"{runs / 'own.py'}:Own", steps=2)
 
 
-def test_a_full_disk_costs_no_page(runs, one):
+def test_a_full_disk_costs_no_page(runs, one, capfd, monkeypatch):
     before = one.read_bytes()
-    result = conveyor("explain", "lstm", "-o", one, cwd=runs, file_limit=len(before) // 2)
-    assert result.returncode == 2
-    assert "one.html" in result.stderr.splitlines()[-1]
+    monkeypatch.chdir(runs)
+    monkeypatch.setattr(sys, "argv", ["conveyor", "explain", "lstm", "-o", str(one)])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))  # no file can grow longer
+    try:
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert end.value.code == 2
+    assert "one.html" in capfd.readouterr().err
     assert one.read_bytes() == before
     assert not list(runs.glob("*.tmp"))
 
