@@ -43,7 +43,7 @@ def page(runs: Sequence[Trained], text: str | None = None, served: bool = False)
     data = {
         "title": " and ".join(map(_name, runs)),
         "text": text,
-        "step": max(0, len(runs[0].vocabulary.encode(text.encode())) - 1),
+        "step": example.opening_step(text, runs[0].vocabulary),
         "networks": [_network(run, described) for run, described in zip(runs, made, strict=True)],
         "tour": tour(runs, made, text),
         "served": served,
