@@ -27,7 +27,10 @@ async function unpacked(id) {
 async function start() {
   const data = JSON.parse(document.getElementById("data").textContent);
   const weights = await Promise.all(data.networks.map((_, i) => unpacked(`weights${i}`)));
-  const app = new App(data, data.networks.map((said, i) => new Net(said, weights[i], i)));
+  const app = new App(
+    data,
+    data.networks.map((said, i) => new Net(said, weights[i], i)),
+  );
   const at = (id) => document.getElementById(id);
   mountDepths(app, at("top"));
   mountTour(app, at("tour"));
