@@ -314,13 +314,17 @@ class _Reader:
         timely = tuple(sorted(j for j in nodes if self.nodes[j].time))
         return self.add(Part("clock", i, timely, self.clock_text(i), self.nodes[i].name))
 
-    def clock_text(self, i: int) -> str:
+    def clock_text(self, i: int, within: bool = False) -> str:
+        """How it is made of t; `within` a product or sum it is in parentheses if it is one itself."""
         node = self.nodes[i]
         if node.op in ("input", "const"):
             return "t" if node.op == "input" else number(node.attrs[0])
-        texts = [self.clock_text(j) for j in node.inputs]
         sign = LABELS.get(node.op, node.op)
-        return f" {sign} ".join(texts) if len(texts) == 2 else f"{sign}({', '.join(texts)})"
+        if len(node.inputs) != 2:
+            return f"{sign}({', '.join(map(self.clock_text, node.inputs))})"
+        compares = node.op in ("lt", "le", "eq", "ne")
+        text = f" {sign} ".join(self.clock_text(j, not compares) for j in node.inputs)
+        return f"({text})" if within else text
 
     def wires(self) -> tuple[Wire, ...]:
         found: dict[tuple[int, int], str] = {}
