@@ -84,8 +84,8 @@ def _view(circuit: Circuit, i: int) -> tuple[int, int, Sequence[int]] | None:
     nodes = circuit.graph.nodes
     node = nodes[i]
     if node.op == "input" and node.attrs[0] == "weight":
-        strides = [math.prod(node.dims[k + 1 :]) for k in range(len(node.dims))]
-        return list(circuit.graph.inputs("weight").values()).index(i), 0, strides
+        steps = [math.prod(node.dims[k + 1 :]) for k in range(len(node.dims))]
+        return list(circuit.graph.inputs("weight").values()).index(i), 0, steps
     if node.op not in (*SEEN_OTHERWISE, "slice"):
         return None
     under = _view(circuit, node.inputs[0])
@@ -121,9 +121,10 @@ def _of(part: Part, given: Sequence[Bounds | None]) -> Bounds | None:
         return 0.0, 1.0
     if part.op == "tanh":
         return -1.0, 1.0
-    if len(given) != 2 or given[0] is None or given[1] is None:
+    known = [bounds for bounds in given if bounds is not None]
+    if len(known) != 2:
         return None
-    (a, b), (c, d) = given
+    (a, b), (c, d) = known
     if part.op == "sub":
         return a - d, b - c
     if part.op == "mul":

@@ -64,8 +64,10 @@ export class Diagram {
       );
       const text = shape("text", { x: STRIP.width / 2, y: 11, class: "figure", "font-size": 13 });
       const frame = shape("rect", { class: "frame", x: 0, y: 15, width: STRIP.width, height: STRIP.height });
-      this.numbers.set(Number(group.dataset.part), { cells, text });
-      this.layer.append(shape("g", { transform: `translate(${x + 2} ${y})` }, text, ...cells, frame));
+      const part = Number(group.dataset.part);
+      const element = shape("g", { transform: `translate(${x + 2} ${y})` }, text, ...cells, frame);
+      this.numbers.set(part, { cells, text, element });
+      this.layer.append(element);
     }
     this.svg.append(this.layer);
   }
@@ -102,6 +104,7 @@ export class Diagram {
       group.classList.toggle("lit", Boolean(lit) && isLit);
       group.classList.toggle("pale", Boolean(lit) && !isLit);
     }
+    this.numbers.forEach(({ element }, part) => element.classList.toggle("pale", Boolean(lit) && !parts.has(part)));
     for (const wire of this.wires) {
       const within = joined(wire);
       const names = wire.dataset.wire.split(" ");

@@ -44,10 +44,12 @@ export class Runner {
     return this.read(text).tokens;
   }
 
-  /** The text of a token. A byte is shown as a character where it is one by itself. */
+  /** The text of a token. A byte is shown as a character where it is one by itself, else as its number in brackets. */
   symbol(token, piece = this.network.vocabulary.symbols[token]) {
-    const isByte = this.network.vocabulary.kind === "byte";
-    return isByte && (token === 10 || (token >= 32 && token < 127)) ? String.fromCharCode(token) : piece;
+    if (this.network.vocabulary.kind !== "byte") {
+      return piece;
+    }
+    return token === 10 || (token >= 32 && token < 127) ? String.fromCharCode(token) : `⟨${piece}⟩`;
   }
 
   get network() {
