@@ -142,9 +142,13 @@ def _rates(trained: Trained, edit: Edit) -> dict[str, Any]:
 
 
 def _turned(verbs: _Verbs, before: Tensor, after: Tensor) -> list[str]:
-    """The shortest sentences in which a verb is right at first, and then wrong."""
+    """Sentences in which a verb is right at first, and then wrong: with attractors if there are any, the short ones."""
     rows = set(verbs.row[~before & after].tolist()) - set(verbs.row[before].tolist())
-    return sorted((verbs.lines[row] for row in rows), key=len)[:TURNED]
+    return sorted((verbs.lines[row] for row in rows), key=lambda line: (not _attracts(line), len(line)))[:TURNED]
+
+
+def _attracts(line: str) -> bool:
+    return any(verb.attractors for verb in verbs_of(line.split()))
 
 
 def _verbs(vocabulary: Vocabulary) -> _Verbs:

@@ -3,7 +3,7 @@ import { alone, put, shape, visible } from "./dom.js";
 
 const EDGES = { left: 34, right: 12, top: 20, bottom: 78 };
 const HEIGHT = 300;
-const COLUMN = 46;
+const COLUMN = { word: 28, letter: 13 }; // the least width of a step
 const MARKS = { subject: "●", attractor: "✕", between: "○", verb: "■" };
 
 /**
@@ -12,7 +12,8 @@ const MARKS = { subject: "●", attractor: "✕", between: "○", verb: "■" };
  */
 export function drawAlong(svg, { runs, tokens, marks, threshold, sides, step, choose }, width) {
   const count = tokens.length;
-  const wide = Math.max(width, EDGES.left + EDGES.right + count * COLUMN * 0.62);
+  const isWords = tokens.some((token) => [...token].length > 2);
+  const wide = Math.max(width, EDGES.left + EDGES.right + count * COLUMN[isWords ? "word" : "letter"]);
   const values = Object.values(runs).flatMap((run) => tokens.map((_, t) => run(t)).filter(Number.isFinite));
   const [low, high] = bounds([...values, threshold ?? 0, 0]);
   const x = (t) => EDGES.left + ((t + 0.5) / count) * (wide - EDGES.left - EDGES.right);
@@ -27,19 +28,29 @@ export function drawAlong(svg, { runs, tokens, marks, threshold, sides, step, ch
     shape("line", { x1: x(step), x2: x(step), y1: EDGES.top, y2: HEIGHT - EDGES.bottom + 6, class: "now-line" }),
     same ? null : shape("polyline", { points: line(runs.plain).join(" "), class: "trace before" }),
     shape("polyline", { points: line(runs.edited).join(" "), class: "trace" }),
-    ...tokens.flatMap((token, t) => column(token, t, { marks, x, y, value: runs.edited(t), step, choose })),
+    ...tokens.flatMap((token, t) => column(token, t, { marks, x, y, value: runs.edited(t), step, choose, isWords })),
   );
   svg.setAttribute("viewBox", `0 0 ${wide} ${HEIGHT}`);
   svg.style.minWidth = `${wide}px`;
+  reveal(svg.parentElement, x(step));
+}
+
+/** Where there is no room for all steps, the present one is in sight. */
+function reveal(box, x) {
+  if (box.scrollWidth > box.clientWidth && box.dataset.step !== String(x)) {
+    box.dataset.step = x;
+    box.scrollLeft = x - box.clientWidth / 2;
+  }
 }
 
 /** The word of a step, and the mark on the curve. */
-function column(token, t, { marks, x, y, value, step, choose }) {
+function column(token, t, { marks, x, y, value, step, choose, isWords }) {
   const { kind = "", plural } = marks?.[t] ?? {};
   const number = kind ? (plural ? " plural" : " singular") : "";
   const at = { x: x(t), y: HEIGHT - EDGES.bottom + 22 };
-  const turned = { ...at, transform: `rotate(38 ${at.x} ${at.y})`, "font-size": 13, class: `figure along-word ${kind}${number} ${t === step ? "now" : ""}` };
-  const word = shape("text", turned, visible(alone(token.trim() || token)));
+  const style = { ...at, "font-size": 13, class: `figure along-word ${kind}${number} ${t === step ? "now" : ""}` };
+  const turned = isWords ? { transform: `rotate(38 ${at.x} ${at.y})` } : { "text-anchor": "middle" };
+  const word = shape("text", { ...style, ...turned }, visible(alone(token.trim() || token)));
   const said = kind ? ` (${kind === "between" ? "noun between" : kind},${number})` : "";
   const group = shape("g", { class: "along-column", onclick: () => choose(t), "data-kind": kind }, word);
   group.append(shape("title", {}, `${visible(token)}${said}${Number.isFinite(value) ? `: ${value.toFixed(2)}` : ""}`));
@@ -58,8 +69,8 @@ function sideBands(threshold, sides, { x0, x1, y, low, high }) {
   return [
     shape("rect", { x: x0, y: y(high), width: x1 - x0, height: Math.max(0, at - y(high)), class: "side-above" }),
     shape("line", { x1: x0, x2: x1, y1: at, y2: at, class: "threshold" }),
-    shape("text", { ...words, y: y(high) - 5 }, sides[1]),
-    shape("text", { ...words, y: y(low) + 14 }, sides[0]),
+    shape("text", { ...words, y: y(high) + 14 }, sides[1]),
+    shape("text", { ...words, y: y(low) - 4 }, sides[0]),
   ];
 }
 

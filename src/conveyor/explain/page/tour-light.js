@@ -17,6 +17,7 @@ export function cropped(svg) {
   const [x, width] = ["x", "width"].map((name) => Number(module?.getAttribute(name)));
   const box = svg.getAttribute("viewBox").split(" ").map(Number);
   if (width) {
+    ["width", "height"].forEach((name) => svg.removeAttribute(name)); // by which it would keep its shape
     svg.setAttribute("viewBox", `${x - BESIDE} ${box[1]} ${width + 2 * BESIDE} ${box[3]}`);
   }
   return svg;

@@ -13,12 +13,19 @@ const NONE = "In this network no single unit was found that follows what was loo
 export function unitsScene(app, network) {
   const example = app.data.tour.networks[network].example;
   if (!example?.unit) {
-    return { id: "units", title: "Units that follow something", depth: "sequence", place: "above", make: () => follow(app, network) };
+    const scene = { id: "units", title: "Units that follow something", depth: "sequence", place: "above", make: () => follow(app, network) };
+    return { ...scene, ...picked(app, network) };
   }
   const tries = numberTries(app, network, example);
   const { layer, part } = place(app, network, example.unit);
   const make = () => number(app, network, example, tries);
   return { id: "number", title: "The unit that keeps the subject's number", depth: "sequence", place: "above", tries, pick: part, layer, unit: example.unit.index, make };
+}
+
+/** The best of the units that were found, to be chosen. */
+function picked(app, network) {
+  const [best] = app.networks[network].found;
+  return best ? { layer: best.layer, pick: place(app, network, best).part, unit: best.index } : {};
 }
 
 /** Where the page has the value of a unit that Python has found. */
@@ -52,7 +59,7 @@ function number(app, network, example, tries) {
   const panel = new Tries(app, network, tries);
   const verbs = el("div", { class: "verbs" });
   const curve = new Curve(app, network, unit, example);
-  const nodes = [el("div", {}, says, examples(app, example), panel.element), el("div", { class: "tour-figure" }, curve.element, verbs)];
+  const nodes = [el("div", {}, says, panel.element, examples(app, example)), el("div", { class: "tour-figure" }, curve.element, verbs)];
   return {
     nodes,
     draw: () => {
@@ -69,7 +76,7 @@ function examples(app, { turned }) {
   const texts = [app.data.text, ...turned];
   const buttons = texts.map((text) => el("button", { class: "quiet sentence", onclick: () => app.update({ text, step: 0 }) }, visible(text)));
   const note = turned.length ? [el("p", { class: "small" }, "The last ones are of the sentences in which forgetting made a verb wrong.")] : [];
-  return el("details", {}, el("summary", {}, "Other sentences"), ...buttons, ...note);
+  return el("details", { open: turned.length > 0 }, el("summary", {}, "Other sentences"), ...buttons, ...note);
 }
 
 /** What the second try does depends on the text: the subject's step, and the value mirrored at the threshold. */
@@ -121,7 +128,7 @@ function verdict(found, isEdited) {
   if (!isEdited) {
     return wrong.length ? `The network is wrong here: ${wrong.join(", ")}.` : "Every verb's right form is the more probable one.";
   }
-  return wrong.length ? `With the edit it would write ${wrong.join(", ")}.` : "Even so every right form stays the more probable one: here other units know the number too. Try another sentence.";
+  return wrong.length ? `With the edit it would write ${wrong.join(", ")}.` : "Even so every right form stays the more probable one: here other units know the number too. In some of the other sentences it does not.";
 }
 
 // -- whatever was found
