@@ -32,7 +32,7 @@ ENTERS = {
     ("layer", "main"): {DOWN: 0.0},
     ("layer", "side"): {LEFT: 0.0, RIGHT: 1.0},
     ("op", ""): {LEFT: 0.0, UP: 0.5, DOWN: 0.0, RIGHT: 20.0},
-    ("join", ""): {LEFT: 0.0, DOWN: 0.0, UP: 3.0, RIGHT: 9.0},
+    ("join", ""): {LEFT: 0.0, DOWN: 0.0, UP: 6.0, RIGHT: 9.0},
     ("handed", ""): {LEFT: 0.0},
     ("given", ""): {DOWN: 0.0},
 }
