@@ -26,7 +26,7 @@ from conveyor.training import train as training
 from conveyor.training.progress import Progress
 from conveyor.training.run import Run
 from conveyor.zoo import CELLS
-from test_explain_page import Page, percent
+from test_explain_page import HOSTILE, Page, percent
 from test_explain_walk import Own
 
 pytestmark = pytest.mark.xdist_group("browser")
@@ -43,7 +43,7 @@ def home(tmp_path_factory):
 
 def untrained(name, home, layers=1):
     torch.manual_seed(5)
-    vocabulary = Vocabulary.of(TEXT.encode(), "char")
+    vocabulary = Vocabulary.of((TEXT + HOSTILE).encode(), "char")
     model = LanguageModel(len(vocabulary), KINDS[name], 8, layers).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.6)
@@ -180,6 +180,15 @@ def test_the_tour_on_a_screen(here, models, home, tmp_path, width, scheme):
             here.press("n")
 
 
+def test_a_text_of_markup_is_text(here, models, home):
+    here.open(written(home, "hostile", [models["lstm"]], HOSTILE))
+    here.press("t")
+    for _ in range(10):
+        here.rest()
+        assert here.run("return window.hacked === undefined && !document.querySelector('#tour img, #tour script')")
+        here.press("n")
+
+
 # -- what it shows
 
 
@@ -206,17 +215,30 @@ def test_something_is_tried_and_taken_back(here, models, home):
     assert "e=" not in here.address()
 
 
-def gradients(trained, text, state, at):
-    """Of the likeliest token's log-probability by a state after each step, their norms, the latest first."""
+def gradients(trained, text, state, at, emptied=None):
+    """Of the likeliest token's log-probability by a state after each step, their norms, the latest first.
+
+    The memory of an LSTM works on through the output of its own step, too. At the step `emptied` it comes in as zeros.
+    """
     model, now, kept = trained.model, None, []
-    for x in model.embedding(trained.vocabulary.encode(text.encode())[: at + 1]).detach():
+    tokens = trained.vocabulary.encode(text.encode())[: at + 1]
+    for step, x in enumerate(model.embedding(tokens).detach()):
+        if step == emptied:
+            now = (now[0], torch.zeros_like(now[1]))
         output, now, *_ = model.rnn.step(x[None], now)
         kept.append(now if isinstance(now, tuple) else (now,))
     weight = model.embedding.weight if model.tied else model.output
     best = torch.nn.functional.linear(output, weight, model.bias).log_softmax(-1).max()
-    which = model.rnn.state_names.index(state)
-    found = torch.autograd.grad(best, [states[which] for states in kept[:-1]])
-    return [float(gradient.norm()) for gradient in reversed(found)]
+    flat = [value for states in kept[:-1] for value in states]
+    found = torch.autograd.grad(best, flat, materialize_grads=True)
+    if state == "h":
+        return [float(gradient.norm()) for gradient in reversed(found)]
+    edits = [] if emptied is None else [Edit(0, "C[t-1]", 0.0, first=emptied, last=emptied)]
+    with torch.no_grad():
+        record = interpreted(model, tokens, edits)
+    slopes = record.value(0, "o") * (1 - record.value(0, "C").tanh() ** 2)  # of h by C
+    pairs = zip(found[::2], found[1::2], slopes, strict=False)
+    return [float((by_C + slope * by_h).norm()) for by_h, by_C, slope in pairs][::-1]
 
 
 def test_the_curves_are_the_gradients(here, models, home):
@@ -236,6 +258,26 @@ def test_the_curves_are_the_gradients(here, models, home):
     assert [len(line.split()) for line in lines[:2]] == [at, at]
     heights = [float(point.split(",")[1]) for point in lines[2].split()]
     assert heights == sorted(heights)  # an RNN that has learnt nothing: the past fades with every step
+
+
+def test_the_curve_of_a_long_text(here, models, home):
+    """Only the last 300 steps are asked about; edits act where they act."""
+    trained, text = models["lstm"], TEXT * 12
+    at = len(text) - 1
+    file = written(home, "long", [trained], text)
+    shown = []
+    for emptied, edits in (
+        (None, "[[]]"),
+        (at - 5, f'[[{{"layer":0,"part":2,"value":0,"first":{at - 5},"last":{at - 5}}}]]'),
+    ):
+        here.open(file, f"o=tour&tour=1&e={edits}")
+        here.rest().wait(f"document.querySelector('.tour-figure').textContent.includes('step {len(text)}')")
+        norms = gradients(trained, text, "C", at, emptied)
+        shown.append(here.text(".curve-legend li"))
+        assert f"after 10 steps {percent(norms[9] / norms[0])}" in shown[-1]
+    assert shown[0] != shown[1]
+    line = here.run("return document.querySelector('.curve-line').getAttribute('points')")
+    assert len(line.split()) == 300
 
 
 def test_new_networks_forget_as_is_known(models):
@@ -350,3 +392,19 @@ def test_forgetting_makes_verbs_wrong(agreement):
 def test_other_models_have_no_such_unit(models):
     assert examples.example(models["lstm"]) is None
     assert examples.opening(models["lstm"].vocabulary) is None
+
+
+def test_the_tour_of_another_network(here, models, home):
+    """It begins anew in the other's cell, and what was tried in the first is taken back."""
+    here.open(written(home, "two", [models["lstm"], models["rnn"]]), "o=tour&tour=3")
+    here.rest().click(".try")
+    assert "e=" in here.address()
+    here.run(
+        "const choice = document.querySelector('#tools select'); choice.value = 1;"
+        "choice.dispatchEvent(new Event('change', {bubbles: true}))"
+    )
+    here.rest()
+    assert scene(here) == "give h_t"
+    assert "e=" not in here.address()
+    circuit = levels(models["rnn"].model)[-1].circuit
+    check_light(here, walk(circuit)[1], len(circuit.parts))

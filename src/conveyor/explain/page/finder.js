@@ -86,7 +86,7 @@ class Finder {
     }
     this.value.dataset.key = key;
     const named = net.named(layer).filter((one) => net.part(layer, one).name);
-    put(this.value, ...named.map((one) => el("option", { value: one }, net.symbol(layer, one).replaceAll(/[_{}]/gu, ""))));
+    put(this.value, ...named.map((one) => el("option", { value: one }, bare(net.symbol(layer, one)))));
     this.value.value = named.includes(part) ? part : (named.find((one) => one === net.start.part) ?? named[0]);
   }
 
@@ -135,17 +135,25 @@ class Finder {
 
   /** A passage with the units' values below, a strip for each. */
   #place({ score, at, length, tokens, values }, units, scale) {
-    const words = tokens.map((token, i) => el("span", { class: i >= at && i < at + length ? "within" : "" }, visible(alone(token))));
+    const words = tokens.map((token, i) => el("span", { class: i >= at && i < at + length ? "within" : "" }, alone(token).replaceAll("\n", "↵ ")));
     const strips = units.map((unit, k) => {
       const canvas = el("canvas", { class: "strip", role: "img", "aria-label": `unit ${unit} along the passage` });
       requestAnimationFrame(() => strip(canvas, Float32Array.from(values, (row) => row[k]), scale));
       return canvas;
     });
+    const mark = el("div", { class: "place-mark", "aria-hidden": "true" });
+    mark.style.left = `${(100 * at) / tokens.length}%`;
+    mark.style.width = `${(100 * length) / tokens.length}%`;
     const use = () => this.app.update({ text: tokens.join(""), step: at + length - 1 }, { push: true });
     const isText = !tokens.some((token) => token.startsWith("\\x")); // of a byte that is no character by itself
     const button = isText ? el("button", { class: "quiet", onclick: use }, "read it here") : null;
-    return el("li", {}, el("div", { class: "line" }, el("bdi", { class: "token passage" }, ...words), el("span", { class: "figure" }, figure(score)), button ?? ""), ...strips);
+    return el("li", {}, el("div", { class: "line" }, el("bdi", { class: "token passage" }, ...words), el("span", { class: "figure" }, figure(score)), button ?? ""), el("div", { class: "place-strips" }, ...strips, mark));
   }
+}
+
+/** A symbol without its step, where only text can stand. */
+function bare(symbol) {
+  return symbol.replace(/,?t\}$/u, "}").replace(/_t$/u, "").replaceAll(/[_{}]/gu, "");
 }
 
 /** Whole numbers out of "3, 17 4". */

@@ -16,7 +16,7 @@ export const KEYS = [
   ["0 1", "hold the chosen part at 0 or at 1: a gate shut, or open"],
   ["Delete", "take all edits away"],
   ["p", "free play: clamp, edit, cut"],
-  ["t", "the tour"],
+  ["t", "the tour; in it n goes on, b back, Escape leaves"],
   ["c", "two networks side by side"],
   ["/", "to the text box"],
   ["?", "this list"],

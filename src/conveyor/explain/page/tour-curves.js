@@ -10,6 +10,7 @@ const SAYS = [
 ];
 const AFTER = "The dashed curves are new networks that have learnt nothing, reading the same text: exact derivatives of what they put out by an earlier state.";
 const WAIT = 120; // ms of rest before gradients are computed anew
+const FAR = 300; // steps back that are asked about
 const FLOOR = 1e-8;
 const EDGES = { left: 52, right: 16, top: 14, bottom: 38 };
 const HEIGHT = 300;
@@ -37,9 +38,17 @@ export function liveCurves(app) {
     const carried = net.layers[layer].parts[net.start.part]?.name;
     const which = Math.max(0, states.findIndex(({ name }) => name === carried));
     const token = likeliest(record.probabilities(at), 1)[0];
-    const { byState } = net.runner.network.gradients(record.raw, at, token);
-    return [{ name: net.name, state: states[which].name, left: shares(byState[layer][which], at), token, network: i }];
+    const { raw, last } = recent(record.raw, at);
+    const { byState } = net.runner.network.gradients(raw, last, token);
+    return [{ name: net.name, state: states[which].name, left: shares(byState[layer][which], last), token, at, network: i }];
   });
+}
+
+/** The last steps of a run up to one: the way back through a long text would take seconds. */
+function recent({ tokens, edits, steps }, at) {
+  const from = Math.max(0, at - FAR);
+  const moved = edits.map((edit) => ({ ...edit, first: (edit.first ?? 0) - from, last: (edit.last ?? null) === null ? null : edit.last - from }));
+  return { raw: { tokens: tokens.slice(from, at + 1), edits: moved, steps: steps.slice(from, at + 1) }, last: at - from };
 }
 
 function make(app) {
@@ -85,9 +94,9 @@ function asked(app, live) {
   if (!live.length) {
     return ["The text has too few steps: go on a little, or type more, and the network's own curve is drawn."];
   }
-  const { network, token } = live.find(({ network: i }) => i === app.state.network) ?? live[0];
+  const { network, token, at } = live.find(({ network: i }) => i === app.state.network) ?? live[0];
   const word = el("bdi", { class: "token" }, visible(alone(app.networks[network].runner.symbol(token))));
-  return [`What is left of the gradient of the present prediction, `, word, `, step ${app.step(network) + 1}, by the state so many steps before:`];
+  return [`What is left of the gradient of the present prediction, `, word, `, step ${at + 1}, by the state so many steps before:`];
 }
 
 function entry(app, { name, state, left, isNew }, i) {

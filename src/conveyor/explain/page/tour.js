@@ -32,7 +32,10 @@ export function scenesOf(app, network, layer) {
   return made.map((scene) => ({ ...scene, make: () => scene.make(app, network) }));
 }
 
+const NOTHING = { network: 0, tries: [] };
+
 class Tour {
+  tried = NOTHING;
   #built = "";
   #entered = "";
   #open = false;
@@ -101,12 +104,11 @@ class Tour {
     this.#set(scene, at);
   }
 
-  /** What a scene wants of the page: its depth, its part chosen, its light, and no edits of other scenes. */
+  /** What a scene wants of the page: its depth, its part chosen, its light, and no edits of the scene before. */
   #set(scene, at) {
     const { app, network } = this;
-    const { picks, edits, lit } = app.state;
-    const others = this.scenes.filter((one) => one !== scene).flatMap(({ tries = [] }) => tries);
-    const kept = without(app.networks[network], edits[network], others);
+    const { picks, lit } = app.state;
+    const edits = this.#takeBack({ network, tries: scene.tries ?? [] });
     const pick = { ...picks[network] };
     if (scene.pick !== undefined) {
       Object.assign(pick, { layer: scene.layer, part: scene.pick }, scene.unit === undefined ? {} : { unit: scene.unit });
@@ -116,9 +118,16 @@ class Tour {
       tour: at,
       depth: scene.depth ?? app.state.depth,
       picks: replaced(picks, pick),
-      edits: kept.length === edits[network].length ? edits : replaced(edits, kept),
-      lit: replaced(lit, scene.lit ?? null),
+      edits,
+      lit: lit.map((_, i) => (i === network ? (scene.lit ?? null) : null)),
     });
+  }
+
+  /** The edits of all networks without those that were tried in the scene before; `next` is what may be tried now. */
+  #takeBack(next) {
+    const { network, tries } = this.tried;
+    this.tried = next;
+    return this.app.state.edits.map((list, i) => (i === network ? without(this.app.networks[i], list, tries) : list));
   }
 
   show(at) {
@@ -144,15 +153,13 @@ class Tour {
     if (!this.#open) {
       return;
     }
-    const { app, network } = this;
-    const tries = this.scenes.flatMap((scene) => scene.tries ?? []);
-    const edits = app.state.edits.map((list, i) => (i === network ? without(app.networks[i], list, tries) : list));
+    const { app } = this;
     this.#open = false;
     this.#entered = "";
     delete this.middle.dataset.tour;
     delete this.middle.dataset.scene;
     put(this.body);
-    app.update({ lit: app.state.lit.map(() => null), edits });
+    app.update({ lit: app.state.lit.map(() => null), edits: this.#takeBack(NOTHING) });
     document.getElementById("open-tour")?.focus({ preventScroll: true });
   }
 
