@@ -439,7 +439,13 @@ def test_a_run_with_a_file_missing_is_refused(name: str, run: Path, refused: Ref
 
 
 @pytest.mark.parametrize(
-    "data", [b"", gzip.compress(b"", mtime=0)[:9], gzip.compress(b"1,2\n" * 99)[:-9], gzip.compress(b"1,2\n", mtime=0)[:12] + b"!" * 20]
+    "data",
+    [
+        b"",
+        gzip.compress(b"", mtime=0)[:9],
+        gzip.compress(b"1,2\n" * 99, mtime=0)[:-9],
+        gzip.compress(b"1,2\n", mtime=0)[:12] + b"!" * 20,
+    ],
 )
 def test_damaged_digits_are_refused(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "digits.csv.gz"
