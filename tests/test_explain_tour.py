@@ -66,7 +66,8 @@ def written(home, name, runs, text=TEXT):
 @pytest.fixture(scope="module")
 def agreement(home):
     """A model that has learnt the sentences for some seconds."""
-    small = {"hidden_size": 16, "embedding_size": 32, "dropout": 0.0, "steps": 700, "evaluate_every": 700}
+    small = {"hidden_size": 24, "embedding_size": 32, "dropout": 0.0, "steps": 700, "evaluate_every": 700}
+    small |= {"lr": 0.01, "seed": 2}
     settings = Settings(text=("agreement",), tokens="word", device="cpu", threads=1, **small)
     training.start(Language, settings, home / "agreement", Progress())
     return load(home / "agreement")
@@ -337,7 +338,7 @@ def test_the_unit_of_the_subjects_number(here, agreement, home):
     says = here.text(".tour-says")
     assert f"[{found['unit']['index']}]" in says
     rates = found["rates"]
-    assert f"{rates['verbs']} verbs" in says
+    assert f"the main verbs of {rates['verbs']} new sentences" in says
     for share in (rates["before"], rates["after"], rates["others"], found["unit"]["score"]):
         assert percent(share) in says
     kinds = here.run("return [...document.querySelectorAll('.along-column')].map((one) => one.dataset.kind)")
@@ -374,13 +375,15 @@ def check_verbs(here, trained, edits=()):
 def test_forgetting_makes_verbs_wrong(agreement):
     """More than of any usual unit, and the sentences that are shown are such."""
     found = examples.example(agreement)
-    assert found["rates"]["after"] > found["rates"]["before"]
-    assert found["turned"] or found["rates"]["after"] < found["rates"]["before"] + 0.02
+    rates = found["rates"]
+    assert found["unit"]["score"] > 0.8
+    assert rates["after"] > max(rates["before"], rates["others"]) + 0.1
+    assert len(found["turned"]) == 3
     edit = Edit(**{key: value for key, value in found["edit"].items() if key != "gate"})
     numbers = {symbol: k for k, symbol in enumerate(agreement.vocabulary.symbols)}
     for sentence in found["turned"]:
         words = sentence.split()
-        verbs = [k for k, word in enumerate(words) if word in found["others"]]
+        verbs = [k for k, word in enumerate(words) if word in found["others"]][-1:]
         tokens = agreement.vocabulary.encode(f"\n{sentence}".encode())
         with torch.no_grad():
             plain, edited = (interpreted(agreement.model, tokens, e).logits for e in ((), (edit,)))

@@ -25,6 +25,7 @@ from conveyor.tasks.text import Vocabulary
 TEXT = "the keys to the cabinet near the door are old .\nthe child swims ."
 LEARN, MEASURE = 1_000, 300  # sentences in which the unit is found, and on which its loss is measured
 COMPARED, TURNED = 16, 3  # units that it is compared with, and sentences that are shown
+FOLLOWED = "main subject number"  # of the sentence's own subject, past all clauses, up to its verb
 NEEDED = (THE, THAT, STOP, *IS)
 
 
@@ -52,8 +53,8 @@ def example(trained: Trained) -> dict[str, Any] | None:
     nouns, verbs   {word: 0 or 1, its number}; others {form of a verb: its other form}: words that the model knows
     edit     {layer, part, value, unit, gate}: what makes the unit forget at every step: its gate held, or, of a
              cell without such a gate, the state itself, in which case `gate` is false
-    rates    {verbs, before, after, others}: of new sentences' verbs the part whose other form is thought as likely: as
-             the model is, with the edit, and the mean of the same edits of other units
+    rates    {verbs, before, after, others}: of new sentences' main verbs the part whose other form is thought as
+             likely: as the model is, with the edit, and the mean of the same edits of other units
     turned   of those sentences three in which the edit makes a verb wrong, if there are as many
     """
     if not is_of_agreement(trained.vocabulary):
@@ -92,11 +93,11 @@ def _only(numbers: Mapping[str, int], known: set[str]) -> dict[str, int]:
 
 
 def _unit(trained: Trained) -> Unit | None:
-    """The unit of what the cell carries along, or else of its states, that tells best the next verb's number."""
+    """The unit of what the cell carries along, or else of its states, that tells the main subject's number best."""
     random = Random(1)
     text = "\n".join(" ".join(sentence(random)) for _ in range(LEARN))
     belts = {belt.name for level in levels(trained.model) for belt in Roles.of(level.circuit).belts}
-    best = units(trained, text, ["subject number"], values=sorted(belts), top=1)["subject number"]
+    best = units(trained, text, [FOLLOWED], values=sorted(belts), top=1)[FOLLOWED]
     return best[0] if best else None
 
 
@@ -161,7 +162,7 @@ def _verbs(vocabulary: Vocabulary) -> _Verbs:
         tokens = vocabulary.encode(("\n" + " ".join(line)).encode())
         if (tokens == 0).any():
             continue
-        for verb in verbs_of(line):
+        for verb in verbs_of(line)[-1:]:  # the main verb comes last
             other = " " + words[int(others[lexicon().numbers[line[verb.place]]])]
             if other in known:
                 found.append((verb.place, len(texts), known[" " + line[verb.place]], known[other]))

@@ -51,9 +51,9 @@ function number(app, network, example, tries) {
   const name = `\`${app.networks[network].symbol(edit.layer, place(app, network, unit).part)}\`[${unit.index}]`;
   const kind = unit.plural ? "high after a plural, low after a singular" : "low after a plural, high after a singular";
   const sentences = [
-    `This network has learnt from sentences, word by word. Of all that it carries along, ${name} tells best whether the subject whose verb comes next is one or many: ${percent(unit.score)} right on sentences that it was not found on, where chance gives ${percent(unit.chance)}. It is ${kind}.`,
+    `This network has learnt from sentences, word by word. Of all that it carries along, ${name} tells best, up to the verb, whether the sentence's subject is one or many: ${percent(unit.score)} right on sentences that it was not found on, where chance gives ${percent(unit.chance)}. It is ${kind}.`,
     "Watch it: a new subject sets it, nouns in between (✕ those of the other number) should leave it, and once the verb has come it is free for the next.",
-    `Made to forget at every step, of ${rates.verbs} verbs of new sentences ${percent(rates.after)} get the wrong form, instead of ${percent(rates.before)}. When other units are made to forget, it is ${percent(rates.others)} on average.`,
+    `Made to forget at every step, of the main verbs of ${rates.verbs} new sentences ${percent(rates.after)} get the wrong form, instead of ${percent(rates.before)}. When other units are made to forget, it is ${percent(rates.others)} on average.`,
   ];
   const says = el("div", { class: "tour-says" }, ...paragraphs(sentences));
   const panel = new Tries(app, network, tries);
