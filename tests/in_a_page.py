@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from conveyor.explain.bundle import as_json, script
-from conveyor.explain.interpret import Record
-from conveyor.explain.network import Described, describe
+from conveyor.explain.page.bundle import as_json, script
+from conveyor.explain.running.interpret import Record
+from conveyor.explain.running.network import Described, describe
 from conveyor.language import LanguageModel
 from conveyor.tasks.text import Vocabulary
 

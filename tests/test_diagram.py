@@ -20,8 +20,8 @@ from command import conveyor as command
 from conveyor import zoo
 from conveyor.errors import BadInput
 from conveyor.explain.circuit import Circuit
-from conveyor.explain.diagram import Diagram, diagram, draw, stylesheet
-from conveyor.explain.layout.arrange import arrange
+from conveyor.explain.drawing.arrange import arrange
+from conveyor.explain.drawing.diagram import Diagram, diagram, draw, stylesheet
 from conveyor.explain.symbols import Symbol, pretty, spoken, symbol
 from conveyor.zoo import CELLS
 from random_cells import sample
@@ -323,7 +323,7 @@ def test_a_drawing_is_always_the_same():
     [("lstm", ()), ("lstm-f", ("f",)), ("lstm-i", ("i", "C_tilde")), ("lstm-C", ("C",)), ("lstm-o", ("h",))],
 )
 def test_the_pictures_of_the_documentation_are_current(file, shown):
-    """If not: conveyor.explain.diagram.diagram(zoo.LSTM(4, 8), highlight=shown).svg"""
+    """If not: conveyor.explain.drawing.diagram.diagram(zoo.LSTM(4, 8), highlight=shown).svg"""
     folder = Path(__file__).parent.parent / "docs" / "diagrams"
     text = Diagram(of_zoo("lstm").layout, "LSTM", highlight=shown).svg
     assert (folder / f"{file}.svg").read_text(encoding="utf-8") == text

@@ -10,9 +10,9 @@ import torch
 import browser as browsers
 from cases import Counted, Leaky, Nested, Normed
 from conveyor import zoo
-from conveyor.explain import interpret
-from conveyor.explain.edits import Edit
-from conveyor.explain.levels import levels
+from conveyor.explain.running import interpret
+from conveyor.explain.running.edits import Edit
+from conveyor.explain.running.levels import levels
 from in_a_page import TEXT, VOCABULARY, InAPage, language_model
 
 pytestmark = pytest.mark.xdist_group("browser")

@@ -15,16 +15,16 @@ from torch import nn
 import conveyor
 from conveyor import zoo
 from conveyor.errors import BadInput
-from conveyor.explain import labels, scores
-from conveyor.explain.connectivity import connectivity
-from conveyor.explain.edits import Edit
-from conveyor.explain.find_alike import find_alike, pattern
-from conveyor.explain.flow import gradient_flow
-from conveyor.explain.gates import gates, saturation
-from conveyor.explain.interpret import run
-from conveyor.explain.labels import label
-from conveyor.explain.record import along, read_through, record
-from conveyor.explain.units import units
+from conveyor.explain.measure import labels, scores
+from conveyor.explain.measure.connectivity import connectivity
+from conveyor.explain.measure.find_alike import find_alike, pattern
+from conveyor.explain.measure.flow import gradient_flow
+from conveyor.explain.measure.gates import gates, saturation
+from conveyor.explain.measure.labels import label
+from conveyor.explain.measure.record import along, read_through, record
+from conveyor.explain.measure.units import units
+from conveyor.explain.running.edits import Edit
+from conveyor.explain.running.interpret import run
 from conveyor.language import LanguageModel
 from conveyor.language.settings import Settings
 from conveyor.language.trained import Trained

@@ -14,11 +14,11 @@ from cases import Counted, Leaky, Nested, Normed
 from conveyor import zoo
 from conveyor.cell import Cell
 from conveyor.errors import BadInput
-from conveyor.explain.edits import Edit, names
-from conveyor.explain.interpret import run
-from conveyor.explain.levels import levels
-from conveyor.explain.network import describe
-from conveyor.explain.untrained import blend
+from conveyor.explain.running.edits import Edit, names
+from conveyor.explain.running.interpret import run
+from conveyor.explain.running.levels import levels
+from conveyor.explain.running.network import describe
+from conveyor.explain.running.untrained import blend
 from conveyor.language import LanguageModel
 from conveyor.tasks.text import WORD, Vocabulary
 from in_a_page import BOUND, TEXT, VOCABULARY, InAPage, assert_same, language_model, numbers

@@ -21,9 +21,9 @@ from selenium.webdriver.common.keys import Keys
 import browser as browsers
 from command import done, snapshot
 from conveyor import cli
-from conveyor.explain.edits import Edit
-from conveyor.explain.interpret import run as interpreted
-from conveyor.explain.page import page
+from conveyor.explain.page.assemble import page
+from conveyor.explain.running.edits import Edit
+from conveyor.explain.running.interpret import run as interpreted
 from conveyor.language.job import Language
 from conveyor.language.model import LanguageModel
 from conveyor.language.settings import Settings

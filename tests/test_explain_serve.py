@@ -15,10 +15,10 @@ from selenium.webdriver.common.by import By
 import browser as browsers
 from command import begun, command, conveyor
 from conveyor.errors import BadInput
-from conveyor.explain.corpus import Corpus
-from conveyor.explain.find_alike import find_alike, pattern
-from conveyor.explain.record import record
-from conveyor.explain.serve import listen, serve
+from conveyor.explain.measure.find_alike import find_alike, pattern
+from conveyor.explain.measure.record import record
+from conveyor.explain.page.corpus import Corpus
+from conveyor.explain.page.serve import listen, serve
 from conveyor.language.job import Language
 from conveyor.language.settings import Settings
 from conveyor.language.trained import load

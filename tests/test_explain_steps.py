@@ -13,11 +13,11 @@ from conveyor.compiler.graph import Builder, Output
 from conveyor.compiler.ops import OPS
 from conveyor.eager import take_step
 from conveyor.explain.circuit import Circuit
-from conveyor.explain.edits import Edit
-from conveyor.explain.emit_js import SPELLING, _Emitter, emit
-from conveyor.explain.interpret import INTERPRETED, interpret
-from conveyor.explain.loops_js import literal
-from conveyor.explain.places import Places
+from conveyor.explain.running.edits import Edit
+from conveyor.explain.running.emit_js import SPELLING, _Emitter, emit
+from conveyor.explain.running.interpret import INTERPRETED, interpret
+from conveyor.explain.running.loops_js import literal
+from conveyor.explain.running.places import Places
 from conveyor.kernels import given_of, kernel_of
 from in_a_page import assert_same, page
 from op_cells import OPS as SPELLINGS

@@ -9,14 +9,14 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 import browser as browsers
-from conveyor.explain import example as examples
-from conveyor.explain.edits import Edit
-from conveyor.explain.fading import fading
-from conveyor.explain.interpret import run as interpreted
-from conveyor.explain.levels import levels
-from conveyor.explain.page import page
-from conveyor.explain.variants import SHOWN, variants
-from conveyor.explain.walk import walk
+from conveyor.explain.page import example as examples
+from conveyor.explain.page.assemble import page
+from conveyor.explain.page.fading import fading
+from conveyor.explain.page.variants import SHOWN, variants
+from conveyor.explain.page.walk import walk
+from conveyor.explain.running.edits import Edit
+from conveyor.explain.running.interpret import run as interpreted
+from conveyor.explain.running.levels import levels
 from conveyor.language.job import Language
 from conveyor.language.model import LanguageModel
 from conveyor.language.settings import Settings

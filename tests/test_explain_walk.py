@@ -11,12 +11,12 @@ from cases import Leaky
 from conveyor.cell import Cell
 from conveyor.explain.circuit import Circuit
 from conveyor.explain.difference import changed
-from conveyor.explain.edits import Edit
 from conveyor.explain.formula import equations
-from conveyor.explain.interpret import interpret
-from conveyor.explain.roles import Roles
-from conveyor.explain.variants import SHOWN, SIZES, circuit_of, own, variants
-from conveyor.explain.walk import walk
+from conveyor.explain.page.roles import Roles
+from conveyor.explain.page.variants import SHOWN, SIZES, circuit_of, own, variants
+from conveyor.explain.page.walk import walk
+from conveyor.explain.running.edits import Edit
+from conveyor.explain.running.interpret import interpret
 from conveyor.show import compile
 from conveyor.zoo import CELLS
 from random_cells import random_cells
@@ -176,7 +176,7 @@ def test_a_gate_that_writes_lets_in(name):
 
 
 def test_the_variants_in_the_package_are_what_would_be_drawn_now():
-    """If not, `python -m conveyor.explain.variants` writes them."""
+    """If not, `python -m conveyor.explain.page.variants` writes them."""
     known = {variant["id"]: variant for variant in variants()}
     assert list(known) == list(SHOWN)
     base = circuit_of("lstm")

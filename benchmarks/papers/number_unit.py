@@ -25,8 +25,8 @@ from torch import Tensor, sigmoid, tanh
 
 import conveyor
 from conveyor import zoo
-from conveyor.explain.record import predict, record
-from conveyor.explain.units import Unit, units
+from conveyor.explain.measure.record import predict, record
+from conveyor.explain.measure.units import Unit, units
 from conveyor.language.job import Language
 from conveyor.language.settings import Settings
 from conveyor.language.trained import Trained, load

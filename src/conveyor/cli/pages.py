@@ -11,8 +11,8 @@ import typer
 
 from conveyor.cli.options import RunFolder
 from conveyor.errors import BadInput
-from conveyor.explain import serve as server
-from conveyor.explain.page import page
+from conveyor.explain.page import serve as server
+from conveyor.explain.page.assemble import page
 from conveyor.language.trained import load
 from conveyor.training.run import Run, write
 

@@ -10,8 +10,8 @@ import typer
 from conveyor.compiler import CannotCompile
 from conveyor.errors import BadInput, suggest
 from conveyor.explain.circuit import Circuit
-from conveyor.explain.diagram import THEMES, Diagram
-from conveyor.explain.diagram import draw as drawn
+from conveyor.explain.drawing.diagram import THEMES, Diagram
+from conveyor.explain.drawing.diagram import draw as drawn
 from conveyor.show import compile
 from conveyor.zoo.find import find
 

@@ -7,18 +7,18 @@ explain.record(load(Path("runs/lstm")), "the keys to the cabinet").values["f"]
 """
 
 from conveyor.explain.circuit import Circuit
-from conveyor.explain.connectivity import connectivity
-from conveyor.explain.diagram import Diagram, diagram
 from conveyor.explain.difference import changed, gone
-from conveyor.explain.edits import Edit
-from conveyor.explain.find_alike import Pattern, Place, find_alike, pattern
-from conveyor.explain.flow import gradient_flow
+from conveyor.explain.drawing.diagram import Diagram, diagram
 from conveyor.explain.formula import Equation, equations
-from conveyor.explain.gates import Saturation, gates, saturation
-from conveyor.explain.interpret import run
-from conveyor.explain.labels import LABELLINGS, label
-from conveyor.explain.record import Recording, record
-from conveyor.explain.units import Unit, units
+from conveyor.explain.measure.connectivity import connectivity
+from conveyor.explain.measure.find_alike import Pattern, Place, find_alike, pattern
+from conveyor.explain.measure.flow import gradient_flow
+from conveyor.explain.measure.gates import Saturation, gates, saturation
+from conveyor.explain.measure.labels import LABELLINGS, label
+from conveyor.explain.measure.record import Recording, record
+from conveyor.explain.measure.units import Unit, units
+from conveyor.explain.running.edits import Edit
+from conveyor.explain.running.interpret import run
 
 __all__ = [
     "LABELLINGS",

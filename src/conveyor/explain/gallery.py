@@ -10,8 +10,8 @@ from typing import Any
 
 from conveyor.cell import Cell
 from conveyor.explain.circuit import Circuit
-from conveyor.explain.diagram import diagram
 from conveyor.explain.difference import changed, gone
+from conveyor.explain.drawing.diagram import diagram
 from conveyor.explain.formula import Equation, equations, symbol
 from conveyor.show import compile
 from conveyor.zoo import CELLS
@@ -31,8 +31,8 @@ matrix.
 
 """
 SPEEDS = """The speeds are of {mode}, forward, backward and all gradients, on one thread: {steps} steps, {batch} rows,
-{inputs} inputs, {hidden} units. They stand against the same equations as a loop in PyTorch and, where it has the cell, against
-`torch.nn`; medians of one run of `conveyor bench`, PyTorch {torch}. [speed.md](../speed.md) says more of how.
+{inputs} inputs, {hidden} units. They stand against the same equations as a loop in PyTorch and, where it has the cell,
+against `torch.nn`; medians of one run of `conveyor bench`, PyTorch {torch}. [speed.md](../speed.md) says more of how.
 
 """
 NAMES = {"eager": "its loop", "torch.nn": "`torch.nn`"}

@@ -1,0 +1,79 @@
+"""The whole layout: place, route, space; of many placements the one whose lines are the shortest and plainest."""
+
+from __future__ import annotations
+
+import random
+
+from conveyor.explain.circuit import Circuit
+from conveyor.explain.drawing.check import check
+from conveyor.explain.drawing.place import Placement
+from conveyor.explain.drawing.route import NoWayError, Router
+from conveyor.explain.drawing.scheme import scheme
+from conveyor.explain.drawing.space import Layout, space
+
+TRACKS = 3
+MOST_TRACKS = 24
+STARTS, CHANGES = 30, 1_000  # placements of which the best is taken, and what is tried of each, at most
+WORK = 1_000  # how much is tried; a larger circuit uses it up sooner
+
+# What costs as much as a pixel of a line.
+BEND, CROSSING, WIDTH, LEFTWARD, DISORDER, STRAIN, LOW = 30.0, 120.0, 0.3, 1.5, 60.0, 8.0, 80.0
+
+
+def arrange(circuit: Circuit, work: int = WORK) -> Layout:
+    """Where everything of a circuit lies. The same circuit always lies the same. `work`: more takes longer."""
+    made = scheme(circuit)
+    size = len(made.items) + len(made.links)
+    best: tuple[float, Placement, Layout] | None = None
+    for seed in range(1 + min(work // size, STARTS)):
+        placement = Placement(made)
+        placement.improve(min(30 * work // size, CHANGES), seed)
+        layout = space(circuit, routed(placement))
+        if best is None or cost(layout, placement) < best[0]:
+            best = cost(layout, placement), placement, layout
+    assert best is not None
+    layout = refined(circuit, *best, tries=min(80 * work // size**2, CHANGES // 10))
+    check(layout)
+    return layout
+
+
+def refined(circuit: Circuit, least: float, placement: Placement, layout: Layout, tries: int) -> Layout:
+    """Better by changes of the placement, each tried with all its lines."""
+    chance = random.Random(1)
+    limit = placement.cost()
+    for _ in range(tries):
+        saved = placement.snapshot()
+        for _ in range(20):
+            if placement.try_change(chance) and placement.cost() < limit + 8:
+                break
+            placement.restore(saved)
+        else:
+            continue
+        new = space(circuit, routed(placement))
+        if cost(new, placement) < least:
+            least, layout, limit = cost(new, placement), new, placement.cost()
+        else:
+            placement.restore(saved)
+    return layout
+
+
+def cost(layout: Layout, placement: Placement) -> float:
+    """In pixels of a line."""
+    plain = layout.length + BEND * layout.bends + CROSSING * layout.crossings + STRAIN * layout.strain
+    plain += WIDTH * (layout.width + layout.height) + LEFTWARD * layout.leftward
+    return plain + DISORDER * placement.disorder + LOW * placement.low
+
+
+def routed(placement: Placement) -> Router:
+    """All lines: those that found no way come first in the next trial, and now and then there is more room."""
+    tracks, first = TRACKS, list[int]()
+    while tracks <= MOST_TRACKS:
+        for _ in range(4):
+            router = Router(placement, tracks)
+            try:
+                router.run(first)
+                return router
+            except NoWayError as error:
+                first = [error.source, *(source for source in first if source != error.source)]
+        tracks += 1 + tracks // 4
+    raise AssertionError(f"no way for all lines of {len(placement.items)} items")

@@ -1,0 +1,52 @@
+"""The laws of a layout, held on what is to be drawn. A layout that breaks one is a defect of this package."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import combinations
+
+from conveyor.explain.drawing.space import BESIDE, NAME, Layout, Piece, Point, Shape
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+
+
+def check(layout: Layout) -> None:
+    """Raises AssertionError if anything overlaps, or a line runs through a shape, a name or along another line."""
+    boxes = [(shape, box) for shape in layout.shapes for box in boxes_of(shape)]
+    for (first, one), (second, two) in combinations(boxes, 2):
+        assert not _overlap(one, two), f"{first.item} and {second.item} overlap"
+    for piece in layout.pieces:
+        for a, b in zip(piece.points, piece.points[1:], strict=False):
+            assert (a[0] == b[0]) != (a[1] == b[1]), f"a line from {a} to {b} is not straight"
+            for shape, box in boxes:
+                assert not _overlap(_thin(a, b), box), f"a line runs through {shape.item}"
+    _apart(layout.pieces)
+
+
+def boxes_of(shape: Shape) -> Iterable[Box]:
+    """The room that a shape takes, and that of the name beside its line."""
+    if shape.form == "point":
+        return
+    x, y, half, tall = shape.x, shape.y, shape.width / 2, shape.height / 2
+    if shape.form == "label":
+        yield x - half, y - 8 - shape.height, x + half, y - 4
+        return
+    yield x - half, y - tall, x + half, y + tall
+    if shape.name is not None:
+        yield x + BESIDE - 2, y - tall - NAME, x + BESIDE + shape.name.width(NAME), y - tall
+
+
+def _apart(pieces: tuple[Piece, ...]) -> None:
+    """No two lines share more than a point."""
+    steps = [(p, _thin(a, b)) for p in pieces for a, b in zip(p.points, p.points[1:], strict=False)]
+    for (one, a), (two, b) in combinations(steps, 2):
+        across, down = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+        assert max(across, down) <= 1e-6 or min(across, down) < 0, f"lines of {one.wires} and {two.wires} overlap"
+
+
+def _thin(a: Point, b: Point) -> Box:
+    return min(a[0], b[0]), min(a[1], b[1]), max(a[0], b[0]), max(a[1], b[1])
+
+
+def _overlap(a: Box, b: Box) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]

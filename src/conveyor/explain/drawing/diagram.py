@@ -1,0 +1,143 @@
+"""The diagram of a cell: the repeating module, its layers, its operations, and the lines between them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from conveyor.cell import Cell
+from conveyor.errors import BadInput, suggest
+from conveyor.explain.circuit import Circuit
+from conveyor.explain.drawing.arrange import arrange
+from conveyor.explain.drawing.space import Layout
+from conveyor.explain.drawing.svg import DARK, LIGHT, Drawing, Lit, style
+from conveyor.explain.symbols import pretty, spoken
+from conveyor.show import compile
+
+THEMES = ("auto", "light", "dark")
+# Of the package matplotlib; the last has what the others lack, such as a tilde above a slanted letter.
+FONTS = ("STIXGeneral", "STIXGeneralItalic", "DejaVuSerif-Italic")
+MISSING = "a PNG needs the extra packages: pip install 'conveyor[draw]'; an SVG needs none"
+
+
+@dataclass(frozen=True)
+class Diagram:
+    """A drawn cell: `svg` is the whole document."""
+
+    layout: Layout
+    title: str
+    unroll: int = 1
+    highlight: tuple[str, ...] = ()
+    theme: str = "auto"
+
+    @property
+    def svg(self) -> str:
+        return self.drawing.text(style(self.theme), describe(self.layout.circuit, self.unroll))
+
+    @property
+    def inline(self) -> str:
+        """The same without a style of its own, for a page that has `stylesheet()` once for all its diagrams."""
+        return self.drawing.text(None, describe(self.layout.circuit, self.unroll))
+
+    @property
+    def drawing(self) -> Drawing:
+        lit = lit_by(self.layout.circuit, self.highlight) if self.highlight else None
+        return Drawing(self.layout, self.title, self.unroll, lit)
+
+    def png(self, scale: float = 2.0) -> bytes:
+        """The picture as it is on any machine: the font comes with the package matplotlib. Raises BadInput."""
+        try:
+            import matplotlib
+            import resvg_py
+        except ImportError as error:
+            raise BadInput(MISSING) from error
+        colours = DARK if self.theme == "dark" else LIGHT
+        text = re.sub(r"var\(--([\w-]+)\)", lambda found: colours[found[1]], self.svg)
+        fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+        return bytes(
+            resvg_py.svg_to_bytes(
+                svg_string=text,
+                zoom=scale,
+                background=colours["page"],
+                skip_system_fonts=True,
+                font_files=[str(fonts / f"{name}.ttf") for name in FONTS],
+                serif_family="STIXGeneral",
+                font_family="STIXGeneral",
+            )
+        )
+
+
+def diagram(cell: Cell, unroll: int = 1, highlight: Iterable[str] = (), theme: str = "auto") -> Diagram:
+    """The diagram of a cell, the repeating module as in the essay *Understanding LSTM Networks*.
+
+        Path("lstm.svg").write_text(diagram(conveyor.zoo.LSTM(32, 128)).svg)
+        diagram(conveyor.zoo.LSTM(32, 128), unroll=3, highlight=["f"]).png()
+
+    `unroll` modules are drawn in full; of several the middle one is that of step t. `highlight`: names of values, whose
+    ways are shown and all else is pale. `theme`: "light", "dark", or "auto", as the reader's machine is set.
+    Raises BadInput for an unknown name or theme, CannotCompile for a step that cannot be traced.
+    """
+    return draw(Circuit.of(compile(cell).traced), type(cell).__name__, unroll, highlight, theme)
+
+
+def draw(circuit: Circuit, title: str, unroll: int = 1, highlight: Iterable[str] = (), theme: str = "auto") -> Diagram:
+    """The same for a circuit that has been read already. `title` is what a reader of the screen hears first."""
+    if theme not in THEMES:
+        raise BadInput(f"no theme is called {theme}: {suggest(theme, THEMES)}")
+    if unroll < 1:
+        raise BadInput(f"at least one module is drawn, not {unroll}")
+    highlight = tuple(highlight)
+    for name in highlight:
+        check_name(circuit, name)
+    return Diagram(arrange(circuit), title, unroll, highlight, theme)
+
+
+def stylesheet(theme: str = "auto") -> str:
+    """The style of diagrams that lie in a page as `inline` gives them."""
+    return style(theme)
+
+
+def names(circuit: Circuit) -> dict[str, int]:
+    """The values that can be shown, by name: a state is here as it becomes, and as it was if it has no other name."""
+    given = {part.name: i for i, part in enumerate(circuit.parts) if part.name}
+    return given | circuit.named | {end.name: end.part for end in circuit.ends}
+
+
+def check_name(circuit: Circuit, name: str) -> None:
+    known = names(circuit)
+    if name not in known:
+        raise BadInput(f"no value is called {name}: {suggest(name, known)}")
+
+
+def lit_by(circuit: Circuit, highlight: Iterable[str]) -> Lit:
+    """The way of some values: all that lies between them and the inputs that they read, and where each goes at once."""
+    parts, wires = set[int](), set[str]()
+    for name in highlight:
+        part = names(circuit)[name]
+        stack, seen = [part], {part}
+        while stack:
+            at = stack.pop()
+            for source in circuit.sources(at):
+                wires.add(f"{source}-{at}")
+                if source not in seen:
+                    seen.add(source)
+                    stack.append(source)
+        parts |= seen | set(circuit.targets(part))
+        wires |= {f"{part}-{target}" for target in circuit.targets(part)}
+        wires |= {f"{part}-end:{end.name}" for end in circuit.ends if end.part == part}
+    states = {circuit.parts[i].name for i in parts if circuit.parts[i].kind == "state"}
+    return Lit(parts, wires, states)
+
+
+def describe(circuit: Circuit, unroll: int) -> str:
+    """In words what the picture shows."""
+    layers = [part for part in circuit.parts if part.kind == "layer"]
+    circles = sum(part.kind == "op" for part in circuit.parts)
+    named = ", ".join(pretty(part.name) for part in layers if part.name)
+    states = ", ".join(spoken(name) for name in circuit.graph.states)
+    count = "One module" if unroll == 1 else f"{unroll} modules"
+    text = f"{count} of a recurrent network. Handed from step to step: {states}. "
+    text += f"Each has {len(layers)} learned layers{f' ({named})' if named else ''} and {circles} pointwise operations."
+    return text

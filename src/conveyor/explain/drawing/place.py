@@ -1,0 +1,289 @@
+"""In which column and row each item lies: first one after the other, then better by trying changes.
+
+Rows, from the top: what is given upwards; the belts; free rows, for circles; the layers; lanes, of the states that are
+no belts, where lines merge; what comes from below. Columns follow the step; states come in left, and leave right.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+
+from conveyor.explain.drawing.scheme import Link, Scheme
+
+Cell = tuple[int, int]  # column, row
+
+EDGES = ("state", "handed", "given", "stream", "constant")  # what lies outside the module
+
+TURN = 0.6  # what costs as much as a column's width: a bend
+BACK = 2.5  # a line that goes to the left
+HIDDEN = 2.2  # something lies between two items of a row or a column
+COLUMN = 0.4  # one more column
+ORDER = 0.7  # a layer left of the one before it
+HOT, COLD = 2.0, 0.05  # how much worse a change may be, at first and in the end
+UNDER = 1.0  # a circle under the layers
+
+
+@dataclass(frozen=True)
+class Rows:
+    belts: int
+    free: int
+    lanes: int
+
+    @property
+    def layers(self) -> int:
+        return 1 + self.belts + self.free
+
+    @property
+    def bottom(self) -> int:
+        return self.layers + self.lanes + 1
+
+    @property
+    def for_circles(self) -> range:
+        return range(1 + self.belts, self.layers)
+
+    @property
+    def for_lanes(self) -> range:
+        return range(self.layers + 1, self.bottom)
+
+
+class Placement:
+    """The cells of all items. It is changed by trying: `cost` says how good it is, without drawing a line."""
+
+    def __init__(self, scheme: Scheme, free: int | None = None):
+        self.scheme, self.items = scheme, scheme.items
+        count = len(scheme.items)
+        free = free if free is not None else 2 if count < 30 else 5
+        self.rows = Rows(len(scheme.belts), free, max(1, len(scheme.lanes)))
+        self.cells: list[Cell] = [(0, 0)] * count
+        self.taken: dict[Cell, int] = {}
+        self.nets = list(scheme.nets().items())
+        self.width = 0
+        self.on_belt = {station: k for k, belt in enumerate(scheme.belts) for station in belt.stations}
+        self.into: dict[int, list[Link]] = {}
+        for link in scheme.links:
+            self.into.setdefault(link.target, []).append(link)
+        self.rightward = [pair for belt in scheme.belts for pair in pairwise(belt.stations)]
+        joins = set(scheme.of("join"))
+        self.rightward += [(link.source, link.target) for link in scheme.links if link.source in joins]
+        self.layers, self.circles = scheme.of("layer"), scheme.of("op")
+        self.movable = [i for i, item in enumerate(self.items) if item.kind not in ("state", "handed")]
+        self.begin()
+
+    # -- the first placement: each item near what it reads, in the order of the step
+
+    def begin(self) -> None:
+        self.edges()
+        order = [i for i in self.order() if self.items[i].kind not in EDGES]
+        for i in order:
+            self.put(i, self.first_cell(i))
+        self.width = 1 + max((self.cells[i][0] for i in order), default=0)
+        for i in self.scheme.of("stream", "constant", "given"):
+            self.put(i, self.near(i))
+        self.width = 1 + max(c for c, _ in self.cells)
+        self.right_edge()
+
+    def edges(self) -> None:
+        for k, belt in enumerate(self.scheme.belts):
+            self.cells[belt.was] = 0, 1 + k
+        for k, (was, _) in enumerate(self.scheme.lanes):
+            if was >= 0:
+                self.cells[was] = 0, self.rows.layers + 1 + k
+
+    def right_edge(self) -> None:
+        for k, belt in enumerate(self.scheme.belts):
+            self.cells[belt.becomes] = self.width, 1 + k
+        for k, (_, becomes) in enumerate(self.scheme.lanes):
+            self.cells[becomes] = self.width, self.rows.layers + 1 + k
+
+    def order(self) -> list[int]:
+        """All items, each after those that it reads, otherwise as the step has them."""
+        done: list[int] = []
+        seen: set[int] = set()
+
+        def visit(i: int) -> None:
+            if i not in seen:
+                seen.add(i)
+                for link in self.into.get(i, ()):
+                    visit(link.source)
+                done.append(i)
+
+        for i in range(len(self.items)):
+            visit(i)
+        return done
+
+    def put(self, i: int, cell: Cell) -> None:
+        self.cells[i] = cell
+        self.taken[cell] = i
+
+    def sources(self, i: int) -> list[Cell]:
+        """Where those lie that it reads, as far as they have a place within the module."""
+        known = [self.cells[link.source] for link in self.into.get(i, ())]
+        return [cell for cell in known if cell[0] > 0]
+
+    def first_cell(self, i: int) -> Cell:
+        kind, rows = self.items[i].kind, self.rows
+        sources = self.sources(i)
+        left = max((c for c, _ in sources), default=1)
+        left += any(self.items[link.source].kind == "join" for link in self.into.get(i, ()))
+        if kind == "layer":
+            last = max((c for c, r in self.taken if r == rows.layers), default=0)
+            return max(last + 1, left), rows.layers
+        if i in self.on_belt:
+            row = 1 + self.on_belt[i]
+            return max([left, *(c + 1 for c, r in self.taken if r == row)]), row
+        wanted = rows.for_lanes if kind == "join" else rows.for_circles
+        free = ((c, r) for c in range(left, left + len(self.items) + 2) for r in wanted if (c, r) not in self.taken)
+        middle = sum(r for _, r in sources) / len(sources) if sources else wanted[0]
+        return min(free, key=lambda cell: (2 * (cell[0] - left) + abs(cell[1] - middle), cell))
+
+    def near(self, i: int) -> Cell:
+        """The free cell at the upper or lower edge nearest to those that it is joined to."""
+        row = 0 if self.items[i].kind == "given" else self.rows.bottom
+        others = [self.cells[k.target] for k in self.scheme.links if k.source == i]
+        others += [self.cells[k.source] for k in self.into.get(i, ())]
+        wanted = min(c for c, _ in others) if row else max(c for c, _ in others) + 1
+        free = (c for c in range(1, self.width + len(self.items)) if (c, row) not in self.taken)
+        return min(free, key=lambda c: (abs(c - wanted), c)), row
+
+    # -- how good a placement is
+
+    def cost(self) -> float:
+        lines = sum(self.net_cost(source, links) for source, links in self.nets)
+        return COLUMN * self.width + ORDER * self.disorder + UNDER * self.low + lines
+
+    @property
+    def disorder(self) -> int:
+        """How many layers are left of the one that the step writes before it."""
+        columns = [self.cells[i][0] for i in self.layers]
+        return sum(a > b for a, b in pairwise(columns))
+
+    @property
+    def low(self) -> int:
+        """How many circles lie under the layers."""
+        return sum(self.cells[i][1] > self.rows.layers for i in self.circles)
+
+    def net_cost(self, source: int, links: list[Link]) -> float:
+        """As long as a tree that joins each target to what is nearest of the source and the other targets."""
+        total = 0.0
+        tree = [self.cells[source]]
+        upwards = self.items[source].kind == "layer"
+        for link in sorted(links, key=lambda k: abs(self.cells[k.target][0] - tree[0][0])):
+            to = self.cells[link.target]
+            best = min(self.line(at, to, link, upwards and k == 0) for k, at in enumerate(tree))
+            total += best + (BACK if to[0] < tree[0][0] else 0)
+            tree.append(to)
+        return total
+
+    def line(self, at: Cell, to: Cell, link: Link, upwards: bool) -> float:
+        dx, dy = abs(at[0] - to[0]), abs(at[1] - to[1])
+        cost = dx + 0.7 * dy
+        if dx and dy:
+            cost += TURN
+        elif self.between(at, to):
+            cost += HIDDEN
+        if upwards and (at[1] <= to[1]):  # a layer gives what it has at its top
+            cost += TURN
+        if link.port == "main" and at[1] <= to[1]:  # and is fed from below
+            cost += 2 * TURN
+        return cost
+
+    def between(self, at: Cell, to: Cell) -> bool:
+        (a, r), (b, s) = at, to
+        if r == s:
+            return any((c, r) in self.taken for c in range(min(a, b) + 1, max(a, b)))
+        return any((a, row) in self.taken for row in range(min(r, s) + 1, max(r, s)))
+
+    # -- changes
+
+    def snapshot(self) -> tuple[list[Cell], dict[Cell, int], int]:
+        return list(self.cells), dict(self.taken), self.width
+
+    def restore(self, saved: tuple[list[Cell], dict[Cell, int], int]) -> None:
+        self.cells, self.taken, self.width = list(saved[0]), dict(saved[1]), saved[2]
+
+    def improve(self, tries: int, seed: int = 0) -> None:
+        """Keeps the changes that make it better; always the same ones."""
+        chance = random.Random(seed)
+        cost = self.cost()
+        best, saved_best = cost, self.snapshot()
+        for n in range(tries):
+            saved = self.snapshot()
+            if not self.try_change(chance):
+                self.restore(saved)
+                continue
+            new = self.cost()
+            heat = HOT * (COLD / HOT) ** (n / tries)
+            if new <= cost - heat * math.log(chance.random() or 1.0):
+                cost = new
+                if cost < best - 1e-9:
+                    best, saved_best = cost, self.snapshot()
+            else:
+                self.restore(saved)
+        self.restore(saved_best)
+        self.close_gaps()
+
+    def try_change(self, chance: random.Random) -> bool:
+        """One change by chance; whether it is one that may be."""
+        kind = chance.random()
+        i = chance.choice(self.movable)
+        if kind < 0.15:
+            self.insert(chance.randint(1, self.width))
+            ok = kind < 0.05 or self.move(i, chance)
+        elif kind < 0.4:
+            j = chance.choice(self.movable)
+            ok = self.swap(i, j)
+        else:
+            ok = self.move(i, chance)
+        self.close_gaps()
+        return ok and self.in_order()
+
+    def insert(self, column: int) -> None:
+        self.renumber({c: c + (c >= column) for c in range(self.width + 1)})
+
+    def close_gaps(self) -> None:
+        used = sorted({c for c, _ in self.taken})
+        if used != list(range(1, len(used) + 1)) or self.width != len(used) + 1:
+            self.renumber({0: 0, self.width: len(used) + 1} | {c: k + 1 for k, c in enumerate(used)})
+
+    def renumber(self, new: dict[int, int]) -> None:
+        self.cells = [(new[c], r) for c, r in self.cells]
+        self.taken = {(new[c], r): i for (c, r), i in self.taken.items()}
+        self.width = new[self.width]
+
+    def swap(self, i: int, j: int) -> bool:
+        a, b = self.cells[i], self.cells[j]
+        if i == j or not self.allowed(i, b[1]) or not self.allowed(j, a[1]):
+            return False
+        self.put(i, b)
+        self.put(j, a)
+        return True
+
+    def move(self, i: int, chance: random.Random) -> bool:
+        column, row = self.cells[i]
+        rows = [r for r in self.rows_of(i) if abs(r - row) <= 2 or len(self.items) < 30]
+        to = column + chance.choice((-2, -1, -1, 0, 1, 1, 2)), chance.choice(rows)
+        if not 1 <= to[0] < self.width or to in self.taken:
+            return False
+        del self.taken[column, row]
+        self.put(i, to)
+        return True
+
+    def rows_of(self, i: int) -> Iterable[int]:
+        kind, row = self.items[i].kind, self.cells[i][1]
+        if kind in ("layer", "given", "stream", "constant") or i in self.on_belt:
+            return (row,)
+        if kind == "join":
+            return (*self.rows.for_circles, *self.rows.for_lanes)
+        return (*self.rows.for_circles, *self.rows.for_lanes)
+
+    def allowed(self, i: int, row: int) -> bool:
+        return row in self.rows_of(i)
+
+    def in_order(self) -> bool:
+        """Whether the belts run to the right, and each line that has merged goes to what is right of there."""
+        cells = self.cells
+        return all(cells[a][0] < cells[b][0] for a, b in self.rightward)

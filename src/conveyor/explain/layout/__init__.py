@@ -1,1 +1,0 @@
-"""Where everything of a diagram lies: scheme (what is to be placed), place, route, space; `arrange` does all."""

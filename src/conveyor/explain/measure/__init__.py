@@ -1,0 +1,1 @@
+"""What a trained model does over a text: recorded and measured."""

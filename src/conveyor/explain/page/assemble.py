@@ -1,0 +1,149 @@
+"""The page of a language model: its networks, their cells and a text in one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from conveyor.errors import BadInput
+from conveyor.explain.circuit import Circuit
+from conveyor.explain.drawing.diagram import draw, stylesheet
+from conveyor.explain.measure.labels import LABELLINGS
+from conveyor.explain.measure.units import units
+from conveyor.explain.page import bundle, example
+from conveyor.explain.page.anatomy import anatomy
+from conveyor.explain.page.tour import tour
+from conveyor.explain.running.edits import find
+from conveyor.explain.running.levels import Level
+from conveyor.explain.running.network import Described, describe
+from conveyor.language.trained import Trained
+from conveyor.tasks.text import Vocabulary
+
+OPENING = 200  # tokens of the held-out text, where nobody gives one
+SEARCHED = 6_000  # tokens of it in which units are looked for
+OF_AGREEMENT = "subject number"  # told from the words of that corpus
+
+
+def page(runs: Sequence[Trained], text: str | None = None, served: bool = False) -> str:
+    """The page of one run, or of two beside each other.
+
+        Path("page.html").write_text(page([load(Path("runs/lstm"))], "to be or not to be"), encoding="utf-8")
+
+    Without a text it is the beginning of what the first run held out. `served`: it may ask the server that it came from
+    for the runs' texts (serve.py). Raises BadInput for a text with characters that
+    the first run's model does not know, and for a cell that cannot be taken apart.
+    """
+    text = opening(runs[0]) if text is None else checked(text, runs[0].vocabulary)
+    made = [describe(run.model, run.vocabulary) for run in runs]
+    data = {
+        "title": " and ".join(map(_name, runs)),
+        "text": text,
+        "step": example.opening_step(text, runs[0].vocabulary),
+        "networks": [_network(run, described) for run, described in zip(runs, made, strict=True)],
+        "tour": tour(runs, made, text),
+        "served": served,
+    }
+    steps = {f"steps{k}.js": described.script for k, described in enumerate(made)}
+    code = bundle.script("main.js", {**steps, "steps.js": _all_steps(len(made))})
+    style = stylesheet() + bundle.read("style.css") + bundle.read("tour.css")
+    blobs = {f"weights{k}": packed(described.weights) for k, described in enumerate(made)}
+    asks = "; connect-src 'self'" if served else ""
+    return bundle.document(f"{data['title']} explained", code, style, data, blobs, asks)
+
+
+def _all_steps(count: int) -> str:
+    """The module that has the emitted steps of all networks."""
+    lines = [f'import {{steps as of{k}}} from "./steps{k}.js";' for k in range(count)]
+    return "\n".join([*lines, f"export const steps = [{', '.join(f'of{k}' for k in range(count))}];", ""])
+
+
+def packed(weights: np.ndarray) -> bytes:
+    """Numbers in a fifth less room: first the first bytes of all, then the second, ..., compressed."""
+    planes = weights.astype("<f4").view(np.uint8).reshape(-1, 4).T
+    return zlib.compress(planes.tobytes(), 9)
+
+
+def checked(text: str, vocabulary: Vocabulary) -> str:
+    """The text, if the model can read it. Raises BadInput, which names the characters that it cannot."""
+    try:
+        data = text.encode()
+    except UnicodeEncodeError as error:
+        raise BadInput("the text is not UTF-8: type it again in a terminal that is") from error
+    vocabulary.encode(data)
+    return text
+
+
+def opening(trained: Trained) -> str:
+    """The essay's example where the model knows it, else the beginning of the text held out.
+
+    Where that is no longer to be had, it is what a text begins with.
+    """
+    vocabulary = trained.vocabulary
+    if (known := example.opening(vocabulary)) is not None:
+        return known
+    try:
+        tokens = trained.tokens()[0]
+    except BadInput:
+        return vocabulary.opening()
+    return "".join(vocabulary.decode(tokens[:OPENING].tolist()))
+
+
+def _network(trained: Trained, described: Described) -> dict[str, Any]:
+    circuits: list[Circuit] = []
+    for level in described.levels:
+        if level.circuit.graph not in [circuit.graph for circuit in circuits]:
+            circuits.append(level.circuit)
+    found = _found(trained)
+    settings, cell = trained.settings, type(trained.model.rnn.cell).__name__
+    parameters = sum(parameter.numel() for parameter in trained.model.parameters())
+    return {
+        "name": _name(trained),
+        "cell": cell,
+        "about": {"parameters": parameters, "layers": settings.num_layers, "units": settings.hidden_size},
+        "model": described.data,
+        "steps": [{**anatomy(circuit), "diagram": _drawn(circuit, cell)} for circuit in circuits],
+        "found": found,
+        "start": _start(described.levels, found),
+    }
+
+
+@lru_cache(maxsize=64)
+def _drawn(circuit: Circuit, cell: str) -> str:
+    """Kept, since a good layout takes seconds: for a server, and for pages that are made one after the other."""
+    return draw(circuit, cell).inline
+
+
+def _name(trained: Trained) -> str:
+    """Of the run: its folder's, even where that was given as a dot."""
+    return trained.run.folder.resolve().name
+
+
+def _start(levels: Sequence[Level], found: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """The unit that a page shows first: one that was found, else the first of the topmost memory."""
+    if found:
+        part = find(levels[found[0]["layer"]].circuit, found[0]["value"])
+        return {"layer": found[0]["layer"], "part": part, "unit": found[0]["index"]}
+    states = [end.part for end in levels[-1].circuit.ends if end.kind == "state"]
+    return {"layer": len(levels) - 1, "part": states[1] if len(states) > 1 else states[0], "unit": 0}
+
+
+def _found(trained: Trained) -> list[dict[str, Any]]:
+    """Units that follow something in the text held out, as far as it has enough of it."""
+    try:
+        tokens = trained.tokens()[0][:SEARCHED]
+    except BadInput:
+        return []
+    found = []
+    for label in LABELLINGS:
+        if label == OF_AGREEMENT and "agreement" not in trained.settings.text:
+            continue
+        try:
+            found += units(trained, tokens, [label], top=3)[label]
+        except BadInput:  # there is too little of it in the text
+            continue
+    return [asdict(unit) for unit in found]

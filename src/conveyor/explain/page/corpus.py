@@ -1,0 +1,114 @@
+"""The text that a model has learnt from, as a page asks for it: pieces of it, and places like a span of another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from threading import Lock
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from conveyor.errors import BadInput
+from conveyor.explain.measure.find_alike import AROUND, Pattern, find_alike, pattern
+from conveyor.explain.measure.record import record, shown
+from conveyor.language.trained import Trained
+
+MOST = 2_000  # tokens of a slice
+LONGEST, SPAN = 20_000, 200  # tokens of a text, and of a span in it, that may be asked about
+BEFORE = 100  # tokens that are read before a place, so that its values are much as they are in the whole text
+
+
+class Corpus:
+    """Of one run. Every answer is data for a page; BadInput says what is wrong with a question."""
+
+    def __init__(self, trained: Trained):
+        self.trained = trained
+        self.searching = Lock()  # one at a time: each takes all that the machine has
+
+    @cached_property
+    def tokens(self) -> Tensor:
+        """All of the text, what was held out at its end. Raises BadInput where the run's text has changed."""
+        return self.trained.vocabulary.encode(self.trained.own_text())
+
+    def slice(self, start: int, count: int) -> dict[str, Any]:
+        """{start, total, tokens: [their texts]}"""
+        start, count = whole("start", start, 0, len(self.tokens)), whole("count", count, 1, MOST)
+        return {"start": start, "total": len(self.tokens), "tokens": self.texts(start, start + count)}
+
+    def texts(self, start: int, end: int) -> list[str]:
+        return list(shown(self.tokens[start:end], self.trained.vocabulary))
+
+    def alike(
+        self, text: str, first: int, last: int, value: str, layer: int, units: Sequence[int], top: int = 12
+    ) -> dict[str, Any]:
+        """The places of the text at which units are as they are in a span, tokens [first, last), of another.
+
+        {total, span: [[by unit] by token], places: [{start, score, at, length, tokens, values: [[by unit] by token]}]},
+        the nearest place first: `at` is where it begins in its tokens; the values are read from 100 tokens before.
+        """
+        read = self.encode(text)
+        span = whole("first", first, 0, len(read) - 1), whole("last", last, 1, len(read))
+        if not 0 < span[1] - span[0] <= SPAN:
+            raise BadInput(f"a span has 1 to {SPAN} tokens: choose fewer")
+        if not (isinstance(value, str) and isinstance(units, list) and units):
+            raise BadInput("no unit is chosen: choose one at least")
+        chosen = [whole("a unit", unit, 0, 1 << 20) for unit in units[:64]]
+        layer = whole("layer", layer, 0, self.trained.model.rnn.num_layers - 1)
+        with self.searching:
+            looked_for = pattern(self.trained.model, read, span, value, layer, chosen=chosen)
+            places = find_alike(self.trained.model, self.tokens, looked_for, by="near", top=whole("top", top, 1, 50))
+            values = self.values(looked_for, [place.start for place in places])
+        wanted = looked_for.activations[:, chosen]
+        return {
+            "total": len(self.tokens),
+            "span": rounded(wanted),
+            "places": [
+                {
+                    "start": place.start,
+                    "score": round(place.score, 4),
+                    "at": min(AROUND, place.start),
+                    "length": place.end - place.start,
+                    "tokens": self.texts(max(0, place.start - AROUND), place.end + AROUND),
+                    "values": rounded(found),
+                }
+                for place, found in zip(places, values, strict=True)
+            ],
+        }
+
+    def encode(self, text: str) -> Tensor:
+        if not isinstance(text, str) or len(text) > 8 * LONGEST:
+            raise BadInput(f"the text is too long to be searched for: at most {LONGEST:,} tokens")
+        known = set(self.trained.vocabulary.symbols)
+        if self.trained.vocabulary.kind == "char":  # as the page does, which leaves out what the model does not know
+            text = "".join(character for character in text if character in known)
+        tokens = self.trained.vocabulary.encode(text.encode(errors="replace"))
+        if not 0 < len(tokens) <= LONGEST:
+            raise BadInput(f"a text of 1 to {LONGEST:,} tokens is wanted, not of {len(tokens):,}")
+        return tokens
+
+    def values(self, looked_for: Pattern, starts: Sequence[int]) -> list[Tensor]:
+        """The chosen units' values around places, [tokens, units] each, read side by side."""
+        if not starts:
+            return []
+        ends = [min(len(self.tokens), start + len(looked_for.activations) + AROUND) for start in starts]
+        begins = [max(0, start - AROUND - BEFORE) for start in starts]
+        rows = [self.tokens[begin:end] for begin, end in zip(begins, ends, strict=True)]
+        found = record(self.trained.model, torch.nn.utils.rnn.pad_sequence(rows)).values[looked_for.value]
+        of_units = found[looked_for.layer].flatten(2)[..., list(looked_for.chosen)]  # [T, places, units]
+        return [
+            of_units[max(0, start - AROUND) - begin : end - begin, row]
+            for row, (start, begin, end) in enumerate(zip(starts, begins, ends, strict=True))
+        ]
+
+
+def whole(name: str, value: Any, low: int, high: int) -> int:
+    """A whole number within bounds. Raises BadInput."""
+    if type(value) is not int or not low <= value <= high:
+        raise BadInput(f"{name} is a whole number from {low} to {high}, not {str(value)[:40]}")
+    return value
+
+
+def rounded(values: Tensor) -> list[list[float]]:
+    return [[round(number, 4) for number in row] for row in values.double().tolist()]

@@ -1,0 +1,44 @@
+"""How the gradient fades on its way back in networks that have learnt nothing yet: why long spans are hard to learn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from conveyor.cell import Cell
+from conveyor.explain.measure.flow import gradient_flow
+from conveyor.language.trained import Trained
+from conveyor.layer import Recurrent
+from conveyor.zoo import LSTM, RNN, ForgetBiasLSTM
+
+CELLS: dict[str, tuple[type[Cell], str]] = {
+    "RNN": (RNN, "h"),
+    "LSTM": (LSTM, "C"),
+    "LSTM, f open": (ForgetBiasLSTM, "C"),  # its forget gates begin open, so that there is something to learn from
+}
+STEPS, UNITS = 60, 32
+
+
+def fading(trained: Trained, text: str) -> list[dict[str, Any]]:
+    """What is left of the gradient after 1, 2, ... steps back, as a part of what is left after one.
+
+        fading(trained, "the keys to the cabinet")[0]       # {"name": "RNN", "state": "h", "left": [1.0, 0.55, ...]}
+
+    The exact Jacobian of the output by each earlier state, of new layers that read the text, over and over, in the
+    vectors of the trained model.
+    """
+    tokens = trained.vocabulary.encode(text.encode())
+    if not len(tokens):
+        tokens = trained.vocabulary.encode(trained.vocabulary.opening().encode())
+    read = tokens.repeat(-(-STEPS // len(tokens)))[:STEPS]
+    x = trained.model.embedding(read.to(trained.model.embedding.weight.device)).detach().cpu()
+    return [{"name": name, "state": state, "left": _left(cell, state, x)} for name, (cell, state) in CELLS.items()]
+
+
+def _left(cell: type[Cell], state: str, x: torch.Tensor) -> list[float]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        layer = Recurrent(cell, x.shape[1], UNITS)
+    norms = gradient_flow(layer, x)[state][0]
+    return [float(f"{value:.4g}") for value in (norms / norms[0]).tolist()]

@@ -1,0 +1,97 @@
+"""What the scenes of a walk are made of: what is lit, what is told, what may be tried."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from conveyor.explain.circuit import Circuit
+from conveyor.explain.formula import equations
+from conveyor.explain.page.roles import Roles, Use
+from conveyor.explain.page.wording import Wording
+
+Scene = dict[str, Any]
+
+
+class Stage:
+    """One circuit, and what has been told of it."""
+
+    def __init__(self, circuit: Circuit):
+        self.circuit, self.parts = circuit, circuit.parts
+        self.roles, self.words = Roles.of(circuit), Wording(circuit)
+        self.equations = equations(circuit)
+        self.told: set[int] = set()  # equations that a scene has
+
+    def gate_scene(self, kind: str, title: str, says: list[str], uses: Sequence[Use], tries: list[Scene]) -> Scene:
+        gate = uses[0].gate
+        active = self.with_equations([gate]) | {i for use in uses for i in (use.gate, use.at, *use.through)}
+        return self.active(f"{kind} {self.parts[gate].name or gate}", title, says, active, gate, tries)
+
+    def active(self, id: str, title: str, says: list[str], active: set[int], show: int, tries: list[Scene]) -> Scene:
+        """A scene of parts that work, with what they read, and the lines to them."""
+        own = [i for i in sorted(active) if self.parts[i].kind in ("layer", "op")]
+        lit = {show, *own, *(source for i in own for source in self.circuit.sources(i))}
+        wires = [f"{a}-{b}" for a, b in self.between(lit) if b in own]
+        wires += [line for i in own for line in self.ends(i) if id.startswith(("update", "give"))]
+        told = [k for k, e in enumerate(self.equations) if set(e.parts) <= active]
+        return self.scene(id, title, says, lit, wires, told, show, tries)
+
+    def scene(
+        self,
+        id: str,
+        title: str,
+        says: list[str],
+        parts: Iterable[int],
+        wires: list[str],
+        told: Iterable[int],
+        show: int,
+        tries: list[Scene],
+    ) -> Scene:
+        self.told |= set(told)
+        return {
+            "id": id,
+            "title": title,
+            "says": list(dict.fromkeys(says)),
+            "parts": sorted(parts),
+            "wires": list(dict.fromkeys(wires)),
+            "equations": sorted(told),
+            "show": show,
+            "tries": tries,
+        }
+
+    def hold(self, part: int, value: float, what: str) -> Scene:
+        return {"label": f"hold `{self.words.bare(part)}` at {value:.0f}: {what}", "part": part, "value": value}
+
+    def with_equations(self, parts: Iterable[int]) -> set[int]:
+        """These, and all that their equations write out."""
+        return {i for part in parts for i in (part, *(j for e in self.equations if e.part == part for j in e.parts))}
+
+    def has(self, part: int) -> bool:
+        return any(e.part == part and k in self.told for k, e in enumerate(self.equations))
+
+    def between(self, parts: Iterable[int]) -> list[tuple[int, int]]:
+        inside = set(parts)
+        return [(w.source, w.target) for w in self.circuit.wires if w.source in inside and w.target in inside]
+
+    def ends(self, part: int) -> list[str]:
+        return [f"{part}-end:{end.name}" for end in self.circuit.ends if end.part == part]
+
+    def next_named(self, at: int) -> int:
+        """The first value with a name on the way from a part, or -1."""
+        stack = [at]
+        while stack:
+            i = stack.pop(0)
+            if self.parts[i].name:
+                return i
+            stack += self.circuit.targets(i)
+        return -1
+
+
+def apart(scenes: list[Scene]) -> list[Scene]:
+    """Those of the same name are numbered."""
+    seen: dict[str, int] = {}
+    for scene in scenes:
+        seen[scene["id"]] = seen.get(scene["id"], 0) + 1
+        if seen[scene["id"]] > 1:
+            scene["id"] += f" {seen[scene['id']]}"
+    return scenes

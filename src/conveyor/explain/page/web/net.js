@@ -1,0 +1,95 @@
+/** A network of the page: what assemble.py says of its steps, and what it computes. */
+import { figure } from "./dom.js";
+import { ATOM, spelled } from "./spell.js";
+import { Network } from "./network.js";
+import { peakOver } from "./heat.js";
+import { scaleOf } from "./colours.js";
+import { Runner } from "./runner.js";
+import { steps } from "./steps.js";
+
+export class Net {
+  constructor(said, weights, number) {
+    this.said = said;
+    this.name = said.name;
+    this.start = said.start;
+    const made = () => new Network(said.model, weights, steps[number]);
+    this.runner = new Runner(made(), made());
+    this.layers = said.model.layers.map(({ step }) => ({ ...said.steps[step], wires: said.model.steps[step].wires }));
+    this.found = said.found.map((unit) => ({ ...unit, part: said.model.steps[0].names[unit.value] }));
+  }
+
+  parts(layer) {
+    return this.layers[layer].parts;
+  }
+
+  part(layer, part) {
+    return this.layers[layer].parts[part];
+  }
+
+  /** The nearest pick that there is. */
+  fitting({ layer, part, unit }) {
+    const at = Math.min(layer, this.layers.length - 1);
+    const which = part < this.parts(at).length ? part : this.start.part;
+    return { layer: at, part: which, unit: Math.min(unit, this.part(at, which).size - 1) };
+  }
+
+  /** The parts with a name of their own: what is shown over time. */
+  named(layer) {
+    const parts = this.parts(layer);
+    const all = parts.map((_, i) => i).filter((i) => ["layer", "op"].includes(parts[i].kind) && parts[i].size > 1);
+    const named = all.filter((i) => parts[i].name);
+    return named.length ? named : all;
+  }
+
+  /** Parts that feed this one, and those that it feeds. */
+  sources(layer, part) {
+    return this.layers[layer].wires.filter(([, target]) => target === part).map(([source]) => source);
+  }
+
+  targets(layer, part) {
+    return this.layers[layer].wires.filter(([source]) => source === part).map(([, target]) => target);
+  }
+
+  /** The equation of a part: its own, or that of which it is a piece. */
+  equation(layer, part) {
+    const { equations } = this.layers[layer];
+    return equations.find((one) => one.part === part) ?? equations.find((one) => one.parts.includes(part));
+  }
+
+  /** What a part is called: the step's name for it, or what it is made of. */
+  symbol(layer, at) {
+    return this.spell(layer, at).text;
+  }
+
+  /** The same with how tightly it holds together, see spell.js. */
+  spell(layer, at) {
+    const part = this.part(layer, at);
+    if (part.symbol) {
+      return { text: part.symbol, level: ATOM };
+    }
+    if (part.kind === "layer") {
+      const read = part.terms.map(({ part: source }) => this.symbol(layer, source));
+      const sum = { text: `W_{${part.subscript}} · ${read.length > 1 ? `[${read.join(", ")}]` : read[0]}`, level: 2 };
+      return part.op ? spelled(part.op, [sum]) : sum;
+    }
+    if (!part.operands.length) {
+      return { text: part.label, level: ATOM };
+    }
+    const of = part.operands.map((one) =>
+      "part" in one ? this.spell(layer, one.part) : { text: figure(one.number, 3).replace(/\.?0+$/, ""), level: ATOM },
+    );
+    return NAMED.has(part.op)
+      ? { text: `${part.label}(${of.map(({ text }) => text).join(", ")})`, level: ATOM }
+      : spelled(part.op, of);
+  }
+
+  /** How the numbers of a part are coloured over a run. */
+  scale(record, layer, part) {
+    const { bounds } = this.part(layer, part);
+    const peak = bounds ? 1 : peakOver((t) => record.values(t, layer, part), record.length);
+    return scaleOf(bounds, peak);
+  }
+}
+
+// Circles whose label says more than the name of their operation.
+const NAMED = new Set(["slice", "cat", "pad", "sum", "max", "contract", "matmul", "abs", "pow", "sign", "softmax"]);

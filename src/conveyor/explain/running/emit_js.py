@@ -1,0 +1,242 @@
+"""A step spelled in JavaScript. Where its values lie and when they are computed has been decided (places.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from conveyor.compiler.graph import Node
+from conveyor.explain.running.backward import Backward
+from conveyor.explain.running.edits import crossings
+from conveyor.explain.running.loops_js import INDEX, contiguous, index, literal, loops, spread
+from conveyor.explain.running.places import Places, order
+
+# How an op of one number for each number is written. Math has all functions but a few, which arithmetic.js has.
+SPELLING: dict[str, str] = {
+    "neg": "-{0}",
+    "abs": "Math.abs({0})",
+    "sign": "sign({0})",
+    "floor": "Math.floor({0})",
+    "exp": "Math.exp({0})",
+    "log": "Math.log({0})",
+    "log1p": "Math.log1p({0})",
+    "sin": "Math.sin({0})",
+    "cos": "Math.cos({0})",
+    "erf": "erf({0})",
+    "tanh": "Math.tanh({0})",
+    "sigmoid": "1 / (1 + Math.exp(-{0}))",
+    "sqrt": "Math.sqrt({0})",
+    "root": "Math.sqrt({0})",
+    "expm1": "Math.expm1({0})",
+    "add": "{0} + {1}",
+    "sub": "{0} - {1}",
+    "mul": "{0} * {1}",
+    "div": "{0} / {1}",
+    "pow": "power({0}, {1})",
+    "mod": "mod({0}, {1})",
+    "maximum": "Math.max({0}, {1})",
+    "minimum": "Math.min({0}, {1})",
+    "lt": "{0} < {1} ? 1 : 0",
+    "le": "{0} <= {1} ? 1 : 0",
+    "eq": "{0} === {1} ? 1 : 0",
+    "ne": "{0} !== {1} ? 1 : 0",
+    "where": "{0} !== 0 ? {1} : {2}",
+    "stop": "{0}",
+}
+SPACES = ("kept", "rest", "once", "held")
+FUNCTIONS = "rows, columns, put, erf, mod, power, sign"  # of arithmetic.js
+
+
+def emit(steps: Sequence[Places], gradients: Sequence[Backward] = ()) -> str:
+    """The text of a module that exports `steps`: for each of them a function that makes one.
+
+    Each is called with the functions of arithmetic.js and the step's weights, and gives an object: `kept`, the numbers
+    of the values at their places; `prepare()`, to be called when the weights have changed; `step(cuts, sets)`, which
+    computes the step from what has been put in `kept`. `cuts[wire]` is not 0 where a line is cut, `sets[part]` lists
+    [unit or null, number]; both are null where nothing is edited. `held[part]` are the numbers of a parameter.
+    With `gradients`, one for each step, the function has two more of its kind as properties, `forward` and `backward`.
+    """
+    made = [_Emitter(step).factory() for step in steps]
+    for k, both in enumerate(gradients):
+        pair = (f"{name}: {_Emitter(getattr(both, name)).factory()}" for name in ("forward", "backward"))
+        made[k] = f"Object.assign({made[k]}, {{ {', '.join(pair)} }})"
+    text = ",\n".join(made)
+    return f"export const steps = [\n{text},\n];\n"
+
+
+class _Emitter:
+    def __init__(self, places: Places):
+        self.places, self.graph, self.circuit = places, places.graph, places.circuit
+        self.wires = crossings(self.circuit)
+        self.parts = {part.node: i for i, part in enumerate(self.circuit.parts)}
+
+    def factory(self) -> str:
+        places, nodes = self.places, self.graph.nodes
+        each = order(places, [i for i in places.used if i not in places.once])
+        once = order(places, [i for i in places.used if i in places.once])
+        views = "".join(
+            f"  const v{i} = {p.space}.subarray({p.at}, {p.at + nodes[i].size});\n"
+            for i, p in places.at.items()
+            if p.space in SPACES and i not in places.alias
+        )
+        held = ", ".join(f"{part}: v{i}" for i, part in places.parameters.items() if i in places.at)
+        return (
+            f"function (arithmetic, w) {{\n  const {{ {FUNCTIONS} }} = arithmetic;\n"
+            + "".join(f"  const {space} = new Float32Array({places.size(space)});\n" for space in SPACES)
+            + f"  const zeros = new Float32Array({max((nodes[j].size for _, j in self.wires), default=0)});\n{views}"
+            + f"  function prepare() {{\n{''.join(map(self.node, once))}  }}\n"
+            + f"  function step(cuts, sets) {{\n{''.join(map(self.node, each))}  }}\n"
+            + f"  return {{ kept, held: {{ {held} }}, prepare, step }};\n}}"
+        )
+
+    def node(self, i: int) -> str:
+        """The lines that compute a node, and put there what an edit says."""
+        node, part = self.graph.nodes[i], self.parts.get(i)
+        lines = self.lines(i, node)
+        if part is not None:
+            lines.append(f"if (sets && sets[{part}]) put(v{i}, sets[{part}]);")
+        note = f"    // {' '.join(node.name.split())}\n" if node.name else ""
+        return note + "".join(f"    {line}\n" for line in lines)
+
+    def lines(self, i: int, node: Node) -> list[str]:
+        if node.op == "input":
+            return [f"v{i}.set(w[{self.places.weights.index(node.attrs[1])}]);"] if node.attrs[0] == "weight" else []
+        body = {
+            "const": self.const,
+            "matmul": self.matmul,
+            "contract": self.contract,
+            "sum": self.reduce,
+            "max": self.reduce,
+            "cat": self.cat,
+            "pad": self.pad,
+            "slice": self.slice,
+            "permute": self.permute,
+            "reshape": self.reshape,
+            "expand": self.pointwise,
+        }.get(node.op, self.pointwise)
+        sources = [self.source(i, j) for j in self.places.reads(i)]
+        names = [f"a{k}" if "?" in source else source for k, source in enumerate(sources)]
+        cut = [f"const {n} = {s};" for n, s in zip(names, sources, strict=True) if n != s]
+        lines = body(i, node, names)
+        return ["{", *(f"  {line}" for line in (*cut, *lines)), "}"] if cut else lines
+
+    def source(self, i: int, j: int) -> str:
+        """What node i reads for node j: its numbers, or zeros where the line is cut."""
+        name, wire = self.name(j), self.wires.get((i, j))
+        return name if wire is None else f"cuts && cuts[{wire}] ? zeros : {name}"
+
+    def name(self, j: int) -> str:
+        j = self.places.alias.get(j, j)
+        place = self.places.at[j]
+        if place.space == "literal":
+            return literal(self.graph.nodes[j].attrs[0])
+        return f"w[{place.at}]" if place.space == "weight" else f"v{j}"
+
+    # --- one op each: its node, and the names of what it reads ---
+
+    def const(self, i: int, node: Node, names: list[str]) -> list[str]:
+        return [f"v{i}[0] = {literal(node.attrs[0])};"]
+
+    def pointwise(self, i: int, node: Node, names: list[str]) -> list[str]:
+        shapes = [self.graph.nodes[j].dims for j in node.inputs]
+        strides = [spread(dims, node.dims) for dims in shapes]
+
+        def one(letters: Sequence[str]) -> str:
+            args = [self.element(j, n, s, letters) for j, n, s in zip(node.inputs, names, strides, strict=True)]
+            return f"v{i}[{index(contiguous(node.dims), letters)}] = {SPELLING.get(node.op, '{0}').format(*args)};"
+
+        return loops(node.dims, one)
+
+    def element(self, j: int, name: str, strides: Sequence[int], letters: Sequence[str], at: int = 0) -> str:
+        """A number of a value, in brackets where a sign before it would run together with its own."""
+        if self.places.at[j].space == "literal":
+            return f"({name})" if name.startswith("-") else name
+        return f"{name}[{index(strides, letters, at)}]"
+
+    def matmul(self, i: int, node: Node, names: list[str]) -> list[str]:
+        value, (_, by_rows) = self.graph.nodes[node.inputs[0]], self.places.matrix(i)
+        width = value.dims[-1]
+        many = value.size // width if width else 0
+        call = "rows" if by_rows else "columns"
+        return [f"{call}(v{i}, {names[1]}, {names[0]}, {many}, {node.dims[-1]}, {width});"]
+
+    def contract(self, i: int, node: Node, names: list[str]) -> list[str]:
+        first, second, out = node.attrs
+        sizes = dict(zip(first + second, [d for j in node.inputs for d in self.graph.nodes[j].dims], strict=True))
+        summed = [c for c in dict.fromkeys(first + second) if c not in out]
+        strides = [dict(zip(c, contiguous([sizes[d] for d in c]), strict=True)) for c in (first, second)]
+
+        def one(letters: Sequence[str]) -> str:
+            at = dict(zip([*out, *summed], letters, strict=True))
+            args = [
+                self.element(j, n, list(s.values()), [at[c] for c in s])
+                for j, n, s in zip(node.inputs, names, strides, strict=True)
+            ]
+            return f"s += {args[0]} * {args[1]};"
+
+        return self.summed(i, [sizes[c] for c in out], [sizes[c] for c in summed], "0", one)
+
+    def reduce(self, i: int, node: Node, names: list[str]) -> list[str]:
+        dims = self.graph.nodes[node.inputs[0]].dims
+        gone = node.attrs[0]
+        kept = [k for k in range(len(dims)) if k not in gone]
+        strides = contiguous(dims)
+
+        def one(letters: Sequence[str]) -> str:
+            value = self.element(node.inputs[0], names[0], [strides[k] for k in (*kept, *gone)], letters)
+            return f"s += {value};" if node.op == "sum" else f"s = Math.max(s, {value});"
+
+        start = "0" if node.op == "sum" else "-Infinity"
+        return self.summed(i, [dims[k] for k in kept], [dims[k] for k in gone], start, one)
+
+    def summed(
+        self, i: int, outer: Sequence[int], inner: Sequence[int], start: str, one: Callable[[Sequence[str]], str]
+    ) -> list[str]:
+        """For each number of the result, one that runs over others."""
+
+        def each(letters: Sequence[str]) -> list[str]:
+            free = INDEX[len(outer) :]
+            lines = loops(inner, lambda more: one([*letters, *more]), free)
+            return [f"let s = {start};", *lines, f"v{i}[{index(contiguous(outer), letters)}] = s;"]
+
+        return loops(outer, each)
+
+    def cat(self, i: int, node: Node, names: list[str]) -> list[str]:
+        (dim,) = node.attrs
+        strides, at = contiguous(node.dims), 0
+        lines = []
+        for j, name in zip(node.inputs, names, strict=True):
+            dims = self.graph.nodes[j].dims
+            lines += self.copy(i, strides, at * strides[dim], j, name, contiguous(dims), 0, dims)
+            at += dims[dim]
+        return lines
+
+    def pad(self, i: int, node: Node, names: list[str]) -> list[str]:
+        dim, start, step = node.attrs
+        (j,), strides = node.inputs, contiguous(node.dims)
+        dims = self.graph.nodes[j].dims
+        to = [s * step if k == dim else s for k, s in enumerate(strides)]
+        return [f"v{i}.fill(0);", *self.copy(i, to, start * strides[dim], j, names[0], contiguous(dims), 0, dims)]
+
+    def slice(self, i: int, node: Node, names: list[str]) -> list[str]:
+        dim, start, step = node.attrs
+        (j,) = node.inputs
+        strides = contiguous(self.graph.nodes[j].dims)
+        read = [s * step if k == dim else s for k, s in enumerate(strides)]
+        return self.copy(i, contiguous(node.dims), 0, j, names[0], read, start * strides[dim], node.dims)
+
+    def permute(self, i: int, node: Node, names: list[str]) -> list[str]:
+        (j,) = node.inputs
+        strides = contiguous(self.graph.nodes[j].dims)
+        read = [strides[k] for k in node.attrs[0]]
+        return self.copy(i, contiguous(node.dims), 0, j, names[0], read, 0, node.dims)
+
+    def reshape(self, i: int, node: Node, names: list[str]) -> list[str]:
+        return self.copy(i, [1], 0, node.inputs[0], names[0], [1], 0, [node.size])
+
+    def copy(
+        self, i: int, to: Sequence[int], at: int, j: int, name: str, of: Sequence[int], start: int, dims: Sequence[int]
+    ) -> list[str]:
+        def one(letters: Sequence[str]) -> str:
+            return f"v{i}[{index(to, letters, at)}] = {self.element(j, name, of, letters, start)};"
+
+        return loops(dims, one)

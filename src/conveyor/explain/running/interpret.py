@@ -1,0 +1,233 @@
+"""A step computed node by node, with changes: one more interpretation of the traced graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from conveyor.compiler.graph import Node
+from conveyor.errors import BadInput
+from conveyor.explain.circuit import Circuit
+from conveyor.explain.running.edits import Changes, Edit, crossings, find
+from conveyor.explain.running.levels import Level, Source, levels
+from conveyor.language import LanguageModel
+
+Rule = Callable[[Node, Sequence[Tensor]], Tensor]  # of values [B or 1, ...], each behind the rows
+
+
+def _pointwise(function: Callable[..., Tensor]) -> Rule:
+    def rule(node: Node, values: Sequence[Tensor]) -> Tensor:
+        rank = len(node.dims) + 1
+        aligned = [v.reshape(len(v), *[1] * (rank - v.dim()), *v.shape[1:]) for v in values]
+        return function(*aligned).to(values[-1].dtype)
+
+    return rule
+
+
+def _contract(node: Node, values: Sequence[Tensor]) -> Tensor:
+    rows = max(map(len, values))
+    first, second, out = node.attrs
+    return torch.einsum(f"Z{first},Z{second}->Z{out}", *(v.expand(rows, *v.shape[1:]) for v in values))
+
+
+def _pad(node: Node, values: Sequence[Tensor]) -> Tensor:
+    (value,), (dim, start, step) = values, node.attrs
+    places = torch.arange(value.shape[dim + 1]) * step + start
+    return value.new_zeros(len(value), *node.dims).index_copy(dim + 1, places, value)
+
+
+def _slice(node: Node, values: Sequence[Tensor]) -> Tensor:
+    dim, start, step = node.attrs
+    return values[0].index_select(dim + 1, torch.arange(node.dims[dim]) * step + start)
+
+
+def _cat(node: Node, values: Sequence[Tensor]) -> Tensor:
+    rows = max(map(len, values))
+    return torch.cat([v.expand(rows, *v.shape[1:]) for v in values], node.attrs[0] + 1)
+
+
+def _expand(node: Node, values: Sequence[Tensor]) -> Tensor:
+    (value,) = values
+    aligned = value.reshape(len(value), *[1] * (len(node.dims) + 1 - value.dim()), *value.shape[1:])
+    return aligned.expand(len(value), *node.dims)
+
+
+def _behind(dims: Sequence[int]) -> tuple[int, ...]:
+    return tuple(d + 1 for d in dims)
+
+
+# What each op of a step is in PyTorch. Those that differentiation and simplification make are in no step.
+INTERPRETED: dict[str, Rule] = {
+    "const": lambda node, _: torch.tensor([node.attrs[0]], dtype=torch.float64),
+    "neg": _pointwise(torch.neg),
+    "abs": _pointwise(torch.abs),
+    "sign": _pointwise(torch.sign),
+    "floor": _pointwise(torch.floor),
+    "exp": _pointwise(torch.exp),
+    "log": _pointwise(torch.log),
+    "log1p": _pointwise(torch.log1p),
+    "sin": _pointwise(torch.sin),
+    "cos": _pointwise(torch.cos),
+    "erf": _pointwise(torch.erf),
+    "tanh": _pointwise(torch.tanh),
+    "sigmoid": _pointwise(torch.sigmoid),
+    "sqrt": _pointwise(torch.sqrt),
+    "root": _pointwise(torch.sqrt),
+    "expm1": _pointwise(torch.expm1),
+    "add": _pointwise(torch.add),
+    "sub": _pointwise(torch.sub),
+    "mul": _pointwise(torch.mul),
+    "div": _pointwise(torch.div),
+    "pow": _pointwise(torch.pow),
+    "mod": _pointwise(torch.remainder),
+    "maximum": _pointwise(torch.maximum),
+    "minimum": _pointwise(torch.minimum),
+    "lt": _pointwise(torch.lt),
+    "le": _pointwise(torch.le),
+    "eq": _pointwise(torch.eq),
+    "ne": _pointwise(torch.ne),
+    "where": _pointwise(lambda condition, yes, no: torch.where(condition != 0, yes, no)),
+    "stop": _pointwise(torch.detach),
+    "permute": lambda node, values: values[0].permute(0, *_behind(node.attrs[0])),
+    "slice": _slice,
+    "expand": _expand,
+    "reshape": lambda node, values: values[0].reshape(len(values[0]), *node.dims),
+    "cat": _cat,
+    "pad": _pad,
+    "sum": lambda node, values: values[0].sum(_behind(node.attrs[0])),
+    "max": lambda node, values: values[0].amax(_behind(node.attrs[0])),
+    "matmul": lambda _, values: values[0] @ values[1][0],
+    "contract": _contract,
+}
+
+
+def interpret(circuit: Circuit, given: Mapping[tuple[str, str], Tensor], edits: Sequence[Edit] = ()) -> list[Tensor]:
+    """The values of all nodes of one step, [B, ...] each, or [1, ...] of what all rows share.
+
+        values = interpret(circuit, {("stream", "x"): x, ("state", "h"): h, ("weight", "hidden.bias"): b, ...}, edits)
+        h = values[circuit.graph.outputs[0].node]
+
+    `given`: by kind and name what the graph reads, [B, ...] or, of weights and the step's number, without rows. The
+    edits all act, whatever their steps and their layer. Gradients go through. Raises BadInput for an edit of something
+    that the circuit does not have.
+    """
+    graph, changes = circuit.graph, Changes.of(circuit, edits)
+    wires, owners = crossings(circuit), {part.node: i for i, part in enumerate(circuit.parts)}
+    dtype = next(tensor.dtype for (kind, _), tensor in given.items() if kind in ("stream", "state"))
+    values: list[Tensor] = []
+    for i, node in enumerate(graph.nodes):
+        if node.op == "input":
+            tensor = given[node.attrs[0], node.attrs[1]].to(dtype)
+            value = tensor if node.rows else tensor[None]
+        else:
+            read = [
+                torch.zeros_like(values[j]) if wires.get((i, j)) in changes.cuts else values[j] for j in node.inputs
+            ]
+            value = INTERPRETED[node.op](node, read).to(dtype)
+        if owners.get(i) in changes.sets:
+            value = _set(value, changes.sets[owners[i]])
+        values.append(value)
+    return values
+
+
+def _set(value: Tensor, sets: Sequence[tuple[int | None, float]]) -> Tensor:
+    flat = value.reshape(len(value), -1).clone()
+    for unit, number in sets:
+        flat[:, slice(None) if unit is None else unit] = number
+    return flat.reshape(value.shape)
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run: `values[layer][part]` and `sums[layer][part]` [T, ...], `logits` [T, vocabulary].
+
+    `sums` are those of layers before they are squashed, and none for other parts.
+    """
+
+    circuits: tuple[Circuit, ...]
+    values: tuple[tuple[Tensor, ...], ...]
+    sums: tuple[tuple[Tensor | None, ...], ...]
+    logits: Tensor
+
+    def value(self, layer: int, part: int | str) -> Tensor:
+        """[T, ...], of a part by its place or name, as an edit names it."""
+        return self.values[layer][find(self.circuits[layer], part)]
+
+
+def run(model: LanguageModel, tokens: Tensor, edits: Sequence[Edit] = ()) -> Record:
+    """A language model over tokens [T], step by step and node by node, with edits.
+
+        record = run(model, vocabulary.encode(b"to be or not"), [Edit(0, "f", 0.0, first=5)])
+        record.value(0, "C")                                 # [12, 256]
+        record.logits.log_softmax(-1)                        # [12, vocabulary]
+
+    As the model computes in evaluation: without edits, its logits are those of `model.eval()(tokens[:, None])`.
+    Raises BadInput for a cell that cannot be taken apart, and for an edit of something that is not there.
+    """
+    stack = levels(model)
+    check(stack, edits)
+    states = [{name: tensor[None] for name, tensor in level.initial.items()} for level in stack]
+    weight = model.embedding.weight if model.tied else model.output
+    history: list[list[list[Tensor]]] = []
+    logits = []
+    for t, token in enumerate(tokens.tolist()):
+        now = [edit for edit in edits if edit.acts(t)]
+        first = x = model.embedding.weight[token][None]
+        computed: list[list[Tensor]] = []
+        for layer, level in enumerate(stack):
+            below = (stack[layer - 1], computed[-1]) if layer else None
+            streams = {name: _stream(source, first, below) for name, source in level.streams.items()}
+            given = _given(level, {"x": x, **streams}, states[layer], t)
+            values = interpret(level.circuit, given, [edit for edit in now if edit.layer == layer])
+            states[layer] = {name: values[level.end(name)] for name in level.initial}
+            x = values[level.end(level.output)]
+            computed.append(values)
+        history.append(computed)
+        logits.append(F.linear(x, weight, model.bias)[0])
+    return _record(stack, history, logits)
+
+
+def check(stack: Sequence[Level], edits: Sequence[Edit]) -> None:
+    """Raises BadInput for an edit of a layer, a part, a unit or a line that is not there."""
+    for edit in edits:
+        if not 0 <= edit.layer < len(stack):
+            raise BadInput(f"the model has the layers 0 to {len(stack) - 1}, and no layer {edit.layer}")
+        Changes.of(stack[edit.layer].circuit, [edit])
+
+
+def _stream(source: Source, x: Tensor, below: tuple[Level, list[Tensor]] | None) -> Tensor:
+    if isinstance(source, nn.Linear):
+        return source(x)
+    if isinstance(source, str):
+        assert below is not None
+        level, values = below
+        return values[level.end(source)]
+    return torch.full((1, 1), source, dtype=x.dtype)
+
+
+def _given(
+    level: Level, streams: Mapping[str, Tensor], states: Mapping[str, Tensor], t: int
+) -> dict[tuple[str, str], Tensor]:
+    graph = level.circuit.graph
+    kinds = {"stream": streams, "state": states, "weight": level.weights, "step": {"t": torch.tensor(t)}}
+    given = {}
+    for node in graph.nodes:
+        if node.op == "input":
+            kind, name = node.attrs
+            value = kinds[kind][name]
+            given[kind, name] = value.expand(1, *node.dims) if node.rows else value
+    return given
+
+
+def _record(stack: Sequence[Level], history: Sequence[Sequence[Sequence[Tensor]]], logits: list[Tensor]) -> Record:
+    def over_time(layer: int, node: int) -> Tensor:
+        return torch.stack([computed[layer][node][0] for computed in history])
+
+    parts = [level.circuit.parts for level in stack]
+    values = tuple(tuple(over_time(k, part.node) for part in own) for k, own in enumerate(parts))
+    sums = tuple(tuple(over_time(k, p.total) if p.total >= 0 else None for p in own) for k, own in enumerate(parts))
+    return Record(tuple(level.circuit for level in stack), values, sums, torch.stack(logits))

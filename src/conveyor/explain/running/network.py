@@ -1,0 +1,194 @@
+"""A language model as a page has it: data, weights, and its steps in JavaScript.
+
+`describe(model, vocabulary)` gives `data`, which goes into a page as JSON, `weights`, whose bytes do, and `script`, the
+text of the module steps.js. All places ("at", "to", "from") count numbers: of tensors in `weights`, of values in `kept`
+of an emitted step. `data` holds:
+
+    vocabulary  {kind: "char" | "byte" | "word", symbols: [the tokens by number]}
+    tensors     [{name, shape, at, size, quantiles: [65 numbers] | null}]: all weights; quantiles of untrained ones
+    embedding, output, bias    tensors: [vocabulary, width] (these two are one where they are tied), [vocabulary]
+    steps       [{parts, wires, names, kept, gradient}], as in `script`: one for all layers whose graphs are equal
+        parts   [{name, kind, label, at, size, dims, sum}], as Circuit.parts; `sum`: where a layer's sum is before it is
+                squashed, else -1; `at` is -1 for a parameter, whose value is not kept
+        wires   [[source, target]], as Circuit.wires
+        names   {name: part}, what an edit may call a part: "f", "x", "h[t-1]"
+        kept    how many numbers a step keeps
+        gradient how gradients go back through it, see Backward.data
+    layers      [{step, weights, states, streams, x, t, output, width, gives, forward, backward}], the lowest first
+        weights [tensors], those of the step
+        states  [{name, width, to, from, initial: tensor | null}]: of t-1 it is put to `to` (-1: the step does not read
+                it), the new one is at `from`
+        streams [{name, to, width, source: "below" | "ground" | "number", below, of, matrix, bias, number}]: besides x;
+                `below` is where the layer below has it, by the name `of`
+        x, t    where these are put, or -1; `output`, `width`, `gives`: what goes to the layer above, and its name
+        forward, backward  [tensors], those of the two that are for gradients
+
+An edit is {layer, part, value, unit, source, first, last}, as conveyor.explain.running.edits.Edit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from conveyor.compiler.graph import Graph
+from conveyor.explain.running.backward import Backward
+from conveyor.explain.running.edits import names
+from conveyor.explain.running.emit_js import emit
+from conveyor.explain.running.levels import Level, levels
+from conveyor.explain.running.places import Places
+from conveyor.explain.running.untrained import fresh, quantiles
+from conveyor.language import LanguageModel
+from conveyor.tasks.text import Vocabulary
+
+
+@dataclass(frozen=True)
+class Described:
+    """`data` for JSON, `weights` in float32, `script`: the module with the steps, and the layers they were made of."""
+
+    data: dict[str, Any]
+    weights: np.ndarray
+    script: str
+    levels: tuple[Level, ...]
+
+
+def describe(model: LanguageModel, vocabulary: Vocabulary) -> Described:
+    """A language model for a page.
+
+        described = describe(trained.model, trained.vocabulary)
+        json.dumps(described.data), described.weights.tobytes(), described.script
+
+    Raises BadInput, which names the line and the cause, for a cell that cannot be taken apart, or that takes what a
+    language model does not give.
+    """
+    stack = levels(model)
+    tensors = _Tensors(model)
+    upward = (stack[0].output, *(name for name in model.rnn.cell.below.values() if name != stack[0].output))
+    places: dict[Graph, Places] = {}
+    for level in stack:
+        places.setdefault(level.circuit.graph, Places(level.circuit))
+    made = [Backward(step, upward) for step in places.values()]
+    layers = [_layer(k, stack, made, tensors) for k in range(len(stack))]
+    embedding = tensors.add("embedding", model.embedding.weight)
+    data = {
+        "vocabulary": {"kind": vocabulary.kind, "symbols": list(vocabulary.symbols)},
+        "embedding": embedding,
+        "output": embedding if model.tied else tensors.add("output", model.output),
+        "bias": tensors.add("bias", model.bias),
+        "steps": [_step(step) for step in made],
+        "layers": layers,
+        "tensors": tensors.entries,
+    }
+    return Described(data, np.concatenate(tensors.values), emit([both.step for both in made], made), tuple(stack))
+
+
+@dataclass
+class _Tensors:
+    """The weights one after the other; one that has several uses is there once."""
+
+    model: LanguageModel
+    entries: list[dict[str, Any]] = field(default_factory=list)
+    values: list[np.ndarray] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.known: dict[int, int] = {}
+        self.new = fresh(self.model)
+        self.own = {id(parameter): name for name, parameter in self.model.named_parameters()}
+
+    def add(self, name: str, tensor: Tensor, new: Tensor | None = None) -> int:
+        """Where it is. Of a parameter it is known what it is in a new model; of others `new` says it."""
+        if id(tensor) not in self.known:  # the tensors live as long as the layers, and so do their numbers
+            self.known[id(tensor)] = len(self.entries)
+            value = tensor.detach().float().numpy().ravel()
+            name = self.own.get(id(tensor), name)
+            new = self.new.get(name, new)
+            at = sum(map(len, self.values))
+            entry = {"name": name, "shape": list(tensor.shape), "at": at, "size": value.size}
+            self.entries.append({**entry, "quantiles": None if new is None else quantiles(new)})
+            self.values.append(value)
+        return self.known[id(tensor)]
+
+
+def _step(both: Backward) -> dict[str, Any]:
+    places = both.step
+    circuit, nodes = places.circuit, places.graph.nodes
+    parts = [
+        {
+            "name": part.name,
+            "kind": part.kind,
+            "label": part.label,
+            "at": -1 if part.node in places.parameters else places.at[part.node].at,
+            "size": nodes[part.node].size,
+            "dims": list(nodes[part.node].dims),
+            "sum": places.at[part.total].at if part.total >= 0 else -1,
+        }
+        for part in circuit.parts
+    ]
+    wires = [[wire.source, wire.target] for wire in circuit.wires]
+    kept = places.size("kept")
+    return {"parts": parts, "wires": wires, "names": names(circuit), "kept": kept, "gradient": both.data()}
+
+
+def _layer(row: int, stack: Sequence[Level], made: Sequence[Backward], tensors: _Tensors) -> dict[str, Any]:
+    level = stack[row]
+    graph = level.circuit.graph
+    step = next(k for k, both in enumerate(made) if both.step.graph == graph)
+    both = made[step]
+    at, nodes = both.step.at, graph.nodes
+
+    def given(kind: str, name: str) -> int:
+        found = graph.inputs(kind).get(name)
+        return -1 if found is None else at[found].at
+
+    def weights(places: Places) -> list[int]:
+        return [tensors.add(f"rnn.cells.{row}.{name}", level.weights[name]) for name in places.weights]
+
+    states = [
+        {
+            "name": name,
+            "width": len(initial),
+            "to": given("state", name),
+            "from": at[level.end(name)].at,
+            "initial": tensors.add(f"rnn.initial_state.{name}.{row}", initial, torch.zeros(()))
+            if level.learnt
+            else None,
+        }
+        for name, initial in level.initial.items()
+    ]
+    streams = [
+        {"name": name, "to": given("stream", name), "width": nodes[i].size, **_source(name, row, stack, made, tensors)}
+        for name, i in graph.inputs("stream").items()
+        if name != "x"
+    ]
+    return {
+        "step": step,
+        "weights": weights(both.step),
+        "forward": weights(both.forward),
+        "backward": weights(both.backward),
+        "states": states,
+        "streams": streams,
+        "x": given("stream", "x"),
+        "t": given("step", "t"),
+        "output": at[level.end(level.output)].at,
+        "width": nodes[level.end(level.output)].size,
+        "gives": level.output,
+    }
+
+
+def _source(name: str, row: int, stack: Sequence[Level], made: Sequence[Backward], tensors: _Tensors) -> dict[str, Any]:
+    """Where a stream besides x comes from."""
+    of = stack[row].streams[name]
+    found: dict[str, Any] = {"below": None, "of": None, "matrix": None, "bias": None, "number": None}
+    if isinstance(of, nn.Linear):
+        bias = None if of.bias is None else tensors.add(f"ground.{name}.bias", of.bias)
+        return {**found, "source": "ground", "matrix": tensors.add(f"ground.{name}", of.weight), "bias": bias}
+    if isinstance(of, str):
+        below = stack[row - 1]
+        step = next(both.step for both in made if both.step.graph == below.circuit.graph)
+        return {**found, "source": "below", "below": step.at[below.end(of)].at, "of": of}
+    return {**found, "source": "number", "number": of}
