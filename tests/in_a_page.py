@@ -6,7 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import sigmoid, tanh
 
+from cases import Counted, Leaky, Nested, Normed
+from conveyor import zoo
+from conveyor.cell import Cell
 from conveyor.explain.page.bundle import as_json, script
 from conveyor.explain.running.interpret import Record
 from conveyor.explain.running.network import Described, describe
@@ -36,6 +40,68 @@ globalThis.all = ({ steps }) => {
   return found;
 };
 """
+
+
+class Renamed(Cell):
+    """A user's own: the new states have names of their own."""
+
+    state = ("h", "C")
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.gate, self.candidate = self.affine("h", "x"), self.affine("h", "x")
+
+    def step(self, x, h, C):
+        f = sigmoid(self.gate(h, x))
+        new_C = f * C + (1 - f) * tanh(self.candidate(h, x))
+        new_h = f * tanh(new_C)
+        return new_h, new_C
+
+
+class HandedOn(Cell):
+    """A user's own: K is never changed, D is the output of the step before."""
+
+    state = ("h", "K", "D")
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.candidate = self.affine("h", "x", "D")
+
+    def step(self, x, h, K, D):
+        new = tanh(self.candidate(h, x, D) + K)
+        return new, K, h
+
+
+class Masked(Cell):
+    """A user's own: numbers that are infinite on the way."""
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.score, self.candidate = self.affine("h", "x"), self.affine("h", "x")
+
+    def step(self, x, h):
+        u = self.score(h, x)
+        m = torch.where(u > 0, u, -torch.inf)
+        h = (torch.exp(-torch.exp(m)) + h) * 0.5 + tanh(self.candidate(h, x))
+        return h
+
+
+class TwoClocks(Cell):
+    """A user's own: two things are made of the step's number, one of them of the other."""
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.candidate = self.affine("h", "x")
+
+    def step(self, x, h, t):
+        k = t % 4
+        new = tanh(self.candidate(h, x)) * (0.5 + 0.1 * (t % 3))
+        h = torch.where(k == 0, new, h) + 0.1 * k * new
+        return h
+
+
+OWN = {"renamed": Renamed, "handed-on": HandedOn, "masked": Masked, "two-clocks": TwoClocks}
+CELLS = {**zoo.CELLS, "leaky": Leaky, "normed": Normed, "counted": Counted, "nested": Nested, **OWN}
 
 
 def language_model(cell, seed=0, hidden=8, **options):

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 import browser as browsers
-from cases import Counted, Leaky, Nested, Normed
 from conveyor import zoo
 from conveyor.cell import Cell
 from conveyor.errors import BadInput
@@ -21,10 +20,9 @@ from conveyor.explain.running.network import describe
 from conveyor.explain.running.untrained import blend
 from conveyor.language import LanguageModel
 from conveyor.tasks.text import WORD, Vocabulary
-from in_a_page import BOUND, TEXT, VOCABULARY, InAPage, assert_same, language_model, numbers
+from in_a_page import BOUND, CELLS, TEXT, VOCABULARY, InAPage, assert_same, language_model, numbers
 
 pytestmark = pytest.mark.xdist_group("browser")
-CELLS = {**zoo.CELLS, "leaky": Leaky, "normed": Normed, "counted": Counted, "nested": Nested}
 OPTIONS = (
     {},
     {"learn_initial_state": True, "tie": False},

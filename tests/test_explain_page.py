@@ -363,6 +363,40 @@ def test_other_cells_at_all_depths(cell, here, tmp_path):
         assert float(shown) == pytest.approx(float(value[min(1, len(value) - 1)]), abs=1e-4)
 
 
+RENAMED = """
+import torch
+from conveyor import Cell
+
+class Renamed(Cell):
+    state = ("h", "C")
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.gate, self.candidate = self.affine("h", "x"), self.affine("h", "x")
+
+    def step(self, x, h, C):
+        f = torch.sigmoid(self.gate(h, x))
+        new_C = f * C + (1 - f) * torch.tanh(self.candidate(h, x))
+        return f * torch.tanh(new_C), new_C
+"""
+
+
+def test_a_state_that_the_step_calls_otherwise(here, runs):
+    """Its units are found and shown by the name that it is handed on by."""
+    (runs / "renamed.py").write_text(RENAMED)
+    train(runs / "renamed", cell=f"{runs / 'renamed.py'}:Renamed", num_layers=2)
+    done("explain", "renamed", "--text", TEXT, "-o", "renamed.html", cwd=runs)
+    text = (runs / "renamed.html").read_text(encoding="utf-8")
+    (network,) = json.loads(re.search(r'id="data">(.*?)</script>', text)[1])["networks"]
+    best = network["found"][0]
+    names = network["model"]["steps"][0]["names"]
+    assert network["start"] == {"layer": best["layer"], "part": names[best["value"]], "unit": best["index"]}
+    assert names["C"] == names["new_C"]
+    here.open(runs / "renamed.html", "d=unit&p=" + "{layer}.{part}.{unit}".format(**network["start"]))
+    value = recorded(load(runs / "renamed"), TEXT).value(best["layer"], best["value"])[-1, best["index"]]
+    assert float(here.text("#unit .result").removeprefix("= ").replace("−", "-")) == pytest.approx(value, abs=1e-3)
+
+
 # -- free play
 
 

@@ -79,9 +79,12 @@ def find(circuit: Circuit, part: int | str) -> int:
 
 
 def names(circuit: Circuit) -> dict[str, int]:
-    """What parts can be called: values that are computed before what comes in by the same name."""
+    """What parts can be called: what comes in, what is computed, and the states as they are handed on.
+
+    So a step may end in `return new_h, C`: `h` is then the part `new_h`, and a `C` that it never changes is "C[t-1]".
+    """
     given = {_name(part): i for i, part in enumerate(circuit.parts) if part.name}
-    return given | circuit.named
+    return given | circuit.named | {end.name: end.part for end in circuit.ends}
 
 
 def _name(part: Part) -> str:
