@@ -7,7 +7,7 @@ all its products, its bias and its squashing, is one box; `1 - z` is one circle.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from conveyor.compiler.graph import Graph, Node
@@ -179,7 +179,7 @@ class _Reader:
         """The same numbers seen otherwise belong to the part that has them."""
         at = self.part(node.inputs[0])
         old = self.parts[at]
-        self.parts[at] = Part(**{**vars(old), "nodes": (*old.nodes, i), "name": old.name or node.name})
+        self.parts[at] = replace(old, nodes=(*old.nodes, i), name=old.name or node.name)
         self.owner[i] = at
 
     def map(self, i: int, node: Node) -> _Sum | None:
@@ -277,7 +277,7 @@ class _Reader:
 
     def part(self, i: int) -> int:
         """The part that has a node's value; what is read where it is used is made now."""
-        if i in self.owner:
+        if i in self.owner and not self.is_inside_a_clock(i):
             return self.owner[i]
         node = self.nodes[i]
         if i in self.sums:
@@ -303,15 +303,23 @@ class _Reader:
             return node.attrs[0] == "step"
         return node.time and not node.rows and all(self.nodes[j].op == "const" or self.is_clock(j) for j in node.inputs)
 
+    def is_inside_a_clock(self, i: int) -> bool:
+        """Whether it is on the way to a part made of the step's number, and not that part's value."""
+        part = self.parts[self.owner[i]]
+        return part.kind == "clock" and part.node != i
+
     def clock(self, i: int) -> int:
-        """All that is made of the step's number, up to here."""
+        """All that is made of the step's number, up to here; what other such parts have is left to them."""
         nodes, stack = {i}, [i]
         while stack:
             for j in self.nodes[stack.pop()].inputs:
                 if j not in nodes:
                     nodes.add(j)
                     stack.append(j)
-        timely = tuple(sorted(j for j in nodes if self.nodes[j].time))
+        if i in self.owner:
+            old = self.parts[self.owner[i]]
+            self.parts[self.owner.pop(i)] = replace(old, nodes=tuple(j for j in old.nodes if j != i))
+        timely = tuple(sorted(j for j in nodes if self.nodes[j].time and j not in self.owner))
         return self.add(Part("clock", i, timely, self.clock_text(i), self.nodes[i].name))
 
     def clock_text(self, i: int, within: bool = False) -> str:

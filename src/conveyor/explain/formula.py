@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from conveyor.explain.circuit import Circuit, Part, number
 
-SUM, PRODUCT, ATOM = range(3)  # how tightly an expression holds together
+COMPARISON, SUM, REMAINDER, PRODUCT, ATOM = range(5)  # how tightly an expression holds together
 GREEK = dict(
     zip(
         "alpha beta gamma delta epsilon zeta eta theta kappa lambda mu nu xi rho sigma tau phi chi psi omega".split(),  # noqa: SIM905
@@ -16,6 +16,7 @@ GREEK = dict(
         strict=True,
     )
 )
+PRIME = "′"
 ACCENTS = {"tilde": "\u0303", "hat": "\u0302", "bar": "\u0304", "dot": "\u0307"}
 
 
@@ -88,6 +89,8 @@ def symbol(name: str, time: str = "") -> tuple[str, str]:
 
 def _letters(word: str) -> str:
     """A word of several letters stands upright; a letter, a number and t-1 as they are."""
+    if word.endswith(PRIME):
+        return _letters(word.removesuffix(PRIME)) + "'"
     if len(word) == 1 or re.fullmatch(r"t-1|\d+", word):
         return word
     return rf"\mathrm{{{GREEK_LATEX.get(word, word)}}}"
@@ -104,10 +107,15 @@ def subscripts(circuit: Circuit) -> dict[int, str]:
 class _Writer:
     def __init__(self, circuit: Circuit):
         self.circuit, self.parts = circuit, circuit.parts
-        self.names = {i: p.name for i, p in enumerate(self.parts) if p.name and p.kind in ("layer", "op")}
+        given = {part.name for part in self.parts if part.kind in ("stream", "constant")}
+        named = ((i, part.name) for i, part in enumerate(self.parts) if part.name and part.kind in ("layer", "op"))
+        self.names = {i: name + PRIME if name in given else name for i, name in named}  # x = tanh(x): another x
         self._name_what_is_read_twice()
         self.inside = {i: self._inside(i) for i in self.names}
-        self.weights = {at: name for i in self.names for at, name in self._weights(i).items()}
+        self.weights: dict[int, str] = {}
+        for i in self.names:
+            for at, name in self._weights(i).items():
+                self.weights[at] = _free(name, self.weights.values())
 
     def equations(self) -> tuple[Equation, ...]:
         written = []
@@ -128,13 +136,14 @@ class _Writer:
         return list(dict.fromkeys(found))
 
     def _name_what_is_read_twice(self) -> None:
-        taken = {part.name for part in self.parts}
-        letter = next(one for one in ("v", "u", "q", "value") if one not in taken and f"{one}1" not in taken)
-        ends, count = {end.part for end in self.circuit.ends}, 0
+        taken = {symbol(part.name)[0] for part in self.parts}
+        ends, count = {end.part: end.name for end in reversed(self.circuit.ends)}, 1
         for i, part in enumerate(self.parts):
             if part.kind in ("layer", "op") and not part.name and (len(self.circuit.targets(i)) > 1 or i in ends):
-                count += 1
-                self.names[i] = next((e.name for e in self.circuit.ends if e.part == i), f"{letter}{count}")
+                while symbol(f"v{count}")[0] in taken:
+                    count += 1
+                self.names[i] = ends.get(i, f"v{count}")
+                count += i not in ends
 
     def _inside(self, i: int) -> set[int]:
         """The parts that the equation of this one writes out."""
@@ -169,7 +178,8 @@ class _Writer:
         if part.kind in ("layer", "op"):
             return self.write(part)
         if part.kind == "clock":
-            return _Piece(part.label, part.label.replace("mod", r"\bmod").replace("−", "-"), SUM)
+            text = part.label.replace("×", "*")
+            return _Piece(text, text.replace("mod", r"\bmod").replace("−", "-"), COMPARISON if " " in text else ATOM)
         if part.kind == "parameter" and not part.name:
             return _Piece(part.label, part.label.replace("−", "-"))
         time = {"state": "t-1", "stream": "t"}.get(part.kind, "")
@@ -217,6 +227,12 @@ class _Writer:
         return _function(part.op, *pieces)
 
 
+def _free(name: str, taken: Iterable[str]) -> str:
+    """The name, or if it is taken the first of name_2, name_3, ... that is not."""
+    known = set(taken)
+    return next(n for n in (name, *(f"{name}_{k}" for k in range(2, len(known) + 3))) if n not in known)
+
+
 def _joined(pieces: Sequence[_Piece]) -> _Piece:
     if len(pieces) == 1:
         return pieces[0].within(ATOM)
@@ -247,14 +263,17 @@ FUNCTIONS = {
 }
 
 
-def _between(text: str, latex: str, level: int, strict: bool = False) -> Callable[[list[_Piece]], _Piece]:
-    """An operation that stands between its two operands; `strict`: the second must hold more tightly."""
+def _between(text: str, latex: str, level: int, left: int, right: int) -> Callable[[list[_Piece]], _Piece]:
+    """An operation that stands between its two operands, which must hold together at least as tightly as said."""
 
     def written(pieces: list[_Piece]) -> _Piece:
-        a, b = pieces[0].within(level), pieces[1].within(min(level + strict, ATOM))
+        a, b = pieces[0].within(left), pieces[1].within(right)
         return _Piece(f"{a.text} {text} {b.text}", f"{a.latex} {latex} {b.latex}", level)
 
     return written
+
+
+COMPARED = {"lt": ("<", "<"), "le": ("≤", r"\le"), "eq": ("=", "="), "ne": ("≠", r"\ne")}
 
 
 def _where(pieces: list[_Piece]) -> _Piece:
@@ -280,16 +299,13 @@ def _power(pieces: list[_Piece]) -> _Piece:
 
 
 OPERATIONS: dict[str, Callable[[list[_Piece]], _Piece]] = {
-    "add": _between("+", "+", SUM),
-    "sub": _between("−", "-", SUM, strict=True),
-    "mul": _between("*", "*", PRODUCT),
-    "contract": _between("·", r"\cdot", PRODUCT),
-    "matmul": _between("·", r"\cdot", PRODUCT),
-    "mod": _between("mod", r"\bmod", PRODUCT, strict=True),
-    "lt": _between("<", "<", SUM),
-    "le": _between("≤", r"\le", SUM),
-    "eq": _between("=", "=", SUM),
-    "ne": _between("≠", r"\ne", SUM),
+    "add": _between("+", "+", SUM, SUM, SUM),
+    "sub": _between("−", "-", SUM, SUM, PRODUCT),
+    "mul": _between("*", "*", PRODUCT, PRODUCT, PRODUCT),
+    "contract": _between("·", r"\cdot", PRODUCT, PRODUCT, PRODUCT),
+    "matmul": _between("·", r"\cdot", PRODUCT, PRODUCT, PRODUCT),
+    "mod": _between("mod", r"\bmod", REMAINDER, PRODUCT, ATOM),
+    **{op: _between(*signs, COMPARISON, SUM, SUM) for op, signs in COMPARED.items()},
     "div": _divided,
     "pow": _power,
     "neg": _negative,
