@@ -136,8 +136,11 @@ def test_what_is_typed_on_is_all_that_is_run(browser, tmp_path):
                 "network.step = (...given) => { taken++; return step.apply(network, given); };")  # fmt: skip
     tokens = TOKENS[:40]
     edited = [Edit(0, "z", 0.5, first=30)]
+    twice = [Edit(0, "z", 0.0, first=25), Edit(0, "z", 1.0, unit=3, first=20), *edited]
     with torch.no_grad():
         plain, changed = numbers(run(model, tokens)), numbers(run(model, tokens, edited))
+        one, other = numbers(run(model, tokens, twice)), numbers(run(model, tokens, twice[::-1]))
+    assert (one != other).any(), "the last edit wins"
     for given, edits, expected, steps in (
         (tokens[:20], [], plain, 20),
         (tokens[:21], [], plain, 1),  # one more
@@ -146,6 +149,10 @@ def test_what_is_typed_on_is_all_that_is_run(browser, tmp_path):
         (tokens, [], plain, 0),  # which has not made it forget the rest
         (tokens, edited, changed, 10),  # an edit from step 30 on
         (tokens, [], plain, 10),
+        (tokens, twice, one, 20),
+        (tokens, twice[::-1], other, 20),  # in another order
+        (tokens, twice[::-1], other, 0),
+        (tokens, [], plain, 20),
         (torch.cat([tokens[:5], tokens[6:7], tokens[6:]]), [], None, 35),  # another token at 5
     ):
         browser.run("taken = 0")

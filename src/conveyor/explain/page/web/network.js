@@ -118,16 +118,16 @@ export class Network {
   }
 }
 
-// How many of the first tokens are the same.
+// How many of the first are the same.
 function alike(some, others) {
   let same = 0;
   while (same < some.length && same < others.length && some[same] === others[same]) same++;
   return same;
 }
 
-// The first step in which edits differ.
+// The first step in which edits may differ. Where two set the same number the last one does, so that order counts.
 function firstChange(some, others) {
-  const [a, b] = [some, others].map((edits) => new Map(edits.map((edit) => [JSON.stringify(edit), edit.first ?? 0])));
-  const differing = [...a].filter(([key]) => !b.has(key)).concat([...b].filter(([key]) => !a.has(key)));
-  return differing.reduce((least, [, first]) => Math.min(least, first), Infinity);
+  const [a, b] = [some, others].map((edits) => edits.map((edit) => JSON.stringify(edit)));
+  const same = alike(a, b);
+  return [...some.slice(same), ...others.slice(same)].reduce((least, { first }) => Math.min(least, first ?? 0), Infinity);
 }
