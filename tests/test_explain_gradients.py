@@ -8,15 +8,14 @@ import pytest
 import torch
 
 import browser as browsers
-from cases import Counted, Leaky, Nested, Normed
 from conveyor import zoo
+from conveyor.explain.measure.flow import gradient_flow
 from conveyor.explain.running import interpret
 from conveyor.explain.running.edits import Edit
 from conveyor.explain.running.levels import levels
-from in_a_page import TEXT, VOCABULARY, InAPage, language_model
+from in_a_page import CELLS, TEXT, VOCABULARY, InAPage, language_model
 
 pytestmark = pytest.mark.xdist_group("browser")
-CELLS = {**zoo.CELLS, "leaky": Leaky, "normed": Normed, "counted": Counted, "nested": Nested}
 STEPS = 12
 TOKENS = torch.tensor(list(dict.fromkeys(VOCABULARY.encode(TEXT.encode()).tolist()))[:STEPS])  # all different
 BOUND = 2e-5  # of the largest
@@ -29,14 +28,22 @@ def browser():
 
 
 def by_autograd(model, token, edits, monkeypatch):
-    """The norms by each layer's states after each step and by the embeddings of the tokens, [states + 1, T]."""
-    kept, own, zeros = [], interpret.interpret, torch.zeros_like
+    """The norms by each layer's states as they are handed on and by the embeddings of the tokens, [states + 1, T].
 
-    def keeping(*given):
-        values = own(*given)
+    After the last step the prediction reads the last layer's output, and nothing reads a state.
+    """
+    kept, handed, own, zeros = [], [], interpret.interpret, torch.zeros_like
+
+    def keeping(circuit, given, *edits):
+        # Copies, which are read by this step only.
+        states = {name: value.clone().requires_grad_() for (kind, name), value in given.items() if kind == "state"}
+        for value in states.values():
+            value.retain_grad()
+        values = own(circuit, {**given, **{("state", name): value for name, value in states.items()}}, *edits)
         for value in values:
             if value.requires_grad:
                 value.retain_grad()
+        handed.append(states)
         kept.append(values)
         return values
 
@@ -49,7 +56,8 @@ def by_autograd(model, token, edits, monkeypatch):
     logits[-1].log_softmax(-1)[token].backward()
     stack = levels(model)
     by_state = [
-        [norm(values[level.end(name)].grad) for values in kept[layer :: len(stack)]]
+        [norm(states[name].grad) if name in states else 0.0 for states in handed[layer + len(stack) :: len(stack)]]
+        + [norm(kept[-1][level.end(name)].grad) if level is stack[-1] and name == level.output else 0.0]
         for layer, level in enumerate(stack)
         for name in level.initial
     ]
@@ -88,6 +96,22 @@ def test_gradients_in_a_page_are_those_of_autograd(name, browser, tmp_path, monk
         bound = BOUND * np.maximum(1e-3, expected.max(1, keepdims=True))
         error = np.abs(found.reshape(expected.shape) - expected)
         assert (error <= bound).all(), f"off by {error.max()}, with {edits}"
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru", "leaky", "renamed", "handed-on", "two-clocks"])
+def test_gradients_in_a_page_are_the_flow(name, browser, tmp_path):
+    """Of an output of one number all gradients are that by the output times those of the output."""
+    model = language_model(CELLS[name], hidden=1, tie=False, learn_initial_state=True)
+    InAPage.of(browser, tmp_path, model)
+    record = f"network.run({json.dumps(TOKENS.tolist())})"
+    found = browser.run(f"return network.gradients({record}, {STEPS - 1}, 3).byState")
+    flow = gradient_flow(model.rnn, model.embedding(TOKENS).detach())
+    states = list(flow)
+    by_output = found[-1][states.index("h")][-1]
+    for layer, of_states in enumerate(found):
+        for state, norms in zip(states, of_states, strict=True):
+            shown = np.array(norms[-2::-1]) / by_output
+            assert shown == pytest.approx(flow[state][layer][: STEPS - 1].numpy(), rel=1e-3, abs=1e-6), (state, layer)
 
 
 def test_a_gradient_of_an_earlier_prediction_is_that_of_the_shorter_text(browser, tmp_path):

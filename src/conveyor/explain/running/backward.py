@@ -30,7 +30,6 @@ class Backward:
     def derivative(self) -> Derivative:
         graph = editable(self.step.circuit)
         wanted = [("stream", name) for name in self.step.graph.inputs("stream")]
-        wanted += [("stream", f"by {node}") for node in set(_states(self.step.graph).values())]
         given = [(output.kind, output.name) for output in graph.outputs if output.name in self.upward]
         return differentiate(graph, wanted, given)
 
@@ -47,9 +46,9 @@ class Backward:
 
         All are places in `kept`, or -1 where there is none. Into forward: `given` [[from, to, size]] of the step's own,
         `held` [[part, to]], `sets` [[part, to, to of the values, size]], `cuts` [[wire, to]]. From there into backward:
-        `read` [[from, to, size]]. Gradients: by the states `states` {name: [to, from, after, size]}: that from the next
-        step, those by the state before and after the step; from the layer above `upward` {name: [to, size]}; by the
-        streams `streams` {name: [from, size]}.
+        `read` [[from, to, size]]. Gradients: by the states `states` {name: [to, from, size]}: where that by what the
+        step hands on goes to, and where that by what it was handed is; from the layer above `upward`
+        {name: [to, size]}; by the streams `streams` {name: [from, size]}.
         """
         step, inner = self.step, self.forward
         nodes, parts = step.graph.nodes, range(len(step.circuit.parts))
@@ -89,12 +88,8 @@ class Backward:
         sizes = {output.name: self.step.graph.nodes[output.node].size for output in self.step.graph.outputs}
         return {
             "states": {
-                name: [
-                    _place(back, "state", f"grad {name}"),
-                    ends["state", f"grad {name}"][0],
-                    *ends["stream", f"grad by {i}"],
-                ]
-                for name, i in _states(self.step.graph).items()
+                name: [_place(back, "state", f"grad {name}"), *ends["state", f"grad {name}"]]
+                for name in self.step.graph.states
             },
             "upward": {
                 name: [_place(back, "stream", f"grad {kinds[name]} {name}"), sizes[name]] for name in self.upward
@@ -120,7 +115,7 @@ def editable(circuit: Circuit) -> Graph:
     """The step with its changes as inputs, "set", "value", "cut" and "held"."""
     b, new = Builder(), list[int]()
     wires, parts = crossings(circuit), {part.node: i for i, part in enumerate(circuit.parts)}
-    zero, states = b.const(0.0), set(_states(circuit.graph).values())
+    zero = b.const(0.0)
 
     def change(kind: str, number: int, dims: tuple[int, ...]) -> int:
         return b.input("stream", f"{kind} {number}", dims, True, True)
@@ -139,12 +134,8 @@ def editable(circuit: Circuit) -> Graph:
         made = b.node(node.op, *inputs, attrs=node.attrs, dims=node.dims, like=like)
         if part is not None:
             made = b.pointwise("where", change("set", part, node.dims), change("value", part, node.dims), made)
-        new.append(b.add(made, change("by", i, node.dims)) if i in states else made)
+        new.append(made)
     return b.graph([Output(output.kind, output.name, new[output.node]) for output in circuit.graph.outputs])
-
-
-def _states(graph: Graph) -> dict[str, int]:
-    return {output.name: output.node for output in graph.outputs if output.kind == "state"}
 
 
 def _like(node: Node, inputs: Iterable[Node]) -> Node:

@@ -5,6 +5,10 @@ import { arithmetic, softmax } from "./arithmetic.js";
 // How the log-probability of `token` after step `at` changes with what was before: the norms of its gradients by each
 // state after each step, `byState[layer][state][step]`, and by the embedding of each token, `byInput[step]`. The record
 // must have been run with the weights as they are.
+//
+// By a state is meant by what is handed to the next step, the other states held fixed, as in measure/flow.py: what reads
+// the value in its own step, such as h = o * tanh(C) or the layer above, reads it undisturbed. After step `at` only the
+// output is read, by the prediction: the entry `at` is the gradient by that for the last layer's output, else 0.
 export function gradients(network, record, at, token) {
   const layers = network.layers.map((layer) => layer.backward());
   const byState = layers.map(({ states }) => states.map(() => new Float64Array(at + 1)));
@@ -13,9 +17,10 @@ export function gradients(network, record, at, token) {
   for (let step = at; step >= 0; step--) {
     let upward = step === at ? { [layers[0].gives]: byOutput(network, record.steps[at].logits, token) } : {};
     for (let k = layers.length - 1; k >= 0; k--) {
+      const handed = step === at && k === layers.length - 1 ? layers[k].output(upward) : later[k];
+      handed.forEach((gradient, i) => (byState[k][i][step] = norm(gradient)));
       const saved = layers[k].saved(record, step, k);
       const found = layers[k].back(saved, later[k], upward);
-      found.after.forEach((gradient, i) => (byState[k][i][step] = norm(gradient)));
       later[k] = found.before;
       upward = layers[k].below(found.streams);
       if (k === 0) byInput[step] = norm(layers[0].byEmbedding(found.streams));
@@ -80,8 +85,13 @@ export class Backward {
     return found;
   }
 
-  // `later` are the gradients by the states after the step that come from the next one, `upward` by name those from the
-  // layer above. Gives those by the states `after` the step, in all, and `before` it, and by its `streams`, by name.
+  // The gradients by the states that a prediction reads at its own step: of them all by the output only.
+  output(upward) {
+    return this.states.map(({ name, width }) => (name === this.gives ? upward[name] : new Float32Array(width)));
+  }
+
+  // `later` are the gradients by the states handed to the next step, `upward` by name those from the layer above. Gives
+  // those by the states `before` the step, and by its `streams`, by name.
   back(saved, later, upward) {
     const { kept } = this.backward;
     let at = 0;
@@ -96,8 +106,7 @@ export class Backward {
     this.backward.step(null, null);
     const copy = ([from, size]) => kept.slice(from, from + size);
     return {
-      after: this.states.map(({ place: [, , after, size] }) => copy([after, size])),
-      before: this.states.map(({ place: [, before, , size] }) => copy([before, size])),
+      before: this.states.map(({ place: [, before, size] }) => copy([before, size])),
       streams: Object.fromEntries(Object.entries(this.places.streams).map(([name, place]) => [name, copy(place)])),
     };
   }

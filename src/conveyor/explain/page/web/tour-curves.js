@@ -8,7 +8,7 @@ const SAYS = [
   "To learn that a word far back matters, the network must feel it: a small change of its state back then has to change the present prediction. How much it does is a gradient, and it comes back through every step between.",
   "A curve that falls is a past that is out of reach. Where each step multiplies the gradient by a matrix and the slope of a squashing, it shrinks by about the same factor every time, so after some tens of steps nothing is left to learn from.",
 ];
-const AFTER = "The dashed curves are new networks that have learnt nothing, reading the same text: exact derivatives of what they put out by an earlier state.";
+const AFTER = "The dashed curves are new networks that have learnt nothing, reading the same text: exact derivatives of what they put out by an earlier state, as it is handed to the next step.";
 const WAIT = 120; // ms of rest before gradients are computed anew
 const FAR = 300; // steps back that are asked about
 const FLOOR = 1e-8;
