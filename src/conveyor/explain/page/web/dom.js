@@ -41,6 +41,11 @@ export function figure(value, digits = 2) {
   return (Number(text) === 0 ? text.replace("-", "") : text).replaceAll("-", "−");
 }
 
+/** The same for a number of an equation, without zeros that end a fraction: 0.5, 1, 1e−10. */
+export function constant(value) {
+  return figure(value, 3).replace(/\.0+(?=e|$)|(\.\d*?)0+(?=e|$)/, "$1");
+}
+
 /** A probability as a percentage. */
 export function percent(share) {
   return share > 0 && share < 0.001 ? "<0.1%" : `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)}%`;

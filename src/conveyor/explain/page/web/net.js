@@ -1,5 +1,5 @@
 /** A network of the page: what assemble.py says of its steps, and what it computes. */
-import { figure } from "./dom.js";
+import { constant } from "./dom.js";
 import { ATOM, spelled } from "./spell.js";
 import { Network } from "./network.js";
 import { peakOver } from "./heat.js";
@@ -76,7 +76,7 @@ export class Net {
       return { text: part.label, level: ATOM };
     }
     const of = part.operands.map((one) =>
-      "part" in one ? this.spell(layer, one.part) : { text: figure(one.number, 3).replace(/\.?0+$/, ""), level: ATOM },
+      "part" in one ? this.spell(layer, one.part) : { text: constant(one.number), level: ATOM },
     );
     return NAMED.has(part.op)
       ? { text: `${part.label}(${of.map(({ text }) => text).join(", ")})`, level: ATOM }

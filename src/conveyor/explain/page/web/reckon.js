@@ -1,5 +1,5 @@
 /** How one number comes about: a layer's sum by its blocks, a circle's arithmetic in symbols and in figures. */
-import { figure } from "./dom.js";
+import { constant, figure } from "./dom.js";
 import { ATOM, spelled } from "./spell.js";
 
 /**
@@ -68,13 +68,13 @@ export function arithmetic(net, record, step, layer, at, unit, cut) {
   };
   const leaf = (part, target) => {
     const number = cut.has(`${part}-${target}`) ? 0 : value(part);
-    return { symbols: net.spell(layer, part), figures: { text: figure(number), level: ATOM } };
+    return { symbols: net.spell(layer, part), figures: { text: figure(number, 4), level: ATOM } };
   };
   const write = (which) => {
     const part = net.part(layer, which);
     const operands = part.operands.map((one) => {
       if (!("part" in one)) {
-        const number = { text: figure(one.number, 3).replace(/\.?0+$/, ""), level: ATOM };
+        const number = { text: constant(one.number), level: ATOM };
         return { symbols: number, figures: number };
       }
       const inner = net.part(layer, one.part);

@@ -1,7 +1,8 @@
 /** Expressions spelled out: signs between their operands, parentheses where they are needed, functions by their names. */
 
 const SIGNS = { add: "+", sub: "−", mul: "×", div: "÷", mod: "mod", lt: "<", le: "≤", eq: "=", ne: "≠" };
-const LEVEL = { lt: 0, le: 0, eq: 0, ne: 0, add: 1, sub: 1, mul: 2, div: 2, mod: 2 };
+// Of `mod` nobody knows how tightly it holds: in a sum or a product, and around what is not one thing, it has parentheses.
+const LEVEL = { lt: 0, le: 0, eq: 0, ne: 0, mod: 0.5, add: 1, sub: 1, mul: 2, div: 2 };
 const CALLED = { sigmoid: "σ", maximum: "max", minimum: "min", root: "√", sqrt: "√", where: "if" };
 export const ATOM = 3;
 
@@ -10,13 +11,16 @@ export function spelled(op, operands) {
   if (op in LEVEL && operands.length === 2) {
     const level = LEVEL[op];
     const one = (operand, i) => {
-      const loose = operand.level < level || (i === 1 && operand.level === level && op !== "add" && op !== "mul");
-      return loose || (i === 1 && operand.text.startsWith("−")) ? `(${operand.text})` : operand.text;
+      const same = operand.level === level && (level === 0 || (i === 1 && op !== "add" && op !== "mul"));
+      const loose = operand.level < (op === "mod" ? ATOM : level) || same;
+      const negative = operand.text.startsWith("−") && (i === 1 || op === "mod");
+      return loose || negative ? `(${operand.text})` : operand.text;
     };
     return { text: operands.map(one).join(` ${SIGNS[op]} `), level };
   }
   if (op === "neg") {
-    return { text: operands[0].level < 2 ? `−(${operands[0].text})` : `−${operands[0].text}`, level: 2 };
+    const [{ text, level }] = operands;
+    return { text: level < 2 || text.startsWith("−") ? `−(${text})` : `−${text}`, level: 2 };
   }
   return { text: `${CALLED[op] ?? op}(${operands.map(({ text }) => text).join(", ")})`, level: ATOM };
 }
