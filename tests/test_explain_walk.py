@@ -13,7 +13,7 @@ from conveyor.explain.circuit import Circuit
 from conveyor.explain.difference import changed
 from conveyor.explain.formula import equations
 from conveyor.explain.page.roles import Roles
-from conveyor.explain.page.variants import SHOWN, SIZES, circuit_of, own, variants
+from conveyor.explain.page.variants import SHOWN, SIZES, circuit_of, own, variant, variants
 from conveyor.explain.page.walk import walk
 from conveyor.explain.running.edits import Edit
 from conveyor.explain.running.interpret import interpret
@@ -177,7 +177,7 @@ def test_a_gate_that_writes_lets_in(name):
 
 def test_the_variants_in_the_package_are_what_would_be_drawn_now():
     """If not, `python -m conveyor.explain.page.variants` writes them."""
-    known = {variant["id"]: variant for variant in variants()}
+    known = {one["id"]: one for one in variants()}
     assert list(known) == list(SHOWN)
     base = circuit_of("lstm")
     for name in SHOWN:
@@ -194,6 +194,13 @@ def test_the_variants_in_the_package_are_what_would_be_drawn_now():
             key: found[key] for key in ("parts", "wires", "gone")
         }
     assert len(json.dumps(variants())) < 400_000
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru-reset-before"])
+def test_a_drawing_in_the_package_is_what_would_be_drawn_now(name):
+    """Of cells that are quickly laid out the whole entry; what changes another's drawing changes theirs too."""
+    known = next(one for one in variants() if one["id"] == name)
+    assert variant(name, circuit_of("lstm")) == known
 
 
 @pytest.mark.parametrize("name", CELLS)

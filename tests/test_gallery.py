@@ -2,22 +2,28 @@
 
 from pathlib import Path
 
+import pytest
+
 from conveyor.explain.gallery import SPEED, gallery
 from conveyor.zoo import CELLS
 
 FOLDER = Path(__file__).parent.parent / "docs" / "gallery"
 
 
-def test_the_gallery_is_current():
+@pytest.fixture(scope="module")
+def files():
+    return gallery(FOLDER)
+
+
+def test_the_gallery_is_current(files):
     """If not: python -m conveyor.explain.gallery docs/gallery"""
-    files = gallery(FOLDER)
     assert {path.name for path in FOLDER.iterdir()} == {SPEED, *files}
     for name, text in files.items():
         assert (FOLDER / name).read_text(encoding="utf-8") == text, name
 
 
-def test_every_cell_is_in_the_gallery_with_a_measured_speed():
-    text = gallery(FOLDER)["README.md"]
+def test_every_cell_is_in_the_gallery_with_a_measured_speed(files):
+    text = files["README.md"]
     for name in CELLS:
         assert f"\n## {name}\n" in text
         assert f"]({name}.svg)" in text
