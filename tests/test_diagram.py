@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections import Counter, defaultdict
+from dataclasses import replace
 from functools import cache
 from itertools import combinations, pairwise
 from pathlib import Path
@@ -17,11 +18,13 @@ from matplotlib.ft2font import FT2Font
 import conveyor
 from cases import CASES
 from command import conveyor as command
-from conveyor import zoo
+from conveyor import cli, zoo
 from conveyor.errors import BadInput
 from conveyor.explain.circuit import Circuit
 from conveyor.explain.drawing.arrange import arrange
+from conveyor.explain.drawing.check import check
 from conveyor.explain.drawing.diagram import Diagram, diagram, draw, stylesheet
+from conveyor.explain.drawing.errors import REPORT, CannotDraw
 from conveyor.explain.symbols import Symbol, pretty, spoken, symbol
 from conveyor.zoo import CELLS
 from random_cells import sample
@@ -320,7 +323,7 @@ def test_a_drawing_is_always_the_same():
 
 @pytest.mark.parametrize(
     ("file", "shown"),
-    [("lstm", ()), ("lstm-f", ("f",)), ("lstm-i", ("i", "C_tilde")), ("lstm-C", ("C",)), ("lstm-o", ("h",))],
+    [("lstm", ()), ("lstm-f", ("f",)), ("lstm-i", ("i", "C_tilde")), ("lstm-C", ("C",)), ("lstm-o", ("o", "h"))],
 )
 def test_the_pictures_of_the_documentation_are_current(file, shown):
     """If not: conveyor.explain.drawing.diagram.diagram(zoo.LSTM(4, 8), highlight=shown).svg"""
@@ -422,6 +425,12 @@ class Sorting(conveyor.Cell):
     state = ("h",)
     def step(self, x, h):
         return torch.sort(h)[0]
+
+class Broken(conveyor.Cell):
+    state = ("h",)
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.nothing.such
 """
 
 
@@ -440,13 +449,17 @@ def test_the_command_draws_a_cell_of_ones_own(tmp_path):
         (["lstmm"], "did you mean lstm?"),
         (["lstm", "-o", "x.pdf"], "ends in .svg or .png"),
         (["lstm", "-o", "nowhere/x.svg"], "there is no folder nowhere"),
-        (["lstm", "-o", "taken.svg"], "taken.svg"),
+        (["lstm", "-o", "taken.svg"], "taken.svg is a folder: name the file, such as taken.svg/cell.svg"),
         (["lstm", "--highlight", "C_tild"], "did you mean C_tilde?"),
         (["lstm", "--theme", "drak"], "did you mean dark?"),
         (["lstm", "--unroll", "0"], "--unroll"),
         (["mine.py:Mine"], "the shape of drive is not known"),
         (["mine.py:Mine", "--shape", "drive=x"], "write NAME=SIZE"),
         (["mine.py:Sorting"], "sort"),
+        (
+            ["mine.py:Broken"],
+            "Broken cannot be made: AttributeError: 'Broken' object has no attribute 'nothing'",
+        ),
     ],
 )
 def test_a_mistake_is_one_clear_line(arguments, message, tmp_path):
@@ -457,3 +470,51 @@ def test_a_mistake_is_one_clear_line(arguments, message, tmp_path):
     assert len(result.stderr.splitlines()) == 1
     assert message in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("file", ["rnn.svg", "rnn.png"])
+def test_a_full_disk_costs_no_picture(file, tmp_path):
+    (tmp_path / file).write_text("what was there")
+    result = command("draw", "rnn", "-o", file, cwd=tmp_path, file_limit=1000)
+    assert result.returncode == 2, result.stderr
+    assert re.fullmatch(f"conveyor: {file}: .*\n", result.stderr)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {file: "what was there"}
+
+
+def no_way(_):
+    raise CannotDraw("a line runs through f")
+
+
+def test_a_cell_that_cannot_be_laid_out_is_one_clear_line(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr("conveyor.explain.drawing.arrange.check", no_way)
+    monkeypatch.setattr(sys, "argv", ["conveyor", "draw", "rnn", "-o", str(tmp_path / "rnn.svg")])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    told = capsys.readouterr().err
+    assert end.value.code == 2
+    assert told == f"conveyor: rnn: no picture of it could be laid out (a line runs through f): {REPORT}\n"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "law"),
+    [
+        (lambda layout: {"shapes": (*layout.shapes, layout.shapes[0])}, "overlap"),
+        (lambda layout: {"pieces": (*layout.pieces, layout.pieces[0])}, "overlap"),
+        (lambda layout: {"pieces": (replace(layout.pieces[0], points=((0.0, 0.0), (3.0, 4.0))),)}, "not straight"),
+    ],
+)
+def test_a_layout_that_breaks_a_law_is_an_error(change, law):
+    layout = of_zoo("rnn").layout
+    with pytest.raises(CannotDraw, match=law):
+        check(replace(layout, **change(layout)))
+
+
+def test_a_value_can_be_called_as_it_is_shown():
+    layout = of_zoo("lstm").layout
+    assert diagram(zoo.LSTM(4, 8), highlight=["C̃"]).svg == Diagram(layout, "LSTM", highlight=("C_tilde",)).svg
+
+
+def test_a_picture_too_large_for_any_memory_is_refused():
+    with pytest.raises(BadInput, match=r"1,263,\d+ x 10,\d+ pixels is too large"):
+        Diagram(of_zoo("lstm").layout, "LSTM", unroll=100).png(20)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,11 @@ from conveyor.explain.drawing.svg import DARK, LIGHT, Drawing, Lit, style
 from conveyor.explain.symbols import pretty, spoken
 from conveyor.show import compile
 
+VIEW = re.compile(r'viewBox="([^"]*)"')
 THEMES = ("auto", "light", "dark")
 # Of the package matplotlib; the last has what the others lack, such as a tilde above a slanted letter.
 FONTS = ("STIXGeneral", "STIXGeneralItalic", "DejaVuSerif-Italic")
+MOST = 100_000_000  # pixels of a PNG, which takes four bytes for each while it is made
 MISSING = "a PNG needs the extra packages: pip install 'conveyor[draw]'; an SVG needs none"
 
 
@@ -53,8 +56,12 @@ class Diagram:
             import resvg_py
         except ImportError as error:
             raise BadInput(MISSING) from error
+        text = self.svg
+        width, height = (float(size) * scale for size in re.findall(r"[\d.]+", VIEW.search(text)[1])[-2:])  # type: ignore[index]
+        if width * height > MOST:
+            raise BadInput(f"a PNG of {width:,.0f} x {height:,.0f} pixels is too large: take a smaller scale, or SVG")
         colours = DARK if self.theme == "dark" else LIGHT
-        text = re.sub(r"var\(--([\w-]+)\)", lambda found: colours[found[1]], self.svg)
+        text = re.sub(r"var\(--([\w-]+)\)", lambda found: colours[found[1]], text)
         fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
         return bytes(
             resvg_py.svg_to_bytes(
@@ -88,7 +95,8 @@ def draw(circuit: Circuit, title: str, unroll: int = 1, highlight: Iterable[str]
         raise BadInput(f"no theme is called {theme}: {suggest(theme, THEMES)}")
     if unroll < 1:
         raise BadInput(f"at least one module is drawn, not {unroll}")
-    highlight = tuple(highlight)
+    shown = {unicodedata.normalize("NFC", pretty(name)): name for name in names(circuit)}
+    highlight = tuple(shown.get(unicodedata.normalize("NFC", name), name) for name in highlight)
     for name in highlight:
         check_name(circuit, name)
     return Diagram(arrange(circuit), title, unroll, highlight, theme)
@@ -112,7 +120,7 @@ def check_name(circuit: Circuit, name: str) -> None:
 
 
 def lit_by(circuit: Circuit, highlight: Iterable[str]) -> Lit:
-    """The way of some values: all that lies between them and the inputs that they read, and where each goes at once."""
+    """The way of some values: from the values with names that they are made of to them, and where each goes at once."""
     parts, wires = set[int](), set[str]()
     for name in highlight:
         part = names(circuit)[name]
@@ -123,7 +131,7 @@ def lit_by(circuit: Circuit, highlight: Iterable[str]) -> Lit:
                 wires.add(f"{source}-{at}")
                 if source not in seen:
                     seen.add(source)
-                    stack.append(source)
+                    stack += [] if circuit.parts[source].name else [source]
         parts |= seen | set(circuit.targets(part))
         wires |= {f"{part}-{target}" for target in circuit.targets(part)}
         wires |= {f"{part}-end:{end.name}" for end in circuit.ends if end.part == part}
