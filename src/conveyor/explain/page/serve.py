@@ -12,7 +12,7 @@ from conveyor.errors import BadInput
 from conveyor.explain.page.corpus import Corpus
 from conveyor.language.trained import Trained
 
-HOSTS = ("127.0.0.1", "localhost", "[::1]")
+HOSTS = ("127.0.0.1", "localhost")  # of IPv4 alone: `listen` binds no other
 LARGEST = 1 << 18  # bytes of a question
 PATIENCE = 2  # seconds for answers that are under way when the server is to end
 MISSING = "--serve needs the extra packages: pip install 'conveyor[page]'; a page in a file needs none of them"

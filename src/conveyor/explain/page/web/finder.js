@@ -80,7 +80,7 @@ class Finder {
 
   /** The values that can be looked for: those that the step names. The chosen part is taken, if it is one. */
   #fill(net, layer, part) {
-    const key = `${net.name} ${layer} ${part}`;
+    const key = `${this.app.state.network} ${layer} ${part}`;
     if (this.value.dataset.key === key) {
       return;
     }
@@ -120,8 +120,10 @@ class Finder {
         this.#show(found, net, layer, part, units);
       }
     } catch (error) {
-      this.said.textContent = error.message;
-      put(this.places);
+      if (asked === this.#asked) {
+        this.said.textContent = error.message;
+        put(this.places);
+      }
     }
   }
 

@@ -8,7 +8,10 @@ import { paragraphs, said } from "./tour-says.js";
 import { Tries } from "./tour-try.js";
 
 const FOUND = "Nobody told the network what to keep. Yet some of its units follow something that a reader would name. Each was found on text that the network has not learnt from, and its score is measured on another part of it.";
-const NONE = "In this network no single unit was found that follows what was looked for (the place in the line, quotes, brackets) better than chance. What it knows is spread over many units.";
+const NONE = "In this network no single unit was found that follows what was looked for (the place in the line, quotes, brackets) clearly better than chance. What it knows is spread over many units.";
+
+const SEARCH = "How such a unit behaves elsewhere, in all that the network has learnt from, a page in a file cannot show: `conveyor explain --serve` searches the run's whole text for places where chosen units are alike.";
+const SEARCHED = "Below, “Find alike” searches all that the network has learnt from for places where chosen units are alike.";
 
 export function unitsScene(app, network) {
   const example = app.data.tour.networks[network].example;
@@ -19,7 +22,18 @@ export function unitsScene(app, network) {
   const tries = numberTries(app, network, example);
   const { layer, part } = place(app, network, example.unit);
   const make = () => number(app, network, example, tries);
-  return { id: "number", title: "The unit that keeps the subject's number", depth: "sequence", place: "above", tries, pick: part, layer, unit: example.unit.index, make };
+  const step = () => verbStep(app, network, example, app.state.text, app.step(network));
+  return { id: "number", title: "The unit that keeps the subject's number", depth: "sequence", place: "above", tries, pick: part, layer, unit: example.unit.index, step, make };
+}
+
+/** The step before the first sentence's main verb; that of `now` where it is before a verb or there is none. */
+function verbStep(app, network, known, text, now) {
+  const { pieces } = app.networks[network].runner.read(text);
+  const words = pieces.map((piece) => piece.trim());
+  const marks = parsed(words, known);
+  const end = words.indexOf(known.stop);
+  const verb = marks.findLastIndex(({ kind }, place) => kind === "verb" && (end < 0 || place < end));
+  return verb < 1 || marks[now + 1]?.kind === "verb" ? now : verb - 1;
 }
 
 /** The best of the units that were found, to be chosen. */
@@ -32,6 +46,11 @@ function picked(app, network) {
 function place(app, network, { value, layer }) {
   const { model } = app.networks[network].said;
   return { layer, part: model.steps[model.layers[layer].step].names[value] };
+}
+
+/** Where there is more to look at than this page's text. */
+function searches(app) {
+  return app.data.served ? SEARCHED : SEARCH;
 }
 
 // -- the subject's number
@@ -48,18 +67,21 @@ function numberTries(app, network, { unit, edit }) {
 
 function number(app, network, example, tries) {
   const { unit, rates, edit } = example;
+  const { apart } = rates;
   const name = `\`${app.networks[network].symbol(edit.layer, place(app, network, unit).part)}\`[${unit.index}]`;
   const kind = unit.plural ? "high after a plural, low after a singular" : "low after a plural, high after a singular";
   const sentences = [
     `This network has learnt from sentences, word by word. Of all that it carries along, ${name} tells best, up to the verb, whether the sentence's subject is one or many: ${percent(unit.score)} right on sentences that it was not found on, where chance gives ${percent(unit.chance)}. It is ${kind}.`,
     "Watch it: a new subject sets it, nouns in between (✕ those of the other number) should leave it, and once the verb has come it is free for the next.",
-    `Made to forget at every step, of the main verbs of ${rates.verbs} new sentences ${percent(rates.after)} get the wrong form, instead of ${percent(rates.before)}. When other units are made to forget, it is ${percent(rates.others)} on average.`,
+    `Made to forget at every step, of the main verbs of ${rates.verbs} new sentences, one in each, ${percent(rates.after)} get the wrong form, instead of ${percent(rates.before)}. When other units are made to forget, it is ${percent(rates.others)} on average.`,
+    ...(apart.verbs ? [`Of the ${apart.verbs} main verbs with at least one noun between subject and verb it is ${percent(apart.after)}, instead of ${percent(apart.before)}.`] : []),
+    searches(app),
   ];
   const says = el("div", { class: "tour-says" }, ...paragraphs(sentences));
   const panel = new Tries(app, network, tries);
   const verbs = el("div", { class: "verbs" });
   const curve = new Curve(app, network, unit, example);
-  const nodes = [el("div", {}, says, panel.element, examples(app, example)), el("div", { class: "tour-figure" }, curve.element, verbs)];
+  const nodes = [el("div", {}, says, panel.element, examples(app, network, example)), el("div", { class: "tour-figure" }, curve.element, verbs)];
   return {
     nodes,
     draw: () => {
@@ -72,9 +94,10 @@ function number(app, network, example, tries) {
 }
 
 /** Sentences to read: the one that the page came with, and some in which forgetting makes a verb wrong. */
-function examples(app, { turned }) {
+function examples(app, network, known) {
+  const { turned } = known;
   const texts = [app.data.text, ...turned];
-  const buttons = texts.map((text) => el("button", { class: "quiet sentence", onclick: () => app.update({ text, step: 0 }) }, visible(text)));
+  const buttons = texts.map((text) => el("button", { class: "quiet sentence", onclick: () => app.update({ text, step: verbStep(app, network, known, text, 0) }) }, visible(text)));
   const note = turned.length ? [el("p", { class: "small" }, "The last ones are of the sentences in which forgetting made a verb wrong.")] : [];
   return el("details", { open: turned.length > 0 }, el("summary", {}, "Other sentences"), ...buttons, ...note);
 }
@@ -135,7 +158,7 @@ function verdict(found, isEdited) {
 
 function follow(app, network) {
   const net = app.networks[network];
-  const says = el("div", { class: "tour-says" }, ...paragraphs([net.found.length ? FOUND : NONE]));
+  const says = el("div", { class: "tour-says" }, ...paragraphs([net.found.length ? FOUND : NONE, searches(app)]));
   if (!net.found.length) {
     return { nodes: [says], draw: () => {} };
   }
