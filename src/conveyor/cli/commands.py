@@ -37,7 +37,7 @@ from conveyor.training.job import Job
 from conveyor.training.parallel import find_device
 from conveyor.training.settings import Common, flag, own_first, read_toml
 from conveyor.zoo import CELLS
-from conveyor.zoo.find import find
+from conveyor.zoo.find import made
 
 app = typer.Typer(
     add_completion=False,
@@ -239,7 +239,9 @@ def show(
     if stage not in stages:
         raise BadInput(f"no stage is called {stage}: {suggest(stage, stages)}")
     try:
-        print(getattr(compile(find(cell)(input_size, hidden_size), training=not inference), stage))
+        print(getattr(compile(made(cell, input_size, hidden_size), training=not inference), stage))
+    except BadInput:
+        raise
     except (CannotCompile, TypeError, ValueError) as error:
         raise BadInput(f"{cell}: {error}") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,16 @@ def folder_name(name: str) -> Path:
     if not name:
         raise typer.BadParameter("the name of the folder is empty")
     return Path(name)
+
+
+def check_place(out: Path, example: str) -> None:
+    """Before anything is computed. Raises BadInput if there can be no such file. `example`: what it may be called."""
+    if out.is_dir():
+        raise BadInput(f"--out {out} is a folder: name the file, such as {out / example}")
+    if not out.parent.is_dir():
+        raise BadInput(f"--out {out}: there is no folder {out.parent}; make it first")
+    if not all(os.access(place, os.W_OK) for place in (out.parent, out) if place.exists()):
+        raise BadInput(f"--out {out} may not be written: take another name")
 
 
 def listed(names: list[str] | None, default: tuple[str, ...]) -> tuple[str, ...]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from conveyor.cli.options import RunFolder
+from conveyor.cli.options import RunFolder, check_place
 from conveyor.errors import BadInput
 from conveyor.explain.page import serve as server
 from conveyor.explain.page.assemble import page
@@ -17,6 +16,7 @@ from conveyor.language.trained import load
 from conveyor.training.run import Run, write
 
 TRAINED = "conveyor train"
+FILE, PORT = Path("explain.html"), 8000  # where nobody says
 
 
 def explain(
@@ -27,24 +27,33 @@ def explain(
     text: Annotated[
         str | None, typer.Option(help="what the networks read at first [default: the beginning of what was held out]")
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="the page")] = Path("explain.html"),
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help=f"the page [default: {FILE}]", show_default=False)
+    ] = None,
     serve: Annotated[
         bool, typer.Option("--serve", help="show the page on this machine, with the runs' texts to be searched")
     ] = False,
-    port: Annotated[int, typer.Option(help="with --serve: where; 0: any that is free")] = 8000,
+    port: Annotated[
+        int | None, typer.Option(help=f"with --serve: where; 0: any that is free [default: {PORT}]", show_default=False)
+    ] = None,
 ) -> None:
     """Write a page on which a trained language model runs: its text, its cell, each of its units.
 
     The page is one file and needs nothing else, no server and no network. With --serve no file is written.
     """
+    if serve and out is not None:
+        raise BadInput(f"--serve writes no file: leave out --out {out}, or --serve")
+    if not serve and port is not None:
+        raise BadInput(f"--port {port} is for --serve: add that, or leave out --port")
+    out = FILE if out is None else out
     if not serve:
-        check_place(out)
+        check_place(out, FILE.name)
     folders = [run] if beside is None else [run, beside]
     for folder in folders:
         check_language(folder)
     runs = [load(folder) for folder in folders]
     if serve:
-        with server.listen(port) as listening:
+        with server.listen(PORT if port is None else port) as listening:
             server.serve(page(runs, text, served=True), runs, listening)
         return
     document = page(runs, text).encode()
@@ -57,13 +66,3 @@ def check_language(folder: Path) -> None:
     maker = Run(folder).maker()
     if maker and maker != TRAINED:
         raise BadInput(f"{folder} holds a run of {maker}, and no language model: name one that {TRAINED} made")
-
-
-def check_place(out: Path) -> None:
-    """Before anything is computed. Raises BadInput if there can be no such file."""
-    if out.is_dir():
-        raise BadInput(f"--out {out} is a folder: name the file, such as {out / 'explain.html'}")
-    if not out.parent.is_dir():
-        raise BadInput(f"--out {out}: there is no folder {out.parent}; make it first")
-    if out.exists() and not os.access(out, os.W_OK):
-        raise BadInput(f"--out {out} may not be written: take another name")

@@ -7,13 +7,16 @@ from typing import Annotated
 
 import typer
 
+from conveyor.cli.options import check_place
 from conveyor.compiler import CannotCompile
 from conveyor.errors import BadInput, suggest
 from conveyor.explain.circuit import Circuit
 from conveyor.explain.drawing.diagram import THEMES, Diagram
 from conveyor.explain.drawing.diagram import draw as drawn
+from conveyor.explain.drawing.errors import REPORT, CannotDraw
 from conveyor.show import compile
-from conveyor.zoo.find import find
+from conveyor.training.run import write
+from conveyor.zoo.find import made
 
 SUFFIXES = (".svg", ".png")
 
@@ -39,13 +42,21 @@ def draw(
     """Draw a cell: the repeating module, its layers, its operations and the lines between them."""
     out = out or Path(f"{cell.rpartition(':')[2]}.svg")
     _check_file(out)
+    circuit = _read(cell, input_size, hidden_size, _shapes(shape or []))
     try:
-        traced = compile(find(cell)(input_size, hidden_size), shapes=_shapes(shape or [])).traced
+        picture = drawn(circuit, cell.rpartition(":")[2], unroll, tuple(highlight or ()), theme)
+    except CannotDraw as error:
+        raise BadInput(f"{cell}: no picture of it could be laid out ({error}): {REPORT}") from error
+    _write(picture, out, scale)
+
+
+def _read(cell: str, input_size: int, hidden_size: int, shapes: dict[str, tuple[int, ...]]) -> Circuit:
+    try:
+        return Circuit.of(compile(made(cell, input_size, hidden_size), shapes=shapes).traced)
     except BadInput:
         raise
     except (CannotCompile, TypeError, ValueError) as error:
         raise BadInput(f"{cell}: {error}") from error
-    _write(drawn(Circuit.of(traced), cell.rpartition(":")[2], unroll, tuple(highlight or ()), theme), out, scale)
 
 
 def _check_file(out: Path) -> None:
@@ -54,8 +65,7 @@ def _check_file(out: Path) -> None:
         return
     if out.suffix not in SUFFIXES:
         raise BadInput(f"{out}: a picture is a file that ends in .svg or .png; {suggest(out.suffix, SUFFIXES)}")
-    if not out.parent.is_dir():
-        raise BadInput(f"{out}: there is no folder {out.parent}; make it first")
+    check_place(out, f"cell{out.suffix}")
 
 
 def _shapes(given: list[str]) -> dict[str, tuple[int, ...]]:
@@ -74,6 +84,6 @@ def _write(diagram: Diagram, out: Path, scale: float) -> None:
     if str(out) == "-":
         print(diagram.svg, end="")
     elif out.suffix == ".png":
-        out.write_bytes(diagram.png(scale))
+        write(out, diagram.png(scale))
     else:
-        out.write_text(diagram.svg, encoding="utf-8")
+        write(out, diagram.svg.encode())

@@ -18,9 +18,22 @@ def find(name: str) -> type[Cell]:
     path, separator, cls = name.rpartition(":")
     if separator and path.endswith(".py"):
         return _load(Path(path), cls)
+    if name.endswith(".py"):
+        raise BadInput(f"{name} is a file of cells: say which of them, {name}:ClassName")
     if name not in CELLS:
         raise BadInput(f"no cell is called {name}: {suggest(name, CELLS)}; one's own is file.py:ClassName")
     return CELLS[name]
+
+
+def made(name: str, input_size: int, hidden_size: int) -> Cell:
+    """A cell, by what `find` knows it by. Raises BadInput."""
+    kind = find(name)
+    try:
+        return kind(input_size, hidden_size)
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"{name}: {error}") from error
+    except Exception as error:  # a person's own cell can fail in any way
+        raise BadInput(f"{name} cannot be made: {type(error).__name__}: {error}") from error
 
 
 def _load(path: Path, name: str) -> type[Cell]:

@@ -6,6 +6,7 @@ import random
 
 from conveyor.explain.circuit import Circuit
 from conveyor.explain.drawing.check import check
+from conveyor.explain.drawing.errors import CannotDraw
 from conveyor.explain.drawing.place import Placement
 from conveyor.explain.drawing.route import NoWayError, Router
 from conveyor.explain.drawing.scheme import scheme
@@ -21,7 +22,10 @@ BEND, CROSSING, WIDTH, LEFTWARD, DISORDER, STRAIN, LOW = 30.0, 120.0, 0.3, 1.5, 
 
 
 def arrange(circuit: Circuit, work: int = WORK) -> Layout:
-    """Where everything of a circuit lies. The same circuit always lies the same. `work`: more takes longer."""
+    """Where everything of a circuit lies; the same circuit always lies the same. `work`: more takes longer.
+
+    Raises CannotDraw where no layout is found that holds the laws.
+    """
     made = scheme(circuit)
     size = len(made.items) + len(made.links)
     best: tuple[float, Placement, Layout] | None = None
@@ -76,4 +80,4 @@ def routed(placement: Placement) -> Router:
             except NoWayError as error:
                 first = [error.source, *(source for source in first if source != error.source)]
         tracks += 1 + tracks // 4
-    raise AssertionError(f"no way for all lines of {len(placement.items)} items")
+    raise CannotDraw(f"no way for all lines of {len(placement.items)} items")

@@ -5,21 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import combinations
 
+from conveyor.explain.drawing.errors import CannotDraw
 from conveyor.explain.drawing.space import BESIDE, NAME, Layout, Piece, Point, Shape
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 def check(layout: Layout) -> None:
-    """Raises AssertionError if anything overlaps, or a line runs through a shape, a name or along another line."""
+    """Raises CannotDraw if anything overlaps, or a line runs through a shape, a name or along another line."""
     boxes = [(shape, box) for shape in layout.shapes for box in boxes_of(shape)]
     for (first, one), (second, two) in combinations(boxes, 2):
-        assert not _overlap(one, two), f"{first.item} and {second.item} overlap"
+        if _overlap(one, two):
+            raise CannotDraw(f"{first.item} and {second.item} overlap")
     for piece in layout.pieces:
         for a, b in zip(piece.points, piece.points[1:], strict=False):
-            assert (a[0] == b[0]) != (a[1] == b[1]), f"a line from {a} to {b} is not straight"
+            if (a[0] == b[0]) == (a[1] == b[1]):
+                raise CannotDraw(f"a line from {a} to {b} is not straight")
             for shape, box in boxes:
-                assert not _overlap(_thin(a, b), box), f"a line runs through {shape.item}"
+                if _overlap(_thin(a, b), box):
+                    raise CannotDraw(f"a line runs through {shape.item}")
     _apart(layout.pieces)
 
 
@@ -41,7 +45,8 @@ def _apart(pieces: tuple[Piece, ...]) -> None:
     steps = [(p, _thin(a, b)) for p in pieces for a, b in zip(p.points, p.points[1:], strict=False)]
     for (one, a), (two, b) in combinations(steps, 2):
         across, down = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-        assert max(across, down) <= 1e-6 or min(across, down) < 0, f"lines of {one.wires} and {two.wires} overlap"
+        if max(across, down) > 1e-6 and min(across, down) >= 0:
+            raise CannotDraw(f"lines of {one.wires} and {two.wires} overlap")
 
 
 def _thin(a: Point, b: Point) -> Box:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from conveyor.explain.circuit import Circuit
+from conveyor.explain.drawing.errors import CannotDraw
 
 SIDES = 2  # operands that a layer takes at its sides; the others come from below, on one line
 ENTRANCES = 3  # operands that reach a circle by lines of their own
@@ -155,7 +156,8 @@ class _Maker:
             return found
 
         for wire in self.circuit.wires:
-            assert mark(wire.target, f"{wire.source}-{wire.target}", wire.source), wire
+            if not mark(wire.target, f"{wire.source}-{wire.target}", wire.source):
+                raise CannotDraw(f"no way from {wire.source} to {wire.target}")
 
     def belts(self, handed: dict[str, int]) -> tuple[list[Belt], list[tuple[int, int]]]:
         belts, lanes, taken = [], [], set[int]()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import sys
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,6 +16,7 @@ import numpy as np
 from conveyor.errors import BadInput
 from conveyor.explain.circuit import Circuit
 from conveyor.explain.drawing.diagram import draw, stylesheet
+from conveyor.explain.drawing.errors import REPORT, CannotDraw
 from conveyor.explain.measure.labels import LABELLINGS
 from conveyor.explain.measure.units import units
 from conveyor.explain.page import bundle, example
@@ -22,10 +26,12 @@ from conveyor.explain.running.edits import find
 from conveyor.explain.running.levels import Level
 from conveyor.explain.running.network import Described, describe
 from conveyor.language.trained import Trained
-from conveyor.tasks.text import Vocabulary
+from conveyor.tasks.text import WORD, Vocabulary
 
 OPENING = 200  # tokens of the held-out text, where nobody gives one
 SEARCHED = 6_000  # tokens of it in which units are looked for
+UNDRAWN = """<svg xmlns="http://www.w3.org/2000/svg" class="diagram" viewBox="0 0 640 60" width="640" height="60">
+<text x="320" y="38" font-size="22" text-anchor="middle">No picture of this cell could be laid out.</text></svg>"""
 OF_AGREEMENT = "subject number"  # told from the words of that corpus
 
 
@@ -40,12 +46,14 @@ def page(runs: Sequence[Trained], text: str | None = None, served: bool = False)
     """
     text = opening(runs[0]) if text is None else checked(text, runs[0].vocabulary)
     made = [describe(run.model, run.vocabulary) for run in runs]
+    toured = tour(runs, made, text)
+    examples = [network["example"] for network in toured["networks"]]
     data = {
         "title": " and ".join(map(_name, runs)),
         "text": text,
         "step": example.opening_step(text, runs[0].vocabulary),
-        "networks": [_network(run, described) for run, described in zip(runs, made, strict=True)],
-        "tour": tour(runs, made, text),
+        "networks": [_network(*one) for one in zip(runs, made, examples, strict=True)],
+        "tour": toured,
         "served": served,
     }
     steps = {f"steps{k}.js": described.script for k, described in enumerate(made)}
@@ -79,21 +87,44 @@ def checked(text: str, vocabulary: Vocabulary) -> str:
 
 
 def opening(trained: Trained) -> str:
-    """The essay's example where the model knows it, else the beginning of the text held out.
+    """The essay's example where the model knows it, else a beginning of the text held out, as it is written there.
 
-    Where that is no longer to be had, it is what a text begins with.
+    Of a model of words it is where the fewest words are unknown to it. Where the text is no longer to be had, it is
+    what a text begins with.
     """
     vocabulary = trained.vocabulary
     if (known := example.opening(vocabulary)) is not None:
         return known
     try:
-        tokens = trained.tokens()[0]
+        tokens, lengths = trained.tokens()
+        raw = trained.own_text()
     except BadInput:
         return vocabulary.opening()
-    return "".join(vocabulary.decode(tokens[:OPENING].tolist()))
+    if vocabulary.kind == "byte":  # of which some need not make up a character
+        return "".join(vocabulary.decode(tokens[:OPENING].tolist()))
+    text = raw.decode()
+    tail = text[len(text) - int(lengths.sum()) :]
+    if vocabulary.kind == "char":
+        return _whole(tail[:OPENING]) or vocabulary.opening()
+    return _known(WORD.findall(tail), tokens.tolist()) or vocabulary.opening()
 
 
-def _network(trained: Trained, described: Described) -> dict[str, Any]:
+def _whole(text: str) -> str:
+    """Without the piece of a word, or of a line if it is a short one, at its ends."""
+    begin = re.search(r"\s+(?=\S)", text[: len(text) // 2])
+    text = text[begin.end() :] if begin else text
+    return re.sub(r"\s\S*$", "", text)
+
+
+def _known(words: Sequence[str], tokens: Sequence[int]) -> str:
+    """The stretch that has the fewest unknown words, the first of several; from a line's beginning if there is one."""
+    lines = [0, *(k + 1 for k, word in enumerate(words) if word == "\n" and words[k + 1 : k + 2] not in ([], ["\n"]))]
+    starts = [k for k in lines if k + OPENING <= len(words)] or [0]
+    best = min(starts, key=lambda k: sum(token == 0 for token in tokens[k : k + OPENING]))
+    return "".join(words[best : best + OPENING]).strip(" ")
+
+
+def _network(trained: Trained, described: Described, known: dict[str, Any] | None) -> dict[str, Any]:
     circuits: list[Circuit] = []
     for level in described.levels:
         if level.circuit.graph not in [circuit.graph for circuit in circuits]:
@@ -108,19 +139,23 @@ def _network(trained: Trained, described: Described) -> dict[str, Any]:
         "model": described.data,
         "steps": [{**anatomy(circuit), "diagram": _drawn(circuit, cell)} for circuit in circuits],
         "found": found,
-        "start": _start(described.levels, found),
+        "start": _start(described.levels, [known["unit"]] if known and known["unit"] else found),
     }
 
 
 @lru_cache(maxsize=64)
 def _drawn(circuit: Circuit, cell: str) -> str:
     """Kept, since a good layout takes seconds: for a server, and for pages that are made one after the other."""
-    return draw(circuit, cell).inline
+    try:
+        return draw(circuit, cell).inline
+    except CannotDraw as error:  # the page has everything else
+        print(f"{cell}: no picture of it could be laid out ({error}): {REPORT}", file=sys.stderr)
+        return UNDRAWN
 
 
 def _name(trained: Trained) -> str:
-    """Of the run: its folder's, even where that was given as a dot."""
-    return trained.run.folder.resolve().name
+    """Of the run: its folder's, even where that was given as a dot; bytes that are no characters become ?."""
+    return os.fsencode(trained.run.folder.resolve().name).decode(errors="replace")
 
 
 def _start(levels: Sequence[Level], found: Sequence[dict[str, Any]]) -> dict[str, int]:
