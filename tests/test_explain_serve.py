@@ -17,7 +17,7 @@ from command import begun, command, conveyor
 from conveyor.errors import BadInput
 from conveyor.explain.measure.find_alike import find_alike, pattern
 from conveyor.explain.measure.record import record
-from conveyor.explain.page.corpus import Corpus
+from conveyor.explain.page.corpus import Corpus, rounded
 from conveyor.explain.page.serve import listen, serve
 from conveyor.language.job import Language
 from conveyor.language.settings import Settings
@@ -200,6 +200,21 @@ def test_questions_that_make_no_sense(server, changes, told):
     status, _, body = ask(server, "POST", "/api/alike", {**SPAN, **changes})
     assert status == 400
     assert told in json.loads(body)["error"]
+
+
+def test_what_is_no_number_is_none_in_an_answer(home):
+    """JSON has no NaN and no infinity."""
+    assert rounded(torch.tensor([[float("nan"), 0.25], [float("inf"), -1.0]])) == [[None, 0.25], [None, -1.0]]
+    corpus = Corpus(load(home / "run"))
+    unknown = corpus.trained.vocabulary.encode(b"s")[0]
+    with torch.no_grad():
+        corpus.trained.model.embedding.weight[unknown] = float("nan")
+    with pytest.raises(BadInput, match="C is not finite"):
+        corpus.alike(**{**SPAN, "last": 10})
+    found = corpus.alike("the do", 0, 6, "C", 0, [1])
+    assert found["places"]
+    assert all(None not in row for row in found["span"])
+    assert json.dumps(found, allow_nan=False)
 
 
 def test_bodies_that_are_no_questions(server):

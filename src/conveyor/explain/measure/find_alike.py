@@ -103,7 +103,7 @@ def find_alike(
         raise BadInput(f"the corpus is one text of {length} tokens at least, as many as the span has")
     if by not in MEASURES:
         raise BadInput(f"places are alike by {' or '.join(MEASURES)}, not {by}")
-    scores = _along(reader, tokens, looked_for, by)
+    scores = _along(reader, tokens, looked_for, by).nan_to_num(-torch.inf, torch.inf, -torch.inf)  # NaN is like nothing
     starts = _apart(scores, length, top)
     texts = shown(tokens, vocabulary) if vocabulary is not None else None
     return [_place(start, start + length, float(scores[start]), texts) for start in starts]

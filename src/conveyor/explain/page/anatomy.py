@@ -23,7 +23,7 @@ def anatomy(circuit: Circuit) -> dict[str, Any]:
         terms    of a layer [{part, block, view}], biases [view]; a view is {weight, at, strides}: which of the layer's
                  weights, where in it the view begins, and how far on the next unit is, and of a full block the next
                  input; none where the weights are computed of others
-        operands of a circle, in order [{part} | {number}]
+        operands of a circle, in order [{part} | {number}]; what JSON lacks is a text, such as "Infinity"
     ends       [{kind, name, part}], as Circuit.ends
     equations  [{part, parts, name, text, latex, mathml}]
     """
@@ -52,7 +52,9 @@ def _part(circuit: Circuit, i: int, bounds: Bounds | None, subscript: str) -> di
         {"part": owners[term.value], "block": term.block, "view": _term(circuit, term.weight, term.block == "full")}
         for term in part.terms
     ]
-    operands = [{"number": nodes[j].attrs[0]} if nodes[j].op == "const" else {"part": owners[j]} for j in part.operands]
+    operands = [
+        {"number": _number(nodes[j].attrs[0])} if nodes[j].op == "const" else {"part": owners[j]} for j in part.operands
+    ]
     time = "" if part.kind in ("parameter", "constant", "clock") else "t-1" if part.kind == "state" else "t"
     return {
         "kind": part.kind,
@@ -68,6 +70,12 @@ def _part(circuit: Circuit, i: int, bounds: Bounds | None, subscript: str) -> di
         "biases": [_term(circuit, j, False) for j in part.biases],
         "operands": operands,
     }
+
+
+def _number(value: float) -> float | str:
+    if math.isnan(value):
+        return "NaN"
+    return ("Infinity" if value > 0 else "-Infinity") if math.isinf(value) else value
 
 
 def _term(circuit: Circuit, node: int, full: bool) -> dict[str, Any] | None:
@@ -111,7 +119,7 @@ def _bounds(circuit: Circuit) -> dict[int, Bounds]:
             number = nodes[j].attrs[0] if nodes[j].op == "const" else None
             given.append(found.get(owners.get(j, -1)) if number is None else (number, number))
         bounds = _of(part, given)
-        if bounds is not None:
+        if bounds is not None and all(map(math.isfinite, bounds)):
             found[i] = bounds
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from math import isfinite
 from threading import Lock
 from typing import Any
 
@@ -15,7 +16,7 @@ from conveyor.explain.measure.find_alike import AROUND, Pattern, find_alike, pat
 from conveyor.explain.measure.record import record, shown
 from conveyor.language.trained import Trained
 
-MOST = 2_000  # tokens of a slice
+MOST, MOST_UNITS = 2_000, 64  # tokens of a slice, units that are looked for
 LONGEST, SPAN = 20_000, 200  # tokens of a text, and of a span in it, that may be asked about
 BEFORE = 100  # tokens that are read before a place, so that its values are much as they are in the whole text
 
@@ -46,7 +47,8 @@ class Corpus:
         """The places of the text at which units are as they are in a span, tokens [first, last), of another.
 
         {total, span: [[by unit] by token], places: [{start, score, at, length, tokens, values: [[by unit] by token]}]},
-        the nearest place first: `at` is where it begins in its tokens; the values are read from 100 tokens before.
+        the nearest place first: `at` is where it begins in its tokens; the values are read from 100 tokens before, and
+        null where they are not finite. At most 64 units.
         """
         read = self.encode(text)
         span = whole("first", first, 0, len(read) - 1), whole("last", last, 1, len(read))
@@ -54,13 +56,18 @@ class Corpus:
             raise BadInput(f"a span has 1 to {SPAN} tokens: choose fewer")
         if not (isinstance(value, str) and isinstance(units, list) and units):
             raise BadInput("no unit is chosen: choose one at least")
-        chosen = [whole("a unit", unit, 0, 1 << 20) for unit in units[:64]]
+        if len(units) > MOST_UNITS:
+            raise BadInput(f"at most {MOST_UNITS} units are looked for at once, not {len(units)}")
+        chosen = [whole("a unit", unit, 0, 1 << 20) for unit in units]
         layer = whole("layer", layer, 0, self.trained.model.rnn.num_layers - 1)
         with self.searching:
             looked_for = pattern(self.trained.model, read, span, value, layer, chosen=chosen)
+            wanted = looked_for.activations[:, chosen]
+            if not bool(wanted.isfinite().all()):
+                raise BadInput(f"{value} is not finite all along the span: choose other units or another span")
             places = find_alike(self.trained.model, self.tokens, looked_for, by="near", top=whole("top", top, 1, 50))
+            places = [place for place in places if isfinite(place.score)]
             values = self.values(looked_for, [place.start for place in places])
-        wanted = looked_for.activations[:, chosen]
         return {
             "total": len(self.tokens),
             "span": rounded(wanted),
@@ -110,5 +117,6 @@ def whole(name: str, value: Any, low: int, high: int) -> int:
     return value
 
 
-def rounded(values: Tensor) -> list[list[float]]:
-    return [[round(number, 4) for number in row] for row in values.double().tolist()]
+def rounded(values: Tensor) -> list[list[float | None]]:
+    """As JSON can have them."""
+    return [[round(number, 4) if isfinite(number) else None for number in row] for row in values.double().tolist()]

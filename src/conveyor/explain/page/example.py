@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from random import Random
@@ -67,11 +68,14 @@ def example(trained: Trained) -> dict[str, Any] | None:
     if found is None:
         return {**known, "unit": None}
     edit, is_gate = _forgetting(trained.model, found)
+    rates = _rates(trained, edit)
+    if not all(map(math.isfinite, rates["rates"].values())):  # there are no verbs to ask about
+        return {**known, "unit": None}
     return {
         **known,
         "unit": {**asdict(found), "plural": found.sign > 0},
         "edit": {**edit.data, "gate": is_gate},
-        **_rates(trained, edit),
+        **rates,
     }
 
 

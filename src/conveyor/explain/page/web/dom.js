@@ -33,7 +33,7 @@ export function put(element, ...children) {
 /** A number as a person writes it: a true minus, no more digits than are of use. */
 export function figure(value, digits = 2) {
   if (!Number.isFinite(value)) {
-    return Number.isNaN(value) ? "not a number" : value > 0 ? "∞" : "−∞";
+    return Number.isNaN(Number(value)) ? "not a number" : value > 0 ? "∞" : "−∞";
   }
   const size = Math.abs(value);
   const text =
