@@ -200,6 +200,7 @@ FLAGS = {
     "TOML not UTF-8": ("--config=latin.toml", "latin.toml"),
     "missing TOML": ("--config=nowhere.toml", "nowhere.toml"),
     "missing cell file": ("--cell=nowhere.py:Cell", "nowhere.py"),
+    "a file and no cell of it": ("--cell=cells.py", "cells.py:ClassName"),
     "missing cell class": ("--cell=cells.py:Plane", "Plane", "did you mean Plain?"),
     "cell file raises": ("--cell=raises.py:Any", "raises.py", "nowhere_to_be_found"),
     "cell file has no syntax": ("--cell=syntax.py:Any", "syntax.py", "SyntaxError"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import traceback
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, is_dataclass
 from functools import lru_cache, partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -37,8 +39,18 @@ class StepFails(CannotCompile):
     """The step raised `error` when it was traced."""
 
     def __init__(self, error: Exception):
-        super().__init__("the step", f"it fails when it is traced: {error}", "let it run for any number of rows")
+        super().__init__(_place(error), f"the step fails, {type(error).__name__}: {error}", CURE)
         self.error = error
+
+
+CURE = "mend that; it must run for any number of rows"
+
+
+def _place(error: Exception) -> str:
+    """The last line outside PyTorch that led to it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith(str(Path(torch.__file__).parent))]
+    return f"{Path(own[-1].filename).name}, line {own[-1].lineno}" if own else "the step"
 
 
 _compiled: WeakKeyDictionary[nn.Module, dict[Any, CellKernel | CannotCompile]] = WeakKeyDictionary()
