@@ -56,7 +56,7 @@ export class Along {
       plainRun === record ? null : shape("polyline", { points: line(plainRun), class: "trace before" }),
       shape("polyline", { points: line(record), class: "trace" }),
       shape("line", { x1: x(step), x2: x(step), y1: 4, y2: HEIGHT - 4, class: "now-line" }),
-      shape("circle", { cx: x(step), cy: y(value), r: 5, class: "point" }),
+      Number.isFinite(value) ? shape("circle", { cx: x(step), cy: y(value), r: 5, class: "point" }) : null,
     );
     this.count = count;
   }
