@@ -381,6 +381,24 @@ class Renamed(Cell):
 """
 
 
+def test_probabilities_are_reckoned_once(here, one):
+    """A keystroke costs those of the step that is new."""
+    here.open(one)
+    here.type(TEXT * 4)
+    here.run(
+        "const exp = Math.exp; globalThis.exps = 0;"
+        "Math.exp = (value) => { exps += 1; return exp(value); }"
+    )
+    here.type(TEXT * 4 + "s")
+    one_more = here.run("return exps")
+    here.run("exps = 0")
+    here.type(TEXT * 4 + "sl")
+    assert here.run("return exps") == pytest.approx(one_more, rel=0.5)
+    count = here.run("return document.querySelectorAll('.reading span').length")
+    vocabulary = len(set(LEARNT))
+    assert one_more < count * vocabulary, "all were reckoned again"
+
+
 def test_a_state_that_the_step_calls_otherwise(here, runs):
     """Its units are found and shown by the name that it is handed on by."""
     (runs / "renamed.py").write_text(RENAMED)

@@ -90,11 +90,12 @@ export class Runner {
   }
 }
 
+const known = new WeakMap(); // probabilities by logits: a step that is not run again keeps them, too
+
 /** What a network has computed on a text, as far as it has come. */
 class Run {
   #network;
   #begun;
-  #probabilities = new WeakMap();
 
   constructor(network, begun) {
     this.#network = network;
@@ -135,10 +136,10 @@ class Run {
   /** Of each token, that it comes next. */
   probabilities(step) {
     const { logits } = this.#begun.steps[step];
-    if (!this.#probabilities.has(logits)) {
-      this.#probabilities.set(logits, this.#network.probabilities(logits));
+    if (!known.has(logits)) {
+      known.set(logits, this.#network.probabilities(logits));
     }
-    return this.#probabilities.get(logits);
+    return known.get(logits);
   }
 
   probability(step, token) {
