@@ -342,6 +342,24 @@ def test_what_a_prediction_rests_on(here, one, runs):
     assert [float(shade) for shade in shades] == pytest.approx((norms / norms.max()).tolist(), abs=0.006)
 
 
+def test_what_a_long_text_rests_on(here, one, runs):
+    """Only the last 300 steps are asked about, and the page says so."""
+    here.open(one, "h=rests")
+    here.type(TEXT * 20)
+    here.wait("document.querySelector('.shading .small').textContent.includes('more than 300 steps')")
+    trained, count = load(runs / "lstm"), len(TEXT) * 20
+    shades = [float(shade) for shade in here.run(SHADES)]
+    assert len(shades) == count
+    assert not any(shades[: count - 301])
+    tokens = trained.vocabulary.encode((TEXT * 20).encode())
+    vectors = trained.model.embedding(tokens[:, None]).detach().requires_grad_()
+    output = trained.model.rnn(vectors)[0][-1, 0]
+    scores = torch.nn.functional.linear(output, trained.model.embedding.weight, trained.model.bias).log_softmax(-1)
+    scores.max().backward()
+    norms = vectors.grad[:, 0].norm(dim=-1)
+    assert shades[-300:] == pytest.approx((norms / norms.max()).tolist()[-300:], abs=0.006)
+
+
 @pytest.mark.parametrize("cell", ["clockwork", "grid", "handed-on", "masked", "two-clocks"])
 def test_other_cells_at_all_depths(cell, here, tmp_path):
     """Every part of a cell can be chosen, and its number is reckoned without an error."""

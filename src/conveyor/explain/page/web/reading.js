@@ -1,6 +1,7 @@
 /** The text, each token shaded: by how probable it was, or by how much the next prediction rests on it. */
 import { el, percent, put, visible } from "./dom.js";
 import { likeliest } from "./predictions.js";
+import { FAR } from "./runner.js";
 
 const REST = 180; // ms of quiet, after which gradients are worth their time
 
@@ -8,7 +9,7 @@ export class Reading {
   #spans = [];
   #shades = [];
   #now = null;
-  #rests = { key: "", shares: [] };
+  #rests = { key: "", from: 0, shares: [] };
   #waiting = 0;
 
   constructor(app, network, element) {
@@ -85,15 +86,16 @@ export class Reading {
       clearTimeout(this.#waiting);
       this.#waiting = setTimeout(() => {
         const [token] = likeliest(record.probabilities(step), 1);
-        this.#rests = { key, token, shares: record.restsOn(step, token) };
+        this.#rests = { key, token, ...record.restsOn(step, token) };
         app.store.touch("run");
       }, REST);
     }
-    const { shares, token } = this.#rests;
+    const { from, shares, token } = this.#rests;
     const most = shares.reduce((peak, one) => Math.max(peak, one), 0) || 1;
-    this.#spans.forEach((_, i) =>
-      this.#shade(i, (shares[i] ?? 0) / most, shares[i] === undefined ? "" : percent(shares[i] / most)),
-    );
+    this.#spans.forEach((_, i) => {
+      const share = shares[i - from];
+      this.#shade(i, (share ?? 0) / most, share === undefined ? "" : percent(share / most));
+    });
     if (token !== undefined) {
       const name = el("bdi", { class: "token" }, visible(app.networks[network].runner.symbol(token)));
       put(
@@ -101,6 +103,7 @@ export class Reading {
         "The deeper the shade, the more a small change of this token would move the probability of ",
         name,
         " after the marked step.",
+        from ? ` Of tokens more than ${FAR} steps before it is not reckoned.` : "",
       );
     }
   }

@@ -1,3 +1,5 @@
+export const FAR = 300; // steps back through which gradients go
+
 /**
  * A network on a text, a little at a time: the page stays at hand while it runs, and after a keystroke only what is
  * new is run. Twice, with the edits and without, so that both can be seen side by side.
@@ -146,9 +148,23 @@ class Run {
     return this.probabilities(step)[token];
   }
 
-  /** How much the prediction of a token after a step rests on each token so far: the norms of its gradients. */
+  /** How much the prediction of a token after a step rests on the last tokens: their gradients' norms, from `from` on. */
   restsOn(step, token) {
-    return this.#network.gradients(this.#begun, step, token).byInput;
+    const { from, byInput } = this.gradients(step, token);
+    return { from, shares: byInput };
+  }
+
+  /** As gradients.js has them, of the steps after `from`: the way back through a long text would take seconds. */
+  gradients(at, token) {
+    const { tokens, edits, steps } = this.#begun;
+    const from = Math.max(0, at - FAR);
+    const moved = edits.map((edit) => ({
+      ...edit,
+      first: (edit.first ?? 0) - from,
+      last: (edit.last ?? null) === null ? null : edit.last - from,
+    }));
+    const last = { tokens: tokens.slice(from, at + 1), edits: moved, steps: steps.slice(from, at + 1) };
+    return { from, ...this.#network.gradients(last, at - from, token) };
   }
 
   /** As the engine has it, for what else can be asked of it. */

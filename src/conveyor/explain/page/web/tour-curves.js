@@ -10,7 +10,6 @@ const SAYS = [
 ];
 const AFTER = "The dashed curves are new networks that have learnt nothing, reading the same text: exact derivatives of what they put out by an earlier state, as it is handed to the next step.";
 const WAIT = 120; // ms of rest before gradients are computed anew
-const FAR = 300; // steps back that are asked about
 const FLOOR = 1e-8;
 const EDGES = { left: 52, right: 16, top: 14, bottom: 38 };
 const HEIGHT = 300;
@@ -38,17 +37,9 @@ export function liveCurves(app) {
     const carried = net.layers[layer].parts[net.start.part]?.name;
     const which = Math.max(0, states.findIndex(({ name }) => name === carried));
     const token = likeliest(record.probabilities(at), 1)[0];
-    const { raw, last } = recent(record.raw, at);
-    const { byState } = net.runner.network.gradients(raw, last, token);
-    return [{ name: net.name, state: states[which].name, left: shares(byState[layer][which], last), token, at, network: i }];
+    const { from, byState } = record.gradients(at, token);
+    return [{ name: net.name, state: states[which].name, left: shares(byState[layer][which], at - from), token, at, network: i }];
   });
-}
-
-/** The last steps of a run up to one: the way back through a long text would take seconds. */
-function recent({ tokens, edits, steps }, at) {
-  const from = Math.max(0, at - FAR);
-  const moved = edits.map((edit) => ({ ...edit, first: (edit.first ?? 0) - from, last: (edit.last ?? null) === null ? null : edit.last - from }));
-  return { raw: { tokens: tokens.slice(from, at + 1), edits: moved, steps: steps.slice(from, at + 1) }, last: at - from };
 }
 
 function make(app) {
