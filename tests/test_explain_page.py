@@ -538,6 +538,19 @@ SEEN = """return [...document.querySelectorAll('#cell .figure')].map((one) => on
 
 
 @pytest.mark.parametrize(
+    "edit",
+    ['{"layer":"0"}', '{"unit":0.5}', '{"unit":16}', '{"first":"1"}', '{"last":0.5}', '{"first":[]}', '{"layer":true}'],
+)
+def test_an_edit_in_an_address_has_whole_numbers(edit, here, one):
+    whole = {"layer": 0, "part": 3, "value": 0.5, "unit": 1, "first": 1, "last": 3}
+    here.open(one, f"e={json.dumps([[whole]])}")
+    assert "e=" in here.address()
+    here.open(one, f"o=play&e={json.dumps([[{**whole, **json.loads(edit)}]])}&s=5")
+    here.press(Keys.ARROW_LEFT)
+    assert "e=" not in here.address()
+
+
+@pytest.mark.parametrize(
     "address",
     [
         'd=nowhere&s=-5&n=9&p=7.99.9999_x&e=[[{"layer":9,"part":1}]]&w=NaN&c=1&tour=x',

@@ -15,7 +15,8 @@ export class Net {
     const made = () => new Network(said.model, weights, steps[number]);
     this.runner = new Runner(made(), made());
     this.layers = said.model.layers.map(({ step }) => ({ ...said.steps[step], wires: said.model.steps[step].wires }));
-    this.found = said.found.map((unit) => ({ ...unit, part: said.model.steps[0].names[unit.value] }));
+    const names = (layer) => said.model.steps[said.model.layers[layer].step].names;
+    this.found = said.found.map((unit) => ({ ...unit, part: names(unit.layer)[unit.value] }));
   }
 
   parts(layer) {

@@ -58,10 +58,13 @@ export class Runner {
     return this.#networks.edited;
   }
 
-  /** Whether the network has what an edit is about. */
-  allows({ layer, part, source, unit, value }) {
-    const found = this.network.layers[layer];
+  /** Whether the network has what an edit is about; an address may say anything. */
+  allows({ layer, part, source, unit, value, first, last }) {
+    if (!Number.isInteger(layer) || ![unit, first, last].every((one) => (one ?? null) === null || Number.isInteger(one))) {
+      return false;
+    }
     try {
+      const found = this.network.layers[layer];
       const at = found.find(part);
       if (source !== undefined && source !== null) {
         return found.wire(found.find(source), at) >= 0;
