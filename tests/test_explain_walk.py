@@ -44,7 +44,24 @@ class Own(Cell):
         return y, slow, fast
 
 
-ALL = {**CELLS, "own": Own, "leaky": Leaky}
+class Chosen(Cell):
+    """A belt that is overwritten where a choice says so, by a value that has no name."""
+
+    state = ("h", "c")
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.gate = self.affine("h", "x")
+        self.w = torch.nn.Parameter(torch.zeros(hidden_size))
+
+    def step(self, x, h, c):
+        k = torch.sigmoid(self.gate(h, x))
+        c = torch.where(k > 0.5, c, (k * self.w + k) * (k + self.w))
+        h = torch.tanh(c)
+        return h, c
+
+
+ALL = {**CELLS, "own": Own, "leaky": Leaky, "chosen": Chosen}
 
 
 def traced(kind):
@@ -116,6 +133,33 @@ def test_what_lights_in_the_scenes_of_the_lstm():
     assert lit["update C"] == {at["C-"], at["f"], at["i"], at["C_tilde"], keep, write, at["C"]}
     assert lit["give h_t"] == {at["x"], at["h-"], at["C"], at["o"], shown, at["h"]}
     assert set(scenes["belt C"]["wires"]) == {f"{at['C-']}-{keep}", f"{keep}-{at['C']}", f"{at['C']}-end:C"}
+
+
+def said(name):
+    return {scene["id"]: " ".join(scene["says"]) for scene in walk(traced(ALL[name]))}
+
+
+def test_what_is_said_of_a_belt():
+    """Kept for ever is only what nothing multiplies and no choice replaces."""
+    dropped = {name: [id for id, says in said(name).items() if "ever dropped" in says] for name in ALL}
+    assert {name: ids for name, ids in dropped.items() if ids} == {"lstm-original": ["belt C"], "lstm-nfg": ["belt C"]}
+    for name, id in (("chosen", "belt c"), ("clockwork", "belt h")):
+        assert "is gone" in said(name)[id]
+        assert "can come far" not in said(name)[id]
+
+
+def test_what_is_said_of_a_gate_that_sees_nothing():
+    assert "It does not see what comes" in said("leaky")["keep a"]
+    assert "a new subject" not in said("leaky")["keep a"]
+    assert "a new subject" in said("lstm")["keep f"]
+
+
+def test_values_without_a_name_are_told_by_what_they_are_made_of():
+    circuit = traced(Chosen)
+    assert "made of what is made" not in " ".join(said("chosen").values())
+    assert "of `k_t` and `w`." in " ".join(said("chosen").values())
+    conditions = {circuit.owners[part.operands[0]] for part in circuit.parts if part.op == "where"}
+    assert not conditions & {i for found in Roles.of(circuit).candidates.values() for i in found}
 
 
 def uses(name):

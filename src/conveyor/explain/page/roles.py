@@ -91,12 +91,15 @@ class _Reader:
 
     def carriers(self, i: int) -> list[int]:
         """Of what a part reads that which it may carry on: not what decides for a choice, no gate, no number."""
+        return [j for j in self.carried(i) if self.parts[j].op in CARRIED or self.parts[j].kind == "state"]
+
+    def carried(self, i: int) -> list[int]:
+        """What comes through a part, but for what decides for a choice."""
         part = self.parts[i]
         if part.op not in CARRIED:
             return []
         operands = part.operands[1:] if part.op == "where" else part.operands
-        owners = [self.circuit.owners[j] for j in operands if j in self.circuit.owners]
-        return [j for j in owners if self.parts[j].op in CARRIED or self.parts[j].kind == "state"]
+        return list(dict.fromkeys(self.circuit.owners[j] for j in operands if j in self.circuit.owners))
 
     def reached(self, first: int, on: set[int]) -> set[int]:
         """The part of the way back from which the state itself can come."""
@@ -173,9 +176,9 @@ class _Reader:
         """What comes onto a belt: by a gate, or as it is."""
         gates = {use.at: use for use in uses if use.role in ("keep", "write") and use.belt == belt.name}
         for i in belt.parts[1:]:
-            if i in gates and gates[i].role == "keep":
+            if self.parts[i].op in ("mul", "div"):
                 continue  # what multiplies the belt is not put onto it
-            for source in self.circuit.sources(i):
+            for source in self.carried(i):
                 if source not in belt.parts and self.parts[source].kind != "clock":
                     yield from self.origin(source, gates)
 

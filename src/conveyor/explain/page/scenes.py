@@ -66,6 +66,15 @@ class Stage:
         """These, and all that their equations write out."""
         return {i for part in parts for i in (part, *(j for e in self.equations if e.part == part for j in e.parts))}
 
+    def made_of(self, part: int) -> set[str]:
+        """The kinds of parts that a value is made of in the end: "stream", "state", "parameter", ..."""
+        seen, stack = {part}, [part]
+        while stack:
+            new = set(self.circuit.sources(stack.pop())) - seen
+            seen |= new
+            stack += new
+        return {self.parts[i].kind for i in seen} - {"layer", "op"}
+
     def has(self, part: int) -> bool:
         return any(e.part == part and k in self.told for k, e in enumerate(self.equations))
 

@@ -10,6 +10,8 @@ from conveyor.explain.page.scenes import Scene, Stage, apart
 from conveyor.explain.page.wording import listed
 
 MARKS = {"add": "+", "sub": "−", "mul": "×", "div": "÷", "where": "a choice", "maximum": "max", "minimum": "min"}
+CHOICES = {"where", "maximum", "minimum"}  # what is not chosen is gone
+KEPT = ("add", "sub", "neg", "slice", "cat")  # what drops nothing
 
 
 def walk(circuit: Circuit) -> list[Scene]:
@@ -60,14 +62,24 @@ class _Walk(Stage):
             "unit by unit: no matrix, no squashing."
             if marks
             else f"`{name}` is carried from step to step as it is.",
-            "So what lies on it can come far without being changed, and so can the gradient on its way back.",
+            self.far(belt),
         ]
-        if not any(use.belt == belt.name for use in self.roles.by("keep")) and not self.roles.clocks:
+        if all(self.parts[i].op in KEPT for i in belt.parts[1:]):
             says.append("No gate multiplies it here: nothing that has been added is ever dropped.")
         wires = [f"{a}-{b}" for a, b in self.between(belt.parts) if a in belt.parts] + self.ends(belt.last)
         label = f"empty `{before}` before this step"
         tries = [{"label": label, "part": belt.first, "value": 0.0, "once": True}]
         return self.scene(f"belt {belt.name}", f"The belt: `{name}`", says, belt.parts, wires, (), belt.last, tries)
+
+    def far(self, belt: Belt) -> str:
+        """What becomes of a load on its way."""
+        gated = {use.at for use in self.roles.by("keep") if use.belt == belt.name}
+        ops = {self.parts[i].op for i in belt.parts[1:] if i not in gated}
+        if ops & CHOICES:
+            return "Where the other value is chosen, what lay on the belt is gone; where it is not, the load goes on."
+        if ops & {"mul", "div"}:
+            return "What multiplies it on its way is not only a gate: how far a load comes depends on that, too."
+        return "So what lies on it can come far without being changed, and so can the gradient on its way back."
 
     def loop(self) -> Scene:
         """Of a step whose states all go through a layer."""
@@ -99,7 +111,7 @@ class _Walk(Stage):
             self.words.made(gate),
             f"`{factor}` multiplies {kept}, unit by unit. Where `{name}` is {1 - drop:.0f}, a unit keeps what it has, "
             f"where it is {drop:.0f}, it drops it.",
-            "In a sentence: when a new subject comes, what was known of the old one can go.",
+            *self.sees(gate),
         ]
         also = [use for use in self.roles.by("write") if use.gate == gate and use.belt == uses[0].belt]
         if also:
@@ -110,6 +122,15 @@ class _Walk(Stage):
         title = f"Forget: `{self.words.bare(gate)}`"
         tries = [self.hold(gate, drop, "drop everything"), self.hold(gate, 1 - drop, "keep everything")]
         return self.gate_scene("keep", title, says, [*uses, *also], tries)
+
+    def sees(self, gate: int) -> list[str]:
+        """What a gate can react to."""
+        kinds = self.made_of(gate)
+        if "stream" in kinds:
+            return ["In a sentence: when a new subject comes, what was known of the old one can go."]
+        if kinds & {"state", "clock"}:
+            return []
+        return ["It does not see what comes: it is learned once for each unit, and is the same at every step."]
 
     def read(self, uses: Sequence[Use]) -> Scene:
         gate, name = uses[0].gate, self.words.symbol(uses[0].gate)
@@ -137,7 +158,8 @@ class _Walk(Stage):
             says += [self.words.made(one[0].gate), self.admits(one, others, name)]
             tries.append(self.hold(one[0].gate, 1.0 if one[0].inverted else 0.0, "let nothing in"))
         says += [self.words.made(i) for i in candidates] + self.offered(candidates, name)
-        says.append("In a sentence: the number of a new subject would be written here.")
+        if any("stream" in self.made_of(i) for i in (*candidates, *(one[0].gate for one in gates))):
+            says.append("In a sentence: the number of a new subject would be written here.")
         tries += [self.hold(i, 0.0, "offer nothing") for i in candidates if self.parts[i].name]
         active = {i for use in uses for i in (use.gate, use.at, *use.through)} | set(candidates)
         parts = self.with_equations([*candidates, *(one[0].gate for one in gates)]) | active

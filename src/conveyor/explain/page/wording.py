@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from conveyor.explain.circuit import Circuit
 from conveyor.explain.formula import equations, symbol
@@ -44,15 +44,29 @@ class Wording:
         part = self.parts[i]
         if part.name or i in self.equations or part.kind not in ("layer", "op"):
             return f"`{self.symbol(i)}`"
-        of = [self.described(j) for j in self.circuit.sources(i)]
-        if part.kind == "op" and len(of) == 1 and part.op in ("tanh", "relu", "sigmoid"):
-            return f"the {part.label} of {of[0]}"
-        return f"what a learned map makes of {listed(of)}" if part.kind == "layer" else f"what is made of {listed(of)}"
+        sources = self.circuit.sources(i)
+        if self.is_squashed(i):
+            return f"the {part.label} of {self.described(sources[0])}"
+        what = "what a learned map makes of" if part.kind == "layer" else "what is made of"
+        return f"{what} {listed(self.roots(sources))}"
+
+    def is_squashed(self, i: int) -> bool:
+        """Whether a circle is a function of one value, which is then named."""
+        return self.parts[i].op in ("tanh", "relu", "sigmoid") and len(self.circuit.sources(i)) == 1
+
+    def roots(self, parts: Iterable[int]) -> list[str]:
+        """These values as they are read; in the place of a circle without a name stands what goes into it."""
+        found: list[str] = []
+        for i in parts:
+            bare = self.parts[i].kind == "op" and not self.parts[i].name and i not in self.equations
+            into = self.circuit.sources(i)
+            found += self.roots(into) if bare and into and not self.is_squashed(i) else [self.described(i)]
+        return list(dict.fromkeys(found))
 
     def made(self, i: int) -> str:
         """A sentence on how a value is made."""
         part = self.parts[i]
-        read = listed([self.described(j) for j in self.read(i)])
+        read = listed(self.roots(self.read(i)))
         named = part.name or i in self.equations
         if part.kind == "layer":
             how = SQUASHED.get(part.op, "nothing squashes it")
