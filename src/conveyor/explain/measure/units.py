@@ -16,6 +16,7 @@ from conveyor.language import LanguageModel
 from conveyor.language.trained import Trained
 
 FEWEST = 10  # tokens of each class in each part of the text
+MARGIN = 0.05  # above the best of the shuffles: where much is tried, something is just above it now and then
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def units(
     values: Sequence[str] = (),
     top: int = 5,
 ) -> dict[str, list[Unit]]:
-    """The units that follow each label best, the best first; none where no unit is better than chance.
+    """The units that follow each label best, the best first; none where none is better than chance by .05.
 
         units(trained, text, ["position in line", "inside quotes"])
         units(trained, text, {"upper": lambda tokens: [token.isupper() for token in tokens]}, values=["C"])
@@ -61,7 +62,8 @@ def units(
     `text`: a text, or numbers of tokens [T], which the model should not have learnt from; the first half teaches
     thresholds and signs, the second is what is scored. `follow`: labellings that are built in (`LABELLINGS`), or by
     name a function from the tokens to their labels, or the labels [T], NaN where there is none. `values`: of which
-    values the units are; none: of the states.
+    values the units are; none: of the states. A unit that several values of a layer have, such as h[3] and C[3], is
+    there once for each label, by its better one.
 
     After Karpathy, Johnson & Fei-Fei 2015 and, for the number of a subject, Lakretz et al. 2019, "The emergence of
     number and syntax units in LSTM language models". Raises BadInput for a label that has one value only in a half of
@@ -114,7 +116,10 @@ def _best(name: str, found: dict[str, Layers], labels: Tensor, top: int) -> list
         for (value, i, _), part in zip(places, parts, strict=True)
         for unit in _named(name, value, i, score(*part), floor, two)
     ]
-    return sorted(ranked, key=lambda unit: -unit.score)[:top]
+    best: dict[tuple[int, int], Unit] = {}
+    for unit in sorted(ranked, key=lambda unit: -unit.score):
+        best.setdefault((unit.layer, unit.index), unit)
+    return list(best.values())[:top]
 
 
 def _parts(values: Tensor, labels: Tensor) -> tuple[Part, Part]:
@@ -126,7 +131,7 @@ def _parts(values: Tensor, labels: Tensor) -> tuple[Part, Part]:
 
 
 def _named(label: str, value: str, layer: int, scores: Scores, floor: float, two: bool) -> Iterator[Unit]:
-    """The units that are better than chance."""
-    for index in (scores.score > floor).nonzero()[:, 0].tolist():
+    """The units that are better than chance, by a margin."""
+    for index in (scores.score > floor + MARGIN).nonzero()[:, 0].tolist():
         threshold = float(scores.threshold[index]) if two else None
         yield Unit(label, value, layer, index, float(scores.score[index]), floor, int(scores.sign[index]), threshold)
