@@ -3,7 +3,7 @@ import { el } from "./dom.js";
 import { paragraphs } from "./tour-says.js";
 
 const SAYS = [
-  "Written as equations a cell looks hard; taken one line at a time it is a few layers and a few circles. Every figure on the way was computed just now, by this network, on this text.",
+  "Written as equations a cell looks hard; taken one line at a time it is a few layers and a few circles. What its units held, and what it expected, was computed just now, by this network, on this text. Measured when the page was made were the dashed curves of new networks (on the page's first text), and, on other texts, how well units follow something and how often verbs go wrong.",
 ];
 const BEYOND = [
   ["Attention", "All that such a cell knows of the past has to fit into its state. With attention a step can look back at a whole collection, such as all earlier states or the parts of an image, and weigh for itself what it reads."],
