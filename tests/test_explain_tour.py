@@ -1,7 +1,9 @@
 """The guided tour in a real browser: from start to end by keyboard, what it lights, what it says in figures."""
 
+import json
 import re
 from math import sqrt
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,8 +11,9 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 import browser as browsers
+from conveyor.explain.measure.units import MARGIN, units
 from conveyor.explain.page import example as examples
-from conveyor.explain.page.assemble import page
+from conveyor.explain.page.assemble import opening, page
 from conveyor.explain.page.fading import fading
 from conveyor.explain.page.variants import SHOWN, variants
 from conveyor.explain.page.walk import walk
@@ -332,7 +335,11 @@ def test_the_unit_of_the_subjects_number(here, agreement, home):
     assert f"[{found['unit']['index']}]" in says
     rates = found["rates"]
     assert f"the main verbs of {rates['verbs']} new sentences" in says
-    for share in (rates["before"], rates["after"], rates["others"], found["unit"]["score"]):
+    apart = rates["apart"]
+    assert f"Of the {apart['verbs']} main verbs with at least one noun between" in says
+    assert 0 < apart["verbs"] < rates["verbs"]
+    shares = [part[when] for part in (rates, apart) for when in ("before", "after")]
+    for share in (*shares, rates["others"], found["unit"]["score"]):
         assert percent(share) in says
     kinds = here.run("return [...document.querySelectorAll('.along-column')].map((one) => one.dataset.kind)")
     words = re.findall(r"\S+|\n", examples.TEXT)
@@ -383,6 +390,70 @@ def test_forgetting_makes_verbs_wrong(agreement):
         forms = [(k, numbers[f" {words[k]}"], numbers[f" {found['others'][words[k]]}"]) for k in verbs]
         assert all(plain[k, form] > plain[k, other] for k, form, other in forms)
         assert any(edited[k, form] <= edited[k, other] for k, form, other in forms)
+
+
+README = "the keys to the cabinet near the door are old ."
+
+
+def test_a_page_of_such_sentences_opens_before_the_main_verb(here, agreement, home):
+    """With the unit of the number chosen; so does the scene, where the edit turns what is expected."""
+    for text, step in ((README, 7), ("\nthe dog that the cats see swims .\n" + README, 6), ("the keys to", 2)):
+        assert examples.opening_step(text, agreement.vocabulary) == step
+    file = written(home, "readme", [agreement], README)
+    found, (start,) = examples.example(agreement), re.findall(r'"start": ?(\{.*?\})', file.read_text())
+    assert json.loads(start)["unit"] == found["unit"]["index"]
+    assert re.search(r'"step": ?7\b', file.read_text())
+    here.open(file, "o=tour&tour=7&s=1")
+    here.rest().click(".try")
+    edit = Edit(**{key: value for key, value in found["edit"].items() if key != "gate"})
+    rows = [row.text.split() for row in here.driver.find_elements(By.CSS_SELECTOR, ".consequence p")]
+    for row, edits in zip(rows, ((), (edit,)), strict=True):
+        best = probabilities(agreement, README, edits)[7].argmax()
+        assert row[1 + len(edits)] == agreement.vocabulary.symbols[best].replace(" ", "␣")  # "now expects"
+    assert "&s=" not in here.address()  # it is where the page begins
+
+
+def test_a_unit_is_there_once_and_above_chance_by_a_margin(agreement):
+    for label, found in units(agreement, agreement.tokens()[0], ["main subject number"], top=99).items():
+        assert found, label
+        assert len({(unit.layer, unit.index) for unit in found}) == len(found)
+        assert all(unit.score > unit.chance + MARGIN for unit in found)
+
+
+def english(words):
+    """A model that knows these words, and has learnt nothing."""
+    vocabulary = Vocabulary.of(words.encode(), "word")
+    model = LanguageModel(len(vocabulary), CELLS["lstm"], 4, 1).eval()
+    return Trained(model, vocabulary, Settings(hidden_size=4, tokens="word", text=("none",)), Run(Path("none")), "")
+
+
+def test_a_few_words_of_english_are_not_the_corpus():
+    trained = english(f"{examples.TEXT} that is key keys")
+    assert examples.example(trained) is None
+    assert examples.opening(trained.vocabulary) is None
+    assert examples.opening_step(README, trained.vocabulary) == len(README.split()) - 1
+
+
+def test_what_cannot_be_measured_makes_no_scene():
+    """It knows the words, but not their other forms."""
+    trained = english(" ".join(["", *sorted(examples.WORDS)]))
+    assert examples.is_of_agreement(trained.vocabulary)
+    assert examples.example(trained) is None
+
+
+def test_the_opening_of_a_model_of_words_is_what_stands_in_the_text(tmp_path):
+    """From a line's beginning, with words that it knows."""
+    line = "the cat sat on the mat and then the cat sat on the mat again.\n"
+    (tmp_path / "text").write_text(line * 200 + "a newt\n" + line * 6)
+    small = {"hidden_size": 4, "steps": 2, "window": 8, "batch_size": 2, "device": "cpu", "threads": 1}
+    settings = Settings(text=(str(tmp_path / "text"),), tokens="word", **small)
+    training.start(Language, settings, tmp_path / "run", Progress())
+    trained = load(tmp_path / "run")
+    found = opening(trained)
+    assert found in (tmp_path / "text").read_text()
+    assert found.startswith("the cat")
+    assert len(found) > 100
+    assert (trained.vocabulary.encode(found.encode()) > 0).all()
 
 
 def test_other_models_have_no_such_unit(models):

@@ -29,6 +29,7 @@ from conveyor.language.trained import Trained
 from conveyor.tasks.text import WORD, Vocabulary
 
 OPENING = 200  # tokens of the held-out text, where nobody gives one
+FEWEST = 12  # of a stretch without unknown words
 SEARCHED = 6_000  # tokens of it in which units are looked for
 UNDRAWN = """<svg xmlns="http://www.w3.org/2000/svg" class="diagram" viewBox="0 0 640 60" width="640" height="60">
 <text x="320" y="38" font-size="22" text-anchor="middle">No picture of this cell could be laid out.</text></svg>"""
@@ -49,10 +50,12 @@ def page(runs: Sequence[Trained], text: str | None = None, served: bool = False)
     toured = tour(runs, made, text)
     examples = [network["example"] for network in toured["networks"]]
     data = {
-        "title": " and ".join(map(_name, runs)),
+        "title": " and ".join(names := _names(runs)),
         "text": text,
         "step": example.opening_step(text, runs[0].vocabulary),
-        "networks": [_network(*one) for one in zip(runs, made, examples, strict=True)],
+        "networks": [
+            {**_network(*one), "name": name} for name, *one in zip(names, runs, made, examples, strict=True)
+        ],
         "tour": toured,
         "served": served,
     }
@@ -89,8 +92,8 @@ def checked(text: str, vocabulary: Vocabulary) -> str:
 def opening(trained: Trained) -> str:
     """The essay's example where the model knows it, else a beginning of the text held out, as it is written there.
 
-    Of a model of words it is where the fewest words are unknown to it. Where the text is no longer to be had, it is
-    what a text begins with.
+    Of a model of words it is where it knows all words, if there is such a stretch. Where the text is no longer to be
+    had, it is what a text begins with.
     """
     vocabulary = trained.vocabulary
     if (known := example.opening(vocabulary)) is not None:
@@ -110,18 +113,25 @@ def opening(trained: Trained) -> str:
 
 
 def _whole(text: str) -> str:
-    """Without the piece of a word, or of a line if it is a short one, at its ends."""
+    """Without the pieces of words at its ends."""
     begin = re.search(r"\s+(?=\S)", text[: len(text) // 2])
     text = text[begin.end() :] if begin else text
     return re.sub(r"\s\S*$", "", text)
 
 
 def _known(words: Sequence[str], tokens: Sequence[int]) -> str:
-    """The stretch that has the fewest unknown words, the first of several; from a line's beginning if there is one."""
-    lines = [0, *(k + 1 for k, word in enumerate(words) if word == "\n" and words[k + 1 : k + 2] not in ([], ["\n"]))]
-    starts = [k for k in lines if k + OPENING <= len(words)] or [0]
-    best = min(starts, key=lambda k: sum(token == 0 for token in tokens[k : k + OPENING]))
-    return "".join(words[best : best + OPENING]).strip(" ")
+    """The longest stretch from a line's beginning in which all words are known; if all are short, with unknown ones."""
+    starts = [k + 1 for k, word in enumerate(words) if word == "\n"] or [0]
+    ends = {k: _end(tokens, k) for k in starts}
+    best = max(starts, key=lambda k: ends[k] - k)
+    end = ends[best] if ends[best] - best >= FEWEST else best + OPENING
+    return "".join(words[best:end]).strip("\n").rstrip()
+
+
+def _end(tokens: Sequence[int], start: int) -> int:
+    """Where the first unknown word is, at most OPENING later."""
+    stretch = list(tokens[start : start + OPENING])
+    return start + (stretch.index(0) if 0 in stretch else len(stretch))
 
 
 def _network(trained: Trained, described: Described, known: dict[str, Any] | None) -> dict[str, Any]:
@@ -156,6 +166,15 @@ def _drawn(circuit: Circuit, cell: str) -> str:
 def _name(trained: Trained) -> str:
     """Of the run: its folder's, even where that was given as a dot; bytes that are no characters become ?."""
     return os.fsencode(trained.run.folder.resolve().name).decode(errors="replace")
+
+
+def _names(runs: Sequence[Trained]) -> list[str]:
+    """Those of one name have their folders' parents before it."""
+    names = list(map(_name, runs))
+    if len(set(names)) == len(names):
+        return names
+    parents = [os.fsencode(run.run.folder.resolve().parent.name).decode(errors="replace") for run in runs]
+    return [f"{parent}/{name}" for parent, name in zip(parents, names, strict=True)]
 
 
 def _start(levels: Sequence[Level], found: Sequence[dict[str, Any]]) -> dict[str, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from random import Random
@@ -20,20 +19,32 @@ from conveyor.explain.running.interpret import interpret
 from conveyor.explain.running.levels import Level, levels
 from conveyor.language import LanguageModel
 from conveyor.language.trained import Trained
-from conveyor.tasks.agreement import IS, STOP, THAT, THE, lexicon, sentence, verbs_of
-from conveyor.tasks.text import Vocabulary
+from conveyor.tasks.agreement import (
+    ADJECTIVES,
+    NOUNS,
+    PREPOSITIONS,
+    SEES,
+    STOP,
+    THAT,
+    VERBS,
+    lexicon,
+    sentence,
+    verbs_of,
+)
+from conveyor.tasks.text import WORD, Vocabulary
 
 TEXT = "the keys to the cabinet near the door are old .\nthe child swims ."
 LEARN, MEASURE = 1_000, 300  # sentences in which the unit is found, and on which its loss is measured
 COMPARED, TURNED = 16, 3  # units that it is compared with, and sentences that are shown
 FOLLOWED = "main subject number"  # of the sentence's own subject, past all clauses, up to its verb
-NEEDED = (THE, THAT, STOP, *IS)
+WORDS = {*NOUNS, *VERBS, *SEES, *ADJECTIVES, *PREPOSITIONS}  # without their other forms
+KNOWN = 0.95  # of them, so that new sentences can be read
 
 
 def is_of_agreement(vocabulary: Vocabulary) -> bool:
-    """Whether a model reads the words of the sentences of the corpus agreement."""
+    """Whether a model knows nearly all words of the corpus agreement; a few of them are in any English text."""
     words = {symbol.strip() for symbol in vocabulary.symbols}
-    return vocabulary.kind == "word" and words.issuperset(NEEDED) and bool(words & {"keys", "key"})
+    return vocabulary.kind == "word" and len(words & WORDS) >= KNOWN * len(WORDS)
 
 
 def opening(vocabulary: Vocabulary) -> str | None:
@@ -42,40 +53,53 @@ def opening(vocabulary: Vocabulary) -> str | None:
 
 
 def opening_step(text: str, vocabulary: Vocabulary) -> int:
-    """The step at which a page begins: of the example that before its verb, else the last."""
-    return max(0, len(vocabulary.encode(text.partition(" are ")[0].encode() if text == TEXT else text.encode())) - 1)
+    """The step at which a page begins: of such sentences that before the first one's main verb, else the last."""
+    verb = _main_verb([word.strip() for word in WORD.findall(text)]) if is_of_agreement(vocabulary) else None
+    return max(0, (len(vocabulary.encode(text.encode())) if verb is None else verb) - 1)
+
+
+def _main_verb(words: Sequence[str]) -> int | None:
+    """The place of the first sentence's last verb, if there is a noun before it."""
+    try:
+        plural = lexicon().plural
+    except BadInput:
+        return None
+    first = [*words[: words.index(STOP)]] if STOP in words else words
+    noun = next((place for place, word in enumerate(first) if word in plural.nouns), len(first))
+    return max((place for place, word in enumerate(first) if word in plural.verbs and place > noun), default=None)
 
 
 def example(trained: Trained) -> dict[str, Any] | None:
-    """What a page needs to show the unit; none for a model of another text, and where lemminflect is missing.
+    """What a page needs to show the unit; none for a model of another text, and where it cannot be measured.
 
     unit     as measure.units.Unit, with `plural`: whether it is larger after a plural; none: no unit is better than
              chance
     nouns, verbs   {word: 0 or 1, its number}; others {form of a verb: its other form}: words that the model knows
     edit     {layer, part, value, unit, gate}: what makes the unit forget at every step: its gate held, or, of a
              cell without such a gate, the state itself, in which case `gate` is false
-    rates    {verbs, before, after, others}: of new sentences' main verbs the part whose other form is thought as
-             likely: as the model is, with the edit, and the mean of the same edits of other units
+    rates    {verbs, before, after, others, apart}: of new sentences' main verbs the part whose other form is thought as
+             likely: as the model is, with the edit, and the mean of the same edits of other units; `apart` {verbs,
+             before, after}: of those that have a noun between subject and verb
     turned   of those sentences three in which the edit makes a verb wrong, if there are as many
     """
     if not is_of_agreement(trained.vocabulary):
         return None
     try:
-        known = _words(trained.vocabulary)
-        found = _unit(trained)
-    except BadInput:
+        return _measured(trained)
+    except BadInput:  # lemminflect is missing, or the model knows too little
         return None
+
+
+def _measured(trained: Trained) -> dict[str, Any]:
+    known, found = _words(trained.vocabulary), _unit(trained)
     if found is None:
         return {**known, "unit": None}
     edit, is_gate = _forgetting(trained.model, found)
-    rates = _rates(trained, edit)
-    if not all(map(math.isfinite, rates["rates"].values())):  # there are no verbs to ask about
-        return {**known, "unit": None}
     return {
         **known,
         "unit": {**asdict(found), "plural": found.sign > 0},
         "edit": {**edit.data, "gate": is_gate},
-        **rates,
+        **_rates(trained, edit),
     }
 
 
@@ -120,7 +144,10 @@ def _forgetting(model: LanguageModel, unit: Unit) -> tuple[Edit, bool]:
 
 @dataclass(frozen=True)
 class _Verbs:
-    """Verbs of sentences read side by side, tokens [T, B]: after which token, in which row, the form and the other."""
+    """Verbs of sentences read side by side, tokens [T, B]: after which token, in which row, the form and the other.
+
+    `apart`: whether a noun is between its subject and it.
+    """
 
     lines: tuple[str, ...]
     tokens: Tensor
@@ -128,6 +155,7 @@ class _Verbs:
     row: Tensor
     form: Tensor
     other: Tensor
+    apart: Tensor
 
 
 def _rates(trained: Trained, edit: Edit) -> dict[str, Any]:
@@ -137,13 +165,16 @@ def _rates(trained: Trained, edit: Edit) -> dict[str, Any]:
     others = [Edit(**{**edit.data, "unit": unit}) for unit in range(size) if unit != edit.unit][:: -(-size // COMPARED)]
     before, after = _wrong(model, stack, verbs, []), _wrong(model, stack, verbs, [edit])
     elsewhere = [float(_wrong(model, stack, verbs, [other]).float().mean()) for other in others]
-    rates = {
-        "verbs": len(verbs.time),
-        "before": float(before.float().mean()),
-        "after": float(after.float().mean()),
-        "others": sum(elsewhere) / max(1, len(elsewhere)),
-    }
+    others_mean = sum(elsewhere) / max(1, len(elsewhere))
+    apart = _rate(before[verbs.apart], after[verbs.apart])
+    rates = {**_rate(before, after), "others": others_mean, "apart": apart}
     return {"rates": rates, "turned": _turned(verbs, before, after)}
+
+
+def _rate(before: Tensor, after: Tensor) -> dict[str, float]:
+    """Of how many verbs which part is wrong; none of none."""
+    parts = [float(wrong.sum()) / max(1, len(wrong)) for wrong in (before, after)]
+    return {"verbs": len(before), "before": parts[0], "after": parts[1]}
 
 
 def _turned(verbs: _Verbs, before: Tensor, after: Tensor) -> list[str]:
@@ -169,7 +200,8 @@ def _verbs(vocabulary: Vocabulary) -> _Verbs:
         for verb in verbs_of(line)[-1:]:  # the main verb comes last
             other = " " + words[int(others[lexicon().numbers[line[verb.place]]])]
             if other in known:
-                found.append((verb.place, len(texts), known[" " + line[verb.place]], known[other]))
+                form = known[" " + line[verb.place]]
+                found.append((verb.place, len(texts), form, known[other], bool(verb.between)))
         texts.append(tokens)
         lines.append(" ".join(line))
     if not found:

@@ -10,7 +10,7 @@ import { Tries } from "./tour-try.js";
 const FOUND = "Nobody told the network what to keep. Yet some of its units follow something that a reader would name. Each was found on text that the network has not learnt from, and its score is measured on another part of it.";
 const NONE = "In this network no single unit was found that follows what was looked for (the place in the line, quotes, brackets) clearly better than chance. What it knows is spread over many units.";
 
-const SEARCH = "How such a unit behaves elsewhere, in all that the network has learnt from, a page in a file cannot show: `conveyor explain --serve` searches the run's whole text for places where chosen units are alike.";
+const SEARCH = ["How such a unit behaves elsewhere, in all that the network has learnt from, a page in a file cannot show: ", " searches the run's whole text for places where chosen units are alike."];
 const SEARCHED = "Below, “Find alike” searches all that the network has learnt from for places where chosen units are alike.";
 
 export function unitsScene(app, network) {
@@ -50,7 +50,8 @@ function place(app, network, { value, layer }) {
 
 /** Where there is more to look at than this page's text. */
 function searches(app) {
-  return app.data.served ? SEARCHED : SEARCH;
+  const [before, after] = SEARCH;
+  return app.data.served ? el("p", {}, SEARCHED) : el("p", {}, before, el("code", {}, "conveyor explain --serve"), after);
 }
 
 // -- the subject's number
@@ -75,9 +76,8 @@ function number(app, network, example, tries) {
     "Watch it: a new subject sets it, nouns in between (✕ those of the other number) should leave it, and once the verb has come it is free for the next.",
     `Made to forget at every step, of the main verbs of ${rates.verbs} new sentences, one in each, ${percent(rates.after)} get the wrong form, instead of ${percent(rates.before)}. When other units are made to forget, it is ${percent(rates.others)} on average.`,
     ...(apart.verbs ? [`Of the ${apart.verbs} main verbs with at least one noun between subject and verb it is ${percent(apart.after)}, instead of ${percent(apart.before)}.`] : []),
-    searches(app),
   ];
-  const says = el("div", { class: "tour-says" }, ...paragraphs(sentences));
+  const says = el("div", { class: "tour-says" }, ...paragraphs(sentences), searches(app));
   const panel = new Tries(app, network, tries);
   const verbs = el("div", { class: "verbs" });
   const curve = new Curve(app, network, unit, example);
@@ -158,7 +158,7 @@ function verdict(found, isEdited) {
 
 function follow(app, network) {
   const net = app.networks[network];
-  const says = el("div", { class: "tour-says" }, ...paragraphs([net.found.length ? FOUND : NONE, searches(app)]));
+  const says = el("div", { class: "tour-says" }, ...paragraphs([net.found.length ? FOUND : NONE]), searches(app));
   if (!net.found.length) {
     return { nodes: [says], draw: () => {} };
   }

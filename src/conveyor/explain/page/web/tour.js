@@ -2,10 +2,10 @@
  * The guided tour, in the order of the essay: the loop, the problem of long spans, the walk through the cell, units
  * that follow something, the variants, what next. A scene is
  *
- *   {id, title, depth, place: "beside" | "above" | "alone", lit, layer, pick, unit, tries, make() -> {nodes, draw()}}
+ *   {id, title, depth, place: "beside" | "above" | "alone", lit, layer, pick, unit, step(), tries, make() -> {nodes, draw()}}
  *
  * `place`: where it stands to the page's own view; `lit`, `pick`, `layer`, `unit`: what of the cell it lights, and
- * chooses. Of `tries` the edits are taken back when the scene is left.
+ * chooses; `step` is where it wants the page to be. Of `tries` the edits are taken back when the scene is left.
  */
 import { el, put } from "./dom.js";
 import { problemScene } from "./tour-curves.js";
@@ -117,6 +117,7 @@ class Tour {
     app.update({
       tour: at,
       depth: scene.depth ?? app.state.depth,
+      ...(scene.step ? { step: scene.step() } : {}),
       picks: replaced(picks, pick),
       edits,
       lit: lit.map((_, i) => (i === network ? (scene.lit ?? null) : null)),
