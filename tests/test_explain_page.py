@@ -403,10 +403,7 @@ def test_probabilities_are_reckoned_once(here, one):
     """A keystroke costs those of the step that is new."""
     here.open(one)
     here.type(TEXT * 4)
-    here.run(
-        "const exp = Math.exp; globalThis.exps = 0;"
-        "Math.exp = (value) => { exps += 1; return exp(value); }"
-    )
+    here.run("const { exp } = Math; globalThis.exps = 0; Math.exp = (value) => { exps += 1; return exp(value); }")
     here.type(TEXT * 4 + "s")
     one_more = here.run("return exps")
     here.run("exps = 0")

@@ -9,6 +9,7 @@ import torch
 
 import browser as browsers
 from cases import CASES, Case, others, random_state, tensors
+from conveyor import compile, zoo
 from conveyor.compiler.graph import Builder, Output
 from conveyor.compiler.ops import OPS
 from conveyor.eager import take_step
@@ -42,7 +43,15 @@ def test_the_tables_have_every_operation_of_a_step():
     assert SPELLING.keys() == {name for name, op in OPS.items() if op.kind == "pointwise"}
     emitted = {"matmul", "contract", "sum", "max", "cat", "pad", "slice", "permute", "reshape", "expand", "const"}
     assert SPELLING.keys() | emitted == OPS.keys() - LATER - {"input"}
-    assert all(hasattr(_Emitter, name) for name in emitted - {"sum", "max", "expand"})
+    assert all(hasattr(_Emitter, name) for name in emitted - {"sum", "max"})
+
+
+def test_an_operation_without_a_spelling_is_no_copy(monkeypatch):
+    circuit = Circuit.of(compile(zoo.LSTM(2, 3)).traced)
+    assert "Math.tanh" in emit([Places(circuit)])
+    monkeypatch.delitem(SPELLING, "tanh")
+    with pytest.raises(KeyError, match="tanh"):
+        emit([Places(circuit)])
 
 
 class Taken:

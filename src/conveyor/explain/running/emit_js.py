@@ -111,7 +111,7 @@ class _Emitter:
             "slice": self.slice,
             "permute": self.permute,
             "reshape": self.reshape,
-            "expand": self.pointwise,
+            "expand": self.expand,
         }.get(node.op, self.pointwise)
         sources = [self.source(i, j) for j in self.places.reads(i)]
         names = [f"a{k}" if "?" in source else source for k, source in enumerate(sources)]
@@ -136,13 +136,19 @@ class _Emitter:
     def const(self, i: int, node: Node, names: list[str]) -> list[str]:
         return [f"v{i}[0] = {literal(node.attrs[0])};"]
 
+    def expand(self, i: int, node: Node, names: list[str]) -> list[str]:
+        return self.each(i, node, names, "{0}")
+
     def pointwise(self, i: int, node: Node, names: list[str]) -> list[str]:
+        return self.each(i, node, names, SPELLING[node.op])
+
+    def each(self, i: int, node: Node, names: list[str], spelling: str) -> list[str]:
         shapes = [self.graph.nodes[j].dims for j in node.inputs]
         strides = [spread(dims, node.dims) for dims in shapes]
 
         def one(letters: Sequence[str]) -> str:
             args = [self.element(j, n, s, letters) for j, n, s in zip(node.inputs, names, strides, strict=True)]
-            return f"v{i}[{index(contiguous(node.dims), letters)}] = {SPELLING.get(node.op, '{0}').format(*args)};"
+            return f"v{i}[{index(contiguous(node.dims), letters)}] = {spelling.format(*args)};"
 
         return loops(node.dims, one)
 
