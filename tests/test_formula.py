@@ -152,7 +152,7 @@ class Joined:
         return torch.cat(values)
 
 
-SYMBOL = re.compile(r"[^\W\d_]++[\u0300-\u036f]*+′?+(?:_\{[^}]*\}|_\w++)?+(?!\()")
+SYMBOL = re.compile(r"[^\W\d_]++(?:\u00a0\w++)*+[\u0300-\u036f]*+′?+(?:_\{[^}]*\}|_\w++)?+(?!\()")
 WORDS = {", else ": ", ", " mod ": " % ", " = ": " == ", "≤": "<=", "≠": "!=", "·": "@", "×": "*", "−": "-", "^": "**"}
 FUNCTIONS = {name: getattr(torch, name) for name in "tanh relu cos sin exp log log1p expm1 erf sqrt floor".split()}  # noqa: SIM905
 FUNCTIONS |= {"σ": torch.sigmoid, "√": torch.sqrt, "sgn": torch.sign, "max": torch.maximum, "min": torch.minimum}

@@ -6,18 +6,11 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from conveyor.explain import symbols
 from conveyor.explain.circuit import Circuit, Part, number
 
 COMPARISON, SUM, REMAINDER, PRODUCT, ATOM = range(5)  # how tightly an expression holds together
-GREEK = dict(
-    zip(
-        "alpha beta gamma delta epsilon zeta eta theta kappa lambda mu nu xi rho sigma tau phi chi psi omega".split(),  # noqa: SIM905
-        "αβγδεζηθκλμνξρστφχψω",
-        strict=True,
-    )
-)
-PRIME = "′"
-ACCENTS = {"tilde": "\u0303", "hat": "\u0302", "bar": "\u0304", "dot": "\u0307"}
+PRIME, TOGETHER = "′", "\u00a0"  # a blank that keeps words together
 
 
 @dataclass(frozen=True)
@@ -69,34 +62,37 @@ def equations(circuit: Circuit) -> tuple[Equation, ...]:
 
 def symbol(name: str, time: str = "") -> tuple[str, str]:
     """A value's name as text and as LaTeX: symbol("C_tilde", "t") is ("C̃_t", "\\tilde{C}_{t}")."""
-    pieces = [piece for piece in re.split(r"[._\s]+", name) if piece] or [name]
-    if "." in name:  # depth.u: the u of depth
-        pieces = [*pieces[1:], pieces[0]]
-    base, accents = pieces[0], [p for p in pieces[1:] if p in ACCENTS]
-    below = [p for p in pieces[1:] if p not in ACCENTS]
-    if found := re.fullmatch(r"([A-Za-z]+?)(\d+)", base):
-        base, below = found[1], [found[2], *below]
-    text, latex = GREEK.get(base, base), rf"\{base}" if base in GREEK else _letters(base)
-    for accent in accents:
-        text, latex = text + ACCENTS[accent], rf"\{accent}{{{latex}}}"
-    subscripts = [*below, *([time] if time else [])]
-    if subscripts:
-        joined = ",".join(subscripts)
+    found = symbols.symbol(name)
+    text, latex = found.base.replace(" ", TOGETHER), _base(found.base)
+    if below := [*found.index.split(), *([time] if time else [])]:
+        joined = ",".join(below)
         text += f"_{joined}" if len(joined) == 1 else f"_{{{joined}}}"
-        latex += f"_{{{', '.join(map(_letters, subscripts))}}}"
+        latex += f"_{{{', '.join(map(_letters, below))}}}"
     return text, latex
+
+
+def _base(text: str) -> str:
+    """A letter or words, with the accents over them, in LaTeX."""
+    latex = _letters("".join(c for c in text if c not in ACCENTS))
+    for accent in (c for c in text if c in ACCENTS):
+        latex = rf"\{ACCENTS[accent]}{{{latex}}}"
+    return latex
 
 
 def _letters(word: str) -> str:
     """A word of several letters stands upright; a letter, a number and t-1 as they are."""
     if word.endswith(PRIME):
         return _letters(word.removesuffix(PRIME)) + "'"
+    if word in GREEK:
+        return rf"\{GREEK[word]}"
     if len(word) == 1 or re.fullmatch(r"t-1|\d+", word):
         return word
-    return rf"\mathrm{{{GREEK_LATEX.get(word, word)}}}"
+    return rf"\mathrm{{{word.replace(' ', BLANK)}}}"
 
 
-GREEK_LATEX = {name: rf"\{name}" for name in GREEK}
+ACCENTS = {accent: name for name, accent in symbols.ACCENTS.items()}
+GREEK = {letter: name for name, letter in symbols.GREEK.items()}
+BLANK = "\\ "
 
 
 def subscripts(circuit: Circuit) -> dict[int, str]:
