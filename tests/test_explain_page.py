@@ -342,6 +342,19 @@ def test_what_a_prediction_rests_on(here, one, runs):
     assert [float(shade) for shade in shades] == pytest.approx((norms / norms.max()).tolist(), abs=0.006)
 
 
+def test_a_text_that_is_too_long(here, one, runs):
+    """Its beginning is read, and the page says so; the rest stays in the box."""
+    here.open(one)
+    text = (TEXT * 400)[:5100]
+    here.type(text)
+    assert "the first 5,000 of its 5,100 tokens" in here.text("#unknown")
+    assert here.run("return document.getElementById('text').value") == text
+    assert "5000 of 5000" in here.text("#time output")
+    assert_shown(here.bars(), runs / "lstm", text[:5000])
+    here.type(text[:5000])
+    assert here.run("return document.getElementById('unknown').textContent") == ""
+
+
 def test_what_a_long_text_rests_on(here, one, runs):
     """Only the last 300 steps are asked about, and the page says so."""
     here.open(one, "h=rests")

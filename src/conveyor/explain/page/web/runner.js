@@ -1,4 +1,6 @@
 export const FAR = 300; // steps back through which gradients go
+const LONGEST = 5000; // tokens of a text that are read
+const ROOM = 2 ** 28; // bytes for what a network computes on them, all of which is kept
 
 /**
  * A network on a text, a little at a time: the page stays at hand while it runs, and after a keystroke only what is
@@ -12,17 +14,20 @@ export class Runner {
   /** `edited` and `plain`: two of the same network; each keeps what it has run. */
   constructor(edited, plain) {
     this.#networks = { edited, plain };
+    this.longest = longest(edited);
     this.record = this.plain = new Run(edited, edited.begun([], []));
   }
 
-  /** The text in the tokens of this network: {tokens, pieces, unknown}; a piece is the text of a token. */
+  /**
+   * The text in the tokens of this network: {tokens, pieces, unknown, count}; a piece is the text of a token. Of `count`
+   * tokens that there are no more than `longest` are given.
+   */
   read(text) {
     if (this.#known.text !== text) {
       const read = this.#networks.plain.encode(text);
-      this.#known = {
-        text,
-        read: { ...read, pieces: read.tokens.map((token, i) => this.symbol(token, read.pieces[i])) },
-      };
+      const tokens = read.tokens.slice(0, this.longest);
+      const pieces = tokens.map((token, i) => this.symbol(token, read.pieces[i]));
+      this.#known = { text, read: { ...read, tokens, pieces, count: read.tokens.length } };
     }
     return this.#known.read;
   }
@@ -93,6 +98,12 @@ export class Runner {
     const left = this.record.more(until);
     return this.plain === this.record ? left : this.plain.more(until) || left;
   }
+}
+
+/** Numbers of a step: the layers' values, the logits, and the probabilities. */
+function longest({ layers, vocabulary }) {
+  const numbers = layers.reduce((sum, { code }) => sum + code.kept.length, 2 * vocabulary.symbols.length);
+  return Math.max(FAR, Math.min(LONGEST, Math.floor(ROOM / (4 * numbers))));
 }
 
 const known = new WeakMap(); // probabilities by logits: a step that is not run again keeps them, too

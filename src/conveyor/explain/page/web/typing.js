@@ -23,7 +23,7 @@ export function mountTyping(app, element) {
       if (box.value !== state.text) {
         box.value = state.text;
       }
-      const said = el("span", {}, ...warning(app, state.text));
+      const said = el("span", {}, ...cut(app, state.text), ...warning(app, state.text));
       if (said.textContent !== unknown.textContent) {
         put(unknown, ...said.childNodes); // an alert is read out each time
       }
@@ -35,6 +35,19 @@ export function mountTyping(app, element) {
 /** The step is that of the place where one types. */
 function change(app, text, place = text.length) {
   app.update({ text, step: app.stepAt(text, place) });
+}
+
+/** A text of which not all is read. */
+function cut(app, text) {
+  return app.shown.flatMap((i) => {
+    const { tokens, count } = app.networks[i].runner.read(text);
+    if (count === tokens.length) {
+      return [];
+    }
+    const which = app.shown.length > 1 ? `${app.networks[i].name}: ` : "";
+    const [read, all] = [tokens.length, count].map((number) => number.toLocaleString("en"));
+    return [`${which}The text is too long for a page: the network reads the first ${read} of its ${all} tokens. `];
+  });
 }
 
 function warning(app, text) {
