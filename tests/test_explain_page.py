@@ -638,6 +638,29 @@ def test_every_screen(width, scheme, here, two, tmp_path):
 
 
 def test_nothing_moves_for_those_who_want_it_still(here, one):
+@pytest.mark.parametrize("width", [360, 1280])
+def test_long_words_stay_in_their_cards(width, here, tmp_path):
+    text = f"{'long' * 30} internationalisation electroencephalographically disestablishmentarianism the end "
+    vocabulary = Vocabulary.of(text.encode(), "word")
+    model = LanguageModel(len(vocabulary), CELLS["gru"], 8).eval()
+    trained = Trained(model, vocabulary, Settings(tokens="word", hidden_size=8), Run(tmp_path / ("run-" * 30)), "")
+    file = tmp_path / "page.html"
+    file.write_text(page([trained], text), encoding="utf-8")
+    with here.screen(width):
+        for step in (0, 3):
+            here.open(file, f"s={step}")
+            assert here.run("return document.documentElement.scrollWidth - innerWidth") <= 0
+            over = here.run(
+                "const right = (one) => one.getBoundingClientRect().right; const card = arguments[0];"
+                "return [...card.querySelectorAll('h3 *, table')].map((one) => right(one) - right(card))",
+                here.find(".next-card"),
+            )
+            assert max(over) <= 0
+            for depth in ("cell", "unit"):
+                here.click(f"[data-depth={depth}]")
+                assert here.run("return document.documentElement.scrollWidth - innerWidth") <= 0, depth
+
+
     with here.screen(1280, motion="reduce"):
         here.open(one)
         here.press(Keys.ENTER)

@@ -2,6 +2,7 @@
 import { alone, el, percent, put, visible } from "./dom.js";
 
 const SHOWN = 8;
+const READ = { tokens: 12, characters: 60 }; // the last of what was read, as far as it is named
 
 export class Predictions {
   constructor(app, network, element) {
@@ -23,8 +24,9 @@ export class Predictions {
       return;
     }
     const { tokens, pieces } = app.networks[network].runner.read(app.state.text);
-    const read = pieces.slice(Math.max(0, step - 11), step + 1).join("");
-    const before = step > 11 ? "…" : "";
+    const from = firstNamed(pieces, step);
+    const read = pieces.slice(from, step + 1).join("");
+    const before = from > 0 ? "…" : "";
     put(this.title, "After ", el("bdi", { class: "token" }, `${before}${visible(alone(read))}`), " it expects");
     const came = step + 1 < tokens.length ? tokens[step + 1] : null;
     const changed = app.state.edits[network].length > 0;
@@ -59,6 +61,15 @@ export class Predictions {
       el("td", { class: "note" }, note),
     );
   }
+}
+
+function firstNamed(pieces, step) {
+  let [from, room] = [step, READ.characters - pieces[step].length];
+  while (from > 0 && step - from + 1 < READ.tokens && pieces[from - 1].length <= room) {
+    from -= 1;
+    room -= pieces[from].length;
+  }
+  return from;
 }
 
 /** The numbers of the most probable tokens, in order. */
