@@ -236,7 +236,8 @@ def test_the_held_out_text_is_the_default(runs):
     trained = load(runs / "lstm")
     text = json.loads(re.search(r'id="data">(.*?)</script>', page([trained]))[1])["text"]
     held_out = "".join(trained.vocabulary.decode(trained.tokens()[0].tolist()))
-    assert text == held_out[:200]
+    assert text in held_out[:200]  # without the pieces of words at its ends
+    assert len(text) > 150
 
 
 def test_time_goes_by_keys_and_slider(here, one, runs):

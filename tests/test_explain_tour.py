@@ -411,6 +411,9 @@ def test_a_page_of_such_sentences_opens_before_the_main_verb(here, agreement, ho
         best = probabilities(agreement, README, edits)[7].argmax()
         assert row[1 + len(edits)] == agreement.vocabulary.symbols[best].replace(" ", "␣")  # "now expects"
     assert "&s=" not in here.address()  # it is where the page begins
+    here.press("n", "n")
+    assert scene(here) == "next"
+    assert "how often verbs go wrong" in here.text(".tour-says")
 
 
 def test_a_unit_is_there_once_and_above_chance_by_a_margin(agreement):

@@ -53,9 +53,7 @@ def page(runs: Sequence[Trained], text: str | None = None, served: bool = False)
         "title": " and ".join(names := _names(runs)),
         "text": text,
         "step": example.opening_step(text, runs[0].vocabulary),
-        "networks": [
-            {**_network(*one), "name": name} for name, *one in zip(names, runs, made, examples, strict=True)
-        ],
+        "networks": [{**_network(*one), "name": name} for name, *one in zip(names, runs, made, examples, strict=True)],
         "tour": toured,
         "served": served,
     }
@@ -106,10 +104,10 @@ def opening(trained: Trained) -> str:
     if vocabulary.kind == "byte":  # of which some need not make up a character
         return "".join(vocabulary.decode(tokens[:OPENING].tolist()))
     text = raw.decode()
-    tail = text[len(text) - int(lengths.sum()) :]
+    begin = len(text) - int(lengths.sum())
     if vocabulary.kind == "char":
-        return _whole(tail[:OPENING]) or vocabulary.opening()
-    return _known(WORD.findall(tail), tokens.tolist()) or vocabulary.opening()
+        return _whole(text[max(0, begin - 1) : begin + OPENING]) or vocabulary.opening()
+    return _known(WORD.findall(text[begin:]), tokens.tolist()) or vocabulary.opening()
 
 
 def _whole(text: str) -> str:
