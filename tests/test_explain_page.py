@@ -780,6 +780,17 @@ def odd(runs):
         train(runs / "own", cell=f"{runs / 'own.py'}:Own", steps=2)
 
 
+def test_the_tour_says_where_the_search_is(here, one):
+    here.open(one)
+    here.press("t")
+    for _ in range(20):
+        if here.run("return document.getElementById('middle').dataset.scene") == "units":
+            break
+        here.press(Keys.ENTER)
+    assert "conveyor explain --serve searches" in here.text("#tour")
+    assert not here.driver.find_elements(By.CSS_SELECTOR, ".finder")
+
+
 def test_two_runs_of_one_name_have_values_of_their_own(here, runs, tmp_path):
     """In the search for what is alike; the LSTM and the GRU have the same part of the same layer chosen."""
     shutil.copytree(runs / MARKUP, tmp_path / "lstm")
