@@ -64,7 +64,7 @@ export class Predictions {
 }
 
 function firstNamed(pieces, step) {
-  let [from, room] = [step, READ.characters - pieces[step].length];
+  let [from, room] = [step, READ.characters - (pieces[step] ?? "").length]; // the text may be shorter than what has been run
   while (from > 0 && step - from + 1 < READ.tokens && pieces[from - 1].length <= room) {
     from -= 1;
     room -= pieces[from].length;

@@ -34,6 +34,11 @@ export function mountTime(app, element) {
       slider.value = Math.min(state.step, last);
       const piece = pieces[state.step] ?? "";
       slider.setAttribute("aria-valuetext", `step ${state.step + 1} of ${pieces.length}: ${visible(piece)}`);
+      if (!pieces.length) {
+        slider.setAttribute("aria-valuetext", "no text");
+        put(said, "no text");
+        return;
+      }
       const behind = app.record().length < pieces.length ? `, run to ${app.record().length}` : "";
       put(
         said,

@@ -12,6 +12,10 @@ const MARKS = { subject: "●", attractor: "✕", between: "○", verb: "■" };
  */
 export function drawAlong(svg, { runs, tokens, marks, threshold, sides, step, choose }, width) {
   const count = tokens.length;
+  if (!count) {
+    put(svg); // no text, no line
+    return;
+  }
   const isWords = tokens.some((token) => [...token].length > 2);
   const wide = Math.max(width, EDGES.left + EDGES.right + count * COLUMN[isWords ? "word" : "letter"]);
   const values = Object.values(runs).flatMap((run) => tokens.map((_, t) => run(t)).filter(Number.isFinite));
