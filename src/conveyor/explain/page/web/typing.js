@@ -57,11 +57,16 @@ function warning(app, text) {
       return [];
     }
     const named = [...new Set(unknown)];
-    const shown = named.slice(0, 8).flatMap((character) => [el("bdi", { class: "token" }, spelled(character)), " "]);
+    const { kind, symbols } = app.networks[i].runner.network.vocabulary;
+    const isWord = kind === "word"; // for these there is a token, letters are left out
+    const written = isWord ? (word) => visible(word.trim() || word) : spelled;
+    const shown = named.slice(0, 8).flatMap((one) => [el("bdi", { class: "token" }, written(one)), " "]);
     const more = named.length > 8 ? `and ${named.length - 8} more ` : "";
+    const them = named.length === 1 ? "it" : "them";
     const which = app.shown.length > 1 ? `${app.networks[i].name}: ` : "";
-    const said = named.length === 1 ? "it was never trained on it." : "it was never trained on them.";
-    return [el("span", {}, `${which}The network does not know `, ...shown, more, `and leaves it out: ${said}`)];
+    const does = isWord ? `and reads ${them} as ${symbols[0]}` : `and leaves ${them} out`;
+    const said = `${does}: it was never trained on ${them}.`;
+    return [el("span", {}, `${which}The network does not know `, ...shown, more, said)];
   });
 }
 
