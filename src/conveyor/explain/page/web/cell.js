@@ -6,7 +6,7 @@ import { strip } from "./heat.js";
 import { note } from "./notes.js";
 import { Saturation } from "./saturation.js";
 import { inlined, saveButton } from "./save.js";
-import { math } from "./symbols.js";
+import { math, plain } from "./symbols.js";
 
 export class CellPane {
   #built = -1;
@@ -46,8 +46,8 @@ export class CellPane {
     const step = app.step(network);
     const of = (at) => ({ numbers: record.values(step, layer, at), scale: net.scale(record, layer, at) });
     const { held, cut } = changesAt(net, app.state.edits[network], layer, step);
-    this.diagram.mark({ chosen: part, lit: app.state.lit[network] ?? null, held, cut });
     this.diagram.write(of, unit);
+    this.diagram.mark({ chosen: part, lit: app.state.lit[network] ?? null, held, cut });
     this.rows.forEach((row) => this.#writeRow(row, of(row.part), unit));
     this.#sayChosen(held, of(part));
     this.saturation.draw(record);
@@ -67,7 +67,7 @@ export class CellPane {
         this.app.zoom("unit");
       },
       wires: (wires) => toggleCuts(this.app, this.network, layer, wires),
-    });
+    }, (part) => plain(this.net.symbol(layer, part)));
     put(this.picture, this.diagram.svg);
     const buttons = this.net.layers.map((_, i) => {
       const go = () => this.app.pick({ layer: i }, this.network);
@@ -149,8 +149,10 @@ function formula(mathml, text) {
     return math(text);
   }
   const drawn = document.importNode(parsed, true);
-  for (const fence of drawn.querySelectorAll("mo")) {
-    fence.setAttribute("stretchy", "false"); // a formula of one line needs no tall brackets
+  for (const sign of drawn.querySelectorAll("mo")) {
+    if (["(", ")", "[", "]"].includes(sign.textContent.trim())) {
+      sign.setAttribute("stretchy", "false"); // in one line no tall brackets; that of cases is as tall as they are
+    }
   }
   drawn.setAttribute("aria-label", text);
   return drawn;

@@ -5,17 +5,22 @@ import { findRoom } from "./room.js";
 
 const BINS = 16; // of the small strip of a vector
 const STRIP = { width: 48, height: 7 };
-const BOX = { width: 52, height: 25 };
+const BOX = { width: 54, height: 28 };
 
 export class Diagram {
-  /** `text`: the picture as diagram.py has drawn it. `on`: {part(index), open(index), wires(list of [source, target])}. */
-  constructor(text, title, on) {
+  /**
+   * `text`: the picture as diagram.py has drawn it. `on`: {part(index), open(index), wires(list of [source, target])}, `symbol(part)`
+   * its name as text.
+   */
+  constructor(text, title, on, symbol) {
+    this.symbol = symbol;
     const parsed = new DOMParser().parseFromString(text, "image/svg+xml");
     this.svg = document.importNode(parsed.documentElement, true);
     this.svg.setAttribute("aria-label", title);
     this.svg.setAttribute("role", "group");
     this.parts = [...this.svg.querySelectorAll("g.part[data-part]")];
     this.wires = [...this.svg.querySelectorAll("[data-wire]")];
+    this.tips = this.wires.filter((wire) => wire.classList.contains("tip"));
     this.numbers = new Map();
     this.#listen(on);
   }
@@ -53,19 +58,16 @@ export class Diagram {
       return;
     }
     this.layer = shape("g", { class: "numbers", "aria-hidden": "true" });
-    const rooms = findRoom(
-      this.svg,
-      this.parts.filter((group) => group.dataset.end === undefined),
-      BOX,
-    );
+    const shown = this.parts.filter((group) => group.dataset.end === undefined);
+    const rooms = findRoom(this.svg, shown, () => BOX).filter(([, room]) => room); // the others are in the table
     for (const [group, { x, y }] of rooms) {
       const cells = Array.from({ length: BINS }, (_, i) =>
-        shape("rect", { x: (i * STRIP.width) / BINS, y: 15, width: STRIP.width / BINS + 0.2, height: STRIP.height }),
+        shape("rect", { x: (i * STRIP.width) / BINS, y: 17, width: STRIP.width / BINS + 0.2, height: STRIP.height }),
       );
-      const text = shape("text", { x: STRIP.width / 2, y: 11, class: "figure", "font-size": 13 });
-      const frame = shape("rect", { class: "frame", x: 0, y: 15, width: STRIP.width, height: STRIP.height });
+      const text = shape("text", { x: STRIP.width / 2, y: 13, class: "figure", "font-size": 12 });
+      const frame = shape("rect", { class: "frame", x: 0, y: 17, width: STRIP.width, height: STRIP.height });
       const part = Number(group.dataset.part);
-      const element = shape("g", { transform: `translate(${x + 2} ${y})` }, text, ...cells, frame);
+      const element = shape("g", { transform: `translate(${x + 3} ${y})` }, text, ...cells, frame);
       this.numbers.set(part, { cells, text, element });
       this.layer.append(element);
     }
@@ -115,7 +117,32 @@ export class Diagram {
       wire.classList.toggle("pale", Boolean(lit) && !isLit);
       wire.classList.toggle("cut", within.length > 0 && within.every((ends) => cut.has(ends.join("-"))));
     }
+    this.#nameCuts(cut);
     this.#reveal(chosen);
+  }
+
+  /** Beside each entrance the names of what is cut there: a line may be cut for one of those that run in it only. */
+  #nameCuts(cut) {
+    const key = [...cut].join(" ");
+    if (this.named === key || !this.svg.clientWidth) {
+      return;
+    }
+    this.named = key;
+    this.cuts?.remove();
+    const entrances = this.tips.map((tip) => [tip, joined(tip).filter((ends) => cut.has(ends.join("-")))]);
+    const marked = new Map(entrances.filter(([, ends]) => ends.length));
+    const names = new Map([...marked].map(([tip, ends]) => [tip, shape("text", { "font-size": 16 }, this.#cutName(ends))]));
+    this.cuts = shape("g", { class: "cut-names" }, ...names.values());
+    this.svg.append(this.cuts);
+    const sizeOf = (tip) => ({ width: names.get(tip).getBBox().width + 4, height: 20 });
+    for (const [tip, room] of findRoom(this.svg, [...names.keys()], sizeOf)) {
+      const { x, y } = room ?? tip.getBBox(); // what is cut is to be seen, room or not
+      names.get(tip).setAttribute("transform", `translate(${x + 2} ${y + 15})`);
+    }
+  }
+
+  #cutName(ends) {
+    return `✕ ${ends.map(([from]) => this.symbol(from)).join(", ")}`;
   }
 
   /** Where the picture is wider than the screen, the chosen part is brought into sight. */

@@ -1,24 +1,25 @@
 /** Where something small fits beside the parts of a picture without covering anything. */
 
-const SAMPLE = 7; // between the points of a line that are looked at
+const SAMPLE = 5; // between the points of a line that are looked at
+const GAPS = [3, 6, 10, 14, 18, 22, 27, 32];
+const TAKEN = ".shape, text:not(.numbers text, .cut-names text), .numbers > g";
 
-/** For each of `groups` the corner of a box of this size: [group, {x, y}]. Boxes do not cover each other either. */
-export function findRoom(svg, groups, size) {
-  const boxes = [...svg.querySelectorAll("g.part .shape, g.part text, text.letter")].map((one) => boxOf(svg, one));
+/**
+ * For each of `groups` the corner of a box of this size: [group, {x, y}], or [group, null] where there is no room near.
+ * Boxes do not cover each other either. `sizeOf(group)` gives the size.
+ */
+export function findRoom(svg, groups, sizeOf) {
+  const boxes = [...svg.querySelectorAll(TAKEN)].map((one) => boxOf(svg, one));
   const points = [...svg.querySelectorAll("path.wire, rect.module")].flatMap(sampled);
   const all = svg.viewBox.baseVal;
   return groups.map((group) => {
     const around = group.querySelector(".shape") ?? group;
-    const places = candidates(boxOf(svg, around), size);
-    let best = null;
-    for (const place of places) {
-      const cost = covered(place, boxes, points, all) + place.far / 1000;
-      if (!best || cost < best.cost) {
-        best = { ...place, cost };
-      }
+    const places = candidates(boxOf(svg, around), sizeOf(group)); // near ones first
+    const free = places.find((place) => isFree(place, boxes, points, all)) ?? null;
+    if (free) {
+      boxes.push(free);
     }
-    boxes.push(best);
-    return [group, best];
+    return [group, free];
   });
 }
 
@@ -41,25 +42,20 @@ function sampled(path) {
 /** Boxes around a shape, near ones first. */
 function candidates(around, { width, height }) {
   const found = [];
-  for (const gap of [3, 8, 14, 22, 32]) {
-    const rows = [around.y - height - gap, around.y + around.height / 2 - height / 2, around.y + around.height + gap];
-    const columns = [around.x - width - gap, around.x - width / 2, around.x + around.width / 2 - width / 2];
+  for (const gap of GAPS) {
+    const rows = [around.y - height - gap, around.y + (around.height - height) / 2, around.y + around.height + gap];
+    const columns = [around.x - width - gap, around.x - width / 2, around.x + (around.width - width) / 2];
     columns.push(around.x + around.width - width / 2, around.x + around.width + gap);
-    for (const y of rows) {
-      for (const x of columns) {
-        found.push({ x, y, width, height, far: gap });
-      }
-    }
+    found.push(...rows.flatMap((y) => columns.map((x) => ({ x, y, width, height }))));
   }
   return found;
 }
 
-/** How much of other things a box would lie upon. */
-function covered(box, boxes, points, all) {
-  const meets = (one) =>
-    one.x < box.x + box.width && box.x < one.x + one.width && one.y < box.y + box.height && box.y < one.y + one.height;
-  const hit = ({ x, y }) => x > box.x - 2 && x < box.x + box.width + 2 && y > box.y - 2 && y < box.y + box.height + 2;
-  const outside =
-    box.x < all.x || box.y < all.y || box.x + box.width > all.x + all.width || box.y + box.height > all.y + all.height;
-  return 20 * outside + 4 * boxes.filter(meets).length + points.filter(hit).length;
+/** Whether a box lies on nothing else and within the picture. */
+function isFree(box, boxes, points, all) {
+  const [right, low] = [box.x + box.width, box.y + box.height];
+  const meets = (one) => one.x < right && box.x < one.x + one.width && one.y < low && box.y < one.y + one.height;
+  const hit = ({ x, y }) => x > box.x - 2 && x < right + 2 && y > box.y - 2 && y < low + 2;
+  const within = box.x >= all.x && box.y >= all.y && right <= all.x + all.width && low <= all.y + all.height;
+  return within && !boxes.some(meets) && !points.some(hit);
 }

@@ -25,10 +25,12 @@ export class Score {
     this.axis = el("div", { class: "score-axis", "aria-hidden": "true" });
     this.cursor = el("div", { class: "score-cursor", "aria-hidden": "true" });
     this.body = el("div", { class: "score", role: "group", tabindex: 0 }, this.rows, this.axis, this.cursor);
+    this.from = el("input", { type: "range", class: "score-from", min: 0, "aria-label": "which steps are seen" });
+    this.from.addEventListener("input", () => this.#show(Number(this.from.value)));
     this.said = el("p", { class: "readout", "aria-live": "off" });
     this.curve = shape("svg", { class: "curve", role: "img" });
     this.head.append(saveButton("these pictures", () => this.picture()));
-    element.append(this.head, this.body, this.said);
+    element.append(this.head, this.body, this.from, this.said);
     this.body.addEventListener("wheel", (event) => this.#pan(event), { passive: false });
     this.body.addEventListener("keydown", (event) => event.key === "Enter" && this.#enter(event));
   }
@@ -46,6 +48,7 @@ export class Score {
 
   draw() {
     this.#build();
+    this.#fitLabels();
     this.#window();
     const record = this.app.record(this.network);
     const { layer, part, unit } = this.pick;
@@ -57,6 +60,7 @@ export class Score {
         this.#nameScale(scale);
         const height = canvas.clientHeight / this.net.part(layer, which).size;
         row.lastChild.style.transform = `translateY(${(unit * height).toFixed(2)}px)`;
+        row.lastChild.style.width = `${Math.min(this.count, this.length - this.#first) * this.column}px`;
         row.lastChild.style.height = `${Math.max(2, height)}px`;
       }
     }
@@ -85,6 +89,21 @@ export class Score {
     this.curveLabel = label;
   }
 
+  /** The column of names is as wide as the longest, up to a quarter of the whole; beyond that they are shortened. */
+  #fitLabels() {
+    const { layer, part, unit } = this.pick;
+    const key = `${this.#built} ${String(unit).length} ${this.body.clientWidth}`;
+    if (this.fitted === key || !this.body.clientWidth) {
+      return;
+    }
+    this.fitted = key;
+    put(this.curveLabel, math(this.net.symbol(layer, part)), el("span", { class: "index" }, `[${unit}]`));
+    this.body.style.setProperty("--label", "max-content");
+    const wide = [...this.rows.children].map((row) => row.firstChild.getBoundingClientRect().width);
+    this.label = Math.min(Math.max(48, ...wide) + 6, Math.max(64, this.body.clientWidth / 4));
+    this.body.style.setProperty("--label", `${this.label}px`);
+  }
+
   #layerButton(i) {
     const chosen = this.pick.layer === i;
     const choose = () => this.app.pick({ layer: i }, this.network);
@@ -102,7 +121,8 @@ export class Score {
     canvas.style.height = `${chosen ? Math.max(HIGH[0], Math.min(HIGH[1], 3 * size)) : LOW}px`;
     const choose = () => this.app.pick({ part: which }, this.network);
     const symbol = math(this.net.symbol(layer, which));
-    const label = el("button", { class: "score-label", "aria-pressed": String(chosen), onclick: choose }, symbol);
+    const said = { title: plain(this.net.symbol(layer, which)), "aria-pressed": String(chosen), onclick: choose };
+    const label = el("button", { class: "score-label", ...said }, symbol);
     canvas.addEventListener("pointermove", (event) => this.#say(...this.#place(event, canvas, which)));
     canvas.addEventListener("pointerleave", () =>
       this.#say(this.app.step(this.network), this.pick.part, this.pick.unit),
@@ -143,6 +163,12 @@ export class Score {
       this.#first = Math.max(low, step - this.count + 1 + Math.min(margin, pieces.length - 1 - step));
     }
     this.#first = Math.max(0, Math.min(this.#first, pieces.length - this.count));
+    this.length = pieces.length;
+    this.from.hidden = pieces.length <= this.count;
+    this.from.max = Math.max(0, pieces.length - this.count);
+    this.from.value = this.#first;
+    const last = Math.min(pieces.length, this.#first + this.count);
+    this.from.setAttribute("aria-valuetext", `steps ${this.#first + 1} to ${last} of ${pieces.length}`);
   }
 
   #seen = -1;
@@ -151,9 +177,13 @@ export class Score {
     const by = event.deltaX || (event.shiftKey ? event.deltaY : 0);
     if (by) {
       event.preventDefault();
-      this.#first = Math.max(0, this.#first + Math.sign(by) * Math.max(1, Math.round(Math.abs(by) / this.column)));
-      this.app.store.touch("run");
+      this.#show(Math.max(0, this.#first + Math.sign(by) * Math.max(1, Math.round(Math.abs(by) / this.column))));
     }
+  }
+
+  #show(first) {
+    this.#first = first;
+    this.app.store.touch("run");
   }
 
   #nameScale(scale) {
@@ -227,7 +257,7 @@ export class Score {
   picture() {
     const record = this.app.record(this.network);
     const { layer } = this.pick;
-    const left = 60;
+    const left = Math.max(60, this.label ?? 0);
     const width = this.count * this.column;
     const group = [];
     let top = 0;

@@ -3,7 +3,11 @@ import { el, put } from "./dom.js";
 import { KEYS, mountKeys } from "./keys.js";
 
 export function mountTools(app, element, actions = {}) {
-  const open = (panel) => () => app.update({ panel: app.state.panel === panel ? "" : panel }, { push: true });
+  let called = false; // a person has opened the panel, not the address
+  const open = (panel) => () => {
+    called = true;
+    app.update({ panel: app.state.panel === panel ? "" : panel }, { push: true });
+  };
   const compare = () => app.update({ compare: !app.state.compare }, { push: true });
   const help = () => document.getElementById("help").showModal();
   const tour = el(
@@ -16,7 +20,12 @@ export function mountTools(app, element, actions = {}) {
   const choice = el("select", { "aria-label": "Network", hidden: app.networks.length < 2 });
   choice.append(...app.networks.map((net, i) => el("option", { value: i }, net.name)));
   choice.addEventListener("change", () => app.update({ network: Number(choice.value) }));
-  element.append(choice, beside, tour, play, el("button", { "aria-label": "help", onclick: help }, "?"));
+  const edited = new Edited(app, () => {
+    called = true;
+    app.update({ panel: "play" }, { push: true });
+    app.store.touch("panel");
+  });
+  element.append(edited.element, choice, beside, tour, play, el("button", { "aria-label": "help", onclick: help }, "?"));
   fillHelp();
   const both = app.networks.length > 1;
   mountKeys(app, {
@@ -34,7 +43,38 @@ export function mountTools(app, element, actions = {}) {
     for (const name of ["play", "tour"]) {
       document.getElementById(name).hidden = state.panel !== name;
     }
+    if (called && state.panel === "play") {
+      requestAnimationFrame(() => goTo(document.getElementById("play"))); // once it is filled
+    }
+    called = false;
+    edited.draw(state);
   });
+}
+
+/** The keyboard goes to a panel, and where it is out of sight so does the page. */
+function goTo(panel) {
+  panel.focus({ preventScroll: true });
+  const { top } = panel.getBoundingClientRect();
+  if (top < 0 || top > innerHeight / 2) {
+    panel.scrollIntoView({ block: "start" });
+  }
+}
+
+/** How many edits act on what is shown, at every depth: a way to them, and one back to none. */
+class Edited {
+  constructor(app, open) {
+    this.app = app;
+    this.open = el("button", { id: "edited", title: "show the edits", onclick: open });
+    const clear = () => app.update({ edits: app.state.edits.map(() => []) });
+    const away = el("button", { id: "unedit", class: "quiet", "aria-label": "take all edits away", title: "take all edits away", onclick: clear }, "✕");
+    this.element = el("span", { class: "edited", hidden: true }, this.open, away);
+  }
+
+  draw({ edits }) {
+    const count = this.app.shown.reduce((sum, i) => sum + edits[i].length, 0);
+    this.element.hidden = !count;
+    this.open.textContent = `${count} edit${count === 1 ? "" : "s"}`;
+  }
 }
 
 function fillHelp() {
