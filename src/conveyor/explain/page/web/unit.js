@@ -9,6 +9,11 @@ import { Squash, SumBars } from "./sums.js";
 import { Along } from "./along.js";
 import { Weights } from "./weights.js";
 
+const DIGITS = 4; // so many that what is written adds up
+
+/** Whether the digits that are written are all that there are. */
+const equals = (value) => (Number(value?.toFixed(DIGITS)) === value ? " = " : " ≈ ");
+
 export class UnitPane {
   #built = "";
 
@@ -134,7 +139,7 @@ export class UnitPane {
       ...found.blocks.map((block) => this.#term(layer, block, subscript)),
     ];
     const numbers = [...found.biases, ...found.blocks.map(({ sum }) => sum)].map((one) =>
-      one === null ? "…" : figure(one),
+      one === null ? "…" : figure(one, DIGITS),
     );
     const name = { sigmoid: "σ", "": "" }[op] ?? op;
     const within = (text) => (name ? `${name}(${text})` : text);
@@ -142,9 +147,9 @@ export class UnitPane {
     put(
       this.figures,
       el("span", {}, ...own, " = ", math(within(pieces.join(" + ")))),
-      el("span", {}, ` = ${within(summed(numbers))}`),
-      name ? el("span", {}, ` = ${name}(${figure(found.total)})`) : "",
-      el("span", { class: "result" }, ` = ${figure(value, 4)}`),
+      el("span", {}, `${equals(found.total)}${within(summed(numbers))}`),
+      name ? el("span", {}, `${equals(found.total)}${name}(${figure(found.total, DIGITS)})`) : "",
+      el("span", { class: "result" }, `${equals(value)}${figure(value, DIGITS)}`),
     );
     this.bars.draw(found);
     this.squash.draw(found.total, value);
@@ -169,8 +174,8 @@ export class UnitPane {
         symbols !== symbol ? " = " : "",
         symbols !== symbol ? math(symbols) : "",
       ),
-      figures ? el("span", {}, ` = ${figures}`) : "",
-      el("span", { class: "result" }, ` = ${figure(value, 4)}`),
+      figures ? el("span", {}, `${equals(value)}${figures}`) : "",
+      el("span", { class: "result" }, `${equals(value)}${figure(value, DIGITS)}`),
     );
   }
 }
