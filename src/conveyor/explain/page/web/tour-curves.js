@@ -1,6 +1,7 @@
 /** The problem of long spans: what is left of the gradient after each step back. */
 import { alone, el, percent, put, shape, visible } from "./dom.js";
 import { likeliest } from "./predictions.js";
+import { inlined, saveButton } from "./save.js";
 import { paragraphs } from "./tour-says.js";
 import { plain } from "./symbols.js";
 
@@ -11,6 +12,7 @@ const SAYS = [
 const AFTER = "The dashed curves are new networks that have learnt nothing, reading the same text: exact derivatives of what they put out by an earlier state, as it is handed to the next step.";
 const WAIT = 120; // ms of rest before gradients are computed anew
 const FLOOR = 1e-8;
+const CHART = "curves-chart";
 const EDGES = { left: 52, right: 16, top: 14, bottom: 38 };
 const HEIGHT = 300;
 
@@ -46,9 +48,11 @@ function make(app) {
   const svg = shape("svg", { class: "curves", role: "img" });
   const legend = el("ul", { class: "curve-legend" });
   const about = el("p", { class: "small" });
-  const figure = el("div", { class: "tour-figure" }, about, svg, legend, el("p", { class: "small" }, AFTER));
+  const dashed = el("p", { class: "small" });
+  const save = saveButton("what is left of the gradient", () => inlined(svg));
+  const figure = el("div", { class: "tour-figure" }, about, svg, save, legend, dashed);
   let [key, waiting, live] = ["", 0, []];
-  const redraw = () => drawAll(app, { svg, legend, about }, live, figure.clientWidth || 600);
+  const redraw = () => drawAll(app, { svg, legend, about, dashed }, live, figure.clientWidth || 600);
   const compute = () => {
     live = liveCurves(app);
     redraw();
@@ -72,13 +76,15 @@ function make(app) {
   return { nodes: [el("div", { class: "tour-says" }, ...paragraphs(SAYS)), figure], draw };
 }
 
-function drawAll(app, { svg, legend, about }, live, width) {
+function drawAll(app, { svg, legend, about, dashed }, live, width) {
   const reference = app.data.tour.fading.map((one) => ({ ...one, isNew: true }));
   const far = Math.max(10, ...live.map(({ left }) => left.length));
   const all = [...live, ...reference].map((one) => ({ ...one, left: one.left.slice(0, Math.max(far, 30)) }));
   draw(svg, all, width);
   put(legend, ...all.map((one, i) => entry(app, one, i)));
   put(about, ...asked(app, live));
+  const known = Math.max(0, ...reference.map(({ left }) => left.length));
+  put(dashed, AFTER, known && known < far ? ` They were reckoned for ${known} steps back only.` : "");
 }
 
 function asked(app, live) {
@@ -104,12 +110,14 @@ function draw(svg, curves, width) {
   const low = Math.floor(Math.log10(Math.max(FLOOR, Math.min(...values, 0.1))));
   const high = Math.max(0.2, Math.log10(Math.max(...values, 1)) + 0.1);
   const x = (lag) => EDGES.left + ((lag - 1) / (far - 1)) * (width - EDGES.left - EDGES.right);
-  const y = (value) => EDGES.top + ((high - Math.max(low, Math.log10(value))) / (high - low)) * (HEIGHT - EDGES.top - EDGES.bottom);
+  const y = (value) => EDGES.top + ((high - Math.log10(value)) / (high - low)) * (HEIGHT - EDGES.top - EDGES.bottom);
   const lines = curves.map(({ left, isNew }, i) => {
     const points = left.map((value, k) => (value > 0 ? `${x(k + 1).toFixed(1)},${y(value).toFixed(1)}` : null)).filter(Boolean);
     return shape("polyline", { points: points.join(" "), class: `curve-line curve-${i} ${isNew ? "new" : ""}`, "data-name": curves[i].name });
   });
-  put(svg, ...axes(x, y, { low, far, width }), ...lines);
+  const chart = shape("rect", { x: 0, y: 0, width, height: HEIGHT - EDGES.bottom }); // below it a curve is not seen
+  const clip = shape("clipPath", { id: CHART }, chart);
+  put(svg, clip, ...axes(x, y, { low, far, width }), shape("g", { "clip-path": `url(#${CHART})` }, ...lines));
   svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
   const words = curves.map(({ name, state, left }) => `${name} ${plain(state)}: ${left.length} steps, at the end ${percent(left.at(-1) ?? 0)}`);
   svg.setAttribute("aria-label", `What is left of the gradient. ${words.join("; ")}`);

@@ -1,6 +1,7 @@
 /** The loop, and the loop unrolled over the present text. */
 import { alone, el, put, shape, visible } from "./dom.js";
 import { likeliest } from "./predictions.js";
+import { inlined, saveButton } from "./save.js";
 import { paragraphs } from "./tour-says.js";
 
 const SAYS = [
@@ -15,7 +16,7 @@ export function loopScene() {
 
 function make(app, network) {
   const svg = shape("svg", { class: "chain", role: "img" });
-  const figure = el("div", { class: "tour-figure" }, svg);
+  const figure = el("div", { class: "tour-figure" }, svg, saveButton("the loop", () => inlined(svg)));
   return {
     nodes: [el("div", { class: "tour-says" }, ...paragraphs(SAYS)), figure],
     draw: () => draw(app, network, svg, figure.clientWidth || 600),

@@ -37,14 +37,17 @@ export class Tries {
     this.tries = tries;
     this.rows = tries.map((one) => this.#row(one));
     this.consequence = new Consequence(app, network);
-    this.element = el("div", { class: "tries" }, el("h3", {}, "Try it"), ...this.rows.map(({ element }) => element), this.consequence.element);
+    this.element = el("div", { class: "tries" }, el("h3", {}, "Try it"), this.consequence.element, ...this.rows.map(({ element }) => element));
     this.element.hidden = !tries.length;
   }
 
   #row(one) {
     const net = this.app.networks[this.network];
     const rest = () => without(net, this.app.state.edits[this.network], this.tries);
-    const make = () => this.app.setEdits([...rest(), made(one, one.at ?? this.app.step(this.network))], this.network);
+    const make = () => {
+      this.app.setEdits([...rest(), made(one, one.at ?? this.app.step(this.network))], this.network);
+      this.consequence.element.scrollIntoView({ block: "nearest" });
+    };
     const take = () => {
       this.app.setEdits(rest(), this.network);
       go.focus({ preventScroll: true });

@@ -1,6 +1,7 @@
 /** A scene of the walk through the step: it lights its parts in the cell, says what they do, and offers something to try. */
-import { el, put } from "./dom.js";
-import { legend, paint } from "./heat.js";
+import { el, put, shape } from "./dom.js";
+import { asShapes, legend, paint } from "./heat.js";
+import { saveButton } from "./save.js";
 import { math } from "./symbols.js";
 import { cropped, light, pictured } from "./tour-light.js";
 import { formula, numbersNow, paragraphs, unmarked } from "./tour-says.js";
@@ -67,7 +68,8 @@ class Belt {
     this.canvas = el("canvas", { class: "belt-heat", role: "img", onclick: (event) => this.#choose(event) });
     this.mark = el("div", { class: "belt-now", "aria-hidden": "true" });
     this.legend = el("div");
-    this.element = el("figure", { class: "belt" }, el("div", { class: "belt-frame" }, this.canvas, this.mark), this.legend);
+    const below = el("div", { class: "line" }, this.legend, saveButton("the belt", () => this.picture()));
+    this.element = el("figure", { class: "belt" }, el("div", { class: "belt-frame" }, this.canvas, this.mark), below);
     this.shown = "";
   }
 
@@ -81,7 +83,8 @@ class Belt {
     const scale = net.scale(record, layer, part);
     const units = net.part(layer, part).size;
     this.canvas.style.height = `${Math.max(70, Math.min(180, 3 * units))}px`;
-    paint(this.canvas, { at: (t) => record.values(t, layer, part), first: this.first, count: this.count, units, scale });
+    this.painted = { at: (t) => record.values(t, layer, part), first: this.first, count: this.count, units, scale };
+    paint(this.canvas, this.painted);
     this.canvas.setAttribute("aria-label", `${units} units over ${this.count} steps`);
     this.mark.style.left = `${(100 * (step - this.first)) / this.count}%`;
     this.mark.style.width = `${100 / this.count}%`;
@@ -90,6 +93,12 @@ class Belt {
       this.shown = key;
       put(this.legend, legend(scale, math(net.symbol(layer, part))));
     }
+  }
+
+  /** The picture as vectors. */
+  picture() {
+    const [width, height] = [this.canvas.clientWidth, this.canvas.clientHeight];
+    return shape("svg", { width, height, viewBox: `0 0 ${width} ${height}` }, ...asShapes(this.painted, width, height));
   }
 
   #choose(event) {
