@@ -305,7 +305,7 @@ def test_the_zoom_by_keyboard(here, one, runs, tmp_path):
     value = float(record.value(1, "f")[6, 2])
     assert here.text("#unit .result").endswith(f"{value:.4f}")
     total = float(record.sums[1][3][6, 2])
-    assert f"{total:.2f}".replace("-", "−") in here.text("#unit .arithmetic")
+    assert f"{total:.4f}".replace("-", "−") in here.text("#unit .arithmetic")
     time.sleep(0.4)
     here.shot("unit", tmp_path)
     here.press(Keys.ESCAPE).wait(ZOOMED.format("cell"))
@@ -322,7 +322,7 @@ def test_a_circle_is_reckoned_in_figures(here, one, runs):
     f, i, new, C, old = (
         float(record.value(0, name)[t, 3]) for name, t in (("f", 4), ("i", 4), ("C_tilde", 4), ("C", 4), ("C", 3))
     )
-    written = [f"({x:.2f})".replace("-", "−") if x < 0 else f"{x:.2f}" for x in (f, old, i, new)]
+    written = [f"({x:.4f})".replace("-", "−") if x < 0 else f"{x:.4f}" for x in (f, old, i, new)]
     expected = "{} × {} + {} × {}".format(*written)
     assert expected in here.text("#unit .arithmetic")
     assert here.text("#unit .result").endswith(f"{C:.4f}".replace("-", "−"))
@@ -638,7 +638,6 @@ def test_every_screen(width, scheme, here, two, tmp_path):
         assert (sum(light) > 380) == (scheme == "light")
 
 
-def test_nothing_moves_for_those_who_want_it_still(here, one):
 @pytest.mark.parametrize("width", [360, 1280])
 def test_long_words_stay_in_their_cards(width, here, tmp_path):
     text = f"{'long' * 30} internationalisation electroencephalographically disestablishmentarianism the end "
@@ -662,6 +661,7 @@ def test_long_words_stay_in_their_cards(width, here, tmp_path):
                 assert here.run("return document.documentElement.scrollWidth - innerWidth") <= 0, depth
 
 
+def test_nothing_moves_for_those_who_want_it_still(here, one):
     with here.screen(1280, motion="reduce"):
         here.open(one)
         here.press(Keys.ENTER)
