@@ -21,8 +21,6 @@ KINDS = {**CELLS, "leaky": Leaky}
 TEXT = "the cat sat on the mat. " * 6
 
 
-
-
 def untrained(home, cell="lstm", kind="char", folder="run"):
     torch.manual_seed(5)
     vocabulary = Vocabulary.of(TEXT.encode(), kind)
@@ -115,7 +113,7 @@ def test_no_text_is_no_error(here, lstm):
 def test_words_that_are_not_known_are_read_as_such(here, tmp_path):
     here.open(written(tmp_path, untrained(tmp_path, kind="word")))
     here.type("the zyzzyx sat")
-    assert here.text("#unknown") == "The network does not know zyzzyx and reads it as <unk>: it was never trained on it."
+    assert "does not know zyzzyx and reads it as <unk>: it was" in here.text("#unknown")
 
 
 def test_the_outline_of_a_unit_ends_with_the_text(here, lstm):
