@@ -7,6 +7,7 @@ import pytest
 from conveyor.explain.gallery import SPEED, gallery
 from conveyor.zoo import CELLS
 
+pytestmark = pytest.mark.xdist_group("gallery")  # which is made once
 FOLDER = Path(__file__).parent.parent / "docs" / "gallery"
 
 

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from conveyor.errors import BadInput
+from conveyor.training.run import write
 
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto: cuda where there is one")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="the folder of a run, as conveyor train made it")]
@@ -30,6 +31,17 @@ def check_place(out: Path, example: str) -> None:
         raise BadInput(f"--out {out}: there is no folder {out.parent}; make it first")
     if not all(os.access(place, os.W_OK) for place in (out.parent, out) if place.exists()):
         raise BadInput(f"--out {out} may not be written: take another name")
+
+
+def write_file(out: Path, data: bytes) -> None:
+    """Whole or not at all, where a link leads; what is no file, such as /dev/stdout or a pipe, is written to."""
+    try:
+        if out.exists() and not out.is_file():
+            out.write_bytes(data)
+        else:
+            write(out.resolve(), data)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(out)) from error
 
 
 def listed(names: list[str] | None, default: tuple[str, ...]) -> tuple[str, ...]:

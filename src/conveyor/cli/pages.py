@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from conveyor.cli.options import RunFolder, check_place
+from conveyor.cli.options import RunFolder, check_place, write_file
 from conveyor.errors import BadInput
 from conveyor.explain.page import serve as server
 from conveyor.explain.page.assemble import page
 from conveyor.language.trained import load
-from conveyor.training.run import Run, write
+from conveyor.training.run import Run
 
 TRAINED = "conveyor train"
 FILE, PORT = Path("explain.html"), 8000  # where nobody says
@@ -57,7 +57,7 @@ def explain(
             server.serve(page(runs, text, served=True), runs, listening)
         return
     document = page(runs, text).encode()
-    write(out, document)
+    write_file(out, document)
     print(f"{out}: {len(document) / 1e6:.1f} MB; open it in a browser", file=sys.stderr)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from conveyor.cli.options import check_place
+from conveyor.cli.options import check_place, write_file
 from conveyor.compiler import CannotCompile
 from conveyor.errors import BadInput, suggest
 from conveyor.explain.circuit import Circuit
@@ -15,7 +15,6 @@ from conveyor.explain.drawing.diagram import THEMES, Diagram
 from conveyor.explain.drawing.diagram import draw as drawn
 from conveyor.explain.drawing.errors import REPORT, CannotDraw
 from conveyor.show import compile
-from conveyor.training.run import write
 from conveyor.zoo.find import made
 
 SUFFIXES = (".svg", ".png")
@@ -84,6 +83,6 @@ def _write(diagram: Diagram, out: Path, scale: float) -> None:
     if str(out) == "-":
         print(diagram.svg, end="")
     elif out.suffix == ".png":
-        write(out, diagram.png(scale))
+        write_file(out, diagram.png(scale))
     else:
-        write(out, diagram.svg.encode())
+        write_file(out, diagram.svg.encode())
