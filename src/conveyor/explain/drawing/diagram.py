@@ -17,7 +17,6 @@ from conveyor.explain.drawing.svg import DARK, LIGHT, Drawing, Lit, style
 from conveyor.explain.symbols import pretty, spoken
 from conveyor.show import compile
 
-VIEW = re.compile(r'viewBox="([^"]*)"')
 THEMES = ("auto", "light", "dark")
 # Of the package matplotlib; the last has what the others lack, such as a tilde above a slanted letter.
 FONTS = ("STIXGeneral", "STIXGeneralItalic", "DejaVuSerif-Italic")
@@ -56,12 +55,11 @@ class Diagram:
             import resvg_py
         except ImportError as error:
             raise BadInput(MISSING) from error
-        text = self.svg
-        width, height = (float(size) * scale for size in re.findall(r"[\d.]+", VIEW.search(text)[1])[-2:])  # type: ignore[index]
+        *_, width, height = (size * scale for size in self.drawing.extent())
         if width * height > MOST:
             raise BadInput(f"a PNG of {width:,.0f} x {height:,.0f} pixels is too large: take a smaller scale, or SVG")
         colours = DARK if self.theme == "dark" else LIGHT
-        text = re.sub(r"var\(--([\w-]+)\)", lambda found: colours[found[1]], text)
+        text = re.sub(r"var\(--([\w-]+)\)", lambda found: colours[found[1]], self.svg)
         fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
         return bytes(
             resvg_py.svg_to_bytes(
