@@ -9,6 +9,9 @@ import hypothesis
 import pytest
 import torch
 
+import browser as browsers
+from pages import Page
+
 torch.set_num_threads(1)
 os.environ.setdefault("CONVEYOR_CHECKS", "nan")  # what a kernel reads before it has written it is NaN
 EXAMPLES = os.environ.get("EXAMPLES")
@@ -21,3 +24,16 @@ hypothesis.settings.load_profile("conveyor")
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with browsers.started() as found:
+        yield found
+
+
+@pytest.fixture
+def here(browser):
+    """A page in the browser; at the end it must have had no error."""
+    yield Page(browser)
+    browser.check()

@@ -4,7 +4,6 @@ import pytest
 import torch
 from selenium.webdriver.common.by import By
 
-import browser as browsers
 from cases import Leaky
 from conveyor.explain.page.assemble import page
 from conveyor.language.model import LanguageModel
@@ -13,7 +12,6 @@ from conveyor.language.trained import Trained
 from conveyor.tasks.text import Vocabulary
 from conveyor.training.run import Run
 from conveyor.zoo import CELLS
-from test_explain_page import Page
 
 pytestmark = pytest.mark.xdist_group("browser")
 
@@ -32,18 +30,6 @@ def written(home, *runs, text=TEXT):
     file = home / "page.html"
     file.write_text(page(list(runs), text), encoding="utf-8")
     return file
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with browsers.started() as found:
-        yield found
-
-
-@pytest.fixture
-def here(browser):
-    yield Page(browser)
-    browser.check()
 
 
 @pytest.fixture(scope="module")

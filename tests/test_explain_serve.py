@@ -24,7 +24,7 @@ from conveyor.language.settings import Settings
 from conveyor.language.trained import load
 from conveyor.training import train as training
 from conveyor.training.progress import Progress
-from test_explain_page import Page
+from pages import Page
 
 pytestmark = pytest.mark.xdist_group("browser")
 

@@ -10,7 +10,6 @@ import torch
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-import browser as browsers
 from conveyor.explain.measure.units import MARGIN, units
 from conveyor.explain.page import example as examples
 from conveyor.explain.page.assemble import opening, page
@@ -29,7 +28,7 @@ from conveyor.training import train as training
 from conveyor.training.progress import Progress
 from conveyor.training.run import Run
 from conveyor.zoo import CELLS
-from test_explain_page import HOSTILE, Page, percent
+from test_explain_page import HOSTILE, percent
 from test_explain_walk import Own
 
 pytestmark = pytest.mark.xdist_group("browser")
@@ -74,18 +73,6 @@ def agreement(home):
     settings = Settings(text=("agreement",), tokens="word", device="cpu", threads=1, **small)
     training.start(Language, settings, home / "agreement", Progress())
     return load(home / "agreement")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with browsers.started() as found:
-        yield found
-
-
-@pytest.fixture
-def here(browser):
-    yield Page(browser)
-    browser.check()
 
 
 SCENE = "document.getElementById('middle').dataset.scene"
