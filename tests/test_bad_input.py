@@ -439,23 +439,26 @@ def test_a_run_with_a_file_missing_is_refused(name: str, run: Path, refused: Ref
     assert_says(refused(*command, run, cwd=run), name)
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        gzip.compress(b"", mtime=0)[:9],
-        gzip.compress(b"1,2\n" * 99, mtime=0)[:-9],
-        gzip.compress(b"1,2\n", mtime=0)[:12] + b"!" * 20,
-    ],
-)
-def test_damaged_digits_are_refused(data: bytes, tmp_path: Path) -> None:
+DAMAGED = {
+    "empty": b"",
+    "a part of the head": gzip.compress(b"", mtime=0)[:9],
+    "cut short": gzip.compress(b"1,2\n" * 99, mtime=0)[:-9],
+    "overwritten": gzip.compress(b"1,2\n", mtime=0)[:12] + b"!" * 20,
+}
+
+
+@pytest.mark.parametrize("how", DAMAGED)
+def test_damaged_digits_are_refused(how: str, tmp_path: Path) -> None:
     path = tmp_path / "digits.csv.gz"
-    path.write_bytes(data)
+    path.write_bytes(DAMAGED[how])
     with pytest.raises(BadInput, match=r"install it anew, pip install 'conveyor\[images\]'"):
         read_digits(path)
 
 
-@pytest.mark.parametrize("grey", ["NaN", "1e400", "-0.1", "256", "1" + "0" * 400, "[" * 10**5])
+GREYS = ["NaN", "1e400", "-0.1", "256", "1" + "0" * 400, "[" * 10**5]
+
+
+@pytest.mark.parametrize("grey", GREYS, ids=lambda grey: grey[:8])
 def test_greys_that_are_none_are_refused(grey: str, tmp_path: Path) -> None:
     path = tmp_path / "src" / "digits" / "0.json"
     path.parent.mkdir(parents=True)

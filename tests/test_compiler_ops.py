@@ -11,7 +11,7 @@ from op_cells import EXACT, OPS, POSITIVE, SHAPED, op_cell
 from tolerance import assert_same_kinds
 
 every_spelling = pytest.mark.parametrize(
-    ("name", "spelling"), [pytest.param(n, s, id=f"{n}: {s}") for n, spellings in OPS.items() for s in spellings]
+    ("name", "spelling"), [pytest.param(n, s, id=f"{n}: {s}"[:70]) for n, spellings in OPS.items() for s in spellings]
 )
 every_op = pytest.mark.parametrize("name", OPS)
 # Zeros of both signs, infinities, NaN, the points at which the operations have their kinks, and what overflows in exp.

@@ -456,11 +456,9 @@ def test_the_command_draws_a_cell_of_ones_own(tmp_path):
         (["mine.py:Mine"], "the shape of drive is not known"),
         (["mine.py:Mine", "--shape", "drive=x"], "write NAME=SIZE"),
         (["mine.py:Sorting"], "sort"),
-        (
-            ["mine.py:Broken"],
-            "Broken cannot be made: AttributeError: 'Broken' object has no attribute 'nothing'",
-        ),
+        (["mine.py:Broken"], "Broken cannot be made: AttributeError: 'Broken' object has no attribute 'nothing'"),
     ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else value[:40],
 )
 def test_a_mistake_is_one_clear_line(arguments, message, tmp_path):
     (tmp_path / "mine.py").write_text(OWN)

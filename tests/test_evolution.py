@@ -391,6 +391,7 @@ def test_a_cell_of_its_own_that_cannot_start_a_search_is_told_in_a_line(tmp_path
         ({"candidates": 3}, "--candidates must be at least 5, the cells of --start with the gru, not 3"),
         ({"draws": 0}, "--draws must be at least 1"),
     ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else value[:60],
 )
 def test_what_cannot_be_sought_is_refused(wrong, said):
     with pytest.raises(BadInput, match=said):

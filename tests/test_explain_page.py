@@ -466,6 +466,7 @@ def test_an_edit_in_an_address_has_whole_numbers(edit, here, one):
         "e=%5B&t=%E0%A4%A",
         "e={}&p=_&d=unit&t=" + "<script>alert(1)</script>",
     ],
+    ids=["wrong values", "edits that cannot be", "broken escapes", "a script"],
 )
 def test_an_address_can_be_anything(address, here, one):
     here.open(one, address)
@@ -626,7 +627,7 @@ def test_pictures_are_saved_as_svg(here, one):
         (["lstm", "--serve", "-o", "x.html"], ["--serve writes no file", "x.html"]),
         (["lstm", "--port", "8001"], ["--port 8001", "--serve"]),
     ],
-    ids=lambda value: " ".join(value),
+    ids=lambda value: " ".join(value).replace("\x07", "bell"),
 )
 def test_what_cannot_be_explained_is_refused(arguments, words, runs, capfd, monkeypatch):
     odd(runs)

@@ -74,7 +74,7 @@ def lines(circuit):
     return [unicodedata.normalize("NFC", equation.text) for equation in equations(circuit)]
 
 
-@pytest.mark.parametrize(("name", "wanted"), [("lstm", LSTM), ("gru-reset-before", GRU)])
+@pytest.mark.parametrize(("name", "wanted"), [("lstm", LSTM), ("gru-reset-before", GRU)], ids=["lstm", "gru"])
 def test_the_equations_are_those_of_the_essay(name, wanted):
     assert lines(circuit_of(name)) == [unicodedata.normalize("NFC", line) for line in wanted.split("\n") if line]
 

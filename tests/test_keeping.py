@@ -321,7 +321,9 @@ def test_a_training_stopped_before_its_first_step_says_a_word(tmp_path: Path, mo
     assert told == ["stopped before the first step: nothing was written"]
 
 
-@pytest.mark.parametrize("line", ['{"step": "a"}', '{"step": 1, "loss": "low"}', "[1]", "{", "[" * 10**5])
+@pytest.mark.parametrize(
+    "line", ['{"step": "a"}', '{"step": 1, "loss": "low"}', "[1]", "{", "[" * 10**5], ids=lambda line: line[:30]
+)
 def test_a_line_that_is_no_metrics_ends_them(line: str, tmp_path: Path) -> None:
     run = Run(tmp_path)
     run.metrics.write_text(f'{{"step": 1, "loss": 2.0}}\n{line}\n{{"step": 3}}\n')

@@ -78,10 +78,19 @@ def zipped(text):
     return data.getvalue()
 
 
-@pytest.mark.parametrize("data", [b"", b"no zip", zipped(""), zipped("<score"), zipped("<a>" + "<part/>" * 4 + "</a>")])
-def test_a_damaged_score_is_told(data, monkeypatch, tmp_path):
+DAMAGED = {
+    "empty": b"",
+    "no zip": b"no zip",
+    "no score": zipped(""),
+    "cut short": zipped("<score"),
+    "empty parts": zipped("<a>" + "<part/>" * 4 + "</a>"),
+}
+
+
+@pytest.mark.parametrize("how", DAMAGED)
+def test_a_damaged_score_is_told(how, monkeypatch, tmp_path):
     chorales.read.cache_clear()
-    (tmp_path / "bwv1.mxl").write_bytes(data)
+    (tmp_path / "bwv1.mxl").write_bytes(DAMAGED[how])
     monkeypatch.setattr(chorales, "_folder", lambda: tmp_path)
     with pytest.raises(BadInput, match=r"bwv1\.mxl is damaged .*: pip install --force-reinstall"):
         chorales.read()

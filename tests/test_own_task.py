@@ -483,7 +483,9 @@ def test_what_is_wrong_with_arrays_is_told(tmp_path, named, said):
         problems.find(write(tmp_path, '[task]\nkind = "numbers"\nfile = "mine.npz"\n'))
 
 
-@pytest.mark.parametrize("data", [b"", b"nothing of the kind", b"PK\x03\x04 damaged"])
+@pytest.mark.parametrize(
+    "data", [b"", b"nothing of the kind", b"PK\x03\x04 damaged"], ids=["empty", "no zip", "a damaged zip"]
+)
 def test_a_damaged_file_of_arrays_is_told(tmp_path, data):
     toml = '[task]\nkind = "numbers"\nfile = "mine.npz"\n'
     with pytest.raises(BadInput, match=r"mine\.npz is no file of arrays, as numpy\.savez writes it: "):

@@ -38,7 +38,10 @@ def test_the_commands_run_in_order(folder):
         assert done.returncode == 0, f"{line}\n{done.stderr}"
 
 
-@pytest.mark.parametrize("code", [code for language, code in BLOCKS if language == "python"], ids=lambda c: c[:20])
+CODE = [code for language, code in BLOCKS if language == "python"]
+
+
+@pytest.mark.parametrize("code", CODE, ids=[f"block {number}" for number in range(1, len(CODE) + 1)])
 def test_the_code_runs(code, folder):
     done = run([sys.executable, "-W", "error", "-c", code], folder)
     assert done.returncode == 0, done.stderr

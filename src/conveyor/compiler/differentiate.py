@@ -117,7 +117,8 @@ def _split(b: Builder, border: int, graph: Graph, outputs: list[Output]) -> Deri
 
 def _read_across(b: Builder, border: int, outputs: list[Output]) -> list[int]:
     """The forward nodes that backward ones read."""
-    return sorted({j for i in needed(b.nodes, outputs) if i >= border for j in b.nodes[i].inputs if j < border})
+    read = needed(b.nodes, (output.node for output in outputs))
+    return sorted({j for i in read if i >= border for j in b.nodes[i].inputs if j < border})
 
 
 # What backward may spend, in multiplications for each number, to spare the saving of it: one tanh, not two.
@@ -138,9 +139,22 @@ class _Backward:
 
     def bring(self, i: int) -> int:
         """Where a node is in the new graph."""
-        if i not in self._known:
-            self._known[i] = self._make(i)
+        todo = [i]  # no recursion: a step can be longer than Python's stack is deep
+        while todo:
+            i = todo[-1]
+            missing = [j for j in self._inputs(i) if j not in self._known]
+            if missing:
+                todo += reversed(missing)
+                continue
+            if i not in self._known:
+                self._known[i] = self._make(i)
+            todo.pop()
         return self._known[i]
+
+    def _inputs(self, i: int) -> tuple[int, ...]:
+        """What a node that is still to be computed in the new graph is computed from."""
+        read = i in self._known or i in self.after or (i < self.border and not self._is_free(i))
+        return () if read else self.b.nodes[i].inputs
 
     def _make(self, i: int) -> int:
         node = self.b.nodes[i]
@@ -148,26 +162,29 @@ class _Backward:
             return self.new.input("after", self.after[i], node.dims, True, True)
         if i < self.border and node.op == "input" and node.attrs[0] == "state":
             return self.new.input("before", node.attrs[1], node.dims, True, True)
-        if i >= self.border or self._is_free(i, RECOMPUTE):
-            inputs = map(self.bring, node.inputs)
+        if i >= self.border or self._is_free(i):
+            inputs = (self._known[j] for j in node.inputs)
             return self.new.node(node.op, *inputs, attrs=node.attrs, dims=node.dims, name=node.name, like=node)
         self.saved[i] = f"saved {node.name or 'value'} {i}"
         return self.new.input("saved", self.saved[i], node.dims, node.rows, node.time)
 
-    def _is_free(self, i: int, budget: int) -> bool:
+    def _is_free(self, i: int) -> bool:
         """Whether backward can have this forward value without its being saved: it is there, or little work.
 
-        A sum is saved rather than what it is the sum of. What all rows share costs little, whatever it is.
+        A sum is saved rather than what it is the sum of. What rows share costs little, whatever it is.
         """
-        node = self.b.nodes[i]
-        if i in self._known or i in self.after or node.kind == "input":
-            return True
-        cost = OPS[node.op].cost
-        seldom = node.shared or (node.time and not node.rows)
-        smaller = node.size < max((self.b.nodes[j].size for j in node.inputs), default=0)
-        if not seldom and (cost > budget or (smaller and cost)):
-            return False
-        return all(self._is_free(j, budget - cost) for j in node.inputs)
+        todo = [(i, RECOMPUTE)]
+        while todo:
+            i, budget = todo.pop()
+            node = self.b.nodes[i]
+            if i in self._known or i in self.after or node.kind == "input" or not node.rows:
+                continue
+            cost = OPS[node.op].cost
+            smaller = node.size < max(self.b.nodes[j].size for j in node.inputs)
+            if cost > budget or (smaller and cost):
+                return False
+            todo += ((j, budget - cost) for j in node.inputs)
+        return True
 
 
 def _unary(rule: Callable[[Builder, int, int, int], int]) -> Rule:

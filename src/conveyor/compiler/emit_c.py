@@ -6,14 +6,13 @@ serves every size of a cell.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 from conveyor.compiler.chunks import chunks
 from conveyor.compiler.plan import (
     Arg,
-    Clock,
     Contract,
     Gemm,
     Line,
@@ -65,7 +64,6 @@ SPELLING: dict[str, str] = {
     "accumulate": "{0}",
 }
 
-INDEX = "ijlmnopqu"
 LITERAL = (0.0, 1.0, -1.0, 2.0, 0.5)  # what a compiler can make more of than a number that it does not know
 
 
@@ -76,6 +74,12 @@ class Source:
     text: str
     numbers: tuple[int, ...]
     constants: tuple[float, ...]
+
+
+def indices(count: int, skipped: int = 0) -> list[str]:
+    """The names of the indices of nested loops, after those of as many as are skipped around them."""
+    letters = "ijlmnopqu"
+    return [letters[k] if k < len(letters) else f"i{k}" for k in range(skipped, skipped + count)]
 
 
 def emit(plan: Plan) -> Source:
@@ -273,17 +277,14 @@ class _Emitter:
         around = f"for (idx l = 0; l < {self.number(stage.lead)}; l++) " if lead else ""
         return [f"{around}{{", f"  const segment s[] = {{{', '.join(segments)}}};", f"  {call}", "}"]
 
-    def clock(self, clock: Clock) -> str:
+    def clock(self, lines: tuple[Line, ...]) -> str:
         """The name of a function that computes the clock from the step's number."""
-
-        def spell(arg: Clock | float | str) -> str:
-            if isinstance(arg, Clock):
-                return f"({SPELLING[arg.op].format(*map(spell, arg.args))})"
-            return self.constant(arg) if isinstance(arg, float) else "t"
-
+        body = _Body(self)
+        text = "".join(f"  {one}\n" for line in lines for one in spelled(line, lambda arg: body.at(arg, (), ())))
         name = f"clock{len(self.functions)}"
         self.functions.append(
-            f"static int {name}(const real *k, real t) {{\n  (void)k, (void)t;\n  return {spell(clock)} != 0;\n}}\n"
+            f"static int {name}(const real *k, real t) {{\n  (void)k, (void)t;\n{text}"
+            f"  return v{lines[-1].node} != 0;\n}}\n"
         )
         return name
 
@@ -347,7 +348,7 @@ class _Body:
         self.refs.setdefault(key, ref)
         return f"a{list(self.refs).index(key)}"
 
-    def at(self, arg: Arg, strides: tuple[int, ...], indices: str) -> str:
+    def at(self, arg: Arg, strides: tuple[int, ...], names: Sequence[str]) -> str:
         """A number of a value, or a constant, or one that has just been computed."""
         if isinstance(arg, Local):
             return f"v{arg.node}"
@@ -356,20 +357,22 @@ class _Body:
         if isinstance(arg, float):
             return self.emitter.constant(arg)
         terms = []
-        for letter, stride in zip(indices, strides, strict=True):
+        for name, stride in zip(names, strides, strict=True):
             if stride:
-                terms.append(letter if stride == 1 else f"{letter} * {self.emitter.number(stride)}")
+                terms.append(name if stride == 1 else f"{name} * {self.emitter.number(stride)}")
         return f"{self.pointer(arg)}[{' + '.join(terms) or '0'}]"
 
-    def loops(self, dims: tuple[int, ...], inner: Callable[[str], str], letters: str, pragma: str, indent: str) -> str:
+    def loops(
+        self, dims: Sequence[int], inner: Callable[[str], str], names: Sequence[str], pragma: str, indent: str
+    ) -> str:
         """Nested loops over dims; the innermost runs for many numbers at once."""
         if not dims:
             return inner(indent)
         text = ""
-        for k, (letter, size) in enumerate(zip(letters, dims, strict=False)):
+        for k, (name, size) in enumerate(zip(names, dims, strict=True)):
             if k == len(dims) - 1 and pragma:
                 text += f'{indent}_Pragma("{pragma}")\n'
-            text += f"{indent}for (idx {letter} = 0; {letter} < {self.emitter.number(size)}; {letter}++) {{\n"
+            text += f"{indent}for (idx {name} = 0; {name} < {self.emitter.number(size)}; {name}++) {{\n"
             indent += "  "
         text += inner(indent)
         for _ in dims:
@@ -381,24 +384,28 @@ class _Body:
 def loop(body: _Body, stage: Loop) -> str:
     refs = [a for line in stage.lines for a in (*line.args, line.target) if isinstance(a, Ref)]
     dims, groups = collapse(stage.dims, [ref.strides for ref in refs])
+    names = indices(len(dims))
 
     def strides(ref: Arg) -> tuple[int, ...]:
         return tuple(ref.strides[k] for k in groups) if isinstance(ref, Ref) else ()
 
-    def spell(line: Line, indent: str) -> str:
-        args = [body.at(a, strides(a), INDEX[: len(dims)]) for a in line.args]
-        text = SPELLING[line.op].format(*args)
-        note = f" /* {line.name} */" if line.name else ""
-        lines = []
-        if line.node >= 0:
-            lines.append(f"const real v{line.node} = {text};{note}")
-            text = f"v{line.node}"
-        if line.target is not None:
-            sign = "+=" if line.op == "accumulate" else "="
-            lines.append(f"{body.at(line.target, strides(line.target), INDEX[: len(dims)])} {sign} {text};")
-        return "".join(f"{indent}{one}\n" for one in lines)
+    def lines(indent: str) -> str:
+        found = (one for line in stage.lines for one in spelled(line, lambda arg: body.at(arg, strides(arg), names)))
+        return "".join(f"{indent}{one}\n" for one in found)
 
-    return body.loops(dims, lambda i: "".join(spell(line, i) for line in stage.lines), INDEX, "omp simd", "    ")
+    return body.loops(dims, lines, names, "omp simd", "    ")
+
+
+def spelled(line: Line, at: Callable[[Arg], str]) -> list[str]:
+    """A line in C, if `at` says how its arguments and its target are written."""
+    text = SPELLING[line.op].format(*map(at, line.args))
+    lines = []
+    if line.node >= 0:
+        lines.append(f"const real v{line.node} = {text};{f' /* {line.name} */' if line.name else ''}")
+        text = f"v{line.node}"
+    if line.target is not None:
+        lines.append(f"{at(line.target)} {'+=' if line.op == 'accumulate' else '='} {text};")
+    return lines
 
 
 def collapse(dims: tuple[int, ...], strides: list[tuple[int, ...]]) -> tuple[tuple[int, ...], list[int]]:
@@ -418,19 +425,19 @@ def collapse(dims: tuple[int, ...], strides: list[tuple[int, ...]]) -> tuple[tup
 
 def reduction(body: _Body, stage: Reduce) -> str:
     outer, inner = len(stage.outer), len(stage.inner)
-    letters, within = INDEX[:outer], INDEX[outer : outer + inner]
+    around, within = indices(outer), indices(inner, outer)
     source = stage.source
     strides = source.strides if isinstance(source, Ref) else ()
 
     def one(indent: str) -> str:
-        value = body.at(source, strides, letters + within) if isinstance(source, Ref) else body.at(source, (), "")
+        value = body.at(source, strides, around + within) if isinstance(source, Ref) else body.at(source, (), ())
         start, step = ("0", f"s += {value};") if stage.op == "sum" else ("-(real)INFINITY", f"s = max_({value}, s);")
         pragma = "omp simd reduction(+ : s)" if stage.op == "sum" else ""
         text = f"{indent}real s = {start};\n"
         text += body.loops(stage.inner, lambda i: f"{i}{step}\n", within, pragma, indent)
-        return text + f"{indent}{body.at(stage.target, stage.target.strides, letters)} = s;\n"
+        return text + f"{indent}{body.at(stage.target, stage.target.strides, around)} = s;\n"
 
-    return body.loops(stage.outer, one, letters, "", "    ")
+    return body.loops(stage.outer, one, around, "", "    ")
 
 
 def contraction(body: _Body, stage: Contract) -> str:
@@ -439,7 +446,8 @@ def contraction(body: _Body, stage: Contract) -> str:
     sums = [c for c in first if c in second and c not in out]
     strides = [dict(zip(names, ref.strides, strict=True)) if isinstance(ref, Ref) else {} for names, ref in
                zip((first, second), stage.sources, strict=True)]  # fmt: skip
-    names = {c: INDEX[k] for k, c in enumerate(out + "".join(sums))}
+    labels = [*out, *sums]
+    names = dict(zip(labels, indices(len(labels)), strict=True))
     to = dict(zip(out, stage.target.strides, strict=True))
     # Along the result's last dimension if that is how the operands lie, else along the sum.
     along = (
@@ -451,28 +459,24 @@ def contraction(body: _Body, stage: Contract) -> str:
     def product(indent: str, left: str) -> str:
         values = []
         for k, arg in enumerate(stage.sources):
-            used = "".join(strides[k]) if isinstance(arg, Ref) else ""
-            values.append(body.at(arg, tuple(strides[k].values()), "".join(names[c] for c in used)))
+            values.append(body.at(arg, tuple(strides[k].values()), [names[c] for c in strides[k]]))
         return f"{indent}{left} += {values[0]} * {values[1]};\n"
 
-    place = body.at(stage.target, tuple(to.values()), "".join(names[c] for c in out))
+    def loops(labels: Sequence[str], inner: Callable[[str], str], pragma: str, indent: str) -> str:
+        return body.loops([sizes[c] for c in labels], inner, [names[c] for c in labels], pragma, indent)
+
+    place = body.at(stage.target, tuple(to.values()), [names[c] for c in out])
     if along:
-        last = out[-1]
 
         def row(indent: str) -> str:
-            size, letter = (sizes[last],), names[last]
-            text = body.loops(size, lambda i: f"{i}{place} = 0;\n", letter, "", indent)
-            order = (*(sizes[c] for c in sums), sizes[last])
-            letters = "".join(names[c] for c in sums) + letter
-            return text + body.loops(order, lambda i: product(i, place), letters, "omp simd", indent)
+            text = loops(out[-1], lambda i: f"{i}{place} = 0;\n", "", indent)
+            return text + loops([*sums, out[-1]], lambda i: product(i, place), "omp simd", indent)
 
-        return body.loops(tuple(sizes[c] for c in out[:-1]), row, "".join(names[c] for c in out[:-1]), "", "    ")
+        return loops(out[:-1], row, "", "    ")
 
     def one(indent: str) -> str:
-        letters = "".join(names[c] for c in sums)
-        dims = tuple(sizes[c] for c in sums)
         text = f"{indent}real s = 0;\n"
-        text += body.loops(dims, lambda i: product(i, "s"), letters, "omp simd reduction(+ : s)", indent)
+        text += loops(sums, lambda i: product(i, "s"), "omp simd reduction(+ : s)", indent)
         return text + f"{indent}{place} = s;\n"
 
-    return body.loops(tuple(sizes[c] for c in out), one, "".join(names[c] for c in out), "", "    ")
+    return loops(out, one, "", "    ")

@@ -124,10 +124,10 @@ def _text(node: Node) -> str:
     return f"{node.op}({inputs}){' ' + attrs if attrs else ''}{'   # ' + node.name if node.name else ''}"
 
 
-def needed(nodes: Sequence[Node], outputs: Iterable[Output]) -> list[int]:
-    """The nodes that outputs need, in order."""
+def needed(nodes: Sequence[Node], ends: Iterable[int]) -> list[int]:
+    """These nodes and all that they need, in order."""
     found: set[int] = set()
-    stack = [output.node for output in outputs]
+    stack = list(ends)
     while stack:
         i = stack.pop()
         if i not in found:
@@ -138,7 +138,7 @@ def needed(nodes: Sequence[Node], outputs: Iterable[Output]) -> list[int]:
 
 def prune(graph: Graph) -> Graph:
     """Without the nodes that no output needs."""
-    order = needed(graph.nodes, graph.outputs)
+    order = needed(graph.nodes, (output.node for output in graph.outputs))
     new = {old: i for i, old in enumerate(order)}
     nodes = tuple(replace(graph.nodes[i], inputs=tuple(new[j] for j in graph.nodes[i].inputs)) for i in order)
     return Graph(nodes, tuple(replace(output, node=new[output.node]) for output in graph.outputs))

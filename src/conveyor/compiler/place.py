@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
+from conveyor.compiler.graph import needed
 from conveyor.compiler.homes import Home, Homes
 from conveyor.compiler.items import Item, Work, packed, spread
 from conveyor.compiler.plan import (
     Arg,
-    Clock,
     Contract,
     Gemm,
     Line,
@@ -183,19 +183,18 @@ class _Stages:
                 row += k
             column += item.dims[-1]
         lead = math.prod(first.dims[:-1])
-        clock = None if first.clock is None or s != self.homes.main else self.clock(first.clock)
+        clock = () if first.clock is None or s != self.homes.main else self.clock(first.clock)
         return [*packs, Gemm(_joined(operands), lead, first.rows, matrix, self.target(first), width, clock)]
 
-    def clock(self, i: int) -> Clock:
-        """The clock at node i, as what it is computed from."""
-        node = self.w.nodes[i]
-
-        def arg(j: int) -> Clock | float | str:
-            if self.w.nodes[j].op == "const":
-                return float(self.w.nodes[j].attrs[0])
-            return "step" if self.w.nodes[j].op == "input" else self.clock(j)
-
-        return Clock(node.op, tuple(map(arg, node.inputs)))
+    def clock(self, i: int) -> tuple[Line, ...]:
+        """The clock at node i, from the step's number on."""
+        made = [j for j in needed(self.w.nodes, [i]) if self.w.nodes[j].kind == "pointwise"]
+        lines = []
+        for j in made:
+            node = self.w.nodes[j]
+            args = tuple(self.arg(k, self.homes.main, (), made) for k in node.inputs)
+            lines.append(Line(node.op, args, j, name=node.name))
+        return tuple(lines)
 
     def are_adjacent(self, items: list[Item]) -> bool:
         targets = [self.target(item) for item in items]

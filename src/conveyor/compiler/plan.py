@@ -97,21 +97,11 @@ class Pack:
 
 
 @dataclass(frozen=True)
-class Clock:
-    """A number that comes of the step's number alone: an op of numbers, "step" and other such."""
-
-    op: str
-    args: tuple[Clock | float | str, ...]
-
-    def __str__(self) -> str:
-        return f"{self.op}({', '.join(map(str, self.args))})"
-
-
-@dataclass(frozen=True)
 class Gemm:
     """The sum of operands [lead, K] times their matrices, to the target [lead, N]; each operand with its K.
 
-    With a clock, only in the steps in which that is not 0; in others the target is 0.
+    With a clock, only in the steps in which that is not 0; in others the target is 0. The clock is the last of lines
+    that compute it from the step's number alone.
     """
 
     operands: tuple[tuple[Ref, int], ...]
@@ -120,7 +110,7 @@ class Gemm:
     packed: int
     target: Ref
     width: int
-    clock: Clock | None = None
+    clock: tuple[Line, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -180,7 +170,7 @@ def show(stage: Stage) -> list[str]:
         return [head, *(f"    {_line(line)}" for line in stage.lines)]
     if isinstance(stage, Gemm):
         terms = " + ".join(f"{_place(ref)}[{k}]" for ref, k in stage.operands)
-        when = f"if {stage.clock}: " if stage.clock else ""
+        when = f"if {'; '.join(map(_line, stage.clock))}: " if stage.clock else ""
         return [f"{when}{_place(stage.target)}[{stage.width}] = ({terms}) times matrix {stage.packed}"]
     if isinstance(stage, Pack):
         return [f"matrix {stage.target} {list(stage.total)} at {list(stage.place)} = {_place(stage.source)}"]

@@ -27,6 +27,7 @@
 #endif
 #define VL ((idx)(VB / sizeof(real)))
 #define NR (2 * VL)
+_Static_assert(2 * VB / sizeof(real) <= 64, "a packed matrix has room for panels of 64 columns: PANEL in place.py");
 #define FEW 3   /* rows so few that several panels are run at once, or the sums would wait for each other */
 #define WIDE 4  /* panels at once then */
 #define KC 256  /* rows of an outer product that are packed at once */
@@ -50,13 +51,13 @@ INLINE void store(vec one, vec two, real *c, int add, idx n) {
 /* What a tile asks the caches for while it computes: a part of the next panel. */
 typedef struct { const char *at; idx step; } ahead;
 
-/* c[i][0..n) (+)= sum over segments and k of a[i][k] b[k][..], for m rows; across: a is packed as [k][MR]. */
-INLINE void tile(const int m, const int across, idx segments, const segment *s, const real *b, real *c, idx ldc, int add, idx n, ahead next) {
+/* c[i][0..n) (+)= sum over segments and k of a[row + i][k] b[k][..], for m rows; across: a is packed as [k][MR]. */
+INLINE void tile(const int m, const int across, idx row, idx segments, const segment *s, const real *b, real *c, idx ldc, int add, idx n, ahead next) {
   vec acc[MR][2];
   UNROLL for (int i = 0; i < m; i++) acc[i][0] = acc[i][1] = (vec){0};
   for (idx q = 0; q < segments; q++) {
     const idx lda = s[q].row;
-    const real *p0 = s[q].a, *p3 = p0 + 3 * lda, *p6 = p0 + 6 * lda, *p9 = p0 + 9 * lda;
+    const real *p0 = s[q].a + row * lda, *p3 = p0 + 3 * lda, *p6 = p0 + 6 * lda, *p9 = p0 + 9 * lda;
     for (idx k = 0; k < s[q].size; k++, b += NR) {
       vec b0 = *(const vec *)b, b1 = *(const vec *)(b + VL);
       if (!across) { __builtin_prefetch(next.at, 0, 2); next.at += next.step; }
@@ -72,13 +73,13 @@ INLINE void tile(const int m, const int across, idx segments, const segment *s, 
 }
 
 /* The same for few rows and WIDE panels, the next of which is `panel` numbers on. */
-INLINE void wide(const int m, idx segments, const segment *s, const real *b, idx panel, real *c, idx ldc, int add) {
+INLINE void wide(const int m, idx row, idx segments, const segment *s, const real *b, idx panel, real *c, idx ldc, int add) {
   vec acc[FEW][WIDE][2];
   UNROLL for (int i = 0; i < m; i++)
     UNROLL for (int w = 0; w < WIDE; w++) acc[i][w][0] = acc[i][w][1] = (vec){0};
   for (idx q = 0; q < segments; q++) {
     const idx lda = s[q].row;
-    const real *p = s[q].a;
+    const real *p = s[q].a + row * lda;
     for (idx k = 0; k < s[q].size; k++, b += NR, p++) {
       UNROLL for (int i = 0; i < m; i++) {
         vec x = p[i * lda] - (vec){0};
@@ -93,18 +94,18 @@ INLINE void wide(const int m, idx segments, const segment *s, const real *b, idx
     UNROLL for (int w = 0; w < WIDE; w++) store(acc[i][w][0], acc[i][w][1], c + i * ldc + w * NR, add, NR);
 }
 
-typedef void (*tile_fn)(idx, const segment *, const real *, real *, idx, int, idx, ahead);
-typedef void (*wide_fn)(idx, const segment *, const real *, idx, real *, idx, int);
-#define TILE(m)                                                                                        \
-  static void tile##m(idx q, const segment *s, const real *b, real *c, idx ldc, int add, idx n, ahead next) { \
-    tile(m, 0, q, s, b, c, ldc, add, n, next);                                                         \
-  }                                                                                                    \
-  static void across##m(idx q, const segment *s, const real *b, real *c, idx ldc, int add, idx n, ahead next) { \
-    tile(m, 1, q, s, b, c, ldc, add, n, next);                                                         \
+typedef void (*tile_fn)(idx, idx, const segment *, const real *, real *, idx, int, idx, ahead);
+typedef void (*wide_fn)(idx, idx, const segment *, const real *, idx, real *, idx, int);
+#define TILE(m)                                                                                                      \
+  static void tile##m(idx row, idx q, const segment *s, const real *b, real *c, idx ldc, int add, idx n, ahead next) { \
+    tile(m, 0, row, q, s, b, c, ldc, add, n, next);                                                                  \
+  }                                                                                                                  \
+  static void across##m(idx row, idx q, const segment *s, const real *b, real *c, idx ldc, int add, idx n, ahead next) { \
+    tile(m, 1, row, q, s, b, c, ldc, add, n, next);                                                                  \
   }
-#define WIDETILE(m)                                                                                    \
-  static void wide##m(idx q, const segment *s, const real *b, idx panel, real *c, idx ldc, int add) {  \
-    wide(m, q, s, b, panel, c, ldc, add);                                                              \
+#define WIDETILE(m)                                                                                                  \
+  static void wide##m(idx row, idx q, const segment *s, const real *b, idx panel, real *c, idx ldc, int add) {       \
+    wide(m, row, q, s, b, panel, c, ldc, add);                                                                       \
   }
 TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6) WIDETILE(1) WIDETILE(2) WIDETILE(3)
 #if MR > 6
@@ -149,21 +150,16 @@ static void gemm(idx M, idx N, idx segments, const segment *s, const real *b, re
     if (M - r < 16 * MR && M - r > 8 * MR) rows = (M - r + 1) / 2;
     idx chunks = (rows + MR - 1) / MR;
     const idx line = NR * (idx)sizeof(real) / chunks; /* of each row of the next panel, the bytes for one chunk to ask for */
-    segment mine[MAX_SEGMENTS];
     for (idx n = from; n < to;) {
       idx many = rows <= FEW && n + WIDE * NR <= least(to, N) ? WIDE : 1;
       for (idx q = 0; q < chunks; q++) {
         idx lo = rows * q / chunks, m = rows * (q + 1) / chunks - lo;
-        for (idx g = 0; g < segments; g++) {
-          mine[g] = s[g];
-          mine[g].a += (r + lo) * s[g].row;
-        }
         real *to_ = c + (r + lo) * ldc + n;
-        if (many > 1) wides[m](segments, mine, b + n * inner, NR * inner, to_, ldc, add);
+        if (many > 1) wides[m](r + lo, segments, s, b + n * inner, NR * inner, to_, ldc, add);
         else {
           const char *panel = (const char *)(b + (n + NR) * inner);
           ahead next = {panel + q * line * inner, line};
-          tiles[m](segments, mine, b + n * inner, to_, ldc, add, N - n, next);
+          tiles[m](r + lo, segments, s, b + n * inner, to_, ldc, add, N - n, next);
         }
       }
       n += many * NR;
@@ -241,7 +237,7 @@ static void outer(idx rows, idx lead, operand a, idx M, idx count, const product
         pack_right(&each[q].b, r, size, lead, n, least(NR, N - n), right);
         for (idx m = m0; m < m1; m += MR) {
           segment one = {left + (m - m0) * size, 0, size};
-          acrosses[least(MR, m1 - m)](1, &one, right, each[q].to + m * N + n, N, add, N - n, (ahead){0, 0});
+          acrosses[least(MR, m1 - m)](0, 1, &one, right, each[q].to + m * N + n, N, add, N - n, (ahead){0, 0});
         }
       }
     }
@@ -291,8 +287,8 @@ static const functions all = {pack, gemm, outer, wait};
 /* Runs a kernel with c->threads threads. Returns 0, or the error of pthread_create, and then nothing has been run. */
 int run(void (*kernel)(const call *, idx), call *c) {
   struct team team = {kernel, c, 0, 0, NOT_YET};
-  pthread_t threads[MAX_THREADS];
-  struct member members[MAX_THREADS];
+  pthread_t threads[c->threads];
+  struct member members[c->threads];
   int error = 0;
   idx made = 1;
   c->team = &team;

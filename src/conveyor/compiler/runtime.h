@@ -7,9 +7,6 @@
 typedef REAL real;
 typedef ptrdiff_t idx;
 
-#define MAX_SEGMENTS 64
-#define MAX_THREADS 256
-
 /* Operands of a product that lie apart: rows a, a + row, ..., each of `size` numbers. */
 typedef struct { const real *a; idx row, size; } segment;
 

@@ -53,7 +53,15 @@ class _Simplifier:
             self.b.name(self.new[i], node.name)
 
     def terms(self, i: int) -> list[int]:
-        return [t for j in self.graph.nodes[i].inputs for t in (self.terms(j) if self.is_inner(j) else [j])]
+        """What the sum at node i is the sum of, in order."""
+        found, todo = [], [i]
+        while todo:
+            j = todo.pop()
+            if j == i or self.is_inner(j):
+                todo += reversed(self.graph.nodes[j].inputs)
+            else:
+                found.append(j)
+        return found
 
     def sum(self, terms: list[int]) -> int:
         """The rest in order, then the products in one, then the padded pieces in one."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import string
 from typing import Any
 
 from conveyor.compiler.lower.lowering import Lowering, NoRule, Operand, Rule, Value
 
-LETTERS = "abcdefgh"  # for dimensions that have no other name
+LETTERS = "".join(c for c in string.ascii_letters if c not in "kmn")  # for dimensions that have no other name
 
 
 def product(s: Lowering, a: Value, la: str, b: Value, lb: str, out: str) -> Value:
@@ -65,13 +66,19 @@ def _summed(s: Lowering, v: Value, labels: str, needed: str) -> tuple[Value, str
     return s.value(s.b.reduce("sum", v.i, alone)), "".join(c for c in labels if c in needed)
 
 
+def _letters(count: int) -> str:
+    if count > len(LETTERS):
+        raise NoRule(f"it multiplies values of more than {len(LETTERS)} dimensions", "reshape them to fewer")
+    return LETTERS[:count]
+
+
 def _matmul(s: Lowering, x: Value, y: Value, **_: Any) -> Value:
     """[..., m, k] times [..., k, n], or a vector on either side."""
     if x.rank == 1:
         found = _vector_matmul(s, x, y)
     elif y.rank == 1:
         _check_no_rows(s, y)
-        letters = LETTERS[: len(s.dims(x)) - 1]
+        letters = _letters(len(s.dims(x)) - 1)
         found = product(s, x, letters + "k", y, "k", letters)
     elif s.rows(x) and x.rank == 2 and not s.rows(y) and y.rank == 2:
         found = product(s, x, "k", y, "kn", "n")
@@ -91,7 +98,7 @@ def _vector_matmul(s: Lowering, x: Value, y: Value) -> Value:
     if len(s.dims(y)) < 2:
         _check_no_rows(s, y)
         return product(s, x, "k", y, "k", "")
-    letters = LETTERS[: len(s.dims(y)) - 2]
+    letters = _letters(len(s.dims(y)) - 2)
     return product(s, x, "k", y, letters + "kn", letters + "n")
 
 
@@ -102,7 +109,7 @@ def _matrix_matmul(s: Lowering, x: Value, y: Value) -> Value:
             _check_no_rows(s, v)
     x, y = (_unbatched(s, v, s.rows(x) or s.rows(y)) for v in (x, y))
     leads = [len(s.dims(v)) - 2 for v in (x, y)]
-    letters = LETTERS[: max(leads)]
+    letters = _letters(max(leads))
     x, lx = _squeezed(s, x, letters[max(leads) - leads[0] :])
     y, ly = _squeezed(s, y, letters[max(leads) - leads[1] :])
     out = "".join(c for c in letters if c in lx + ly)
@@ -126,7 +133,7 @@ def _squeezed(s: Lowering, v: Value, letters: str) -> tuple[Value, str]:
 
 
 def _linear(s: Lowering, x: Value, weight: Value, bias: Any = None) -> Value:
-    letters = LETTERS[: len(s.dims(x)) - 1]
+    letters = _letters(len(s.dims(x)) - 1)
     found = product(s, x, letters + "k", weight, "nk", letters + "n")
     return found if bias is None else s.apply("add", found, bias)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from conveyor.compiler.graph import Node
 from conveyor.explain.running.backward import Backward
 from conveyor.explain.running.edits import crossings
-from conveyor.explain.running.loops_js import INDEX, contiguous, index, literal, loops, spread
+from conveyor.explain.running.loops_js import contiguous, index, literal, loops, spread
 from conveyor.explain.running.places import Places, order
 
 # How an op of one number for each number is written. Math has all functions but a few, which arithmetic.js has.
@@ -200,8 +200,7 @@ class _Emitter:
         """For each number of the result, one that runs over others."""
 
         def each(letters: Sequence[str]) -> list[str]:
-            free = INDEX[len(outer) :]
-            lines = loops(inner, lambda more: one([*letters, *more]), free)
+            lines = loops(inner, lambda more: one([*letters, *more]), len(outer))
             return [f"let s = {start};", *lines, f"v{i}[{index(contiguous(outer), letters)}] = s;"]
 
         return loops(outer, each)

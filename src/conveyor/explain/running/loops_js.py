@@ -8,8 +8,6 @@ from itertools import count
 
 import numpy as np
 
-INDEX = "ijlmnopqruxyz"
-
 
 def literal(value: float) -> str:
     """A number of the step, as PyTorch rounds it before it computes with it in float32."""
@@ -35,12 +33,12 @@ def index(strides: Sequence[int], letters: Sequence[str], at: int = 0) -> str:
     return " + ".join([*([str(at)] if at or not terms else []), *terms])
 
 
-def loops(dims: Sequence[int], one: Callable[[Sequence[str]], str | list[str]], free: str = INDEX) -> list[str]:
-    """Nested loops; of a dimension of one there is only its first number."""
+def loops(dims: Sequence[int], one: Callable[[Sequence[str]], str | list[str]], around: int = 0) -> list[str]:
+    """Nested loops within `around` others; of a dimension of one there is only its first number."""
     running = [k for k, d in enumerate(dims) if d != 1]
     letters = ["0"] * len(dims)
-    for k, letter in zip(running, free, strict=False):
-        letters[k] = letter
+    for depth, k in enumerate(running, around):
+        letters[k] = "ijlmnopqruxyz"[depth] if depth < 13 else f"i{depth}"
     found = one(letters)
     lines = [found] if isinstance(found, str) else found
     for k, depth in zip(reversed(running), count()):

@@ -1,0 +1,147 @@
+"""A step of any size has a kernel that is the loop: what stood at a fixed size once is tried at it and past it."""
+
+import pytest
+import torch
+from torch import nn
+
+import conveyor
+from both import assert_kernel_is_loop, draw_inputs, results
+from conveyor import backend
+from conveyor.compiler.run import MOST_THREADS
+
+
+def assert_holds(cell, steps=3, batch=5, **keywords):
+    layer = conveyor.Recurrent(cell, 3, 4, dtype=torch.float64, **keywords)
+    assert_kernel_is_loop(layer, draw_inputs(layer, steps, batch))
+
+
+def of_many_operands(count):
+    """Neighbours among the operands lie apart in memory, or they would be one."""
+
+    class Many(conveyor.Cell):
+        def __init__(self, input_size, hidden_size):
+            names = [f"v{k}" for k in range(count)]
+            super().__init__(input_size, hidden_size, **dict.fromkeys(names, hidden_size))
+            self.all = self.affine(*names)
+            self.x = self.affine("x")
+
+        def step(self, x, h):
+            new = torch.tanh(self.x(x))
+            return torch.tanh(self.all(*((h, new)[k % 2] for k in range(count))))
+
+    return Many
+
+
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 200])
+def test_a_product_of_many_operands(count):
+    assert_holds(of_many_operands(count))
+    assert_holds(of_many_operands(count), batch=1)  # few rows have a kernel of their own
+
+
+def of_many_dimensions(count, step):
+    class Folded(conveyor.Cell):
+        def __init__(self, input_size, hidden_size):
+            super().__init__(input_size, hidden_size)
+            self.wide = self.affine("h", "x", out=2**count)
+            self.narrow = nn.Linear(2**count, hidden_size)
+
+        def step(self, x, h):
+            folded = torch.tanh(self.wide(h, x)).reshape(-1, *[2] * count)
+            turned = folded.permute(0, *range(count, 0, -1))
+            return torch.tanh(self.narrow(step(folded, turned).flatten(1)))
+
+    return Folded
+
+
+# What is done with a value of many dimensions and with the same in the opposite order.
+FOLDED = {
+    "number by number": lambda folded, turned: folded * turned,
+    "sum": lambda folded, turned: folded + turned.sum(list(range(1, folded.dim(), 2)), keepdim=True),
+    "matmul": lambda folded, turned: folded @ turned,
+}
+
+
+@pytest.mark.parametrize("count", [9, 10, 13])
+@pytest.mark.parametrize("how", FOLDED)
+def test_a_value_of_many_dimensions(how, count):
+    assert_holds(of_many_dimensions(count, FOLDED[how]), steps=2, batch=2)
+
+
+def test_a_product_of_more_dimensions_than_there_are_letters_says_so():
+    class Deep(conveyor.Cell):
+        def step(self, x, h):
+            ones = [1] * 50
+            return h + (x.reshape(-1, *ones, 1, 3) @ x.reshape(-1, *ones, 3, 1)).flatten(1)
+
+    layer = conveyor.Recurrent(Deep, 3, 4)
+    with backend("compiled"), pytest.raises(RuntimeError, match=r"line \d+: .* more than 49 dimensions; reshape"):
+        layer(torch.randn(2, 3, 3))
+
+
+class Long(conveyor.Cell):
+    """More operations in a row than Python's stack is deep: a sum of many, and many one in the other."""
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.map = self.affine("h", "x")
+
+    def step(self, x, h):
+        value = total = self.map(h, x)
+        for k in range(1200):
+            value = 0.9 * value
+            total = total + value
+        return torch.tanh(total / 20)
+
+
+class LongClock(Long):
+    """The same of the step's number, by which a product is left out; each value is read twice."""
+
+    def step(self, x, h, t):
+        now = t
+        for k in range(1200):
+            now = (now + now + k) % 7
+        return torch.where(now < 3, torch.tanh(self.map(h, x)), h)
+
+
+@pytest.mark.parametrize("cell", [Long, LongClock])
+def test_a_step_longer_than_pythons_stack(cell):
+    assert_holds(cell)
+
+
+def of_many_states(count, length):
+    """A cell with so many states, whose names are so long."""
+    names = [f"s{k}".ljust(length, "_") for k in range(count)]
+    lines = [
+        f"def step(self, x, {', '.join(names)}):",
+        f"    new = torch.tanh(self.map({names[0]}, x))",
+        f"    return {', '.join(f'new * {name}' for name in names)},",
+    ]
+    found = {"torch": torch}
+    exec("\n".join(lines), found)
+
+    def make(self, input_size, hidden_size):
+        conveyor.Cell.__init__(self, input_size, hidden_size)
+        self.map = self.affine(names[0], "x")
+
+    return type("Stateful", (conveyor.Cell,), {"state": tuple(names), "step": found["step"], "__init__": make})
+
+
+@pytest.mark.parametrize(("count", "length"), [(2, 5000), (150, 5)])
+def test_many_states_and_long_names(count, length):
+    assert_holds(of_many_states(count, length))
+
+
+@pytest.mark.parametrize("threads", [MOST_THREADS - 1, MOST_THREADS, MOST_THREADS + 1])
+@pytest.mark.parametrize("batch", [2, 600])  # threads share each step's products, and have rows of their own
+def test_many_threads_give_the_same_bits(threads, batch):
+    layer = conveyor.GRU(64, 192)
+    inputs = draw_inputs(layer, 2 if batch > 2 else 8, batch)
+    with backend("compiled"):
+        one = results(layer, inputs)
+        try:
+            torch.set_num_threads(threads)
+            many = results(layer, inputs)
+        finally:
+            torch.set_num_threads(1)
+    for what, value in one.items():
+        assert torch.equal(many[what], value), what
