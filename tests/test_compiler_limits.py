@@ -87,7 +87,7 @@ class Long(conveyor.Cell):
 
     def step(self, x, h):
         value = total = self.map(h, x)
-        for k in range(1200):
+        for _ in range(1200):
             value = 0.9 * value
             total = total + value
         return torch.tanh(total / 20)

@@ -95,7 +95,7 @@ def load_at_once(sources: Sequence[str], double: bool) -> None:
 def runtime(double: bool) -> ctypes.CDLL:
     """The matrix products and threads that every kernel calls."""
     # Its loops are spelled out, so that more than -O2 only takes longer.
-    library = load((HERE / "runtime.c").read_text(encoding="utf-8"), double, "-O2")
+    library = load(_own("runtime.c"), double, "-O2")
     library.outer_room.restype, library.outer_room.argtypes = ctypes.c_ssize_t, [ctypes.c_ssize_t]
     return library
 
@@ -103,21 +103,22 @@ def runtime(double: bool) -> ctypes.CDLL:
 @cache
 def _load(source: str, double: bool, compiler: tuple[str, ...], extra: tuple[str, ...]) -> ctypes.CDLL:
     defines = ("-DREAL=double", "-DDOUBLE") if double else ("-DREAL=float",)
-    command, machine = (*compiler, *SHARED, *FLAGS, *extra, *defines), _machine_flags()
-    key = _digest("\n".join([source, _headers(), *command, *machine, _identity(compiler), _processor()]).encode())
+    command, machine = (*compiler, *SHARED, *FLAGS, *defines), _machine_flags()
+    flags = (*command, *machine, *extra)
+    key = _digest("\n".join([source, _headers(), *flags, _identity(compiler), _processor()]).encode())
     kept = _kept()
     if kept is not None:
         path = kept / f"{key}.so"
         try:
             if not _is_sound(path, key):
-                with _compiled(source, command, machine, kept) as made:
+                with _compiled(source, command, machine, extra, kept) as made:
                     _seal(made, key)
                     os.replace(made, path)  # in one step: nobody ever sees half a file
             return ctypes.CDLL(str(path))
         except (OSError, CannotBuild):
             pass  # the folder cannot be written, or is full, or no code may run from it
     try:
-        with _compiled(source, command, machine, Path(tempfile.gettempdir())) as made:
+        with _compiled(source, command, machine, extra, Path(tempfile.gettempdir())) as made:
             return ctypes.CDLL(str(made))
     except OSError as error:
         raise CannotBuild(
@@ -180,18 +181,34 @@ def _identity(compiler: Sequence[str]) -> str:
 
 @cache
 def _headers() -> str:
-    return "".join((HERE / name).read_text(encoding="utf-8") for name in ("runtime.h", "maths.h"))
+    return _own("runtime.h") + _own("maths.h")
+
+
+def _own(name: str) -> str:
+    """A file of this package that is no Python."""
+    try:
+        return (HERE / name).read_text(encoding="utf-8")
+    except OSError as error:
+        raise CannotBuild(
+            f"conveyor is not wholly installed: {HERE / name} cannot be read ({error.strerror}); "
+            "pip install --force-reinstall conveyor"
+        ) from None
 
 
 @contextmanager
-def _compiled(source: str, command: Sequence[str], machine: Sequence[str], folder: Path) -> Iterator[Path]:
-    """The library that a source compiles to, in a folder of its own within `folder`, which goes when the block ends."""
+def _compiled(
+    source: str, command: Sequence[str], machine: Sequence[str], extra: Sequence[str], folder: Path
+) -> Iterator[Path]:
+    """The library that a source compiles to, in a folder of its own within `folder`, which goes when the block ends.
+
+    `extra` are the user's flags, which come after the machine's and so have the last word.
+    """
     _sweep(folder)
     with tempfile.TemporaryDirectory(dir=folder, prefix=MAKING) as making:
         text, made = Path(making, "kernel.c"), Path(making, "kernel.so")
         text.write_text(source, encoding="utf-8")
         # The libraries come last: a linker looks for what it has been asked for before.
-        rest = [f"-I{HERE}", str(text), "-o", str(made), "-lm", "-pthread"]
+        rest = [*extra, f"-I{HERE}", str(text), "-o", str(made), "-lm", "-pthread"]
         done = _run([*command, *machine, *rest], making)
         if done.returncode and not _takes(command, machine, making):
             done = _run([*command, *rest], making)

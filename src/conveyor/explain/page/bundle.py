@@ -17,14 +17,23 @@ from importlib import resources
 from string import Template
 from typing import Any
 
+from conveyor.errors import BadInput
+
 IMPORT = re.compile(r'^import \{([^}]*)\} from "\./([\w.-]+)";\n', re.MULTILINE)
 EXPORT = re.compile(r"^export (?=(?:async )?(?:function\*?|class|const|let) (\w+))", re.MULTILINE)
 LEFT = re.compile(r"^(import|export)\b.*$", re.MULTILINE)  # what is written in a way that is not joined
 
 
 def read(name: str) -> str:
-    """A file of the page."""
-    return (resources.files("conveyor.explain.page") / "web" / name).read_text(encoding="utf-8")
+    """A file of the page. Raises BadInput if it is not there."""
+    file = resources.files("conveyor.explain.page") / "web" / name
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise BadInput(
+            f"conveyor is not wholly installed: {file} cannot be read ({error.strerror}); "
+            "pip install --force-reinstall conveyor"
+        ) from None
 
 
 def script(entry: str, given: Mapping[str, str] | None = None) -> str:

@@ -16,6 +16,7 @@ from conveyor.explain.circuit import Circuit
 from conveyor.explain.difference import changed, gone
 from conveyor.explain.drawing.diagram import draw
 from conveyor.explain.formula import equations, symbol
+from conveyor.explain.page import bundle
 from conveyor.show import compile
 from conveyor.zoo import CELLS
 
@@ -37,7 +38,7 @@ SHOWN = {
 
 def variants() -> list[dict[str, Any]]:
     """The variants as data for a page: what `computed` gives, as it lies in the package."""
-    return json.loads(FILE.read_text(encoding="utf-8"))
+    return json.loads(bundle.read(FILE.name))
 
 
 def computed(names: Iterable[str] = tuple(SHOWN)) -> list[dict[str, Any]]:
