@@ -152,11 +152,10 @@ def test_a_weight_drop_has_one_mask_for_the_sequence():
 
 @pytest.mark.parametrize("lengths", [None, [5, 2]], ids=["whole", "lengths"])
 def test_under_autocast_types_are_those_of_torch_nn(lengths):
-    layer, reference = conveyor.LSTM(3, 4), torch.nn.LSTM(3, 4)
-    x = torch.randn(5, 2, 3)
+    """Which itself cannot run so on every machine: test_torch.py has its numbers beside ours."""
+    layer, x = conveyor.LSTM(3, 4), torch.randn(5, 2, 3)
     with torch.autocast("cpu", dtype=torch.bfloat16), conveyor.backend("compiled"):
         output, (h, C) = layer(x, lengths=lengths)
-        wanted, (h_wanted, C_wanted) = reference(x)
-    assert [v.dtype for v in (output, h, C)] == [v.dtype for v in (wanted, h_wanted, C_wanted)]
+    assert {value.dtype for value in (output, h, C)} == {torch.bfloat16}
     output.float().sum().backward()
     assert {p.grad.dtype for p in layer.parameters()} == {torch.float32}
