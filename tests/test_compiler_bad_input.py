@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import linecache
 import re
 import warnings
 from pathlib import Path
@@ -9,9 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
+import conveyor
 from both import draw_inputs, results
 from cases import CASES
-from conveyor import Cell, Recurrent, backend
+from conveyor import Cell, Recurrent, backend, backends
+
+X = torch.randn(3, 2, 3)
 
 
 class Plain(Cell):
@@ -146,6 +150,39 @@ def test_what_cannot_be_compiled_runs_by_the_loop_with_one_warning(name, monkeyp
         assert torch.equal(found[what], value), what
     assert len(told) == 1, [str(warning.message) for warning in told]
     assert_says_where(str(told[0].message), REFUSED[name][0], operation)
+
+
+class Model(torch.nn.Module):
+    """Somebody's own, who is to be pointed to the line that runs the layer."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x):
+        return self.layer(x)[0]  # a model
+
+
+# What warns, each with its name behind the line that is to be pointed at.
+WARNS = {
+    "a layer": lambda layer: layer(X),  # a layer
+    "a step": lambda layer: layer.step(X[0]),  # a step
+    "a model": lambda layer: Model(layer)(X),
+    "a layer in another": lambda layer: torch.nn.Sequential(layer)(X),  # a layer in another
+    "a constructor": lambda _: Recurrent(Plain, 3, 4, dropout=0.5),  # a constructor
+    "a drop-in": lambda _: conveyor.GRU(3, 4, dropout=0.5),  # a drop-in
+}
+
+
+@pytest.mark.parametrize("what", WARNS)
+def test_a_warning_points_at_the_callers_line(what, monkeypatch):
+    monkeypatch.delenv("CONVEYOR_BACKEND", raising=False)
+    monkeypatch.setattr(backends, "_warned", set())
+    with pytest.warns() as told:
+        WARNS[what](Recurrent(Sorts, 3, 4))
+    (warning,) = told
+    assert warning.filename == __file__
+    assert linecache.getline(__file__, warning.lineno).endswith(f"# {what}\n")
 
 
 def test_the_loop_on_request_warns_of_nothing():

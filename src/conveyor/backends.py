@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from conveyor import errors
 from conveyor.compiler import CannotBuild
 from conveyor.eager import Step, place
 
@@ -59,4 +59,4 @@ def warn(cell: Step, error: Exception) -> None:
     reason = "CannotBuild" if isinstance(error, CannotBuild) else text  # a compiler fails for each kernel in its way
     if reason not in _warned:
         _warned.add(reason)
-        warnings.warn(text, RuntimeWarning, stacklevel=7)
+        errors.warn(text, RuntimeWarning)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -18,6 +17,7 @@ from torch.nn.utils.rnn import PackedSequence
 from conveyor.affine import Affine
 from conveyor.cell import Cell
 from conveyor.eager import Step, Unrolled, place
+from conveyor.errors import warn
 from conveyor.execute import run as run_loop
 from conveyor.regularise import (
     Regularised,
@@ -88,7 +88,7 @@ class Recurrent(nn.Module):
         self.input_dropout = check_probability("input_dropout", input_dropout)
         self.options = options
         if dropout and num_layers == 1:
-            warnings.warn("dropout acts between layers, and there is only one: num_layers=1", stacklevel=2)
+            warn("dropout acts between layers, and there is only one: num_layers=1")
         self.tied = tied
         self.cells = nn.ModuleList()
         for layer in range(1 if tied else num_layers):

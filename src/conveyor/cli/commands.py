@@ -9,6 +9,7 @@ import math
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -335,6 +336,7 @@ def main() -> None:
     """Runs the command; bad input ends with one line on standard error and code 2, and never with a traceback."""
     if sys.argv[1:] in ([], ["run"]):
         sys.argv.append("--help")
+    warnings.showwarning = _tell
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character shows a ? for it
     try:
@@ -352,5 +354,10 @@ def main() -> None:
 
 
 def _fail(message: str) -> None:
-    print(f"conveyor: {' '.join(message.split())}", file=sys.stderr)
+    _tell(message)
     sys.exit(2)
+
+
+def _tell(message: Warning | str, *_where: Any, **_line: Any) -> None:
+    """In one line; of a warning without the place in the code, which only who writes code can use."""
+    print(f"conveyor: {' '.join(str(message).split())}", file=sys.stderr)

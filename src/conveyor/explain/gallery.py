@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from conveyor.cell import Cell
+from conveyor.errors import BadInput
 from conveyor.explain.circuit import Circuit
 from conveyor.explain.difference import changed, gone
 from conveyor.explain.drawing.diagram import diagram
@@ -44,7 +45,12 @@ def gallery(folder: Path) -> dict[str, str]:
     files = gallery(Path("docs/gallery"))
     files["README.md"], files["lstm.svg"]
     """
-    measured = json.loads((folder / SPEED).read_text(encoding="utf-8"))
+    try:
+        measured = json.loads((folder / SPEED).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(
+            f"{folder / SPEED} cannot be read ({error.strerror}); conveyor bench --json {folder / SPEED} measures it"
+        ) from None
     rows = {row["cell"]: row for row in measured["rows"]}
     base = circuit_of(CELLS[BASE])
     files, sections = {}, []
@@ -110,4 +116,7 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    try:
+        main(Path(*sys.argv[1:]))
+    except BadInput as error:
+        sys.exit(str(error))
