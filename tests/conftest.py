@@ -4,6 +4,7 @@ With EXAMPLES=500 in the environment, as many examples as that, and others every
 """
 
 import os
+import signal
 
 import hypothesis
 import pytest
@@ -13,6 +14,7 @@ import browser as browsers
 from pages import Page
 
 torch.set_num_threads(1)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has it ignored in the background, and tests send it
 os.environ.setdefault("CONVEYOR_CHECKS", "nan")  # what a kernel reads before it has written it is NaN
 EXAMPLES = os.environ.get("EXAMPLES")
 hypothesis.settings.register_profile(
