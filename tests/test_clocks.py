@@ -112,5 +112,53 @@ def test_steps_that_a_kernel_cannot_number_are_taken_by_the_loop():
             layer(x, start=late)
 
 
+class Counting(Clocked):
+    """Whole numbers that soon grow past what float32 can tell apart."""
+
+    def count(self, t):
+        return t
+
+    def step(self, x, h, C, t):
+        return where(self.count(t) % 7 < 3, tanh(self.one(h, x)), h), C
+
+
+class Products(Counting):
+    def count(self, t):
+        return t * 1000003
+
+
+class Powers(Counting):
+    def count(self, t):
+        return t**6 + 1
+
+
+class Late(Counting):
+    def count(self, t):
+        return t + 2**24
+
+
+class Held(Counting):
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.register_buffer("first", torch.tensor(2**24 + 1))
+
+    def count(self, t):
+        return self.first - t
+
+
+@pytest.mark.parametrize("cell", [Products, Powers, Late, Held])
+def test_whole_numbers_that_a_kernel_cannot_hold_are_left_to_the_loop(cell):
+    layer, x = conveyor.Recurrent(cell, 3, 5), torch.randn(60, 2, 3)
+    with conveyor.backend("eager"):
+        wanted = layer(x)[0]
+    assert torch.equal(layer(x)[0], wanted)
+    with torch.no_grad():
+        assert torch.equal(torch.compile(layer, backend="eager")(x)[0], wanted)
+    with conveyor.backend("compiled"), pytest.raises(conveyor.backends.NotCompiled, match=r"number [\d]+ in .*float32"):
+        layer(x)
+    layer = layer.double()
+    assert_kernel_is_loop(layer, draw_inputs(layer, 60, 2))
+
+
 def test_a_graph_without_a_clock_has_none():
     assert clock_of(conveyor.compile(conveyor.zoo.LSTM(3, 5)).traced) == {}

@@ -15,7 +15,6 @@ from conveyor.eager import Step, Unrolled, place, unroll
 from conveyor.kernels import (
     CellKernel,
     StepFails,
-    can_count,
     check_weights,
     forget,
     given_of,
@@ -46,10 +45,11 @@ def run(
     if choice != "eager":
         try:
             reason = _unfit((*streams.values(), *state, *constants.values()))
-            if not can_count(cell, streams["x"], start):
-                reason = f"steps beyond number {2**24:,} in float32"
             if reason is None:
-                return _by_kernel(cell, streams, state, constants, lengths, record, start)
+                found = _kernel(cell, streams, state, constants, record)
+                if start + len(streams["x"]) <= found.steps:
+                    return _by_kernel(found, cell, streams, state, constants, lengths, record, start)
+                reason = f"steps beyond number {found.steps:,} in {type_of(streams['x'])}"
             if choice == "compiled":
                 raise NotCompiled(f"{place(cell)}: kernels are not for {reason}; take conveyor.backend('eager')")
         except (CannotCompile, CannotBuild) as error:
@@ -83,6 +83,7 @@ def _unfit(tensors: Sequence[Tensor]) -> str | None:
 
 
 def _by_kernel(
+    found: CellKernel,
     cell: Any,
     streams: Mapping[str, Tensor],
     state: Sequence[Tensor],
@@ -92,11 +93,11 @@ def _by_kernel(
     start: int,
 ) -> Unrolled:
     dtype = type_of(streams["x"])
-    found = _kernel(cell, streams, state, constants, record)
     weights: dict[str, Any] = {name: get() for name, get in found.weights.items()}
     if any(weight is None or weight.shape != found.shapes[name] for name, weight in weights.items()):
         forget(cell)  # something else has been put in a weight's place
-        return _by_kernel(cell, streams, state, constants, lengths, record, start)
+        found = _kernel(cell, streams, state, constants, record)
+        return _by_kernel(found, cell, streams, state, constants, lengths, record, start)
     check_weights(cell, weights, dtype)
     kernel = found.kernel
     sources, tensors = _inputs(kernel.graph, cell.state, streams, state, constants, weights, dtype)

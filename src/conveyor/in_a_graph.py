@@ -13,8 +13,9 @@ from torch import Tensor
 
 from conveyor.backends import NotCompiled, chosen, warn
 from conveyor.compiler import CannotBuild, CannotCompile, operator
+from conveyor.compiler.build import runtime
 from conveyor.eager import Unrolled, place, unroll
-from conveyor.kernels import Given, can_count, given_of, kernel_of, module_of, type_of
+from conveyor.kernels import Given, given_of, kernel_of, module_of, type_of
 from conveyor.regularise import Regularised
 
 
@@ -28,14 +29,15 @@ def run(
     start: int,
 ) -> Unrolled:
     """What `execute.run` gives, while torch.compile looks on: the kernel is one operator of its graph."""
-    if streams["x"].device.type != "cpu" or not can_count(cell, streams["x"], start):
+    if streams["x"].device.type != "cpu":
         return _loop_outside(cell, streams, state, constants, lengths, record, start)
     steps, batch = streams["x"].shape[:2]
     module, masks = module_of(cell), getattr(cell, "masks", None)
     dtype = type_of(streams["x"])
     shapes = given_of(cell, streams, state, constants)
-    number, used, names, further = _operator(module, masks, shapes, tuple(streams), tuple(constants), dtype, record)
-    if number < 0:
+    made = _operator(module, masks, shapes, tuple(streams), tuple(constants), dtype, record)
+    number, used, names, further, countable = made
+    if number < 0 or start + steps > countable:
         return _loop_outside(cell, streams, state, constants, lengths, record, start)
     given = {**streams, **constants}
     tensors = [given[name] for name in used] + list(state) + [_at(module, name) for name in names]
@@ -61,25 +63,27 @@ def _operator(
     constants: tuple[str, ...],
     dtype: torch.dtype,
     record: bool,
-) -> tuple[int, list[str], list[str], list[str]]:
-    """The number of a cell's operator, or -1; what it takes besides the states, tensors and weights; what it gives."""
+) -> tuple[int, list[str], list[str], list[str], int]:
+    """The number of a cell's operator, or -1; what it takes besides the states: tensors, and weights; what it gives
+    besides output and states; how many steps it can number."""
     cell = module if masks is None else Regularised.like(module, *masks)
     try:
         with torch.enable_grad():
             found = kernel_of(cell, given, constants, dtype, record)
+        runtime(dtype == torch.float64)  # no kernel can be built where this cannot
     except (CannotCompile, CannotBuild) as error:
         if chosen() == "compiled":
             raise NotCompiled(f"{place(cell)} has no kernel: {error}") from None
         warn(cell, error)
-        return -1, [], [], []
+        return -1, [], [], [], 0
     graph = found.kernel.graph
     if chosen() == "eager" or found.types or any(name.startswith("found ") for name in found.weights):
-        return -1, [], [], []  # tensors that nobody else can reach, or values of another type
+        return -1, [], [], [], 0  # tensors that nobody else can reach, or values of another type
     kinds = [("stream", name) for name in streams if name in graph.inputs("stream")]
     kinds += [("constant", name) for name in constants if name in graph.inputs("constant")]
     sources = [*kinds, *(("state", name) for name in cell.state), *(("weight", name) for name in found.weights)]
     number = operator.register(found.kernel, tuple(sources))
-    return number, [name for _, name in kinds], list(found.weights), graph.streams
+    return number, [name for _, name in kinds], list(found.weights), graph.streams, found.steps
 
 
 @torch.compiler.disable

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from conveyor.affine import Affine
-from conveyor.compiler import BUILDING, Argument, CannotCompile, Graph, Kernel, trace
+from conveyor.compiler import BUILDING, Argument, CannotCompile, Graph, Kernel, steps_within, trace
 from conveyor.eager import Step, place, take_step
 
 # What a step is given: its name, its shape without steps and rows, and its type if that is no real number.
@@ -33,6 +33,7 @@ class CellKernel:
     weights: dict[str, Callable[[], Tensor | None]]
     shapes: dict[str, tuple[int, ...]]
     types: Mapping[str, torch.dtype]  # of the further values that are no real numbers
+    steps: int  # how many it can number: in its own numbers, of which whole ones are exact up to a limit
 
 
 class StepFails(CannotCompile):
@@ -183,7 +184,14 @@ def _compile(
     getters |= {name: _always(tensor) for name, tensor in traced.found.items()}
     shapes = {name: traced.graph.nodes[i].dims for name, i in used.items()}
     kernel = _shared_kernel(traced.graph, dtype)
-    return CellKernel(kernel, {name: getters[name] for name in used}, shapes, traced.types)
+    held = {**weights, **traced.found}
+    whole = {name: _magnitude(held[name]) for name in used if not held[name].is_floating_point()}
+    steps = steps_within(traced.graph, whole, 2**24 if dtype == torch.float32 else 2**53)
+    return CellKernel(kernel, {name: getters[name] for name in used}, shapes, traced.types, steps)
+
+
+def _magnitude(whole: Tensor) -> float:
+    return max(-int(whole.min()), int(whole.max())) if whole.numel() else 0
 
 
 @contextmanager
@@ -244,11 +252,6 @@ def given_of(
     each = [(name, v, 2) for name, v in streams.items()]
     each += [(name, v, 1) for name, v in (*zip(cell.state, state, strict=True), *constants.items())]
     return tuple((name, tuple(v.shape[k:]), None if v.is_floating_point() else v.dtype) for name, v, k in each)
-
-
-def can_count(cell: Any, x: Tensor, start: int) -> bool:
-    """Whether a kernel can number the steps: in its own numbers, which in float32 are exact up to 2^24."""
-    return "t" not in cell.arguments or type_of(x) == torch.float64 or start + len(x) <= 2**24
 
 
 def type_of(x: Tensor) -> torch.dtype:

@@ -1,6 +1,7 @@
 """From the equations of one step to kernels: trace, differentiate, simplify, plan, emit, build, run."""
 
 from conveyor.compiler.build import BUILDING, CannotBuild
+from conveyor.compiler.exact import steps_within
 from conveyor.compiler.graph import Graph
 from conveyor.compiler.kernel import Job, Kernel, compute
 from conveyor.compiler.pipeline import inference, training
@@ -20,6 +21,7 @@ __all__ = [
     "inference",
     "rows_of",
     "sgemm",
+    "steps_within",
     "trace",
     "training",
 ]

@@ -1,0 +1,53 @@
+"""How far a kernel can count: it holds whole numbers as reals of its own type, which are exact up to a limit only.
+
+h = where((t * 1000003) % 7 < 3, new, h)      # t is a whole number of 64 bits in PyTorch, and not in a kernel
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Mapping
+
+from conveyor.compiler.graph import Graph
+
+# The magnitude of an op's result from those of its arguments; that of any other op is taken to be a real number.
+LARGEST: dict[str, Callable[..., float]] = {
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a + b,
+    "mul": lambda a, b: a * b,
+    "div": lambda a, _: a,
+    "mod": lambda _, b: b,
+    "pow": lambda a, b: a**b if b < 40 else math.inf,
+    **dict.fromkeys(("sign", "lt", "le", "eq", "ne"), lambda *_: 1),
+    **dict.fromkeys(("neg", "abs", "floor", "stop", "permute", "slice", "expand", "reshape", "pad"), lambda a: a),
+    **dict.fromkeys(("maximum", "minimum", "where", "max", "cat"), lambda *values: max(values)),
+}
+
+
+def steps_within(graph: Graph, whole: Mapping[str, float], limit: int) -> int:
+    """The number of steps up to which every whole number of a step is at most `limit`.
+
+    Whole numbers are those made of the step's number and of the weights in `whole`, by name with their magnitudes.
+    """
+    if "step" not in {kind for kind, _ in graph.taken} and not whole:
+        return limit
+    return bisect_left(range(limit), True, key=lambda last: _largest(graph, whole, last) > limit)
+
+
+def _largest(graph: Graph, whole: Mapping[str, float], last: int) -> float:
+    """The largest magnitude of a whole number in step `last` or before it."""
+    known: list[float | None] = []  # none: a real number
+    made: list[bool] = []  # whether it is more than a number that stands in the step
+    for node in graph.nodes:
+        sources = node.inputs[1:] if node.op == "where" else node.inputs  # of which a condition is none
+        values = [known[j] for j in sources]
+        if node.op == "input":
+            found = last if node.attrs[0] == "step" else whole.get(node.attrs[1])
+        elif node.op == "const":
+            found = abs(node.attrs[0])
+        else:
+            found = None if None in values or node.op not in LARGEST else LARGEST[node.op](*values)
+        known.append(found)
+        made.append(found is not None and (node.op == "input" or any(made[j] for j in sources)))
+    return max((value for value, own in zip(known, made, strict=True) if own and value is not None), default=0)
