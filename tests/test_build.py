@@ -13,8 +13,11 @@ import time
 from contextlib import contextmanager
 
 import pytest
+import torch
 
+import conveyor
 from command import LIMITED, environment
+from conveyor import backends
 from conveyor.compiler import CannotBuild, build
 
 SOURCE = "int answer(void) { return 42; }\n"
@@ -310,6 +313,20 @@ def test_no_compiler_is_told_once(tmp_path):
     if "ziglang" in sys.modules or build.importlib.util.find_spec("ziglang"):
         pytest.skip("there is always one")
     assert_told_once(begin(tmp_path / "cache", PATH=str(tmp_path)), "there is no C compiler")
+
+
+@pytest.mark.usefixtures("cache")
+def test_no_compiler_is_told_under_torch_compile(monkeypatch):
+    monkeypatch.setenv("CC", "/nonexistent")
+    monkeypatch.delenv("CONVEYOR_BACKEND", raising=False)
+    monkeypatch.setattr(backends, "_warned", set())
+    build.runtime.cache_clear()
+    layer, x = conveyor.LSTM(2, 3), torch.randn(4, 2, 2)
+    with conveyor.backend("eager"), torch.no_grad():
+        wanted, _ = layer(x)
+    with torch.no_grad(), pytest.warns(RuntimeWarning, match=r"no kernels, .*CC names /nonexistent"):
+        found, _ = torch.compile(layer, backend="eager")(x)
+    assert torch.equal(found, wanted)
 
 
 def test_a_compiler_that_does_not_know_the_machine(cache, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """The tests have the same names in every process and at every time, or those that share them would run none."""
 
 import codecs
+import os
 import subprocess
 import sys
 import time
@@ -12,7 +13,8 @@ LONGEST = 79
 
 def collect():
     line = [sys.executable, "-m", "pytest", "--collect-only", "-p", "no:cacheprovider"]
-    return subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    given = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    return subprocess.Popen(line, cwd=ROOT, env=given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def names(process):

@@ -7,6 +7,7 @@ from torch import nn
 import conveyor
 from both import assert_kernel_is_loop, draw_inputs, results
 from conveyor import backend
+from conveyor.compiler import run
 from conveyor.compiler.run import MOST_THREADS
 
 
@@ -126,22 +127,61 @@ def of_many_states(count, length):
     return type("Stateful", (conveyor.Cell,), {"state": tuple(names), "step": found["step"], "__init__": make})
 
 
+class Odd(Long):
+    """A name that is none in Python, and would end a comment in C."""
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.parts = nn.ModuleDict({"a */ #error b": Part()})
+
+    def step(self, x, h):
+        return self.parts["a */ #error b"].step(self.map(h, x))
+
+
+class Part(nn.Module):
+    def step(self, value):
+        new = torch.tanh(value)
+        return new
+
+
+def test_a_name_that_ends_a_comment():
+    assert_holds(Odd)
+
+
+class Doubling(Long):
+    """Each value is twice the one before, so that the ways through them are two to the power of their number."""
+
+    def step(self, x, h):
+        total = value = self.map(h, x)
+        for _ in range(40):
+            value = 0.5 * (value + value)
+        return torch.tanh(value * total)
+
+
+def test_a_step_with_very_many_ways_through_it():
+    assert_holds(Doubling)
+
+
 @pytest.mark.parametrize(("count", "length"), [(2, 5000), (150, 5)])
 def test_many_states_and_long_names(count, length):
     assert_holds(of_many_states(count, length))
 
 
-@pytest.mark.parametrize("threads", [MOST_THREADS - 1, MOST_THREADS, MOST_THREADS + 1])
-@pytest.mark.parametrize("batch", [2, 600])  # threads share each step's products, and have rows of their own
-def test_many_threads_give_the_same_bits(threads, batch):
+@pytest.mark.parametrize("threads", [MOST_THREADS, MOST_THREADS + 1])
+@pytest.mark.parametrize("batch", [2, 4 * MOST_THREADS + 9], ids=["shared steps", "rows of their own"])
+@pytest.mark.parametrize("pooled", [True, False], ids=["PyTorch's", "its own"])
+def test_many_threads_give_the_same_bits(threads, batch, pooled, monkeypatch):
     layer = conveyor.GRU(64, 192)
-    inputs = draw_inputs(layer, 2 if batch > 2 else 8, batch)
+    inputs = draw_inputs(layer, 8 if batch == 2 else 2, batch)
+    if not pooled:
+        monkeypatch.setattr(run, "_pool", lambda: None)
+    before = torch.get_num_threads()
     with backend("compiled"):
         one = results(layer, inputs)
         try:
             torch.set_num_threads(threads)
             many = results(layer, inputs)
         finally:
-            torch.set_num_threads(1)
+            torch.set_num_threads(before)
     for what, value in one.items():
         assert torch.equal(many[what], value), what

@@ -185,7 +185,7 @@ def _headers() -> str:
 
 
 def _own(name: str) -> str:
-    """A file of this package that is no Python."""
+    """A file of this package that is not Python."""
     try:
         return (HERE / name).read_text(encoding="utf-8")
     except OSError as error:

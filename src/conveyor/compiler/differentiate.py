@@ -171,14 +171,18 @@ class _Backward:
     def _is_free(self, i: int) -> bool:
         """Whether backward can have this forward value without its being saved: it is there, or little work.
 
-        A sum is saved rather than what it is the sum of. What rows share costs little, whatever it is.
+        A sum is saved rather than what it is the sum of. What is the same for all rows costs little.
         """
+        least: dict[int, int] = {}  # with which a value has been found free: it need not be looked at with more
         todo = [(i, RECOMPUTE)]
         while todo:
             i, budget = todo.pop()
             node = self.b.nodes[i]
             if i in self._known or i in self.after or node.kind == "input" or not node.rows:
                 continue
+            if least.get(i, RECOMPUTE + 1) <= budget:
+                continue
+            least[i] = budget
             cost = OPS[node.op].cost
             smaller = node.size < max(self.b.nodes[j].size for j in node.inputs)
             if cost > budget or (smaller and cost):

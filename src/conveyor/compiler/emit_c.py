@@ -401,7 +401,8 @@ def spelled(line: Line, at: Callable[[Arg], str]) -> list[str]:
     text = SPELLING[line.op].format(*map(at, line.args))
     lines = []
     if line.node >= 0:
-        lines.append(f"const real v{line.node} = {text};{f' /* {line.name} */' if line.name else ''}")
+        name = line.name.replace("*/", "* /")
+        lines.append(f"const real v{line.node} = {text};{f' /* {name} */' if name else ''}")
         text = f"v{line.node}"
     if line.target is not None:
         lines.append(f"{at(line.target)} {'+=' if line.op == 'accumulate' else '='} {text};")

@@ -173,18 +173,18 @@ def _fused(w: Work, first: int, left: set[int]) -> list[int]:
     """With `first`, all that can run in the same loop: over the same numbers, from what is there or made in it."""
     like = w.items[first]
     group: list[int] = []
+    made: dict[int, list[Item]] = {}  # by the group, by the root of the value
     for i in sorted(left):
         item = w.items[i]
         if not item.fuses or (item.dims, item.rows, item.time) != (like.dims, like.rows, like.time):
             continue
         made_here = w.needs(i) & left <= set(group) and not set(item.after) & left
-        if made_here and all(_is_at_hand(w, j, group) for j in item.args):
+        if made_here and all(_is_at_hand(w, j, made.get(w.layouts[j].root, [])) for j in item.args):
             group.append(i)
+            made.setdefault(item.target.root, []).append(item)
     return group
 
 
-def _is_at_hand(w: Work, j: int, group: list[int]) -> bool:
-    """Whether a value is made before this group, or by it number by number, so that its loop has it at hand."""
-    root = w.layouts[j].root
-    made = [w.items[i] for i in group if w.items[i].target.root == root]
-    return not made or (root == j and w.whole(j) and not any(item.moves for item in made))
+def _is_at_hand(w: Work, j: int, made: list[Item]) -> bool:
+    """Whether a value is made before a group, or by its items number by number, so that its loop has it at hand."""
+    return not made or (w.layouts[j].root == j and w.whole(j) and not any(item.moves for item in made))

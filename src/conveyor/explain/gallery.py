@@ -116,7 +116,9 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("python -m conveyor.explain.gallery FOLDER: the folder that holds, or is to hold, the gallery")
     try:
-        main(Path(*sys.argv[1:]))
+        main(Path(sys.argv[1]))
     except BadInput as error:
         sys.exit(str(error))

@@ -38,13 +38,18 @@ def loops(dims: Sequence[int], one: Callable[[Sequence[str]], str | list[str]], 
     running = [k for k, d in enumerate(dims) if d != 1]
     letters = ["0"] * len(dims)
     for depth, k in enumerate(running, around):
-        letters[k] = "ijlmnopqruxyz"[depth] if depth < 13 else f"i{depth}"
+        letters[k] = _letter(depth)
     found = one(letters)
     lines = [found] if isinstance(found, str) else found
     for k, depth in zip(reversed(running), count()):
         head = f"for (let {letters[k]} = 0; {letters[k]} < {dims[k]}; {letters[k]}++)"
         lines = [f"{head} {lines[0]}"] if not depth and len(lines) == 1 else [f"{head} {{", *_inner(lines), "}"]
     return lines if running or len(lines) == 1 else ["{", *_inner(lines), "}"]
+
+
+def _letter(depth: int) -> str:
+    letters = "ijlmnopqruxyz"
+    return letters[depth] if depth < len(letters) else f"i{depth}"
 
 
 def _inner(lines: Sequence[str]) -> list[str]:
