@@ -93,7 +93,8 @@ def kernels(cache):
 def cache(tmp_path, monkeypatch):
     """The folder that this process keeps kernels in, empty; it has loaded none yet."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv("CC", raising=False)
+    for variable in ("CC", "CONVEYOR_CFLAGS"):
+        monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
     build._load.cache_clear()
