@@ -426,6 +426,12 @@ class Sorting(conveyor.Cell):
     def step(self, x, h):
         return torch.sort(h)[0]
 
+class Long(conveyor.Cell):
+    def step(self, x, h, t):
+        for _ in range(1200):
+            t = (t + 1) % 7
+        return torch.where(t < 3, -h, h) + x.sum(-1, keepdim=True)
+
 class Broken(conveyor.Cell):
     state = ("h",)
     def __init__(self, input_size, hidden_size):
@@ -456,6 +462,7 @@ def test_the_command_draws_a_cell_of_ones_own(tmp_path):
         (["mine.py:Mine"], "the shape of drive is not known"),
         (["mine.py:Mine", "--shape", "drive=x"], "write NAME=SIZE"),
         (["mine.py:Sorting"], "sort"),
+        (["mine.py:Long"], "the step has too many operations in a row to be drawn"),
         (["mine.py:Broken"], "Broken cannot be made: AttributeError: 'Broken' object has no attribute 'nothing'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else value[:40],

@@ -41,11 +41,13 @@ def draw(
     """Draw a cell: the repeating module, its layers, its operations and the lines between them."""
     out = out or Path(f"{cell.rpartition(':')[2]}.svg")
     _check_file(out)
-    circuit = _read(cell, input_size, hidden_size, _shapes(shape or []))
     try:
+        circuit = _read(cell, input_size, hidden_size, _shapes(shape or []))
         picture = drawn(circuit, cell.rpartition(":")[2], unroll, tuple(highlight or ()), theme)
     except CannotDraw as error:
         raise BadInput(f"{cell}: no picture of it could be laid out ({error}): {REPORT}") from error
+    except RecursionError:
+        raise BadInput(f"{cell}: the step has too many operations in a row to be drawn: draw a part of it") from None
     _write(picture, out, scale)
 
 
