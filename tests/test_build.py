@@ -18,7 +18,9 @@ import torch
 import conveyor
 from command import LIMITED, environment
 from conveyor import backends
-from conveyor.compiler import CannotBuild, build
+from conveyor.targets import CannotBuild
+from conveyor.targets import attempt as attempts
+from conveyor.targets.cpu import build
 
 SOURCE = "int answer(void) { return 42; }\n"
 # A layer as a person uses it, then with the kernel on request; what was told, and whether the numbers are the loop's.
@@ -354,9 +356,9 @@ def test_another_compiler_or_other_flags_make_another_file(cache, tmp_path, monk
 def test_what_could_not_be_built_is_not_tried_at_every_call(tmp_path, monkeypatch):
     counting = script(tmp_path / "counting", f"echo >> {tmp_path}/count; exit 1")
     monkeypatch.setenv("CC", str(counting))
-    attempt, now = build.Attempt(), time.monotonic()
+    attempt, now = attempts.Attempt(), time.monotonic()
     told = []
-    for later in (0, 1, build.AGAIN / 2, build.AGAIN + 1):
+    for later in (0, 1, attempts.AGAIN / 2, attempts.AGAIN + 1):
         monkeypatch.setattr(time, "monotonic", lambda later=later: now + later)
         with pytest.raises(CannotBuild) as caught, attempt:
             answer()

@@ -7,8 +7,8 @@ from torch import nn
 import conveyor
 from both import assert_kernel_is_loop, draw_inputs, results
 from conveyor import backend
-from conveyor.compiler import run
-from conveyor.compiler.run import MOST_THREADS
+from conveyor.targets.cpu import run
+from conveyor.targets.cpu.run import MOST_THREADS
 
 
 def assert_holds(cell, steps=3, batch=5, **keywords):

@@ -10,8 +10,10 @@ from cases import PAPERS
 from conveyor import zoo
 from conveyor.compiler import Graph, inference, training
 from conveyor.compiler.graph import Node, Output
-from conveyor.compiler.plan import Gemm, Local, Loop, Outer, Pack
+from conveyor.compiler.program import Gemm, Local, Loop, Outer, Pack
 from conveyor.kernels import kernel_of
+from conveyor.targets.cpu.emit import emit
+from conveyor.targets.cpu.plan import plan
 
 X, H = 3, 13  # input and hidden size
 
@@ -23,14 +25,14 @@ def stages_of(cell, shapes=None):
     return inference(graph), *training(graph, wanted)
 
 
-def outline(plan):
+def outline(program):
     """What a plan does in which pass, without the packing of matrices: (over, the stages' kinds)."""
-    found = [(one.over, [type(stage) for stage in one.stages if not isinstance(stage, Pack)]) for one in plan.passes]
+    found = [(one.over, [type(stage) for stage in one.stages if not isinstance(stage, Pack)]) for one in program.passes]
     return [(over, kinds) for over, kinds in found if kinds]
 
 
-def stages(plan, kind):
-    return [stage for one in plan.passes for stage in one.stages if isinstance(stage, kind)]
+def stages(program, kind):
+    return [stage for one in program.passes for stage in one.stages if isinstance(stage, kind)]
 
 
 def test_every_stage_prints():
@@ -71,21 +73,21 @@ def test_an_output_for_the_whole_sequence_does_not_vary_with_the_steps():
 def test_the_forward_plan_of_an_lstm():
     """One product of all inputs before the loop, one product a step, one loop over the numbers of the state."""
     for stage in stages_of(zoo.LSTM(X, H))[:2]:
-        assert outline(stage.plan) == [("bulk", [Gemm]), ("time", [Gemm, Loop])]
-        of_input, of_state = stages(stage.plan, Gemm)
+        assert outline(stage.program) == [("bulk", [Gemm]), ("time", [Gemm, Loop])]
+        of_input, of_state = stages(stage.program, Gemm)
         assert (of_input.width, of_state.width) == (4 * H, 4 * H)  # all gates at once
         assert [size for _, size in of_input.operands] == [X]
         assert [size for _, size in of_state.operands] == [H]
-        (loop,) = stages(stage.plan, Loop)
+        (loop,) = stages(stage.program, Loop)
         assert Counter(line.op for line in loop.lines if line.op in ("sigmoid", "tanh")) == {"sigmoid": 3, "tanh": 2}
 
 
 def test_an_lstm_keeps_the_states_and_the_gates_and_these_over_the_products_of_the_input():
-    plain, forward, _ = (stage.plan for stage in stages_of(zoo.LSTM(X, H)))
+    plain, forward, _ = (stage.program for stage in stages_of(zoo.LSTM(X, H)))
 
-    def kept(plan):
-        inputs = {ref.buffer for name, ref in plan.inputs if name.startswith("stream")}
-        streams = {i: b for i, b in enumerate(plan.buffers) if b.space in ("stream", "history") and i not in inputs}
+    def kept(program):
+        inputs = {ref.buffer for name, ref in program.inputs if name.startswith("stream")}
+        streams = {i: b for i, b in enumerate(program.buffers) if b.space in ("stream", "history") and i not in inputs}
         return sum(b.width for b in streams.values())
 
     assert kept(plain) == H + 4 * H  # h, and the products of the input
@@ -96,16 +98,16 @@ def test_an_lstm_keeps_the_states_and_the_gates_and_these_over_the_products_of_t
 
 def test_the_backward_plan_of_an_lstm():
     """One loop and one product a step; after it, in one go, the gradients by the weights, biases and inputs."""
-    plan = stages_of(zoo.LSTM(X, H))[2].plan
-    assert plan.reverse
-    (over_time, of_step), (after, sums) = outline(plan)
+    program = stages_of(zoo.LSTM(X, H))[2].program
+    assert program.reverse
+    (over_time, of_step), (after, sums) = outline(program)
     assert (over_time, of_step) == ("time", [Loop, Gemm])
     assert (after, Counter(sums)) == ("bulk", {Outer: 3, Gemm: 1})
-    by_state, by_input = stages(plan, Gemm)
+    by_state, by_input = stages(program, Gemm)
     assert (by_state.width, by_input.width) == (H, X)
     assert [size for _, size in by_state.operands] == [4 * H]  # the gradients of all gates side by side
-    assert sorted(stage.size for stage in stages(plan, Outer)) == [(4 * H, 0), (4 * H, X), (4 * H, H)]
-    (loop,) = stages(plan, Loop)
+    assert sorted(stage.size for stage in stages(program, Outer)) == [(4 * H, 0), (4 * H, X), (4 * H, H)]
+    (loop,) = stages(program, Loop)
     assert Counter(line.op for line in loop.lines if line.op in ("sigmoid", "tanh")) == {"tanh": 1}  # of C, once more
 
 
@@ -113,14 +115,16 @@ def test_a_product_that_is_thrown_away_in_a_step_is_not_computed_in_it():
     """Not forward, not backward; those of all steps at once are."""
     cell = zoo.ClockworkRNN(X, 12, periods=[1, 4, 6])
     for stage in stages_of(cell):
-        clocks = [product.clock for product in stages(stage.plan, Gemm) if product.clock]
-        assert sorted(first.args for first, _ in clocks) == [("step", 1.0), ("step", 4.0), ("step", 6.0)]
-        assert all((first.op, last.op, last.args) == ("mod", "eq", (Local(first.node), 0.0)) for first, last in clocks)
-        assert all(not isinstance(part, Gemm) or part.clock for _, part in in_loop(stage.plan))
+        conditions = [product.condition for product in stages(stage.program, Gemm) if product.condition]
+        assert sorted(first.args for first, _ in conditions) == [("step", 1.0), ("step", 4.0), ("step", 6.0)]
+        assert all(
+            (first.op, last.op, last.args) == ("mod", "eq", (Local(first.node), 0.0)) for first, last in conditions
+        )
+        assert all(not isinstance(part, Gemm) or part.condition for _, part in in_loop(stage.program))
 
 
-def in_loop(plan):
-    return [(one.over, part) for one in plan.passes if one.over == "time" for part in one.stages]
+def in_loop(program):
+    return [(one.over, part) for one in program.passes if one.over == "time" for part in one.stages]
 
 
 class Watched(zoo.ClockworkRNN):
@@ -157,16 +161,17 @@ def stages_of_paper(name, *sizes):
 @every_paper
 def test_the_loop_has_no_product_of_the_input_and_no_sum_over_rows(name):
     for stage in stages_of_paper(name, X, H):
-        for part in (part for one in stage.plan.passes if one.over == "time" for part in one.stages):
+        for part in (part for one in stage.program.passes if one.over == "time" for part in one.stages):
             assert not isinstance(part, Outer)
             read = [ref for ref, _ in part.operands] if isinstance(part, Gemm) else []
-            assert all(stage.plan.buffers[ref.buffer].name != "stream x" for ref in read)
+            assert all(stage.program.buffers[ref.buffer].name != "stream x" for ref in read)
 
 
 @every_paper
 def test_the_source_of_a_cell_does_not_depend_on_its_sizes(name):
     """As long as none is 1: such a dimension has no loop. (Equal sizes may join loops; no option here has these.)"""
-    texts = [[stage.source.text for stage in stages_of_paper(name, *sizes)] for sizes in ((3, 13), (7, 9), (11, 11))]
+    papers = [stages_of_paper(name, *sizes) for sizes in ((3, 13), (7, 9), (11, 11))]
+    texts = [[emit(plan(stage.program)).text for stage in paper] for paper in papers]
     assert texts[0] == texts[1] == texts[2]
 
 

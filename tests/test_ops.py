@@ -3,8 +3,8 @@
 import pytest
 
 from conveyor.compiler.differentiate import RULES
-from conveyor.compiler.emit_c import SPELLING
 from conveyor.compiler.ops import OPS
+from conveyor.targets.cpu.emit import SPELLING
 
 # What an emitter writes in a loop over numbers, and is no operation of a graph.
 MOVES = {"copy", "fill", "store", "accumulate"}

@@ -10,7 +10,8 @@ from torch.utils.data import DataLoader, Dataset
 
 import conveyor
 from cases import CASES
-from conveyor.compiler import build
+from conveyor.targets import attempt as attempts
+from conveyor.targets.cpu import build
 
 HANGS = 100  # seconds
 
@@ -61,7 +62,7 @@ def test_a_process_may_be_forked_while_a_thread_builds():
     begun = threading.Event()
 
     def slow():
-        with build.Attempt():
+        with attempts.Attempt():
             begun.set()
             ready.wait(0.5)
 
@@ -71,7 +72,7 @@ def test_a_process_may_be_forked_while_a_thread_builds():
     begun.wait()
     child = os.fork()
     if not child:
-        os._exit(0 if build.BUILDING.acquire(timeout=5) else 1)
+        os._exit(0 if attempts.BUILDING.acquire(timeout=5) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     thread.join()
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from conveyor import errors
-from conveyor.compiler import CannotBuild
 from conveyor.eager import Step, place
+from conveyor.targets import CannotBuild
 
 BACKENDS = ("auto", "compiled", "eager")
 _backend: ContextVar[str | None] = ContextVar("backend", default=None)

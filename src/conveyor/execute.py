@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from conveyor.backends import NotCompiled, chosen, warn
-from conveyor.compiler import CannotBuild, CannotCompile, Graph, Job, compute, even_extent, rows_of
+from conveyor.compiler import CannotCompile, Graph
 from conveyor.eager import Step, Unrolled, place, unroll
 from conveyor.kernels import (
     CellKernel,
@@ -23,6 +23,10 @@ from conveyor.kernels import (
     type_of,
 )
 from conveyor.sequences import is_transforming
+from conveyor.targets import CannotBuild
+from conveyor.targets.autograd import Job, compute
+from conveyor.targets.ragged import rows_of
+from conveyor.targets.registry import TARGETS
 
 
 def run(
@@ -74,12 +78,7 @@ def _unfit(tensors: Sequence[Tensor]) -> str | None:
     for tensor in tensors:
         if type(tensor) not in (Tensor, nn.Parameter):
             return f"tensors of the class {type(tensor).__name__}"
-        if tensor.device.type != "cpu":
-            return f"tensors on {tensor.device}"
-        real = tensor.is_floating_point() or tensor.is_complex()
-        if real and tensor.dtype not in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu"):
-            return f"numbers of {tensor.dtype}"
-    return None
+    return TARGETS[0].refuses(tensors)
 
 
 def _by_kernel(
@@ -102,7 +101,7 @@ def _by_kernel(
     kernel = found.kernel
     sources, tensors = _inputs(kernel.graph, cell.state, streams, state, constants, weights, dtype)
     steps, batch = streams["x"].shape[:2]
-    rows = even_extent(steps, batch) if lengths is None else rows_of(steps, tuple(lengths.tolist()))
+    rows = rows_of(steps, batch, lengths)
 
     def eager(*again: Tensor) -> tuple[Tensor, ...]:
         return _eager(cell, sources, again, (streams, constants), lengths, record, start, kernel.graph.streams)
@@ -113,7 +112,9 @@ def _by_kernel(
 def _kernel(
     cell: Any, streams: Mapping[str, Tensor], state: Sequence[Tensor], constants: Mapping[str, Tensor], record: bool
 ) -> CellKernel:
-    return kernel_of(cell, given_of(cell, streams, state, constants), tuple(constants), type_of(streams["x"]), record)
+    return kernel_of(
+        cell, given_of(cell, streams, state, constants), tuple(constants), type_of(streams["x"]), record, TARGETS[0]
+    )
 
 
 def _inputs(

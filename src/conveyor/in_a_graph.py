@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 from conveyor.backends import NotCompiled, chosen, warn
-from conveyor.compiler import CannotBuild, CannotCompile, operator
-from conveyor.compiler.build import runtime
+from conveyor.compiler import CannotCompile
 from conveyor.eager import Unrolled, place, unroll
 from conveyor.kernels import Given, given_of, kernel_of, module_of, type_of
 from conveyor.regularise import Regularised
+from conveyor.targets import CannotBuild, operator
+from conveyor.targets.cpu.build import runtime
+from conveyor.targets.registry import TARGETS
 
 
 def run(
@@ -69,7 +71,7 @@ def _operator(
     cell = module if masks is None else Regularised.like(module, *masks)
     try:
         with torch.enable_grad():
-            found = kernel_of(cell, given, constants, dtype, record)
+            found = kernel_of(cell, given, constants, dtype, record, TARGETS[0])
         runtime(dtype == torch.float64)  # no kernel can be built where this cannot
     except (CannotCompile, CannotBuild) as error:
         if chosen() == "compiled":

@@ -18,8 +18,12 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from conveyor.affine import Affine
-from conveyor.compiler import BUILDING, Argument, CannotCompile, Graph, Kernel, steps_within, trace
+from conveyor.compiler import Argument, CannotCompile, Graph, steps_within, trace
 from conveyor.eager import Step, place, take_step
+from conveyor.targets import Target
+from conveyor.targets.attempt import BUILDING
+from conveyor.targets.autograd import CompiledStep
+from conveyor.targets.registry import TARGETS
 
 # What a step is given: its name, its shape without steps and rows, and its type if that is no real number.
 Given = tuple[str, tuple[int, ...], torch.dtype | None]
@@ -29,7 +33,7 @@ Given = tuple[str, tuple[int, ...], torch.dtype | None]
 class CellKernel:
     """A cell's kernel, and where its weights are now."""
 
-    kernel: Kernel
+    kernel: CompiledStep
     weights: dict[str, Callable[[], Tensor | None]]
     shapes: dict[str, tuple[int, ...]]
     types: Mapping[str, torch.dtype]  # of the further values that are no real numbers
@@ -85,10 +89,11 @@ def kernel_of(
     constants: tuple[str, ...],
     dtype: torch.dtype,
     record: bool,
+    target: Target[Any] = TARGETS[0],
 ) -> CellKernel:
     """The kernel of a cell's step for values of these shapes; made anew when the cell has been changed."""
     module = module_of(cell)
-    key = (given, dtype, record, cell.arguments, _marks(module))
+    key = (given, dtype, record, target.name, cell.arguments, _marks(module))
     known = _compiled.setdefault(module, {})
     found = known.get(key)
     if found is None:
@@ -97,7 +102,7 @@ def kernel_of(
             if found is None:
                 if len(known) > 32:  # somebody changes the cell at every call
                     known.clear()
-                found = known[key] = _attempt(cell, module, given, constants, dtype, record)
+                found = known[key] = _attempt(cell, module, given, constants, dtype, record, target)
     if isinstance(found, CannotCompile):
         raise found.with_traceback(None)
     return found
@@ -158,6 +163,7 @@ def _compile(
     constants: tuple[str, ...],
     dtype: torch.dtype,
     record: bool,
+    target: Target[Any] = TARGETS[0],
 ) -> CellKernel:
     known = {name: (dims, kind) for name, dims, kind in given}
     kinds = dict.fromkeys(constants, "constant") | dict.fromkeys(cell.state, "state") | {"t": "step"}
@@ -183,7 +189,7 @@ def _compile(
     used = traced.graph.inputs("weight")
     getters |= {name: _always(tensor) for name, tensor in traced.found.items()}
     shapes = {name: traced.graph.nodes[i].dims for name, i in used.items()}
-    kernel = _shared_kernel(traced.graph, dtype)
+    kernel = _shared_kernel(traced.graph, dtype, target)
     held = {**weights, **traced.found}
     whole = {name: _magnitude(held[name]) for name in used if not held[name].is_floating_point()}
     steps = steps_within(traced.graph, whole, 2**24 if dtype == torch.float32 else 2**53)
@@ -222,9 +228,9 @@ def _unchanged(module: nn.Module) -> Iterator[None]:
 
 
 @lru_cache(maxsize=256)
-def _shared_kernel(graph: Graph, dtype: torch.dtype) -> Kernel:
+def _shared_kernel(graph: Graph, dtype: torch.dtype, target: Target[Any]) -> CompiledStep:
     """Equal graphs, such as those of the layers of a stack, have one kernel."""
-    return Kernel(graph, dtype)
+    return CompiledStep(graph, dtype, target)
 
 
 def _weights(module: nn.Module) -> Iterator[tuple[str, Callable[[], Tensor | None]]]:

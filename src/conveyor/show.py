@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 
 from conveyor.cell import Cell
 from conveyor.compiler import Graph, inference, training
-from conveyor.compiler.pipeline import Stage
+from conveyor.compiler.pipeline import Lowered
 from conveyor.kernels import kernel_of
+from conveyor.targets import Plan, Target
+from conveyor.targets.registry import TARGETS
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,7 @@ class Compilation:
 
     traced: Graph
     for_training: bool = True
+    target: Target[Any] = TARGETS[0]
 
     @property
     def graph(self) -> str:
@@ -34,22 +38,23 @@ class Compilation:
     @property
     def plan(self) -> str:
         """The buffers, and what is done before, in and after the loop over time."""
-        return "\n\n".join(str(stage.plan) for stage in self._stages)
+        return "\n\n".join(map(str, self._plans))
 
     @property
     def source(self) -> str:
         """The kernels in C."""
-        return "\n\n".join(stage.source.text for stage in self._stages)
+        return "\n\n".join(map(self.target.source, self._plans))
 
     @cached_property
-    def _pair(self) -> tuple[Stage, Stage]:
+    def _pair(self) -> tuple[Lowered, Lowered]:
         """Forward and backward, with the gradients by all inputs of each step and all weights."""
         wanted = [(kind, name) for kind in ("stream", "weight") for name in self.traced.inputs(kind)]
         return training(self.traced, wanted)
 
     @property
-    def _stages(self) -> tuple[Stage, ...]:
-        return self._pair if self.for_training else (inference(self.traced),)
+    def _plans(self) -> list[Plan]:
+        directions = self._pair if self.for_training else (inference(self.traced),)
+        return [self.target.plan(one.program) for one in directions]
 
     def __str__(self) -> str:
         stages = {"graph": self.graph, "backward": self.backward, "plan": self.plan, "source": self.source}
@@ -80,5 +85,5 @@ def compile(
         raise ValueError(f"the shape of {', '.join(missing)} is not known: give shapes={{{missing[0]!r}: (width,)}}")
     dims = tuple((name, tuple(given[name]) if name in given else (cell.widths[name],), None) for name in names)
     with torch.no_grad():
-        kernel = kernel_of(cell, dims, cell.constant, dtype, record=False).kernel
+        kernel = kernel_of(cell, dims, cell.constant, dtype, record=False, target=TARGETS[0]).kernel
     return Compilation(kernel.graph, training)

@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from conveyor.compiler import CannotBuild, sgemm
+from conveyor.targets import CannotBuild
+from conveyor.targets.cpu.run import sgemm
 
 SIZE = 1024  # of the square matrices
 # Where the system does not tell the sizes of its caches: those of a small core.

@@ -1,26 +1,17 @@
-"""From the equations of one step to kernels: trace, differentiate, simplify, plan, emit, build, run."""
+"""The front end: from the equations of one step to its programs. It knows no cell, and no machine."""
 
-from conveyor.compiler.build import BUILDING, CannotBuild
 from conveyor.compiler.exact import steps_within
 from conveyor.compiler.graph import Graph
-from conveyor.compiler.kernel import Job, Kernel, compute
 from conveyor.compiler.pipeline import inference, training
-from conveyor.compiler.run import even_extent, rows_of, sgemm
+from conveyor.compiler.program import Program
 from conveyor.compiler.trace import Argument, CannotCompile, trace
 
 __all__ = [
-    "BUILDING",
     "Argument",
-    "CannotBuild",
     "CannotCompile",
     "Graph",
-    "Job",
-    "Kernel",
-    "compute",
-    "even_extent",
+    "Program",
     "inference",
-    "rows_of",
-    "sgemm",
     "steps_within",
     "trace",
     "training",

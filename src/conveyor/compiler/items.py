@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 
-from conveyor.compiler.clocks import clock_of
+from conveyor.compiler.conditions import conditions_of
 from conveyor.compiler.graph import Graph, Node, Output
 
 
@@ -42,7 +42,7 @@ class Item:
     time: bool
     output: Output | None = None  # of a "store": which
     after: tuple[int, ...] = ()  # items that must have run before, besides those that make the arguments
-    clock: int | None = None  # of a product: the node that it is under, as clock_of finds it
+    condition: int | None = None  # of a product: the node that it is under, as conditions_of finds it
 
     @property
     def domain(self) -> str:
@@ -75,7 +75,7 @@ class Work:
     layouts: dict[int, Layout] = field(default_factory=dict)
     makers: dict[int, list[int]] = field(default_factory=dict)  # root -> the items that fill it
     stored: dict[int, Output] = field(default_factory=dict)  # root -> the output that it is
-    clocks: dict[int, int] = field(default_factory=dict)  # as clock_of finds them
+    conditions: dict[int, int] = field(default_factory=dict)  # as conditions_of finds them
 
     def needs(self, i: int) -> set[int]:
         """The items that must run before item i."""
@@ -99,7 +99,7 @@ class Work:
 
 def work(graph: Graph) -> Work:
     """The items of a graph, in an order in which each comes after what it needs."""
-    w = Work(graph, list(graph.nodes), clocks=clock_of(graph))
+    w = Work(graph, list(graph.nodes), conditions=conditions_of(graph))
     for i, node in enumerate(graph.nodes):
         _add(w, i, node)
     for output in graph.outputs:
@@ -142,7 +142,7 @@ def _add(w: Work, i: int, node: Node) -> None:
     else:
         args = tuple(_readable(w, j, k, node.op) for k, j in enumerate(node.inputs))
         dims = w.nodes[args[0]].dims if node.op in ("sum", "max") else node.dims
-        _put(w, Item(node.op, args, _own(w, i), dims, node.rows, node.time, clock=w.clocks.get(i)))
+        _put(w, Item(node.op, args, _own(w, i), dims, node.rows, node.time, condition=w.conditions.get(i)))
 
 
 def _total(w: Work, i: int, node: Node) -> None:

@@ -26,8 +26,17 @@ class Section:
     groups: tuple[Group, ...]
 
 
-def schedule(w: Work) -> tuple[list[Section], int]:
-    """The sections in order, and which of them is the loop that carries the state.
+@dataclass(frozen=True)
+class Schedule:
+    """The sections of a graph's work, in order; `main` is the index of the loop that carries the state."""
+
+    work: Work
+    sections: tuple[Section, ...]
+    main: int
+
+
+def schedule(w: Work) -> Schedule:
+    """The sections in order.
 
     What needs no state leaves the loop: a product of the input is one bulk product before it. What no later step
     needs leaves it too: a weight's gradient is one bulk product after it.
@@ -67,7 +76,7 @@ def schedule(w: Work) -> tuple[list[Section], int]:
     main = len(sections) - 1
     take_around(domains["time"])
     assert len(done) == len(w.items), "some work waits for ever"
-    return sections, main
+    return Schedule(w, tuple(sections), main)
 
 
 def _with_needs(w: Work, ends: Iterable[int]) -> set[int]:
@@ -165,7 +174,7 @@ def _like(w: Work, first: int, items: list[int]) -> list[int]:
 def _merges(w: Work, one: Item, other: Item) -> bool:
     """Whether two products read the same values, and neither must lie by itself because it is an output."""
     same = one.args[::2] == other.args[::2] and one.dims[:-1] == other.dims[:-1] and one.domain == other.domain
-    same = same and one.clock == other.clock
+    same = same and one.condition == other.condition
     return same and not any(w.lies_alone(item.target.root) for item in (one, other))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from conveyor.compiler.clocks import clock_of, depends
+from conveyor.compiler.conditions import conditions_of, depends
 from conveyor.compiler.graph import Builder, Graph, Node, Output
 
 
@@ -25,7 +25,7 @@ class _Simplifier:
 
     def __init__(self, graph: Graph):
         self.graph, self.users, self.waiting = graph, graph.users(), depends(graph, "state")
-        self.clocks = clock_of(graph)
+        self.conditions = conditions_of(graph)
         self.ends = {output.node for output in graph.outputs}
         self.b = Builder()
         self.new: dict[int, int] = {}
@@ -72,8 +72,8 @@ class _Simplifier:
             term = self.graph.nodes[t]
             if term.op == "matmul" and self.is_read_once(t):
                 # What is known before the loop is not held up by what is not, nor done where only another is needed.
-                waiting, clock = self.waiting[term.inputs[0]], self.clocks.get(t)
-                products[term.dims, term.rows, term.time, waiting, clock].append(t)
+                waiting, condition = self.waiting[term.inputs[0]], self.conditions.get(t)
+                products[term.dims, term.rows, term.time, waiting, condition].append(t)
             elif term.op == "pad" and term.attrs[2] == 1:
                 pads[term.dims, term.attrs[0], term.rows, term.time].append(t)
             else:

@@ -1,4 +1,4 @@
-"""Where each value lies: the buffers of a kernel, and the place in them of all that is kept in memory."""
+"""Storage allocation: the buffers of a program, and where in them each value lies that is kept in memory."""
 
 from __future__ import annotations
 
@@ -7,41 +7,35 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from conveyor.compiler.graph import Node, Output
-from conveyor.compiler.items import Item, Work, packed
-from conveyor.compiler.plan import Buffer, Ref
-from conveyor.compiler.schedule import Section
+from conveyor.compiler.items import Item, packed
+from conveyor.compiler.program import Buffer, Ref, Space
+from conveyor.compiler.schedule import Schedule
 
-INPUT_SPACES = {"weight": "shared", "stream": "stream", "constant": "rows"}
+INPUT_SPACES = {"weight": Space.SHARED, "stream": Space.STREAM, "constant": Space.ROWS}
 
 
 @dataclass(frozen=True)
-class Home:
-    """From `offset` on in each row of a buffer; `when` as in Ref."""
+class Slot:
+    """Where a value lies: from `offset` on in each row of a buffer; `when` as in Ref."""
 
     buffer: int
     offset: int = 0
     when: str = ""
 
 
-class Homes:
-    """The buffers, and in `of` the home of every value that needs one, by the root of its layout.
+class Allocation:
+    """The buffers, and in `of` the slot of every value that needs one, by the root of its layout.
 
-    A value that only its own loop reads has none: it is a number in a register. The order of the steps in __init__ is
-    that of who may choose: what comes from outside has a fixed place, products want theirs side by side, what is saved
-    takes a place that is free again, and the rest lies anywhere.
+    A value that only its own loop reads has no slot: it stays in a register. The steps in __init__ go from the values
+    with the least choice to those with the most: inputs have a fixed place, products want to lie side by side, what is
+    saved takes a slot that is free again, and the rest lies anywhere.
     """
 
-    def __init__(
-        self,
-        w: Work,
-        sections: list[Section],
-        main: int,
-        histories: frozenset[str],
-        saved: Mapping[str, tuple[Ref, int]],
-    ):
-        self.w, self.sections, self.main, self.histories, self.saved = w, sections, main, histories, saved
+    def __init__(self, schedule: Schedule, histories: frozenset[str], saved: Mapping[str, tuple[Ref, int]]):
+        w, sections = schedule.work, schedule.sections
+        self.w, self.sections, self.main, self.histories, self.saved = w, sections, schedule.main, histories, saved
         self.buffers: list[Buffer] = []
-        self.of: dict[int, Home] = {}
+        self.of: dict[int, Slot] = {}
         self.inputs: list[tuple[str, Ref]] = []
         self.stores: dict[str, Ref] = {}  # where the items "store" put their outputs
         self.late: dict[str, int] = {}  # states that are made outside the loop, and copied to their place in it
@@ -60,8 +54,9 @@ class Homes:
         self._place_stores()
         self._place_rest()
 
-    def buffer(self, name: str, space: str, width: int) -> int:
-        self.buffers.append(Buffer(name, space, width))
+    def buffer(self, name: str, space: Space, width: int, depth: int = 1) -> int:
+        """The index of a new buffer."""
+        self.buffers.append(Buffer(name, space, width, depth))
         return len(self.buffers) - 1
 
     def label(self, root: int) -> str:
@@ -74,14 +69,14 @@ class Homes:
             return self.stores[output.key]
         if output.kind == "state" and output.name in self.late:
             return Ref(self.state(output.name), 0, layout.strides, "after")
-        home = self.of[layout.root]
-        return Ref(home.buffer, home.offset + layout.offset, layout.strides, home.when)
+        slot = self.of[layout.root]
+        return Ref(slot.buffer, slot.offset + layout.offset, layout.strides, slot.when)
 
     def state(self, name: str, width: int = 0) -> int:
         """The buffer of a state; the first who asks for it says how wide it is."""
-        return self._once(f"state {name}", "history" if name in self.histories else "pair", width)
+        return self._once(f"state {name}", Space.HISTORY if name in self.histories else Space.PAIR, width)
 
-    def _once(self, name: str, space: str, width: int) -> int:
+    def _once(self, name: str, space: Space, width: int) -> int:
         if name not in self._named:
             self._named[name] = self.buffer(name, space, width)
         return self._named[name]
@@ -92,36 +87,36 @@ class Homes:
         for i, node in enumerate(self.w.graph.nodes):
             if node.op == "input" and node.attrs[0] != "step":
                 kind, name = node.attrs
-                home = self.of[i] = self._input_home(node, kind, name)
-                self.inputs.append((f"{kind} {name}", Ref(home.buffer, home.offset, packed(node.dims), home.when)))
+                slot = self.of[i] = self._input_slot(node, kind, name)
+                self.inputs.append((f"{kind} {name}", Ref(slot.buffer, slot.offset, packed(node.dims), slot.when)))
 
-    def _input_home(self, node: Node, kind: str, name: str) -> Home:
+    def _input_slot(self, node: Node, kind: str, name: str) -> Slot:
         if kind == "state":
-            return Home(self.state(name, node.size), 0, "before")
+            return Slot(self.state(name, node.size), 0, "before")
         if kind in ("before", "after"):
-            return Home(self._once(f"history {name}", "history", node.size), 0, kind)
+            return Slot(self._once(f"history {name}", Space.HISTORY, node.size), 0, kind)
         if kind == "saved":  # in a buffer that the forward kernel filled, perhaps with other values beside it
             ref, width = self.saved[name]
-            return Home(self._once(f"saved {ref.buffer}", "stream" if node.time else "rows", width), ref.offset)
-        return Home(self.buffer(f"{kind} {name}", INPUT_SPACES[kind], node.size))
+            return Slot(self._once(f"saved {ref.buffer}", Space.STREAM if node.time else Space.ROWS, width), ref.offset)
+        return Slot(self.buffer(f"{kind} {name}", INPUT_SPACES[kind], node.size))
 
     # --- what the kernel makes ---
 
     def _is_free(self, root: int) -> bool:
-        """Made here, without a home yet, and free to have any."""
+        """Made here, without a slot yet, and free to have any."""
         return root in self.w.makers and root not in self.of and not self.w.lies_alone(root)
 
-    def _space(self, root: int) -> str:
+    def _space(self, root: int) -> Space:
         node = self.w.nodes[root]
         if not node.time:
-            return "rows" if node.rows else "shared"
+            return Space.ROWS if node.rows else Space.SHARED
         users = {self._section_of[i] for i in (*self.w.makers[root], *self._readers.get(root, ()))}
         bulk = any(self.sections[s].kind == "bulk" for s in users)
-        return "stream" if len(users) > 1 or bulk or root in self.w.stored else "block"
+        return Space.STREAM if len(users) > 1 or bulk or root in self.w.stored else Space.SCRATCH
 
-    def _own(self, root: int, name: str = "") -> Home:
+    def _own(self, root: int, name: str = "") -> Slot:
         """A buffer of its own."""
-        return Home(self.buffer(name or self.label(root), self._space(root), self.w.nodes[root].size))
+        return Slot(self.buffer(name or self.label(root), self._space(root), self.w.nodes[root].size))
 
     def _maker(self, root: int) -> Item:
         return self.w.items[self.w.makers[root][0]]
@@ -142,11 +137,11 @@ class Homes:
         roots = [r for r in roots if self._is_free(r) and self.w.nodes[r].time]
         if len(roots) < 2:
             return
-        space = "stream" if "stream" in map(self._space, roots) else "block"
+        space = Space.STREAM if Space.STREAM in map(self._space, roots) else Space.SCRATCH
         sizes = [self.w.nodes[r].size for r in roots]
         buffer = self.buffer(f"values {', '.join(map(self.label, roots))}", space, sum(sizes))
         for k, root in enumerate(roots):
-            self.of[root] = Home(buffer, sum(sizes[:k]))
+            self.of[root] = Slot(buffer, sum(sizes[:k]))
 
     def _place_saved(self) -> None:
         """What is saved goes where a product was that its own loop reads, number by number, and nothing else.
@@ -163,11 +158,11 @@ class Homes:
                 self.of[root] = self.of[over]
 
     def _is_product(self, u: int) -> bool:
-        """The result of a product, kept for every step, whose home is nobody else's."""
+        """The result of a product, kept for every step, whose slot is nobody else's."""
         if u not in self.of or u not in self.w.makers or self._maker(u).op != "gemm" or u in self.w.stored:
             return False
-        alone = all(home != self.of[u] for root, home in self.of.items() if root != u)
-        return alone and self.buffers[self.of[u].buffer].space == "stream"
+        alone = all(slot != self.of[u] for root, slot in self.of.items() if root != u)
+        return alone and self.buffers[self.of[u].buffer].space == Space.STREAM
 
     def _can_overwrite(self, u: int, root: int, group: tuple[int, ...]) -> bool:
         """Whether u, number for number the same place, is read in `group` only, and not after root is made."""
@@ -181,17 +176,17 @@ class Homes:
             if root in self.of:
                 continue
             if output.kind == "state":
-                self.of[root] = self._state_home(root, output.name)
+                self.of[root] = self._state_slot(root, output.name)
             elif not self._maker(root).sums_rows:
                 self.of[root] = self._own(root, output.key)
 
-    def _state_home(self, root: int, name: str) -> Home:
+    def _state_slot(self, root: int, name: str) -> Slot:
         """The state's own place; for one made before the loop, or read after it when a pair is lost, another."""
-        home = Home(self.state(name, self.w.nodes[root].size), 0, "after")
+        slot = Slot(self.state(name, self.w.nodes[root].size), 0, "after")
         users = {self._section_of[i] for i in (*self.w.makers[root], *self._readers.get(root, ()))}
-        lost = self.buffers[home.buffer].space == "pair" and users != {self.main}
+        lost = self.buffers[slot.buffer].space == Space.PAIR and users != {self.main}
         if self._section_of[self.w.makers[root][0]] == self.main and not lost:
-            return home
+            return slot
         self.late[name] = root
         return self._own(root)
 
@@ -202,11 +197,11 @@ class Homes:
                 if item.output.kind == "state":
                     self.stores[key] = Ref(self.state(item.output.name, size), 0, strides, "after")
                 else:
-                    space = "stream" if item.time else "rows" if item.rows else "shared"
+                    space = Space.STREAM if item.time else Space.ROWS if item.rows else Space.SHARED
                     self.stores[key] = Ref(self.buffer(key, space, size), 0, strides)
 
     def _place_rest(self) -> None:
-        """Every value that is read outside its own loop. A sum over all rows has its home made with its Outer."""
+        """Every value that is read outside its own loop. A sum over all rows has its slot made with its Outer."""
         for root, made in self.w.makers.items():
             if root not in self.of and not self._maker(root).sums_rows and self._is_read(root):
                 self.of[root] = self._own(root)

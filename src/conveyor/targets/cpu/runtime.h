@@ -1,4 +1,4 @@
-/* What a kernel and the runtime say to each other. */
+/* What a kernel, the runtime and Python say to each other; structs.py reads the last two structs from here. */
 #ifndef CONVEYOR_RUNTIME_H
 #define CONVEYOR_RUNTIME_H
 
@@ -40,9 +40,17 @@ struct call {
   const idx *row;      /* for each row of a stream, its sequence */
   idx steps, batch, rows, start, threads;
   idx split;           /* threads share each product of a step, and wait for each other; else each has its own rows */
+  idx span;            /* steps in a chunk */
   /* Of the chunk of steps that is under way; `rows` is then the chunk's too: */
   idx begin, end, first, add;  /* its steps, its first row in a stream, and whether sums go on from the chunk before */
 };
+
+/* PyTorch's own threads, if they could be found: they may still be awake from its last operation, and would be in the
+   way of others. */
+typedef struct {
+  void (*parallel)(void (*)(void *), void *, unsigned threads, unsigned flags);
+  int (*number)(void), (*size)(void);
+} pool;
 
 /* Rows of `size` numbers, set to 0. */
 static inline void clear(idx rows, idx size, real *a, idx row) {

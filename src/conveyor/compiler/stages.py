@@ -1,14 +1,14 @@
-"""The stages as a kernel does them: every value has a place, and neighbours are done together."""
+"""A schedule as a program: every value has a slot, every group of items is a stage."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
 
+from conveyor.compiler.allocate import Allocation, Slot
 from conveyor.compiler.graph import needed
-from conveyor.compiler.homes import Home, Homes
-from conveyor.compiler.items import Item, Work, packed, spread
-from conveyor.compiler.plan import (
+from conveyor.compiler.items import Item, packed, spread
+from conveyor.compiler.program import (
     Arg,
     Contract,
     Gemm,
@@ -18,58 +18,51 @@ from conveyor.compiler.plan import (
     Outer,
     Pack,
     Pass,
-    Plan,
+    Program,
     Reduce,
     Ref,
+    Space,
     Stage,
 )
-from conveyor.compiler.schedule import Section
-
-PANEL = 64  # a packed matrix has room for its columns rounded up to this, more than any machine's panels need
-SCRATCH = 1 << 16  # numbers of a block's scratch that stay in a core's second cache
+from conveyor.compiler.schedule import Schedule
 
 
-def place(
-    w: Work,
-    sections: list[Section],
-    main: int,
-    histories: frozenset[str],
-    saved: Mapping[str, tuple[Ref, int]],
-    reverse: bool,
-) -> Plan:
-    """The plan of scheduled work; `histories`, `saved` and `reverse` as in pipeline.plan."""
-    homes = Homes(w, sections, main, histories, saved)
-    passes = _Stages(homes).passes()
-    outputs = tuple((output.key, homes.output(output), w.nodes[output.node].dims) for output in w.graph.outputs)
-    scratch = sum(b.width for b in homes.buffers if b.space == "block")
-    block = max(12, min(96, SCRATCH // max(1, scratch) // 12 * 12))  # rows, in whole panels of the micro-kernel
-    return Plan(tuple(homes.buffers), passes, tuple(homes.inputs), outputs, tuple(homes.zero), reverse, block)
+def program(
+    schedule: Schedule, histories: frozenset[str], saved: Mapping[str, tuple[Ref, int]], reverse: bool
+) -> Program:
+    """The program of a schedule; `histories`, `saved` and `reverse` as in pipeline.lower."""
+    slots = Allocation(schedule, histories, saved)
+    passes = _Stages(slots).passes()
+    outputs = tuple(
+        (output.key, slots.output(output), slots.w.nodes[output.node].dims) for output in slots.w.graph.outputs
+    )
+    return Program(tuple(slots.buffers), passes, tuple(slots.inputs), outputs, tuple(slots.zero), reverse)
 
 
 class _Stages:
-    """Spells the items of each section as stages, with the homes of what they read and make."""
+    """Spells the items of each section as stages, with the slots of what they read and make."""
 
-    def __init__(self, homes: Homes):
-        self.homes, self.w = homes, homes.w
-        self.copies: dict[int, Home] = {}  # of states that are read outside the loop, by root
+    def __init__(self, slots: Allocation):
+        self.slots, self.w = slots, slots.w
+        self.copies: dict[int, Slot] = {}  # of states that are read outside the loop, by root
 
     def passes(self) -> tuple[Pass, ...]:
-        found = [self.section(s) for s in range(len(self.homes.sections))]
-        packs, loop = found[self.homes.main]
-        copies = tuple(self.copy_state(root, home) for root, home in self.copies.items())
-        found[self.homes.main] = packs, Pass("time", copies + loop.stages)
+        found = [self.section(s) for s in range(len(self.slots.sections))]
+        packs, loop = found[self.slots.main]
+        copies = tuple(self.copy_state(root, slot) for root, slot in self.copies.items())
+        found[self.slots.main] = packs, Pass("time", copies + loop.stages)
         return tuple(one for both in found for one in both if one.stages)
 
     def section(self, s: int) -> tuple[Pass, Pass]:
         """The matrices that a section multiplies by are brought into order; then it runs."""
-        section = self.homes.sections[s]
+        section = self.slots.sections[s]
         groups = [[self.w.items[i] for i in group.items] for group in section.groups]
         stages: list[Stage] = [*self.sums([items[0] for items in groups if items[0].sums_rows], s)]
         for items in groups:
             if not items[0].sums_rows:
                 stages += self.stages(items, s)
-        if s == self.homes.main:
-            stages += [self.late_state(name, root) for name, root in self.homes.late.items()]
+        if s == self.slots.main:
+            stages += [self.late_state(name, root) for name, root in self.slots.late.items()]
         packs = tuple(stage for stage in stages if isinstance(stage, Pack))
         rest = tuple(stage for stage in stages if not isinstance(stage, Pack))
         return Pass("shared", packs), Pass(section.kind, rest)
@@ -85,21 +78,21 @@ class _Stages:
 
     # --- what a stage reads and writes ---
 
-    def home(self, root: int, s: int) -> Home:
+    def slot(self, root: int, s: int) -> Slot:
         """Where a value lies for section s. Outside the loop a state is gone: there, a copy of each step's is read."""
         node = self.w.nodes[root]
-        if node.op != "input" or node.attrs[0] != "state" or s == self.homes.main:
-            return self.homes.of[root]
+        if node.op != "input" or node.attrs[0] != "state" or s == self.slots.main:
+            return self.slots.of[root]
         if root not in self.copies:
-            self.copies[root] = Home(self.homes.buffer(f"copy of {node.name}", "stream", node.size))
+            self.copies[root] = Slot(self.slots.buffer(f"copy of {node.name}", Space.STREAM, node.size))
         return self.copies[root]
 
     def ref(self, j: int, s: int, dims: tuple[int, ...] | None = None) -> Ref:
         """A value as it is read by a loop over `dims`, by default its own."""
         layout = self.w.layouts[j]
-        home = self.home(layout.root, s)
+        slot = self.slot(layout.root, s)
         strides = layout.strides if dims is None else spread(self.w.nodes[j].dims, layout.strides, dims)
-        return Ref(home.buffer, home.offset + layout.offset, strides, home.when)
+        return Ref(slot.buffer, slot.offset + layout.offset, strides, slot.when)
 
     def arg(self, j: int, s: int, dims: tuple[int, ...], local: Iterable[int] = ()) -> Arg:
         root = self.w.layouts[j].root
@@ -112,9 +105,9 @@ class _Stages:
 
     def target(self, item: Item) -> Ref:
         if item.output is not None:
-            return self.homes.stores[item.output.key]
-        home = self.homes.of[item.target.root]
-        return Ref(home.buffer, home.offset + item.target.offset, item.target.strides, home.when)
+            return self.slots.stores[item.output.key]
+        slot = self.slots.of[item.target.root]
+        return Ref(slot.buffer, slot.offset + item.target.offset, item.target.strides, slot.when)
 
     # --- number by number ---
 
@@ -127,22 +120,22 @@ class _Stages:
                 lines.append(Line(item.op, args, -1, self.target(item)))
                 continue
             root = item.target.root
-            target = self.target(item) if root in self.homes.of else None
+            target = self.target(item) if root in self.slots.of else None
             lines.append(Line(item.op, args, root, target, self.w.nodes[root].name))
             local.add(root)
         return Loop(items[0].dims, items[0].rows, tuple(lines))
 
     def late_state(self, name: str, root: int) -> Loop:
         """A state that is made outside the loop, brought to its place at each step."""
-        home = self.homes.of[root]
-        return self._copy(root, home, Home(self.homes.state(name), 0, "after"))
+        slot = self.slots.of[root]
+        return self._copy(root, slot, Slot(self.slots.state(name), 0, "after"))
 
-    def copy_state(self, root: int, home: Home) -> Loop:
-        return self._copy(root, self.homes.of[root], home)
+    def copy_state(self, root: int, slot: Slot) -> Loop:
+        return self._copy(root, self.slots.of[root], slot)
 
-    def _copy(self, root: int, source: Home, target: Home) -> Loop:
+    def _copy(self, root: int, source: Slot, target: Slot) -> Loop:
         dims = self.w.nodes[root].dims
-        here, there = (Ref(home.buffer, home.offset, packed(dims), home.when) for home in (source, target))
+        here, there = (Ref(slot.buffer, slot.offset, packed(dims), slot.when) for slot in (source, target))
         return Loop(dims, True, (Line("copy", (here,), -1, there),))
 
     # --- fewer numbers ---
@@ -172,27 +165,27 @@ class _Stages:
         first = items[0]
         operands = [(self.ref(j, s), self.w.nodes[j].dims[-1]) for j in first.args[::2]]
         inner, width = sum(k for _, k in operands), sum(item.dims[-1] for item in items)
-        names = ", ".join(self.homes.label(item.target.root) for item in items)
-        matrix = self.homes.buffer(f"matrix for {names}", "packed", -(-width // PANEL) * PANEL * inner)
+        names = ", ".join(self.slots.label(item.target.root) for item in items)
+        matrix = self.slots.buffer(f"matrix for {names}", Space.MATRIX, width, inner)
         packs: list[Stage] = []
         column = 0
         for item in items:
             row = 0
             for weight, (_, k) in zip(item.args[1::2], operands, strict=True):
-                packs.append(Pack(self.ref(weight, s), (k, item.dims[-1]), matrix, (row, column), (inner, width)))
+                packs.append(Pack(self.ref(weight, s), (k, item.dims[-1]), matrix, (row, column)))
                 row += k
             column += item.dims[-1]
         lead = math.prod(first.dims[:-1])
-        clock = () if first.clock is None or s != self.homes.main else self.clock(first.clock)
-        return [*packs, Gemm(_joined(operands), lead, first.rows, matrix, self.target(first), width, clock)]
+        condition = () if first.condition is None or s != self.slots.main else self.condition(first.condition)
+        return [*packs, Gemm(_joined(operands), lead, first.rows, matrix, self.target(first), width, condition)]
 
-    def clock(self, i: int) -> tuple[Line, ...]:
-        """The clock at node i, from the step's number on."""
+    def condition(self, i: int) -> tuple[Line, ...]:
+        """The condition at node i, from the step's number on."""
         made = [j for j in needed(self.w.nodes, [i]) if self.w.nodes[j].kind == "pointwise"]
         lines = []
         for j in made:
             node = self.w.nodes[j]
-            args = tuple(self.arg(k, self.homes.main, (), made) for k in node.inputs)
+            args = tuple(self.arg(k, self.slots.main, (), made) for k in node.inputs)
             lines.append(Line(node.op, args, j, name=node.name))
         return tuple(lines)
 
@@ -227,10 +220,10 @@ class _Stages:
     def outer(self, items: list[Item], s: int) -> Outer:
         """The results lie in a new buffer, one after the other."""
         sizes = [self.w.nodes[item.target.root].size for item in items]
-        names = ", ".join(self.homes.label(item.target.root) for item in items)
-        buffer = self.homes.buffer(f"sums {names}", "shared", sum(sizes))
+        names = ", ".join(self.slots.label(item.target.root) for item in items)
+        buffer = self.slots.buffer(f"sums {names}", Space.SHARED, sum(sizes))
         for k, item in enumerate(items):
-            self.homes.of[item.target.root] = Home(buffer, sum(sizes[:k]))
+            self.slots.of[item.target.root] = Slot(buffer, sum(sizes[:k]))
         first, *second = items[0].args
         if not second:
             return Outer(self.ref(first, s), None, 1, (sum(sizes), 0), Ref(buffer, 0, (1, 1)))

@@ -18,14 +18,14 @@ import stat
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from conveyor.targets.target import CannotBuild
 
 HERE = Path(__file__).parent
 FLAGS = (
@@ -38,39 +38,10 @@ FLAGS = (
 SHARED = ("-std=gnu11", "-fPIC", "-shared", "-w")
 MAKING = "conveyor-making-"  # folders where a compiler is at work
 ABANDONED = 3600  # seconds after which its process has surely ended, killed
-AGAIN = 60  # seconds after which a kernel that could not be built is tried again: a compiler may have been installed
 CURE = (
     "install a C compiler (Debian: apt-get install gcc; macOS: xcode-select --install; anywhere: "
     "pip install 'conveyor[compiler]'), or set CC to one"
 )
-
-# One thread builds at a time, and a process is not forked meanwhile: the child would wait for ever.
-BUILDING = threading.RLock()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=BUILDING.acquire, after_in_parent=BUILDING.release, after_in_child=BUILDING.release)
-
-
-class CannotBuild(Exception):
-    """No compiler, or one that fails."""
-
-
-@dataclass
-class Attempt:
-    """What is to be built once, by whichever thread comes first; that it has failed is remembered for a while."""
-
-    failure: CannotBuild | None = None
-    when: float = 0
-
-    def __enter__(self) -> None:
-        BUILDING.acquire()
-        if self.failure is not None and time.monotonic() - self.when < AGAIN:
-            BUILDING.release()
-            raise self.failure.with_traceback(None)
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self.failure = error if isinstance(error, CannotBuild) else None
-        self.when = time.monotonic()
-        BUILDING.release()
 
 
 def load(source: str, double: bool, level: str = "-O3") -> ctypes.CDLL:
@@ -95,7 +66,7 @@ def load_at_once(sources: Sequence[str], double: bool) -> None:
 def runtime(double: bool) -> ctypes.CDLL:
     """The matrix products and threads that every kernel calls."""
     # Its loops are spelled out, so that more than -O2 only takes longer.
-    library = load(_own("runtime.c"), double, "-O2")
+    library = load(own("runtime.c"), double, "-O2")
     library.outer_room.restype, library.outer_room.argtypes = ctypes.c_ssize_t, [ctypes.c_ssize_t]
     return library
 
@@ -181,10 +152,10 @@ def _identity(compiler: Sequence[str]) -> str:
 
 @cache
 def _headers() -> str:
-    return _own("runtime.h") + _own("maths.h")
+    return own("runtime.h") + own("maths.h")
 
 
-def _own(name: str) -> str:
+def own(name: str) -> str:
     """A file of this package that is not Python."""
     try:
         return (HERE / name).read_text(encoding="utf-8")

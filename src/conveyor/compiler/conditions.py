@@ -1,11 +1,12 @@
-"""Work that the number of the step decides upon: products that do not matter in every step.
+"""Products that do not matter in every step, because the number of the step decides whether they are used.
 
-    h = where(t % 4 == 0, tanh(W · h + b), h)      # in three steps of four, nobody needs W · h
+    h = where(t % 4 == 0, tanh(W · h + b), h)      # in three steps of four, W · h is not used
 
-A clock is a number that depends on the step's number alone. A product is under a clock if all that comes of it is
-thrown away where the clock is 0, or if what it multiplies is 0 there, as the gradient of what was thrown away is. The
-kernel then takes the product to be 0, without computing it. (Where the loop's gradient is 0 times infinity, that of the
-kernel may so be 0 and not NaN.) Only where(clock, new, old) is seen, not where(clock, old, new) nor clock * new.
+A condition is a value that depends on the step's number alone. A product is under a condition if all that comes of it
+is thrown away where the condition is 0, or if what it multiplies is 0 there, as the gradient of what was thrown away
+is. The kernel then takes the product to be 0 without computing it. (Where the loop's gradient is 0 times infinity, the
+kernel's may therefore be 0 and not NaN.) Only where(condition, new, old) is recognised, not where(condition, old, new)
+nor condition * new.
 """
 
 from __future__ import annotations
@@ -19,24 +20,24 @@ SAFE |= {"slice", "reshape", "permute", "expand", "cat", "pad", "sum", "where"}
 STILL_ZERO = {"neg", "slice", "reshape", "permute", "expand", "pad", "sum"}  # of zero, zero; so is any product
 
 
-def clock_of(graph: Graph) -> dict[int, int]:
-    """The products between a state and the next that are under a clock, by node, and the clock's node.
+def conditions_of(graph: Graph) -> dict[int, int]:
+    """The products between a state and the next that are under a condition, by node, and the condition's node.
 
-    Those that are not between two states are done over all steps at once, which no clock makes less work.
+    Those that are not between two states are done over all steps at once, which no condition makes less work.
     """
-    clocks = _clocks(graph)
-    if not any(clocks[node.inputs[0]] for node in graph.nodes if node.op == "where"):
+    conditions = _conditions(graph)
+    if not any(conditions[node.inputs[0]] for node in graph.nodes if node.op == "where"):
         return {}
-    thrown_away, zero = _thrown_away(graph, clocks), _zero(graph, clocks)
+    thrown_away, zero = _thrown_away(graph, conditions), _zero(graph, conditions)
     waiting, carried = depends(graph, "state"), _reaches_state(graph)
     found: dict[int, int] = {}
     for i, node in enumerate(graph.nodes):
         if node.op in ("matmul", "gemm") and waiting[i] and carried[i]:
             by = {zero[j] for j in node.inputs[::2]}
-            clock = by.pop() if len(by) == 1 else None
-            clock = thrown_away[i] if clock is None else clock
-            if clock is not None:
-                found[i] = clock
+            condition = by.pop() if len(by) == 1 else None
+            condition = thrown_away[i] if condition is None else condition
+            if condition is not None:
+                found[i] = condition
     return found
 
 
@@ -48,7 +49,7 @@ def depends(graph: Graph, kind: str) -> list[bool]:
     return found
 
 
-def _clocks(graph: Graph) -> list[bool]:
+def _conditions(graph: Graph) -> list[bool]:
     """Whether a value is one number that comes of the step's number alone."""
     found: list[bool] = []
     for node in graph.nodes:
@@ -58,14 +59,14 @@ def _clocks(graph: Graph) -> list[bool]:
     return found
 
 
-def _thrown_away(graph: Graph, clocks: list[bool]) -> list[int | None]:
-    """For each value the clock without which nobody sees it. What backward alone will see, it multiplies by zero."""
+def _thrown_away(graph: Graph, conditions: list[bool]) -> list[int | None]:
+    """For each value the condition without which it is not used. What only backward reads, it multiplies by zero."""
     users, ends = graph.users(), {output.node for output in graph.outputs if not output.is_saved}
     found: list[int | None] = [None] * len(graph.nodes)
 
     def through(user: int, i: int) -> int | None:
         node = graph.nodes[user]
-        if node.op == "where" and clocks[node.inputs[0]] and node.inputs[1] == i != node.inputs[2]:
+        if node.op == "where" and conditions[node.inputs[0]] and node.inputs[1] == i != node.inputs[2]:
             return node.inputs[0]
         return found[user] if node.op in SAFE else None
 
@@ -75,18 +76,18 @@ def _thrown_away(graph: Graph, clocks: list[bool]) -> list[int | None]:
     return found
 
 
-def _zero(graph: Graph, clocks: list[bool]) -> list[int | None]:
-    """For each value the clock without which it is zero."""
+def _zero(graph: Graph, conditions: list[bool]) -> list[int | None]:
+    """For each value the condition without which it is zero."""
     found: list[int | None] = []
     for node in graph.nodes:
-        clock: int | None = None
-        if node.op == "where" and clocks[node.inputs[0]] and _is_zero(graph, node.inputs[2]):
-            clock = node.inputs[0]
+        condition: int | None = None
+        if node.op == "where" and conditions[node.inputs[0]] and _is_zero(graph, node.inputs[2]):
+            condition = node.inputs[0]
         elif node.op == "mul":
-            clock = next((found[j] for j in node.inputs if found[j] is not None), None)
+            condition = next((found[j] for j in node.inputs if found[j] is not None), None)
         elif node.op in STILL_ZERO:
-            clock = found[node.inputs[0]]
-        found.append(clock)
+            condition = found[node.inputs[0]]
+        found.append(condition)
     return found
 
 

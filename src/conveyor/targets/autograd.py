@@ -10,32 +10,35 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from conveyor.compiler.build import Attempt, load_at_once
 from conveyor.compiler.graph import Graph
-from conveyor.compiler.pipeline import Stage, inference, training
-from conveyor.compiler.run import Extent, Program, Result
+from conveyor.compiler.pipeline import Lowered, inference, training
+from conveyor.compiler.program import Program
+from conveyor.targets.attempt import Attempt
+from conveyor.targets.ragged import Ragged
+from conveyor.targets.target import Kernel, Result, Target
 
 Source = tuple[str, str]  # an input's kind and name
 
 
 @dataclass
-class Kernel:
+class CompiledStep:
     """The kernels of the graph of one step, built when they are first wanted."""
 
     graph: Graph
     dtype: torch.dtype
-    _inference: Program | None = None
-    _training: dict[frozenset[Source], tuple[Program, Program]] = field(default_factory=dict)
+    target: Target[Any]
+    _inference: Kernel | None = None
+    _training: dict[frozenset[Source], tuple[Kernel, Kernel]] = field(default_factory=dict)
     _attempt: Attempt = field(default_factory=Attempt)
 
-    def inference(self) -> Program:
+    def inference(self) -> Kernel:
         """Keeps the first state of every step, which is the output, and nothing else."""
         if self._inference is None:
             with self._attempt:
                 self._inference = self._inference or self._built(inference(self.graph))[0]
         return self._inference
 
-    def training(self, wanted: frozenset[Source]) -> tuple[Program, Program]:
+    def training(self, wanted: frozenset[Source]) -> tuple[Kernel, Kernel]:
         """Forward and backward, for the gradients by the inputs wanted."""
         if wanted not in self._training:
             with self._attempt:
@@ -44,18 +47,16 @@ class Kernel:
                     self._training[wanted] = (forward, backward)
         return self._training[wanted]
 
-    def _built(self, *stages: Stage) -> list[Program]:
-        sources = [stage.source for stage in stages]
-        load_at_once([source.text for source in sources], self.dtype == torch.float64)
-        return [Program(stage.plan, source, self.dtype) for stage, source in zip(stages, sources, strict=True)]
+    def _built(self, *directions: Lowered) -> Sequence[Kernel]:
+        return self.target.build([self.target.plan(one.program) for one in directions], self.dtype)
 
 
 @dataclass(frozen=True)
 class Job:
     """One run over the sequences of a batch: what the tensors are, and the eager loop that gives the same."""
 
-    kernel: Kernel
-    extent: Extent
+    kernel: CompiledStep
+    rows: Ragged
     start: int
     sources: tuple[Source, ...]
     eager: Callable[..., tuple[Tensor, ...]]
@@ -65,21 +66,21 @@ class Job:
         given, states = {}, []
         for (kind, name), tensor in zip(self.sources, tensors, strict=True):
             if kind == "state":
-                states.append(self.extent.sort(tensor))
+                states.append(self.rows.sort(tensor))
                 continue
             if kind == "stream":
-                tensor = self.extent.pack(tensor)
+                tensor = self.rows.pack(tensor)
             elif kind == "constant":
-                tensor = self.extent.sort(tensor)
+                tensor = self.rows.sort(tensor)
             given[_key(kind, name)] = tensor if tensor.is_contiguous() else tensor.contiguous()
         return given, states
 
     def results(self, result: Result) -> tuple[Tensor, ...]:
         """The output, the last states, and the further values."""
-        graph, extent = self.kernel.graph, self.extent
-        output = extent.unpack(result.output(f"state {graph.states[0]}"))
-        last = (extent.unsort(result.last(name)) for name in graph.states)
-        further = (extent.unpack(result.output(f"stream {name}")) for name in graph.streams)
+        graph, rows = self.kernel.graph, self.rows
+        output = rows.unpack(result.output(f"state {graph.states[0]}"))
+        last = (rows.unsort(result.last(name)) for name in graph.states)
+        further = (rows.unpack(result.output(f"stream {name}")) for name in graph.streams)
         return (output, *last, *further)
 
 
@@ -88,7 +89,7 @@ def compute(job: Job, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
         return _Run.apply(job, *tensors)
     given, states = job.arranged(tensors)
-    return job.results(job.kernel.inference()(given, states, job.extent, job.start))
+    return job.results(job.kernel.inference()(given, states, job.rows, job.start))
 
 
 class _Run(torch.autograd.Function):
@@ -97,11 +98,11 @@ class _Run(torch.autograd.Function):
         wanted = frozenset(s for s, needed in zip(job.sources, ctx.needs_input_grad[1:], strict=True) if needed)
         forward, backward = job.kernel.training(wanted)
         given, states = job.arranged(tensors)
-        result = forward(given, states, job.extent, job.start)
-        kept = sorted(set(readings(forward, backward).values()))
-        ctx.job, ctx.programs, ctx.kept, ctx.count = job, (forward, backward), kept, len(tensors)
+        result = forward(given, states, job.rows, job.start)
+        kept = sorted(set(readings(forward.program, backward.program).values()))
+        ctx.job, ctx.kernels, ctx.kept, ctx.count = job, (forward, backward), kept, len(tensors)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*tensors, *(result.made[buffer] for buffer in kept))
+        ctx.save_for_backward(*tensors, *(result.buffers[buffer] for buffer in kept))
         return job.results(result)
 
     @staticmethod
@@ -111,23 +112,23 @@ class _Run(torch.autograd.Function):
         tensors, kept = saved[: ctx.count], dict(zip(ctx.kept, saved[ctx.count :], strict=True))
         if torch.is_grad_enabled():
             return None, *_again(job, tensors, gradients, ctx.needs_input_grad[1:])
-        return None, *without_graph(job, ctx.programs, tensors, kept, gradients, ctx.needs_input_grad[1:])
+        return None, *without_graph(job, ctx.kernels, tensors, kept, gradients, ctx.needs_input_grad[1:])
 
 
 def without_graph(
     job: Job,
-    programs: tuple[Program, Program],
+    kernels: tuple[Kernel, Kernel],
     tensors: Sequence[Tensor],
     kept: Mapping[int, Tensor],
     gradients: Sequence[Tensor | None],
     needed: Sequence[bool],
 ) -> list[Tensor | None]:
     """The gradients by the tensors that need one, which cannot be differentiated again."""
-    backward = programs[1]
+    backward = kernels[1]
     given, states = job.arranged(tensors)
-    given |= {name: kept[buffer] for name, buffer in readings(*programs).items()}
+    given |= {name: kept[buffer] for name, buffer in readings(kernels[0].program, backward.program).items()}
     given |= _step_gradients(job, backward, gradients)
-    result = backward(given, _last_gradients(job, states, gradients), job.extent, job.start)
+    result = backward(given, _last_gradients(job, states, gradients), job.rows, job.start)
     return [
         _gradient(job, result, source) if wanted else None for source, wanted in zip(job.sources, needed, strict=True)
     ]
@@ -142,7 +143,7 @@ def _key(kind: str, name: str) -> str:
 def readings(forward: Program, backward: Program) -> dict[str, int]:
     """The backward program's inputs that the forward one has made, and in which buffer."""
     found = {}
-    for name, _ in backward.inputs:
+    for name in backward.given:
         kind, what = name.split(" ", 1)
         if kind in ("before", "after"):
             found[name] = forward.states[what]
@@ -155,23 +156,24 @@ def readings(forward: Program, backward: Program) -> dict[str, int]:
 def _last_gradients(job: Job, like: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> list[Tensor]:
     """By the last states; where they are not used, zero."""
     return [
-        torch.zeros_like(state) if gradient is None else job.extent.sort(gradient)
+        torch.zeros_like(state) if gradient is None else job.rows.sort(gradient)
         for state, gradient in zip(like, gradients[1:], strict=False)
     ]
 
 
-def _step_gradients(job: Job, backward: Program, gradients: Sequence[Tensor | None]) -> dict[str, Tensor]:
+def _step_gradients(job: Job, backward: Kernel, gradients: Sequence[Tensor | None]) -> dict[str, Tensor]:
     """By what comes out at each step, as rows."""
-    graph, extent = job.kernel.graph, job.extent
+    graph, rows = job.kernel.graph, job.rows
     names = [f"state {graph.states[0]}", *(f"stream {name}" for name in graph.streams)]
     found = {}
-    widths = {name: backward.plan.buffers[buffer].width for name, buffer in backward.inputs}
+    program = backward.program
+    widths = {name: program.buffers[buffer].width for name, buffer in program.given.items()}
     for name, gradient in zip(names, (gradients[0], *gradients[1 + len(graph.states) :]), strict=True):
         key = f"stream grad {name}"
         if key in widths:
             if gradient is None:
-                gradient = torch.zeros(extent.steps, extent.batch, widths[key], dtype=backward.dtype)
-            found[key] = extent.pack(gradient)
+                gradient = torch.zeros(rows.steps, rows.batch, widths[key], dtype=backward.dtype)
+            found[key] = rows.pack(gradient)
     return found
 
 
@@ -179,13 +181,13 @@ def _gradient(job: Job, result: Result, source: Source) -> Tensor | None:
     """None by what nothing depends on."""
     kind, name = source
     if kind == "state":
-        return job.extent.unsort(result.last(f"grad {name}"))
+        return job.rows.unsort(result.last(f"grad {name}"))
     if f"{'stream' if kind == 'stream' else 'once'} grad {name}" not in result.program.shapes:
         return None
     if kind == "stream":
-        return job.extent.unpack(result.output(f"stream grad {name}"))
+        return job.rows.unpack(result.output(f"stream grad {name}"))
     found = result.output(f"once grad {name}")
-    return job.extent.unsort(found) if kind == "constant" else found
+    return job.rows.unsort(found) if kind == "constant" else found
 
 
 def _again(

@@ -10,8 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from conveyor.compiler.chunks import chunks
-from conveyor.compiler.plan import (
+from conveyor.compiler.program import (
     Arg,
     Contract,
     Gemm,
@@ -20,12 +19,13 @@ from conveyor.compiler.plan import (
     Loop,
     Outer,
     Pack,
-    Pass,
-    Plan,
     Reduce,
     Ref,
+    Space,
     Stage,
 )
+from conveyor.targets.cpu.memory import Memory
+from conveyor.targets.cpu.plan import Phase, Plan, Share
 
 # How an op is written, given its arguments.
 SPELLING: dict[str, str] = {
@@ -85,7 +85,7 @@ def indices(count: int, skipped: int = 0) -> list[str]:
 def emit(plan: Plan) -> Source:
     """The kernel of a plan."""
     e = _Emitter(plan)
-    parts = [[e.section(one) for one in some] for some in (e.chunks.before, e.chunks.during, e.chunks.after)]
+    parts = [[e.phase(one) for one in some] for some in (plan.before, plan.during, plan.after)]
     bodies = [body for part in parts for _, body in part]
     before, during, after = ([name for name, _ in part] for part in parts)
     head = '#include "runtime.h"\n#include "maths.h"\n'
@@ -96,7 +96,8 @@ def emit(plan: Plan) -> Source:
 
 class _Emitter:
     def __init__(self, plan: Plan):
-        self.plan, self.chunks = plan, chunks(plan)
+        self.plan, self.memory = plan, Memory(plan)
+        self.buffers = plan.program.buffers
         self.count = 0
         self.numbers: list[int] = []
         self.constants: list[float] = []
@@ -104,8 +105,8 @@ class _Emitter:
         self.widths: dict[int, str] = {}
         self.blocks: dict[int, str] = {}
         at = 0
-        for i, buffer in enumerate(plan.buffers):  # where each block buffer begins in a thread's scratch
-            if buffer.space == "block":
+        for i, buffer in enumerate(self.buffers):  # where each begins in a thread's scratch
+            if buffer.space == Space.SCRATCH:
                 self.blocks[i] = self.number(at)
                 at += buffer.width * plan.block
         self.block = self.number(plan.block)
@@ -123,45 +124,37 @@ class _Emitter:
         return f"k[{self.constants.index(value)}]"
 
     def width(self, buffer: int) -> str:
-        """Of a row of this buffer, in numbers; 0 if all rows are one."""
-        if self.plan.buffers[buffer].space == "shared":
+        """Of a row of this buffer, in elements; 0 if all rows are one."""
+        if self.buffers[buffer].space == Space.SHARED:
             return "0"
         if buffer not in self.widths:
-            self.widths[buffer] = self.number(self.plan.buffers[buffer].width)
+            self.widths[buffer] = self.number(self.buffers[buffer].width)
         return self.widths[buffer]
 
     def base(self, ref: Ref) -> str:
         """Where the first row of a block has this value."""
-        space = self.plan.buffers[ref.buffer].space
+        space = self.memory.space(ref)
         offset = f" + {self.number(ref.offset)}" if ref.offset else ""
-        if space == "block":
+        if space == Space.SCRATCH:
             return f"room + {self.blocks[ref.buffer]}{offset}"
-        if space == "shared":
+        if space == Space.SHARED:
             return f"p[{ref.buffer}]{offset}"
-        row = {
-            "stream": "now - c->first" if ref.buffer in self.chunks.passing else "now",
-            "rows": "b",
-            "history": "old" if ref.when == "before" else "c->batch + now",
-            "pair": "even" if ref.when == "before" else "odd",
-        }[space]
-        return f"p[{ref.buffer}] + ({row}) * {self.width(ref.buffer)}{offset}"
+        return f"p[{ref.buffer}] + ({self.memory.row(ref)}) * {self.width(ref.buffer)}{offset}"
 
-    # --- passes ---
+    # --- phases ---
 
     def main(self, before: list[str], during: list[str], after: list[str]) -> str:
-        """The passes in turn; threads wait for each other after each."""
+        """The phases in turn; threads wait for each other after each."""
 
         def calls(names: list[str], given: str, indent: str) -> str:
             return "".join(f"{indent}{name}({given}, thread);\n{indent}c->f->wait(c);\n" for name in names)
 
-        rows = self.number(self.chunks.rows)
         begin, end = ("i", "i + span < c->steps ? i + span : c->steps")
-        if self.plan.reverse:
+        if self.plan.program.reverse:
             begin, end = ("i + span < c->steps ? c->steps - i - span : 0", "c->steps - i")
         return (
             f"void kernel(const call *c, idx thread) {{\n  const idx *d = c->d;\n{calls(before, 'c', '  ')}"
-            f"  const idx span = c->batch < {rows} ? {rows} / (c->batch ? c->batch : 1) : 1;\n"
-            "  call chunk = *c;\n  idx i = 0;\n  do {\n"
+            "  const idx span = c->span;\n  call chunk = *c;\n  idx i = 0;\n  do {\n"
             f"    chunk.begin = {begin};\n    chunk.end = {end};\n"
             "    chunk.first = c->steps ? c->at[chunk.begin] : 0;\n"
             "    chunk.rows = c->steps ? c->at[chunk.end - 1] + c->count[chunk.end - 1] - chunk.first : 0;\n"
@@ -169,16 +162,23 @@ class _Emitter:
             f"{calls(after, 'c', '  ')}}}\n"
         )
 
-    def section(self, one: Pass) -> tuple[str, str]:
-        emit = {"time": self.time, "rows": self.rows, "shared": self.shared, "bulk": self.bulk}[one.over]
+    def phase(self, one: Phase) -> tuple[str, str]:
+        """The name of a phase's function, and the function."""
+        emit = {
+            Share.STEPS: self.time,
+            Share.SEQUENCES: self.rows,
+            Share.MATRICES: self.packs,
+            Share.NOBODY: self.shared,
+            Share.ROWS: self.bulk,
+        }[one.share]
         head = "  const idx *d = c->d;\n  real *const *p = c->p;\n  real *room = c->room[thread];\n"
         unused = "  (void)d, (void)p, (void)room;\n"
         name, self.count = f"{one.over}{self.count}", self.count + 1
         return name, f"static void {name}(const call *c, idx thread) {{\n{head}{unused}{emit(one)}}}\n"
 
-    def time(self, one: Pass) -> str:
-        step = "c->end - 1 - i" if self.plan.reverse else "c->begin + i"
-        even, odd = ("t + 1", "t") if self.plan.reverse else ("t", "t + 1")
+    def time(self, one: Phase) -> str:
+        step = "c->end - 1 - i" if self.plan.program.reverse else "c->begin + i"
+        even, odd = ("t + 1", "t") if self.plan.program.reverse else ("t", "t + 1")
         return (
             "  const idx part = c->split ? thread : 0, parts = c->split ? c->threads : 1, first = part == 0;\n"
             "  const idx from = c->split ? 0 : c->cut[thread], to = c->split ? c->batch : c->cut[thread + 1];\n"
@@ -193,7 +193,7 @@ class _Emitter:
             f"{self.shared_steps(one)}    }}\n  }}\n"
         )
 
-    def shared_steps(self, one: Pass) -> str:
+    def shared_steps(self, one: Phase) -> str:
         """The stages of a step. Where threads share it, products are everybody's and the rest is the first's."""
         text = ""
         for products, stages in groupby(one.stages, lambda stage: isinstance(stage, Gemm)):
@@ -203,7 +203,7 @@ class _Emitter:
             )
         return text
 
-    def rows(self, one: Pass) -> str:
+    def rows(self, one: Phase) -> str:
         calls = "".join(f"    {line}\n" for stage in one.stages for line in self.stage(stage))
         return (
             "  const idx t = 0, end = c->cut[thread + 1], part = 0, parts = 1;\n"
@@ -212,16 +212,17 @@ class _Emitter:
             f"    (void)t, (void)n, (void)part, (void)parts;\n{calls}  }}\n"
         )
 
-    def shared(self, one: Pass) -> str:
-        """Matrices are packed by all threads, one each in turn; the rest is little, and done by one."""
+    def packs(self, one: Phase) -> str:
+        """Matrices, one for each thread in turn."""
         packs = [stage for stage in one.stages if isinstance(stage, Pack)]
-        rest = [stage for stage in one.stages if not isinstance(stage, Pack)]
-        text = "".join(f"  if ({k} % c->threads == thread)\n    {self.pack(pack)}\n" for k, pack in enumerate(packs))
-        calls = "".join(f"  {line}\n" for stage in rest for line in self.stage(stage))
-        head = "  if (thread) return;\n  const idx n = 1, t = 0, part = 0, parts = 1;\n"
-        return text + (f"{head}  (void)n, (void)t, (void)part, (void)parts;\n{calls}" if rest else "")
+        return "".join(f"  if ({k} % c->threads == thread)\n    {self.pack(pack)}\n" for k, pack in enumerate(packs))
 
-    def bulk(self, one: Pass) -> str:
+    def shared(self, one: Phase) -> str:
+        calls = "".join(f"  {line}\n" for stage in one.stages for line in self.stage(stage))
+        head = "  if (thread) return;\n  const idx n = 1, t = 0, part = 0, parts = 1;\n"
+        return f"{head}  (void)n, (void)t, (void)part, (void)parts;\n{calls}"
+
+    def bulk(self, one: Phase) -> str:
         gemms = [self.bulk_gemm(stage) for stage in one.stages if isinstance(stage, Gemm)]
         sums: dict[object, list[Outer]] = {}
         for stage in one.stages:
@@ -265,23 +266,23 @@ class _Emitter:
             segments.append(f"{{{self.base(ref)}{by}, {self.width(ref.buffer)}, {self.number(size)}}}")
         width = self.number(stage.width)
         to = f"{self.base(stage.target)}{f' + l * {width}' if lead else ''}"
-        matrix = f"p[{stage.packed}]"
+        matrix = f"p[{stage.matrix}]"
         call = (
             f"c->f->gemm({'n' if stage.rows else '1'}, {width}, {len(segments)}, s, {matrix}, {to}, "
             f"{self.width(stage.target.buffer)}, 0, part, parts);"
         )
-        if stage.clock:
+        if stage.condition:
             rows = "n" if stage.rows else "1"
             clear = f"if (part == 0) clear({rows}, {width}, {to}, {self.width(stage.target.buffer)});"
-            call = f"if ({self.clock(stage.clock)}(c->k, (real)(c->start + t))) {call} else {clear}"
+            call = f"if ({self.condition(stage.condition)}(c->k, (real)(c->start + t))) {call} else {clear}"
         around = f"for (idx l = 0; l < {self.number(stage.lead)}; l++) " if lead else ""
         return [f"{around}{{", f"  const segment s[] = {{{', '.join(segments)}}};", f"  {call}", "}"]
 
-    def clock(self, lines: tuple[Line, ...]) -> str:
-        """The name of a function that computes the clock from the step's number."""
+    def condition(self, lines: tuple[Line, ...]) -> str:
+        """The name of a function that computes the condition from the step's number."""
         body = _Body(self)
         text = "".join(f"  {one}\n" for line in lines for one in spelled(line, lambda arg: body.at(arg, (), ())))
-        name = f"clock{len(self.functions)}"
+        name = f"condition{len(self.functions)}"
         self.functions.append(
             f"static int {name}(const real *k, real t) {{\n  (void)k, (void)t;\n{text}"
             f"  return v{lines[-1].node} != 0;\n}}\n"
@@ -290,15 +291,18 @@ class _Emitter:
 
     def pack(self, stage: Pack) -> str:
         ref = stage.source
-        assert self.plan.buffers[ref.buffer].space == "shared"
+        assert self.memory.space(ref) == Space.SHARED
+        matrix = self.buffers[stage.target]
         numbers = [*ref.strides, *stage.size]
-        place = [*stage.place, *stage.total]
+        place = [*stage.start, matrix.depth, matrix.width]
         first, last = (", ".join(self.number(n) for n in some) for some in (numbers, place))
         return f"c->f->pack({self.base(ref)}, {first}, p[{stage.target}], {last});"
 
     def outer_rows(self, stage: Outer) -> str:
-        spaces = {self.plan.buffers[ref.buffer].space for ref in (stage.a, stage.b) if ref}
-        return "c->rows" if spaces & {"stream", "history"} else "c->batch" if "rows" in spaces else "1"
+        refs = [ref for ref in (stage.a, stage.b) if ref]
+        if any(map(self.memory.is_timed, refs)):
+            return "c->rows"
+        return "c->batch" if any(self.memory.space(ref) == Space.ROWS for ref in refs) else "1"
 
     def outer(self, stages: list[Outer]) -> str:
         """The sums over all rows that have the same first operand, which is packed once."""
@@ -315,18 +319,10 @@ class _Emitter:
         )
 
     def operand(self, ref: Ref, rows: str) -> str:
-        space = self.plan.buffers[ref.buffer].space
         offset = f" + {self.number(ref.offset)}" if ref.offset else ""
         width = self.width(ref.buffer)
-        skip, mapped = "", "0"
-        if space == "history" and ref.when == "before":
-            skip, mapped = f" + (c->map ? 0 : c->first) * {width}", "c->map ? c->map + c->first : 0"
-        elif space == "history":
-            skip = f" + (c->batch + c->first) * {width}"
-        elif space == "stream" and ref.buffer not in self.chunks.passing:
-            skip = f" + c->first * {width}"
-        elif space == "rows" and rows == "c->rows":
-            mapped = "c->row + c->first"
+        first, mapped = self.memory.rows_of_chunk(ref) if rows == "c->rows" else ("0", "0")
+        skip = "" if first == "0" else f" + {first} * {width}"
         step = self.number(_step(ref))
         return f"(operand){{p[{ref.buffer}]{skip}{offset}, {width}, {step}, {mapped}}}"
 

@@ -27,7 +27,7 @@
 #endif
 #define VL ((idx)(VB / sizeof(real)))
 #define NR (2 * VL)
-_Static_assert(2 * VB / sizeof(real) <= 64, "a packed matrix has room for panels of 64 columns: PANEL in place.py");
+_Static_assert(2 * VB / sizeof(real) <= 64, "a packed matrix has room for panels of 64 columns: PANEL in plan.py");
 #define FEW 3   /* rows so few that several panels are run at once, or the sums would wait for each other */
 #define WIDE 4  /* panels at once then */
 #define KC 256  /* rows of an outer product that are packed at once */
@@ -302,13 +302,6 @@ int run(void (*kernel)(const call *, idx), call *c) {
   for (idx i = 1; i < made; i++) pthread_join(threads[i], 0);
   return error;
 }
-
-/* PyTorch's own threads, if they could be found: they may still be awake from its last operation, and would be in the
-   way of others. */
-typedef struct {
-  void (*parallel)(void (*)(void *), void *, unsigned threads, unsigned flags);
-  int (*number)(void), (*size)(void);
-} pool;
 
 struct pooled { struct team *team; const pool *pool; int missing; };
 

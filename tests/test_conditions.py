@@ -6,14 +6,14 @@ from torch import sigmoid, tanh, where
 
 import conveyor
 from both import assert_kernel_is_loop, draw_inputs
-from conveyor.compiler.clocks import clock_of
+from conveyor.compiler.conditions import conditions_of
 
 
 class Clocked(conveyor.Cell):
     """The maps that the cells below choose between."""
 
     state = ("h", "C")
-    clocks = 0, 0  # the products that are left out in some steps, forward and backward
+    conditions = 0, 0  # the products that are left out in some steps, forward and backward
 
     def __init__(self, input_size, hidden_size):
         super().__init__(input_size, hidden_size)
@@ -24,7 +24,7 @@ class Clocked(conveyor.Cell):
 class Plain(Clocked):
     """Each map is wanted in its own steps."""
 
-    clocks = 2, 2
+    conditions = 2, 2
 
     def step(self, x, h, C, t):
         h_new, C_new = tanh(self.one(h, x)), sigmoid(self.other(C, x))
@@ -36,7 +36,7 @@ class Plain(Clocked):
 class Nested(Clocked):
     """A choice within a choice; zero where it is not taken."""
 
-    clocks = 2, 2
+    conditions = 2, 2
 
     def step(self, x, h, C, t):
         inner = where(t % 3 != 0, tanh(self.other(C, x)), torch.zeros_like(C))
@@ -46,7 +46,7 @@ class Nested(Clocked):
 
 
 class Twice(Clocked):
-    """One product under two clocks, and another that both branches see: neither may be left out."""
+    """One product under two conditions, and another that both branches see: neither may be left out."""
 
     def step(self, x, h, C, t):
         a, b = tanh(self.one(h, x)), tanh(self.other(C, x))
@@ -56,9 +56,9 @@ class Twice(Clocked):
 
 
 class Mirrored(Clocked):
-    """What is new stands in the other branch: it is wanted just when the clock is 0."""
+    """What is new stands in the other branch: it is wanted just when the condition is 0."""
 
-    clocks = 0, 0
+    conditions = 0, 0
 
     def step(self, x, h, C, t):
         h = where(t % 2 == 0, h, tanh(self.one(h, x)))
@@ -75,7 +75,7 @@ class Unsafe(Clocked):
 
 
 class Rowwise(Clocked):
-    """The condition differs from row to row: it is no clock."""
+    """The condition differs from row to row: it is no condition."""
 
     def step(self, x, h, C, t):
         h = where((x[:, :1] > 0) & (t % 2 == 0), tanh(self.one(h, x)), h)
@@ -97,7 +97,7 @@ def test_the_kernel_is_the_loop(cell):
 def test_just_the_products_that_nobody_needs_are_left_out(cell):
     compiled = conveyor.compile(cell(3, 5))
     forward, _, backward = compiled.plan.partition("time, backwards:")
-    assert tuple(part.count("if ") for part in (forward, backward)) == cell.clocks
+    assert tuple(part.count("if ") for part in (forward, backward)) == cell.conditions
 
 
 def test_steps_that_a_kernel_cannot_number_are_taken_by_the_loop():
@@ -161,4 +161,4 @@ def test_whole_numbers_that_a_kernel_cannot_hold_are_left_to_the_loop(cell):
 
 
 def test_a_graph_without_a_clock_has_none():
-    assert clock_of(conveyor.compile(conveyor.zoo.LSTM(3, 5)).traced) == {}
+    assert conditions_of(conveyor.compile(conveyor.zoo.LSTM(3, 5)).traced) == {}

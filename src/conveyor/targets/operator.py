@@ -11,15 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor, library
 
-from conveyor.compiler.kernel import Job, Kernel, Source, readings, without_graph
-from conveyor.compiler.run import Result, even_extent, rows_of
+from conveyor.targets.autograd import CompiledStep, Job, Source, readings, without_graph
+from conveyor.targets.ragged import rows_of
+from conveyor.targets.target import Kernel, Result
 
 
 @dataclass(frozen=True)
 class Entry:
     """A kernel, and what the tensors are that it takes."""
 
-    kernel: Kernel
+    kernel: CompiledStep
     sources: tuple[Source, ...]
 
 
@@ -27,7 +28,7 @@ _entries: list[Entry] = []
 _numbers: dict[tuple[int, tuple[Source, ...]], int] = {}
 
 
-def register(kernel: Kernel, sources: tuple[Source, ...]) -> int:
+def register(kernel: CompiledStep, sources: tuple[Source, ...]) -> int:
     """The number of a kernel that takes such tensors."""
     key = (id(kernel), sources)
     if key not in _numbers:
@@ -50,23 +51,24 @@ def forward(
     job = _job(number, lengths, steps, batch, start)
     given, states = job.arranged(tensors)
     if not any(wanted):
-        result = job.kernel.inference()(given, states, job.extent, start)
+        result = job.kernel.inference()(given, states, job.rows, start)
         return [value.clone() for value in job.results(result)]
-    programs = job.kernel.training(_sources(number, wanted))
-    result = programs[0](given, states, job.extent, start)
-    kept = sorted(set(readings(*programs).values()))
+    kernels = job.kernel.training(_sources(number, wanted))
+    result = kernels[0](given, states, job.rows, start)
+    kept = _kept(kernels)
     return [value.clone() for value in job.results(result)] + [_whole(result, buffer, job) for buffer in kept]
 
 
 def _whole(result: Result, buffer: int, job: Job) -> Tensor:
     """A buffer with room for all steps of all rows, so that its size does not depend on the lengths."""
-    tensor = result.made[buffer]
-    rows = _kept_rows(result.program.plan.buffers[buffer].space, job.extent.steps, job.extent.batch)
+    tensor = result.buffers[buffer]
+    rows = result.program.buffers[buffer].space.rows(job.rows.steps * job.rows.batch, job.rows.batch)
     return tensor.clone() if len(tensor) == rows else torch.nn.functional.pad(tensor, (0, 0, 0, rows - len(tensor)))
 
 
-def _kept_rows(space: str, steps: Any, batch: Any) -> Any:
-    return {"stream": steps * batch, "history": batch + steps * batch, "pair": 2 * batch, "rows": batch}.get(space, 1)
+def _kept(kernels: tuple[Kernel, Kernel]) -> list[int]:
+    """The buffers of forward that backward reads."""
+    return sorted(set(readings(kernels[0].program, kernels[1].program).values()))
 
 
 @forward.register_fake
@@ -81,10 +83,10 @@ def _(
     shapes += [(batch, *ends["state", name]) for name in names]
     shapes += [(steps, batch, *ends["stream", name]) for name in kernel.graph.streams]
     if any(wanted):
-        programs = kernel.training(_sources(number, wanted))
-        for place in sorted(set(readings(*programs).values())):
-            buffer = programs[0].plan.buffers[place]
-            shapes.append((_kept_rows(buffer.space, steps, batch), buffer.width))
+        kernels = kernel.training(_sources(number, wanted))
+        for place in _kept(kernels):
+            buffer = kernels[0].program.buffers[place]
+            shapes.append((buffer.space.rows(steps * batch, batch), buffer.width))
     return [like.new_empty(shape, dtype=kernel.dtype) for shape in shapes]
 
 
@@ -102,9 +104,9 @@ def backward(
 ) -> list[Tensor]:
     """The gradients by the tensors that are wanted."""
     job = _job(number, lengths, steps, batch, start)
-    programs = job.kernel.training(_sources(number, wanted))
-    places = sorted(set(readings(*programs).values()))
-    found = without_graph(job, programs, tensors, dict(zip(places, kept, strict=True)), gradients, wanted)
+    kernels = job.kernel.training(_sources(number, wanted))
+    places = _kept(kernels)
+    found = without_graph(job, kernels, tensors, dict(zip(places, kept, strict=True)), gradients, wanted)
     # A result of an operator may share no memory with another.
     made = (torch.zeros_like(t) if g is None else g for t, g in zip(tensors, found, strict=True))
     return [g.clone(memory_format=torch.contiguous_format) for g, w in zip(made, wanted, strict=True) if w]
@@ -152,8 +154,7 @@ def _job(number: int, lengths: Tensor | None, steps: int, batch: int, start: int
     entry = _entries[number]
     if lengths is not None and batch and not 0 <= int(lengths.min()) <= int(lengths.max()) <= steps:
         raise ValueError(f"lengths must lie between 0 and the {steps} steps of the input, not {lengths.tolist()}")
-    rows = even_extent(steps, batch) if lengths is None else rows_of(steps, tuple(lengths.tolist()))
-    return Job(entry.kernel, rows, start, entry.sources, _no_eager)
+    return Job(entry.kernel, rows_of(steps, batch, lengths), start, entry.sources, _no_eager)
 
 
 def _no_eager(*_: Tensor) -> tuple[Tensor, ...]:

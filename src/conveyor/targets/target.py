@@ -1,0 +1,104 @@
+"""What every target has: the machines, or the ways, that can run the programs of a step.
+
+A target is a folder beside this file. It imports the compiler and never another target. Whoever adds one changes
+nothing else but the list in registry.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from conveyor.compiler.program import Program, Space
+from conveyor.targets.ragged import Ragged
+
+
+class CannotBuild(Exception):
+    """A target has a plan that it cannot build here: the reason, and the cure."""
+
+
+class Plan(Protocol):
+    """A target's decisions about a program, complete: nothing is decided again when it is spelled, built or run."""
+
+    @property
+    def program(self) -> Program: ...
+    def __str__(self) -> str: ...
+
+
+class Kernel(Protocol):
+    """A plan that has been built."""
+
+    @property
+    def program(self) -> Program: ...
+    @property
+    def dtype(self) -> torch.dtype: ...
+    def __call__(self, inputs: Mapping[str, Tensor], states: Sequence[Tensor], rows: Ragged, start: int = 0) -> Result:
+        """Runs it. `inputs`: all but the states, by kind and name, contiguous, a row for each row of its buffer;
+        `states`: the initial ones, [B, width] each, in the order of `program.states`; `start`: the first step's number.
+        """
+        ...
+
+
+P = TypeVar("P")
+
+
+class Target(Protocol[P]):
+    """A machine, or a way to run a step."""
+
+    @property
+    def name(self) -> str: ...
+    def __hash__(self) -> int: ...
+    def refuses(self, tensors: Sequence[Tensor]) -> str | None:
+        """Why it cannot take these tensors, or None."""
+        ...
+
+    def plan(self, program: Program) -> P:
+        """How it computes a program."""
+        ...
+
+    def source(self, plan: P) -> str:
+        """The text that it builds, to be read."""
+        ...
+
+    def build(self, plans: Sequence[P], dtype: torch.dtype) -> Sequence[Kernel]:
+        """The kernels of some plans, to be used together. Raises CannotBuild."""
+        ...
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run has made: the buffers in `program.kept`, each [rows, width]."""
+
+    program: Program
+    buffers: Mapping[int, Tensor]
+    rows: Ragged
+
+    def output(self, key: str) -> Tensor:
+        """An output by kind and name, with a row for each row of its buffer, but for one that all steps share."""
+        ref, dims = self.program.shapes[key]
+        buffer, space = self.buffers[ref.buffer], self.program.buffers[ref.buffer].space
+        if space == Space.SHARED:
+            return buffer.as_strided(dims, ref.strides, ref.offset)
+        skipped = self.rows.batch if space == Space.HISTORY else 0
+        count, width = buffer.shape
+        return buffer.as_strided((count - skipped, *dims), (width, *ref.strides), skipped * width + ref.offset)
+
+    def last(self, name: str) -> Tensor:
+        """A state after each sequence's last step, [B, width]."""
+        place = self.program.states[name]
+        buffer, rows = self.buffers[place], self.rows
+        if self.program.buffers[place].space == Space.HISTORY:
+            if rows.lengths is None:
+                return buffer[rows.rows :]
+            last = (rows.lengths - 1).clamp(min=0)
+            found = torch.where(rows.lengths > 0, rows.batch + (rows.at[last] if rows.steps else last), 0)
+            return buffer.index_select(0, found + torch.arange(rows.batch))
+        if self.program.reverse:
+            return buffer[: rows.batch]
+        if rows.lengths is None:
+            return buffer[rows.steps % 2 * rows.batch :][: rows.batch]
+        return buffer.index_select(0, rows.lengths % 2 * rows.batch + torch.arange(rows.batch))
