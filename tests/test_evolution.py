@@ -32,6 +32,7 @@ from conveyor.search.reading import read
 from conveyor.search.search import check
 from conveyor.search.writing import write
 from conveyor.zoo.find import find
+from tiers import slow
 from tolerance import KERNEL, assert_equal
 
 READABLE = [name for name in zoo.CELLS if name not in ("lstm-depth-gated", "grid", "grid-priority", "clockwork")]
@@ -320,6 +321,7 @@ def test_a_search_prints_the_best_and_leaves_a_report(whole):
     assert len((folder / "candidates.csv").read_text().splitlines()) == 8
 
 
+@slow
 @searches
 def test_a_search_that_is_killed_goes_on_and_finds_the_same(whole, tmp_path):
     process = begin(tmp_path / "cut")

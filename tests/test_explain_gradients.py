@@ -15,7 +15,7 @@ from conveyor.explain.running.edits import Edit
 from conveyor.explain.running.levels import levels
 from in_a_page import CELLS, TEXT, VOCABULARY, InAPage, language_model
 
-pytestmark = pytest.mark.xdist_group("browser")
+pytestmark = pytest.mark.xdist_group("explain gradients")
 STEPS = 12
 TOKENS = torch.tensor(list(dict.fromkeys(VOCABULARY.encode(TEXT.encode()).tolist()))[:STEPS])  # all different
 BOUND = 2e-5  # of the largest

@@ -22,7 +22,7 @@ from conveyor.language import LanguageModel
 from conveyor.tasks.text import WORD, Vocabulary
 from in_a_page import BOUND, CELLS, TEXT, VOCABULARY, InAPage, assert_same, language_model, numbers
 
-pytestmark = pytest.mark.xdist_group("browser")
+pytestmark = pytest.mark.xdist_group("explain network")
 OPTIONS = (
     {},
     {"learn_initial_state": True, "tie": False},

@@ -34,7 +34,7 @@ from conveyor.training.run import Run
 from in_a_page import CELLS
 from pages import READY, ZOOMED
 
-pytestmark = pytest.mark.xdist_group("browser")
+pytestmark = pytest.mark.xdist_group("explain page")
 
 HOSTILE = "<script>hacked = 1</script><img src=x onerror='hacked = 2'>\"&amp;' </textarea>{{7*7}} 🐈 ‮مرحبا é\u0301"
 LEARNT = f"the cats that the dog sees sleep. the dog that the cats see sleeps.\n{HOSTILE}\n" * 60

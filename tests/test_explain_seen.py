@@ -13,7 +13,7 @@ from conveyor.tasks.text import Vocabulary
 from conveyor.training.run import Run
 from conveyor.zoo import CELLS
 
-pytestmark = pytest.mark.xdist_group("browser")
+pytestmark = pytest.mark.xdist_group("explain seen")
 
 KINDS = {**CELLS, "leaky": Leaky}
 TEXT = "the cat sat on the mat. " * 6

@@ -26,7 +26,7 @@ from conveyor.training import train as training
 from conveyor.training.progress import Progress
 from pages import Page
 
-pytestmark = pytest.mark.xdist_group("browser")
+pytestmark = pytest.mark.xdist_group("explain serve")
 
 LEARNT = "the cats that the dog sees sleep. the dog that the cats see sleeps.\n" * 120
 TEXT = "the dog sees "

@@ -26,7 +26,7 @@ from op_cells import POSITIVE, SHAPED, op_cell
 from random_cells import sample
 from tolerance import KERNEL, assert_equal
 
-pytestmark = pytest.mark.xdist_group("browser")
+pytestmark = pytest.mark.xdist_group("explain steps")
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import pytest
 import browser as browsers
 from conveyor.explain.page.bundle import script
 
-pytestmark = pytest.mark.xdist_group("browser")
+pytestmark = pytest.mark.xdist_group("spell")
 
 ENTRY = """import { ATOM, spelled } from "./spell.js";
 import { constant } from "./dom.js";
