@@ -70,9 +70,9 @@ def test_the_kernel_of_an_operation_is_the_loop_at_other_sizes(name):
 
 
 @every_op
-def test_the_kernel_of_an_operation_in_float32_is_as_good_as_the_loop(name):
-    for width in (13, 37):
-        assert_float32_is_as_good(*layer_and_inputs(name, OPS[name][0], 5, 7, width, torch.float32))
+@pytest.mark.parametrize("width", [pytest.param(13, marks=slow), 37])
+def test_the_kernel_of_an_operation_in_float32_is_as_good_as_the_loop(name, width):
+    assert_float32_is_as_good(*layer_and_inputs(name, OPS[name][0], 5, 7, width, torch.float32))
 
 
 @every_op

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-import browser as browsers
 from conveyor import zoo
 from conveyor.explain.measure.flow import gradient_flow
 from conveyor.explain.running import interpret
@@ -19,12 +18,6 @@ pytestmark = pytest.mark.xdist_group("explain gradients")
 STEPS = 12
 TOKENS = torch.tensor(list(dict.fromkeys(VOCABULARY.encode(TEXT.encode()).tolist()))[:STEPS])  # all different
 BOUND = 2e-5  # of the largest
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with browsers.started() as found:
-        yield found
 
 
 def by_autograd(model, token, edits, monkeypatch):

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-import browser as browsers
 from cases import CASES, Case, others, random_state, tensors
 from conveyor import compile, zoo
 from conveyor.compiler.graph import Builder, Output
@@ -27,12 +26,6 @@ from random_cells import sample
 from tolerance import KERNEL, assert_equal
 
 pytestmark = pytest.mark.xdist_group("explain steps")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with browsers.started() as found:
-        yield found
 
 
 LATER = {"total", "outer", "gemm"}  # made by differentiation and simplification, and in no step
