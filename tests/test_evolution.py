@@ -37,7 +37,7 @@ from tolerance import KERNEL, assert_equal
 
 READABLE = [name for name in zoo.CELLS if name not in ("lstm-depth-gated", "grid", "grid-priority", "clockwork")]
 START = {name: read(zoo.CELLS[name]) for name in ("gru", "lstm", "lstm-peephole", "mut1", "mut2", "mut3")}
-EXAMPLES = int(os.environ.get("EXAMPLES", 300))
+EXAMPLES = int(os.environ.get("EXAMPLES", 100))
 QUICK = Quest(tasks=("lag:5",), candidates=9, draws=1, steps=20, parameters=4_000, abreast=4)
 
 

@@ -178,7 +178,7 @@ def saved(run: Path) -> int:
     ("sent", "source", "out"),
     [
         (signal.SIGINT, "-", "run"),
-        (signal.SIGTERM, "texts", "texts/run"),
+        pytest.param(signal.SIGTERM, "texts", "texts/run", marks=slow),
     ],
     ids=["standard input", "a folder around the run"],
 )
