@@ -65,8 +65,8 @@ def conveyor(*args: Any, cwd: Path, stdin: str = "", file_limit: int | None = No
     )
 
 
-def done(*args: Any, cwd: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """The command, run to its end, which must be a success: in this process, which saves the start of one."""
+def called(*args: Any, cwd: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """The command, run to its end in this process, which saves the seconds in which one of its own starts."""
     out, told = io.StringIO(), io.StringIO()
     with (
         chdir(cwd),
@@ -82,8 +82,14 @@ def done(*args: Any, cwd: Path, stdin: str = "") -> subprocess.CompletedProcess[
             cli.main()
         except SystemExit as end:
             code = end.code
-    assert not code, told.getvalue()
-    return subprocess.CompletedProcess(args, 0, out.getvalue(), told.getvalue())
+    return subprocess.CompletedProcess(args, code or 0, out.getvalue(), told.getvalue())
+
+
+def done(*args: Any, cwd: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """The same, which must be a success."""
+    result = called(*args, cwd=cwd, stdin=stdin)
+    assert result.returncode == 0, result.stderr
+    return result
 
 
 @contextmanager

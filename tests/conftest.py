@@ -13,6 +13,7 @@ import torch
 import browser as browsers
 import tiers
 from conveyor import kernels
+from conveyor.explain.drawing.arrange import WORK, arrange
 from pages import Page
 
 torch.set_num_threads(1)
@@ -48,9 +49,10 @@ def _seed():
 
 @pytest.fixture
 def as_users_have_them(monkeypatch):
-    """Kernels, with the flags that they have outside the tests."""
+    """Kernels compiled, and pictures laid out, as outside the tests."""
     if os.environ.get(tiers.FLAGS) == tiers.CHEAP:
         monkeypatch.delenv(tiers.FLAGS)
+    monkeypatch.setattr(arrange, "__defaults__", (WORK,))
     kernels._shared_kernel.cache_clear()
     yield
     kernels._shared_kernel.cache_clear()

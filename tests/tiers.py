@@ -2,7 +2,7 @@
 
 In the first, every law holds for every cell and every operation, at one size or two. In the second are the products of
 all sizes with all variants, processes that are killed, servers, long trainings, the installed package, and what else
-takes seconds to show little; and its kernels are compiled as users have them.
+takes seconds to show little; and its kernels are compiled, and its pictures laid out, as users have them.
 """
 
 import os
@@ -10,15 +10,19 @@ from itertools import combinations, product
 
 import pytest
 
+from conveyor.explain.drawing.arrange import arrange
+
 slow = pytest.mark.slow
 CHEAP = "-O0"  # a kernel that is to give right numbers at small sizes need not be fast, but soon there
 FLAGS = "CONVEYOR_CFLAGS"
+ROUGH = 100  # work for pictures whose layout need only be right, not good
 
 
 def begin(everything):
-    """Has the kernels of the first tier compiled cheaply, unless flags are given."""
+    """Has the kernels of the first tier compiled cheaply, unless flags are given, and its pictures laid out quickly."""
     if not everything:
         os.environ.setdefault(FLAGS, CHEAP)
+        arrange.__defaults__ = (ROUGH,)
 
 
 def quick(values, of):
