@@ -434,6 +434,8 @@ PEEPHOLE_PAPERS = {
     for gates in SUBSETS[:-1]
 }
 PAPERS |= PEEPHOLE_PAPERS
+FEW_PEEPHOLES = ["lstm-peephole, forget+output", "lstm-peephole-full, none"]
+QUICK_PAPERS = [name for name in PAPERS if name not in PEEPHOLE_PAPERS or name in FEW_PEEPHOLES]
 
 
 def every_cell(test):

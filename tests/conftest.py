@@ -1,6 +1,6 @@
 """One thread, so that workers do not fight for cores, and examples that are the same on every machine.
 
-With EXAMPLES=500 in the environment, as many examples as that, and others every time.
+With EXAMPLES=500 in the environment, as many examples as that, and others every time. With --all, the slow tests, too.
 """
 
 import os
@@ -11,6 +11,9 @@ import pytest
 import torch
 
 import browser as browsers
+import tiers
+from conveyor import kernels
+from conveyor.explain.drawing.arrange import WORK, arrange
 from pages import Page
 
 torch.set_num_threads(1)
@@ -23,12 +26,39 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("conveyor")
 
 
+def pytest_addoption(parser):
+    parser.addoption("--all", action="store_true", help="the slow tests, too, with kernels compiled as users have them")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: runs with --all only; tests/tiers.py says what is slow")
+    tiers.begin(config.option.all)
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.option.all:
+        left_out = [item for item in items if item.get_closest_marker("slow")]
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=left_out)
+
+
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
+def as_users_have_them(monkeypatch):
+    """Kernels compiled, and pictures laid out, as outside the tests."""
+    if os.environ.get(tiers.FLAGS) == tiers.CHEAP:
+        monkeypatch.delenv(tiers.FLAGS)
+    monkeypatch.setattr(arrange, "__defaults__", (WORK,))
+    kernels._shared_kernel.cache_clear()
+    yield
+    kernels._shared_kernel.cache_clear()
+
+
+@pytest.fixture(scope="session")
 def browser():
     with browsers.started() as found:
         yield found

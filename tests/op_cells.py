@@ -213,6 +213,26 @@ NUMBERED = {
 TABLES = (OPERATORS, FUNCTIONS, POSITIVE, SHAPES, REDUCTIONS, PRODUCTS, PARAMETERS, NUMBERED)
 OPS = {name: spellings for table in TABLES for name, spellings in table.items()}
 assert len(OPS) == sum(map(len, TABLES)), "two operations of one name"
+# The spellings that are not the same operations as their first, but others that give the same.
+APART = {
+    "torch.where(a != b, 2 * b, a)",
+    "torch.where(a <= 0.5, 0.0, a)",
+    "a ** -0.5",
+    "a - torch.mean(a, dim=-1).unsqueeze(-1)",
+    "a.norm(2, -1)[:, None]",
+    "a.var(-1)[:, None]",
+    "a.logsumexp(-1)[:, None]",
+    "a @ self.W.t() with W = matrix(5, H)",
+    *PRODUCTS["heads"][1:],
+    "torch.einsum('bsd,bd->bs', K, a)",
+    "(a.unsqueeze(1) @ K.transpose(1, 2)).squeeze(1)",
+    "(a[:, :4].unsqueeze(1) @ K).squeeze(1)",
+    "(torch.softmax((K * a[:, None]).sum(-1), -1)[:, :, None] * V).sum(1)",
+    "torch.einsum('bi,bj,bj->bi', a, b, a)",
+    "self.v * a with v = matrix()",
+    "a * self.v with v = matrix(1, 1)",
+    "torch.where(t >= 2, b, a)",
+}
 
 SHAPED = {"K": (4,), "V": (4,)}  # constants with rows of their own, [B, 4, H]
 

@@ -17,7 +17,7 @@ from comparisons import children, kill
 
 USER, PASSWORD = "conveyor", "opensesame"
 ACCOUNT = "postgres"  # the package makes it; root may not run the server
-MISSING = "PostgreSQL's server is not installed: scripts/test does that (Debian: apt-get install postgresql)"
+MISSING = "PostgreSQL's server is not installed: scripts/test --all does that (Debian: apt-get install postgresql)"
 
 
 def program(name: str) -> str:

@@ -27,6 +27,7 @@ from command import (
     SMALL,
     TEXT,
     begun,
+    called,
     checkpoint,
     command,
     conveyor,
@@ -45,6 +46,7 @@ from conveyor.tasks.digits import read as read_digits
 from conveyor.tasks.mnist import mnist
 from conveyor.training.run import Run
 from conveyor.training.settings import flag
+from tiers import slow
 
 CELLS = """
 import torch
@@ -232,10 +234,10 @@ def test_a_bad_flag_is_refused(wrong: str, words: list[str], home: Path, refused
 @pytest.mark.parametrize(
     "args",
     [
-        ["train", "nowhere.txt", *OVER],
-        ["train", "text.txt", *OVER, "--lern=3"],
+        pytest.param(["train", "nowhere.txt", *OVER], marks=slow),
+        pytest.param(["train", "text.txt", *OVER, "--lern=3"], marks=slow),
         ["train", "text.txt", *OVER, "--cell=cells.py:TooFew"],
-        ["generate", "run", "--prompt=é"],
+        pytest.param(["generate", "run", "--prompt=é"], marks=slow),
         ["evaluate", "nothing"],
     ],
     ids=lambda args: f"{args[0]} {args[-1]}",
@@ -497,7 +499,7 @@ DIVERGING = {
 @pytest.mark.parametrize("settings", DIVERGING.values(), ids=DIVERGING)
 def test_a_training_that_diverges_says_where_and_keeps_what_was_good(settings: list[str], home: Path) -> None:
     run = home / "new"
-    result = conveyor("train", "text.txt", *SMALL, *settings, "--out", run, cwd=home)
+    result = called("train", "text.txt", *SMALL, *settings, "--out", run, cwd=home)
     line = result.stderr.splitlines()[-1]
     assert result.returncode == 2, result.stderr
     assert "Traceback" not in result.stderr

@@ -38,6 +38,7 @@ from conveyor.tasks import Adding
 from conveyor.tasks.speakers import Speakers
 from conveyor.training.train import Diverged
 from test_speech import write_vowels
+from tiers import slow
 
 # what is asked
 
@@ -348,6 +349,7 @@ def test_a_comparison_leaves_a_report(undisturbed):
     assert "adding:24" in (undisturbed / "report.md").read_text()
 
 
+@slow
 @disturbed
 @pytest.mark.parametrize("what", ["a worker", "everything"])
 def test_whatever_is_killed_every_trial_ends_once_with_the_same_results(undisturbed, tmp_path, what):
@@ -367,6 +369,7 @@ def test_whatever_is_killed_every_trial_ends_once_with_the_same_results(undistur
     assert values(folder) == values(undisturbed)
 
 
+@slow
 @disturbed
 def test_ctrl_c_saves_and_the_same_command_goes_on(undisturbed, tmp_path):
     folder = tmp_path / "report"

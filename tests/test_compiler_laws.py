@@ -8,9 +8,10 @@ import torch
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from both import assert_float32_is_as_good, assert_kernel_is_loop, by_both, draw_inputs, results
-from cases import CASES, PAPERS, Case
+from cases import CASES, FEW_PEEPHOLES, PAPERS, Case
 from conveyor import backend
 from random_cells import sample
+from tiers import quick, slow
 from tolerance import KERNEL, assert_equal
 
 RANDOM = {f"random {i}": Case(cell) for i, cell in enumerate(sample())}
@@ -18,8 +19,9 @@ EVERY = CASES | PAPERS | RANDOM
 SOME = [*CASES, *list(RANDOM)[::3]]
 FEW = ["lstm", "lstm-projected", "gru", "own, with streams", "own, nested", "own, with extra outputs"]
 pytestmark = pytest.mark.filterwarnings(r"ignore:var\(\)")  # PyTorch warns of the variance of no rows
-every_cell = pytest.mark.parametrize("name", EVERY)
-some_cells = pytest.mark.parametrize("name", SOME)
+QUICK = [*CASES, *FEW_PEEPHOLES, *list(RANDOM)[::5]]
+every_cell = pytest.mark.parametrize("name", quick(EVERY, QUICK))
+some_cells = pytest.mark.parametrize("name", quick(SOME, QUICK))
 few_cells = pytest.mark.parametrize("name", FEW)
 
 
@@ -35,23 +37,42 @@ def drawn(name, *sizes, dtype=torch.float64, **keywords):
 SIZES = [(5, 7, 3, 13), (3, 33, 6, 37), (1, 1, 1, 3), (9, 2, 17, 8)]  # the first two have the same kernel
 
 
+@pytest.mark.parametrize("name", quick(EVERY, [*CASES, *FEW_PEEPHOLES, *RANDOM]))
+def test_the_kernel_is_the_loop(name):
+    assert_kernel_is_loop(*drawn(name))
+
+
+@few_cells
+@pytest.mark.usefixtures("as_users_have_them")
+def test_the_kernel_that_users_have_is_the_loop(name):
+    assert_kernel_is_loop(*drawn(name))
+    assert_float32_is_as_good(*drawn(name, dtype=torch.float32))
+
+
 @pytest.mark.parametrize(
-    ("name", "sizes"), [(name, sizes) for name, case in EVERY.items() for sizes in SIZES[: 2 if case.heavy else None]]
+    ("name", "sizes"),
+    [
+        pytest.param(name, sizes, marks=[] if name in QUICK and number % len(SIZES) == i else slow)
+        for number, (name, case) in enumerate(EVERY.items())
+        for i, sizes in enumerate(SIZES[: 2 if case.heavy else None])
+        if i
+    ],
 )
-def test_the_kernel_is_the_loop(name, sizes):
+def test_the_kernel_is_the_loop_at_other_sizes(name, sizes):
     assert_kernel_is_loop(*drawn(name, *sizes))
 
 
 @every_cell
-@pytest.mark.parametrize("sizes", [(0, 3, 3, 5), (3, 0, 3, 5), (0, 0, 3, 5)])
-def test_the_kernel_of_no_steps_and_of_no_rows_is_the_loop(name, sizes):
-    assert_kernel_is_loop(*drawn(name, *sizes))
+def test_the_kernel_of_no_steps_and_of_no_rows_is_the_loop(name):
+    layer, _ = drawn(name, 1, 1, 3, 5)
+    for steps, batch in ((0, 3), (3, 0), (0, 0)):
+        assert_kernel_is_loop(layer, draw_inputs(layer, steps, batch))
 
 
 @some_cells
-@pytest.mark.parametrize("sizes", [(5, 7, 3, 13), (5, 7, 3, 37)])
-def test_the_kernel_in_float32_is_as_good_as_the_loop(name, sizes):
-    assert_float32_is_as_good(*drawn(name, *sizes, dtype=torch.float32))
+def test_the_kernel_in_float32_is_as_good_as_the_loop(name):
+    for sizes in ((5, 7, 3, 13), (5, 7, 3, 37)):
+        assert_float32_is_as_good(*drawn(name, *sizes, dtype=torch.float32))
 
 
 @every_cell
@@ -216,8 +237,18 @@ def test_a_kernel_does_not_write_to_what_it_is_given():
 
 
 @pytest.mark.parametrize("name", [*CASES, *list(RANDOM)[::5]])
-@pytest.mark.parametrize("sizes", [(4, 48, 64, 128), (4, 1, 64, 256), (5, 7, 3, 13)])
+@pytest.mark.parametrize("sizes", [pytest.param((4, 48, 64, 128), marks=slow), (4, 1, 64, 256), (5, 7, 3, 13)])
 def test_two_runs_and_two_threads_give_the_same_bits(name, sizes):
+    assert_same_bits(name, *sizes)
+
+
+@few_cells
+@pytest.mark.usefixtures("as_users_have_them")
+def test_two_runs_and_two_threads_of_what_users_have_give_the_same_bits(name):
+    assert_same_bits(name, 4, 48, 64, 128)
+
+
+def assert_same_bits(name, *sizes):
     layer, inputs = drawn(name, *sizes, dtype=torch.float32)
     try:
         with backend("compiled"):

@@ -5,13 +5,16 @@ from itertools import product
 import pytest
 import torch
 
+import conveyor
 from both import assert_float32_is_as_good, assert_kernel_is_loop, by_both, draw_inputs
-from conveyor import Recurrent
-from op_cells import EXACT, OPS, POSITIVE, SHAPED, op_cell
+from op_cells import APART, EXACT, OPS, POSITIVE, SHAPED, op_cell
+from tiers import slow
 from tolerance import assert_same_kinds
 
+SPELLINGS = [(name, spelling) for name, spellings in OPS.items() for spelling in spellings]
 every_spelling = pytest.mark.parametrize(
-    ("name", "spelling"), [pytest.param(n, s, id=f"{n}: {s}"[:70]) for n, spellings in OPS.items() for s in spellings]
+    ("name", "spelling"),
+    [pytest.param(n, s, id=f"{n}: {s}"[:70], marks=() if s == OPS[n][0] or s in APART else slow) for n, s in SPELLINGS],
 )
 every_op = pytest.mark.parametrize("name", OPS)
 # Zeros of both signs, infinities, NaN, the points at which the operations have their kinks, and what overflows in exp.
@@ -19,7 +22,7 @@ SPECIAL = [0.0, -0.0, torch.inf, -torch.inf, torch.nan, 1, -1, 0.5, -0.5, 2, -2,
 
 
 def layer_and_inputs(name, spelling, steps, batch, width, dtype):
-    layer = Recurrent(op_cell(spelling), 3, width, dtype=dtype)
+    layer = conveyor.Recurrent(op_cell(spelling), 3, width, dtype=dtype)
     inputs = draw_inputs(layer, steps, batch, SHAPED)
     if name in POSITIVE:
         for stream in ("u", "w"):
@@ -32,7 +35,7 @@ def exact_layer(name, layer):
     """The layer whose loop is exact, where that is another one."""
     if name not in EXACT:
         return layer
-    exact = Recurrent(op_cell(EXACT[name]), 3, layer.hidden_size, dtype=torch.float64)
+    exact = conveyor.Recurrent(op_cell(EXACT[name]), 3, layer.hidden_size, dtype=torch.float64)
     exact.load_state_dict(layer.state_dict())
     return exact
 
@@ -40,6 +43,19 @@ def exact_layer(name, layer):
 def assert_right(name, spelling, *sizes):
     layer, inputs = layer_and_inputs(name, spelling, *sizes, torch.float64)
     assert_kernel_is_loop(layer, inputs, exact=exact_layer(name, layer))
+
+
+def graph_of(spelling):
+    cell = op_cell(spelling)(3, 13)
+    return conveyor.compile(cell, shapes={name: (*dims, 13) for name, dims in SHAPED.items()}).traced
+
+
+@every_op
+def test_the_spellings_of_an_operation_have_one_graph_and_so_one_kernel(name):
+    first, *others = OPS[name]
+    expected = graph_of(first)
+    for spelling in others:
+        assert (graph_of(spelling) == expected) != (spelling in APART), spelling
 
 
 @every_spelling
@@ -54,15 +70,15 @@ def test_the_kernel_of_an_operation_is_the_loop_at_other_sizes(name):
 
 
 @every_op
-def test_the_kernel_of_an_operation_in_float32_is_as_good_as_the_loop(name):
-    for width in (13, 37):
-        assert_float32_is_as_good(*layer_and_inputs(name, OPS[name][0], 5, 7, width, torch.float32))
+@pytest.mark.parametrize("width", [pytest.param(13, marks=slow), 37])
+def test_the_kernel_of_an_operation_in_float32_is_as_good_as_the_loop(name, width):
+    assert_float32_is_as_good(*layer_and_inputs(name, OPS[name][0], 5, 7, width, torch.float32))
 
 
 @every_op
 def test_special_values_go_through_an_operation_as_through_the_loop(name):
     """Forward and in every gradient: infinities and NaN are where the loop has them, and kinks have its slopes."""
-    layer = Recurrent(op_cell(OPS[name][0]), 3, 13, dtype=torch.float64)
+    layer = conveyor.Recurrent(op_cell(OPS[name][0]), 3, 13, dtype=torch.float64)
     with torch.no_grad():
         for operand in ("a", "b"):  # the operands are the streams themselves
             for parameter in getattr(layer.cell, operand).parameters() if hasattr(layer.cell, operand) else ():

@@ -7,8 +7,9 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.func import functional_call
 
 import conveyor
-from cases import CASES, PAPERS, differentiable, others, parameters_of, random_state, tensors, values_of
+from cases import CASES, PAPERS, QUICK_PAPERS, differentiable, others, parameters_of, random_state, tensors, values_of
 from conveyor import zoo
+from tiers import quick
 from tolerance import assert_equal
 
 T, B, INPUT, HIDDEN = 4, 2, 3, 3
@@ -51,7 +52,7 @@ def by_paper(case, states, values):
     return output, *(s[None] for s in lasts), *(v[None, None] for v in (told[0] if told else ()))
 
 
-@pytest.mark.parametrize("name", PAPERS)
+@pytest.mark.parametrize("name", quick(PAPERS, QUICK_PAPERS))
 def test_outputs_are_the_papers(name):
     case, layer = PAPERS[name], PAPERS[name].layer(INPUT, HIDDEN, dtype=torch.float64)
     given, parameters = drawn(layer, T, B), parameters_of(layer)
@@ -61,7 +62,7 @@ def test_outputs_are_the_papers(name):
         assert_equal(value, wanted, symbol)
 
 
-@pytest.mark.parametrize("name", PAPERS)
+@pytest.mark.parametrize("name", quick(PAPERS, QUICK_PAPERS))
 def test_gradients_are_the_papers(name):
     """The oracle's derivative by a complex step, exact to the last digits, for every input, state and matrix."""
     case, layer = PAPERS[name], PAPERS[name].layer(INPUT, HIDDEN, dtype=torch.float64)

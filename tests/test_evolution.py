@@ -32,11 +32,12 @@ from conveyor.search.reading import read
 from conveyor.search.search import check
 from conveyor.search.writing import write
 from conveyor.zoo.find import find
+from tiers import slow
 from tolerance import KERNEL, assert_equal
 
 READABLE = [name for name in zoo.CELLS if name not in ("lstm-depth-gated", "grid", "grid-priority", "clockwork")]
 START = {name: read(zoo.CELLS[name]) for name in ("gru", "lstm", "lstm-peephole", "mut1", "mut2", "mut3")}
-EXAMPLES = int(os.environ.get("EXAMPLES", 300))
+EXAMPLES = int(os.environ.get("EXAMPLES", 100))
 QUICK = Quest(tasks=("lag:5",), candidates=9, draws=1, steps=20, parameters=4_000, abreast=4)
 
 
@@ -320,6 +321,7 @@ def test_a_search_prints_the_best_and_leaves_a_report(whole):
     assert len((folder / "candidates.csv").read_text().splitlines()) == 8
 
 
+@slow
 @searches
 def test_a_search_that_is_killed_goes_on_and_finds_the_same(whole, tmp_path):
     process = begin(tmp_path / "cut")

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-import browser as browsers
 from conveyor import zoo
 from conveyor.explain.measure.flow import gradient_flow
 from conveyor.explain.running import interpret
@@ -15,16 +14,10 @@ from conveyor.explain.running.edits import Edit
 from conveyor.explain.running.levels import levels
 from in_a_page import CELLS, TEXT, VOCABULARY, InAPage, language_model
 
-pytestmark = pytest.mark.xdist_group("browser")
+pytestmark = pytest.mark.xdist_group("explain gradients")
 STEPS = 12
 TOKENS = torch.tensor(list(dict.fromkeys(VOCABULARY.encode(TEXT.encode()).tolist()))[:STEPS])  # all different
 BOUND = 2e-5  # of the largest
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with browsers.started() as found:
-        yield found
 
 
 def by_autograd(model, token, edits, monkeypatch):

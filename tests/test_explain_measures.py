@@ -30,6 +30,7 @@ from conveyor.language.settings import Settings
 from conveyor.language.trained import Trained
 from conveyor.tasks.agreement import sentence, verbs_of
 from conveyor.tasks.text import KINDS, Vocabulary
+from tiers import slow
 from tolerance import assert_equal
 
 CELLS = [zoo.LSTM, zoo.GRU, zoo.ClockworkRNN]  # of two states, of one, and one that counts its steps
@@ -590,6 +591,7 @@ def speaker(tmp_path_factory):
     return number_unit.trained(0, hidden=24, steps=2_000, folder=tmp_path_factory.mktemp("number") / "run")
 
 
+@slow
 def test_one_unit_carries_the_number_of_the_subject_and_verbs_go_wrong_without(speaker):
     found = number_unit.measure(speaker, sentences=500)
     main, far = found.verbs.main, found.verbs.main & found.verbs.apart
@@ -602,6 +604,7 @@ def test_one_unit_carries_the_number_of_the_subject_and_verbs_go_wrong_without(s
     assert str(found.unit.index) in number_unit.example(speaker, found.unit)
 
 
+@slow
 def test_the_clamp_is_the_edit_of_the_interpreter(speaker):
     verbs = number_unit.new_verbs(speaker, sentences=5)
     for unit in range(0, 24, 5):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-import browser as browsers
+import conveyor
 from conveyor import zoo
 from conveyor.cell import Cell
 from conveyor.errors import BadInput
@@ -22,7 +22,7 @@ from conveyor.language import LanguageModel
 from conveyor.tasks.text import WORD, Vocabulary
 from in_a_page import BOUND, CELLS, TEXT, VOCABULARY, InAPage, assert_same, language_model, numbers
 
-pytestmark = pytest.mark.xdist_group("browser")
+pytestmark = pytest.mark.xdist_group("explain network")
 OPTIONS = (
     {},
     {"learn_initial_state": True, "tie": False},
@@ -30,13 +30,7 @@ OPTIONS = (
     {"bias": False, "learn_initial_state": True},
     {"tied": True, "learn_initial_state": True},
 )
-TOKENS = VOCABULARY.encode(TEXT.encode()[:200])
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with browsers.started() as found:
-        yield found
+TOKENS = VOCABULARY.encode(TEXT.encode()[:100])
 
 
 def options(name):
@@ -55,17 +49,24 @@ def assert_named(model, record):
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_a_model_in_a_page_is_the_model(name, browser, tmp_path):
+def test_a_model_in_a_page_is_the_model_and_edited_the_edited_one(name, browser, tmp_path):
     model = language_model(CELLS[name], **options(name))
     here = InAPage.of(browser, tmp_path, model)
-    with torch.no_grad():
+    with torch.no_grad(), conveyor.backend("eager"):
         record, scores = run(model, TOKENS), model(TOKENS[:, None])[0][:, 0]
-    if not model.rnn.zoneout:  # whose record is of values before they are mixed with the old
-        assert_named(model, record)
+        if not model.rnn.zoneout:  # whose record is of values before they are mixed with the old
+            assert_named(model, record)
     found = here.run(TOKENS)
     assert_same(found, numbers(record), "all values")
     logs = torch.tensor(found[:, -len(VOCABULARY) :]).log_softmax(-1)
     assert (logs - scores.log_softmax(-1)).abs().max() <= BOUND
+
+    tokens = TOKENS[:30]
+    for edits in some_edits([level.circuit for level in here.described.levels], list(CELLS).index(name)):
+        with torch.no_grad():
+            expected = numbers(run(model, tokens, edits))
+        assert_same(here.run(tokens, edits), expected, f"with {edits}")
+    assert (here.run(TOKENS) == found).all(), "edits leave nothing behind"
 
 
 def some_edits(circuits, seed):
@@ -82,18 +83,6 @@ def some_edits(circuits, seed):
     sets = [Edit(k, draw.randrange(len(c.parts)), draw.uniform(-1, 1), first=4) for k, c in enumerate(circuits)]
     lines = [(k, draw.choice(c.wires)) for k, c in enumerate(circuits) for _ in range(3)]
     yield [*sets, *(Edit(k, wire.target, source=wire.source, last=20) for k, wire in lines)]
-
-
-@pytest.mark.parametrize("name", CELLS)
-def test_an_edited_model_in_a_page_is_the_edited_model(name, browser, tmp_path):
-    model, tokens = language_model(CELLS[name], seed=1, **options(name)), TOKENS[:30]
-    here = InAPage.of(browser, tmp_path, model)
-    plain = here.run(tokens)
-    for edits in some_edits([level.circuit for level in here.described.levels], list(CELLS).index(name)):
-        with torch.no_grad():
-            expected = numbers(run(model, tokens, edits))
-        assert_same(here.run(tokens, edits), expected, f"with {edits}")
-    assert (here.run(tokens) == plain).all(), "edits leave nothing behind"
 
 
 @pytest.mark.parametrize("share", [0, 0.5, 1])

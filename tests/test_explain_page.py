@@ -33,8 +33,9 @@ from conveyor.training.progress import Progress
 from conveyor.training.run import Run
 from in_a_page import CELLS
 from pages import READY, ZOOMED
+from tiers import quick
 
-pytestmark = pytest.mark.xdist_group("browser")
+pytestmark = pytest.mark.xdist_group("explain page")
 
 HOSTILE = "<script>hacked = 1</script><img src=x onerror='hacked = 2'>\"&amp;' </textarea>{{7*7}} 🐈 ‮مرحبا é\u0301"
 LEARNT = f"the cats that the dog sees sleep. the dog that the cats see sleeps.\n{HOSTILE}\n" * 60
@@ -271,7 +272,9 @@ def test_what_a_long_text_rests_on(here, one, runs):
     assert shades[-300:] == pytest.approx((norms / norms.max()).tolist()[-300:], abs=0.006)
 
 
-@pytest.mark.parametrize("cell", ["clockwork", "grid", "handed-on", "masked", "two-clocks"])
+@pytest.mark.parametrize(
+    "cell", quick(["clockwork", "grid", "handed-on", "masked", "two-clocks"], ["masked", "two-clocks"])
+)
 def test_other_cells_at_all_depths(cell, here, tmp_path):
     """Every part of a cell can be chosen, and its number is reckoned without an error."""
     model = LanguageModel(len(OF_CATS), CELLS[cell], 12, 2).eval()

@@ -12,8 +12,9 @@ from conveyor.language.trained import Trained
 from conveyor.tasks.text import Vocabulary
 from conveyor.training.run import Run
 from conveyor.zoo import CELLS
+from tiers import quick
 
-pytestmark = pytest.mark.xdist_group("browser")
+pytestmark = pytest.mark.xdist_group("explain seen")
 
 KINDS = {**CELLS, "leaky": Leaky}
 TEXT = "the cat sat on the mat. " * 6
@@ -58,7 +59,7 @@ return [figures.length, wrong.map((one) => one.textContent)];
 """
 
 
-@pytest.mark.parametrize("cell", ["lstm", "lstm-fgr", "gru", "clockwork", "leaky"])
+@pytest.mark.parametrize("cell", quick(["lstm", "lstm-fgr", "gru", "clockwork", "leaky"], ["lstm", "leaky"]))
 def test_no_figure_lies_on_another_or_on_a_line(cell, here, tmp_path):
     here.open(written(tmp_path, untrained(tmp_path, cell)), "d=cell&s=9")
     here.rest()

@@ -12,8 +12,7 @@ import pytest
 import torch
 from selenium.webdriver.common.by import By
 
-import browser as browsers
-from command import begun, command, conveyor
+from command import begun, called, command
 from conveyor.errors import BadInput
 from conveyor.explain.measure.find_alike import find_alike, pattern
 from conveyor.explain.measure.record import record
@@ -24,9 +23,8 @@ from conveyor.language.settings import Settings
 from conveyor.language.trained import load
 from conveyor.training import train as training
 from conveyor.training.progress import Progress
-from pages import Page
 
-pytestmark = pytest.mark.xdist_group("browser")
+pytestmark = pytest.mark.xdist_group("explain serve")
 
 LEARNT = "the cats that the dog sees sleep. the dog that the cats see sleeps.\n" * 120
 TEXT = "the dog sees "
@@ -228,13 +226,13 @@ def test_bodies_that_are_no_questions(server):
 
 
 def test_a_port_in_use_is_told(home, server):
-    result = conveyor("explain", "run", "--serve", "--port", server, cwd=home)
+    result = called("explain", "run", "--serve", "--port", server, cwd=home)
     assert result.returncode == 2
     assert (
         result.stderr
         == f"conveyor: --port {server}: the port is in use; take another, or --port 0 for one that is free\n"
     )
-    result = conveyor("explain", "run", "--serve", "--port", 70_000, cwd=home)
+    result = called("explain", "run", "--serve", "--port", 70_000, cwd=home)
     assert result.returncode == 2
     assert "0 to 65535" in result.stderr
 
@@ -259,21 +257,18 @@ def test_without_its_packages_it_says_what_to_do(monkeypatch):
 # -- in the page
 
 
-def test_a_span_is_looked_for_in_the_page(server):
-    with browsers.started() as browser:
-        page = Page(browser)
-        browser.open(f"http://127.0.0.1:{server}/")
-        page.wait("document.documentElement.dataset.ready").rest()
-        for step, button in ((4, "#span-from"), (7, "#span-to")):
-            page.slide("#step", step)
-            page.click(button)
-        assert page.text(".span-now").replace("·", " ") == TEXT[4:8].replace(" ", "␣")
-        page.click("#find-alike").wait("document.querySelectorAll('.places li').length")
-        places = browser.driver.find_elements(By.CSS_SELECTOR, ".places li")
-        assert len(places) == 12
-        assert f"of {len(LEARNT):,} tokens" in page.text(".finder [role=status]")
-        page.click(".places li:first-child button")
-        assert "dog" in page.run("return document.getElementById('text').value")
+def test_a_span_is_looked_for_in_the_page(here, server):
+    here.browser.open(f"http://127.0.0.1:{server}/")
+    here.wait("document.documentElement.dataset.ready").rest()
+    for step, button in ((4, "#span-from"), (7, "#span-to")):
+        here.slide("#step", step)
+        here.click(button)
+    assert here.text(".span-now").replace("·", " ") == TEXT[4:8].replace(" ", "␣")
+    here.click("#find-alike").wait("document.querySelectorAll('.places li').length")
+    assert len(here.driver.find_elements(By.CSS_SELECTOR, ".places li")) == 12
+    assert f"of {len(LEARNT):,} tokens" in here.text(".finder [role=status]")
+    here.click(".places li:first-child button")
+    assert "dog" in here.run("return document.getElementById('text').value")
 
 
 LATE = """
@@ -285,15 +280,13 @@ window.fetch = (...question) => {
 """
 
 
-def test_the_late_error_of_an_old_search_leaves_a_newer_answer(server):
-    with browsers.started() as browser:
-        page = Page(browser)
-        browser.open(f"http://127.0.0.1:{server}/")
-        page.wait("document.documentElement.dataset.ready").rest()
-        page.run(LATE)
-        page.click("#find-alike").wait("window.fail")
-        page.click("#find-alike").wait("document.querySelectorAll('.places li').length === 12")
-        page.run("window.fail(new Error('late'))")
-        page.rest()
-        assert page.run("return document.querySelectorAll('.places li').length") == 12
-        assert "12 nearest places" in page.text(".finder [role=status]")
+def test_the_late_error_of_an_old_search_leaves_a_newer_answer(here, server):
+    here.browser.open(f"http://127.0.0.1:{server}/")
+    here.wait("document.documentElement.dataset.ready").rest()
+    here.run(LATE)
+    here.click("#find-alike").wait("window.fail")
+    here.click("#find-alike").wait("document.querySelectorAll('.places li').length === 12")
+    here.run("window.fail(new Error('late'))")
+    here.rest()
+    assert here.run("return document.querySelectorAll('.places li').length") == 12
+    assert "12 nearest places" in here.text(".finder [role=status]")

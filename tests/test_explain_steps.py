@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-import browser as browsers
 from cases import CASES, Case, others, random_state, tensors
 from conveyor import compile, zoo
 from conveyor.compiler.graph import Builder, Output
@@ -26,13 +25,7 @@ from op_cells import POSITIVE, SHAPED, op_cell
 from random_cells import sample
 from tolerance import KERNEL, assert_equal
 
-pytestmark = pytest.mark.xdist_group("browser")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with browsers.started() as found:
-        yield found
+pytestmark = pytest.mark.xdist_group("explain steps")
 
 
 LATER = {"total", "outer", "gemm"}  # made by differentiation and simplification, and in no step

@@ -31,7 +31,7 @@ from conveyor.zoo import CELLS
 from test_explain_page import HOSTILE, percent
 from test_explain_walk import Own
 
-pytestmark = pytest.mark.xdist_group("browser")
+pytestmark = pytest.mark.xdist_group("explain tour")
 
 TEXT = "the cat sat on the mat. a cat sat."
 AROUND = ("loop-unrolled", "long-spans"), ("units", "variants", "next")

@@ -241,6 +241,7 @@ def test_the_variants_in_the_package_are_what_would_be_drawn_now():
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru-reset-before"])
+@pytest.mark.usefixtures("as_users_have_them")
 def test_a_drawing_in_the_package_is_what_would_be_drawn_now(name):
     """Of cells that are quickly laid out the whole entry; what changes another's drawing changes theirs too."""
     known = next(one for one in variants() if one["id"] == name)

@@ -6,8 +6,9 @@ import pytest
 
 from conveyor.explain.gallery import SPEED, gallery
 from conveyor.zoo import CELLS
+from tiers import slow
 
-pytestmark = pytest.mark.xdist_group("gallery")  # which is made once
+pytestmark = [slow, pytest.mark.xdist_group("gallery")]  # which is made once
 FOLDER = Path(__file__).parent.parent / "docs" / "gallery"
 
 

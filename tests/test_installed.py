@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from command import SMALL, TEXT, flags
+from tiers import slow
 
-pytestmark = pytest.mark.xdist_group("installed")  # which is built once
+pytestmark = [slow, pytest.mark.xdist_group("installed")]  # which is built once
 ROOT = Path(__file__).parent.parent
 # Imported before anything else: whatever is opened in the checkout is written down.
 WATCH = """

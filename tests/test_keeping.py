@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from command import SMALL, TEXT, checkpoint, conveyor, done, flags, metrics, same, snapshot
+from command import SMALL, TEXT, called, checkpoint, conveyor, done, flags, metrics, same, snapshot
 from conveyor import zoo
 from conveyor.errors import BadInput
 from conveyor.language import LanguageModel
@@ -51,7 +51,7 @@ def test_a_file_of_ones_own_is_not_written_over(name: str, home: Path) -> None:
     (home / "mine").mkdir()
     (home / "mine" / name).write_text("my novel")
     before = snapshot(home)
-    result = conveyor(*TRAIN, "--out", "mine", cwd=home)
+    result = called(*TRAIN, "--out", "mine", cwd=home)
     assert result.returncode == 2
     assert name in result.stderr
     assert snapshot(home) == before
@@ -71,7 +71,7 @@ def test_a_run_in_use_is_not_trained_twice(words: list[str], home: Path) -> None
     folder = os.open(home / "run", os.O_RDONLY)
     fcntl.flock(folder, fcntl.LOCK_EX)
     try:
-        result = conveyor(*words, cwd=home)
+        result = called(*words, cwd=home)
     finally:
         os.close(folder)
     assert result.returncode == 2
@@ -92,7 +92,7 @@ def test_a_cell_that_has_changed_does_not_go_on_as_if_it_had_not(home: Path) -> 
     (home / "mine.py").write_text(cell)
     done(*TRAIN, "--cell", "mine.py:Mine", "--out", "run", cwd=home)
     (home / "mine.py").write_text(cell + "    # another\n")
-    result = conveyor("train", "--resume", "run", cwd=home)
+    result = called("train", "--resume", "run", cwd=home)
     assert result.returncode == 2
     assert "has changed since the checkpoint" in result.stderr
 

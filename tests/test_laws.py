@@ -15,6 +15,7 @@ from conftest import EXAMPLES
 from conveyor import backend
 from conveyor.sequences import reverse
 from random_cells import random_cells
+from tiers import slow
 from tolerance import assert_equal
 
 FEW = 5  # examples of sizes for each cell that has a name; of random cells there are as many as conftest.py says
@@ -223,6 +224,7 @@ def test_two_runs_give_the_same_bits(name, data):
         assert torch.equal(value, again)
 
 
+@slow  # and of float32 in test_compiler_laws.py
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_two_threads_give_the_bits_of_one(name, dtype):

@@ -29,8 +29,9 @@ from comparisons import (
 from conveyor.compare.ledger import Ledger, connect, masked
 from conveyor.compare.study import Question
 from conveyor.errors import BadInput
+from tiers import slow
 
-pytestmark = pytest.mark.xdist_group("postgresql")  # one server, whose machine is not given more to do
+pytestmark = [slow, pytest.mark.xdist_group("postgresql")]  # one server, whose machine is not given more to do
 ASKED = replace(SMALL, tasks=("lag:5",), steps=100, batch_size=32)  # what machine() asks
 IMPATIENT = "from conveyor.compare import ledger; ledger.PATIENCE = 1.0; from conveyor.cli import main; main()"
 

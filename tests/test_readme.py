@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tiers import slow
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(python|bash)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
@@ -30,6 +32,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@slow
 def test_the_commands_run_in_order(folder):
     lines = [line for language, code in BLOCKS if language == "bash" for line in code.splitlines() if line]
     assert len(lines) >= 5

@@ -7,6 +7,7 @@ import torch
 
 import conveyor
 from conveyor import backend
+from tiers import slow
 from tolerance import WORSE, assert_equal
 
 STEPS, BATCH, HIDDEN, TAIL = 1100, 16384, 8, 3
@@ -30,6 +31,7 @@ def last_steps(layer, x, state, name):
     return output.detach(), gradients[0][-TAIL:], gradients[1:]
 
 
+@slow
 @pytest.mark.skipif(free() < 10 * 2**30, reason="less than 10 GiB of memory are free")
 def test_values_and_gradients_of_more_than_two_gibibytes():
     layer, x = conveyor.LSTM(1, HIDDEN), torch.randn(STEPS, BATCH, 1)

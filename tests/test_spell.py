@@ -2,10 +2,9 @@
 
 import pytest
 
-import browser as browsers
 from conveyor.explain.page.bundle import script
 
-pytestmark = pytest.mark.xdist_group("browser")
+pytestmark = pytest.mark.xdist_group("spell")
 
 ENTRY = """import { ATOM, spelled } from "./spell.js";
 import { constant } from "./dom.js";
@@ -16,13 +15,12 @@ Object.assign(globalThis, { constant, spell: (tree) => written(tree).text });
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
+def page(browser, tmp_path_factory):
     file = tmp_path_factory.mktemp("spell") / "page.html"
     code = script("entry.js", {"entry.js": ENTRY})
     file.write_text(f'<meta charset="utf-8"><link rel="icon" href="data:,"><script>{code}</script>', encoding="utf-8")
-    with browsers.started() as browser:
-        browser.open(file)
-        yield browser
+    browser.open(file)
+    return browser
 
 
 @pytest.mark.parametrize(

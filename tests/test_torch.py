@@ -1,7 +1,6 @@
 """`RNN`, `LSTM` and `GRU` are `torch.nn`'s: the same numbers, shapes, arguments and weights."""
 
 import copy
-import itertools
 
 import pytest
 import torch
@@ -10,6 +9,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequen
 
 import conveyor
 from cases import CASES, every_cell, others, tensors
+from tiers import pairwise
 from tolerance import assert_equal
 
 KINDS = {
@@ -19,7 +19,7 @@ KINDS = {
     "lstm-projected": ("LSTM", {"proj_size": 3}),
     "gru": ("GRU", {}),
 }
-SHAPES = list(itertools.product((1, 2, 3), (False, True), (False, True)))  # layers, both directions, batch_first
+FORMS = ("batch", "unbatched", "packed", "packed unsorted")
 INPUT, HIDDEN = 4, 5
 
 
@@ -72,10 +72,10 @@ def weight_gradients(theirs, ours):
 
 
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
-@pytest.mark.parametrize("form", ["batch", "unbatched", "packed", "packed unsorted"])
-@pytest.mark.parametrize(("layers", "both", "batch_first"), SHAPES)
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("given", [True, False], ids=["state", "no state"])
+@pytest.mark.parametrize(
+    ("kind", "layers", "both", "batch_first", "form", "given"),
+    pairwise(KINDS, (1, 2, 3), (False, True), (False, True), FORMS, (True, False)),
+)
 def test_same_numbers_and_gradients(kind, layers, both, batch_first, form, given):
     theirs, ours = pair(kind, num_layers=layers, bidirectional=both, batch_first=batch_first)
     batch = () if form == "unbatched" else (3,)

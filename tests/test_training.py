@@ -32,6 +32,7 @@ from command import (
 )
 from conveyor.language.settings import Settings
 from conveyor.zoo import CELLS
+from tiers import slow
 
 # Everything that draws random numbers or carries something on is at work.
 ROUGH = SMALL + flags(
@@ -148,6 +149,7 @@ def test_another_seed_gives_another_model(uninterrupted: Path, tmp_path: Path) -
     assert metrics(tmp_path / "other")[0]["loss"] != metrics(uninterrupted)[0]["loss"]
 
 
+@slow
 @pytest.mark.parametrize("seed", range(3))
 def test_a_killed_run_resumes_bit_for_bit(seed: int, home: Path, uninterrupted: Path, tmp_path: Path) -> None:
     chance = random.Random(seed)
@@ -176,7 +178,7 @@ def saved(run: Path) -> int:
     ("sent", "source", "out"),
     [
         (signal.SIGINT, "-", "run"),
-        (signal.SIGTERM, "texts", "texts/run"),
+        pytest.param(signal.SIGTERM, "texts", "texts/run", marks=slow),
     ],
     ids=["standard input", "a folder around the run"],
 )
@@ -209,6 +211,7 @@ def test_a_finished_run_resumed_says_so_and_stays_as_it_is(trained: Path) -> Non
     assert same((model(trained), metrics(trained), checkpoint(trained)), before)
 
 
+@slow
 def test_two_processes_train_as_one_with_twice_the_batch(pair: Path, home: Path, tmp_path: Path) -> None:
     done("train", home / "text.txt", *TWO, "--batch-size", 4, "--out", "one", cwd=tmp_path)
     one, two = metrics(tmp_path / "one"), metrics(pair)
@@ -218,6 +221,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(pair: Path, home: Path,
     torch.testing.assert_close(checkpoint(pair)["model"], checkpoint(tmp_path / "one")["model"], rtol=1e-4, atol=1e-6)
 
 
+@slow
 def test_two_processes_resume_together_bit_for_bit(pair: Path, home: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     with begun(together("train", home / "text.txt", *TWO, "--out", run), tmp_path) as process:
@@ -229,6 +233,7 @@ def test_two_processes_resume_together_bit_for_bit(pair: Path, home: Path, tmp_p
     assert_equal_runs(run, pair)
 
 
+@slow
 def test_one_process_cannot_resume_what_two_began(pair: Path) -> None:
     before = snapshot(pair)
     result = conveyor("train", "--resume", pair, cwd=pair.parent)
@@ -253,6 +258,7 @@ assert group() is None, "the group is still held"
 """
 
 
+@slow
 def test_nothing_holds_the_group_when_training_together_is_over(tmp_path: Path) -> None:
     (tmp_path / "leave.py").write_text(JOIN_AND_LEAVE)
     with begun(twice("leave.py"), tmp_path) as process:

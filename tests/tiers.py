@@ -1,0 +1,42 @@
+"""Two tiers: the tests that `scripts/test` runs, and those that only `scripts/test --all` does.
+
+In the first, every law holds for every cell and every operation, at one size or two. In the second are the products of
+all sizes with all variants, processes that are killed, servers, long trainings, the installed package, and what else
+takes seconds to show little; and its kernels are compiled, and its pictures laid out, as users have them.
+"""
+
+import os
+from itertools import combinations, product
+
+import pytest
+
+from conveyor.explain.drawing.arrange import arrange
+
+slow = pytest.mark.slow
+CHEAP = "-O0"  # a kernel that is to give right numbers at small sizes need not be fast, but soon there
+FLAGS = "CONVEYOR_CFLAGS"
+ROUGH = 100  # work for pictures whose layout need only be right, not good
+
+
+def begin(everything):
+    """Has the kernels of the first tier compiled cheaply, unless flags are given, and its pictures laid out quickly."""
+    if not everything:
+        os.environ.setdefault(FLAGS, CHEAP)
+        arrange.__defaults__ = (ROUGH,)
+
+
+def quick(values, of):
+    """Values of a parameter, of which those that are not in `of` are slow."""
+    return [value if value in of else pytest.param(value, marks=slow) for value in values]
+
+
+def pairwise(*parameters):
+    """All combinations of the parameters' values; quick are few, in which any two values of two parameters meet."""
+    every = [tuple(each) for each in product(*parameters)]
+    pairs = {one: set(combinations(enumerate(one), 2)) for one in every}
+    missing, few = set().union(*pairs.values()), set()
+    while missing:
+        best = max(every, key=lambda one: len(pairs[one] & missing))
+        few.add(best)
+        missing -= pairs[best]
+    return [pytest.param(*one, marks=() if one in few else slow) for one in every]
