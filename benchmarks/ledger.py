@@ -61,7 +61,7 @@ class Timed(Ledger):
 
 
 def train(ledger: Timed, folder: Path) -> None:
-    Worker(ledger, partial(Training, question=ledger.question, folder=folder)).run()
+    Worker(ledger, partial(Training, question=ledger.study, folder=folder)).run()
 
 
 def do_nothing(ledger: Timed, folder: Path) -> None:
@@ -83,7 +83,6 @@ def process(
     """One process; all begin at the same time."""
     torch.set_num_threads(1)
     ledger = Timed(url, question)
-    ledger.open()
     ready.wait()
     began = time.perf_counter()
     do(ledger, folder)
@@ -110,7 +109,7 @@ def measured(do: Callable[[Timed, Path], None], server: str, question: Question,
     context = multiprocessing.get_context("spawn")
     ready, found = context.Barrier(processes), context.Queue()
     with tempfile.TemporaryDirectory() as folder, database(server, folder) as url:
-        Ledger(url, question).open()
+        Ledger(url, question)
         given = (do, url, question, Path(folder), ready, found)
         team = [context.Process(target=process, args=given) for _ in range(processes)]
         for member in team:

@@ -24,7 +24,6 @@ SMALL = Question(tasks=("adding:24", "lag:5"), cells=("rnn", "gru"), trials=2, s
 def ledger(where: Path | str, question: Question = SMALL) -> Ledger:
     """Opened: that in a folder, or that of a database's URL."""
     made = Ledger(where if isinstance(where, str) else f"sqlite:///{where / LEDGER}", question)
-    made.open()
     return made
 
 
@@ -43,7 +42,7 @@ def failed(claim: Claim, error: str = "") -> Outcome:
 
 def work(folder: Path, book: Ledger) -> None:
     """Does every trial, in this process and those that it begins."""
-    Worker(book, partial(Training, question=book.question, folder=folder / RUNS)).run()
+    Worker(book, partial(Training, question=book.study, folder=folder / RUNS)).run()
 
 
 def claim_all(where: Path | str, question: Question, found: Any) -> None:

@@ -5,12 +5,14 @@ import multiprocessing
 import os
 import random
 import signal
+import sqlite3
 import time
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
+from sqlalchemy.exc import StatementError
 
 from comparisons import (
     SMALL,
@@ -29,8 +31,8 @@ from comparisons import (
 )
 from conveyor import zoo
 from conveyor.compare import problems, training, trial
-from conveyor.compare.compare import best, check_folder, compare
-from conveyor.compare.ledger import Ledger
+from conveyor.compare.compare import LEDGER, best, check_folder, compare
+from conveyor.compare.ledger import Claim, Counts, Key, Ledger
 from conveyor.compare.study import RANGES, Choice, Question
 from conveyor.compare.trial import Network, count, units, units_for
 from conveyor.errors import BadInput
@@ -164,7 +166,7 @@ def test_a_trial_whose_worker_is_gone_waits_again_and_what_it_says_later_does_no
     book = ledger(tmp_path)
     claim = book.claim()
     assert book.recover() == 0, "its worker is this process"
-    book.storage.set_trial_user_attr(claim.trial, "beat", {"owner": "elsewhere:1:1", "at": time.time() - 1e4})
+    book.run("UPDATE conveyor_trials SET owner = 'elsewhere:1:1' WHERE name = :name", name=claim.trial)
     assert book.recover() == 0, "the clock of its machine may be wrong"
     monkeypatch.setattr("conveyor.compare.ledger.GRACE", 0.0)
     time.sleep(0.01)
@@ -185,21 +187,61 @@ def test_a_trial_that_is_released_is_not_lost(tmp_path):
     assert book.counts() == before
 
 
-@pytest.mark.parametrize("how", ["by the same command", "by another worker"])
-def test_a_ledger_that_was_written_in_part_is_completed(tmp_path, how, monkeypatch):
-    from optuna.trial import TrialState
+def test_a_ledger_is_written_down_at_once_or_not_at_all(tmp_path, monkeypatch):
+    """As where a process dies between the study and its trials."""
+    with monkeypatch.context() as patched:
+        broken = {"lag:5/gru/repeat-0": {}}  # the last of them
+        patched.setattr("conveyor.compare.ledger.old_ledger", lambda _: (None, broken))
+        with pytest.raises(StatementError, match="'state'"):
+            ledger(tmp_path)
+    assert ledger(tmp_path).counts().waiting == 12
 
-    monkeypatch.setattr("conveyor.compare.ledger.STALLED", 0.5)
+
+OLD = """
+CREATE TABLE studies (study_id INTEGER PRIMARY KEY, study_name TEXT);
+CREATE TABLE study_user_attributes (study_id INTEGER, key TEXT, value_json TEXT);
+CREATE TABLE trials (trial_id INTEGER PRIMARY KEY, study_id INTEGER, state TEXT);
+CREATE TABLE trial_user_attributes (trial_id INTEGER, key TEXT, value_json TEXT);
+INSERT INTO studies VALUES (1, 'adding:24/rnn'), (2, 'lag:5/gru');
+INSERT INTO trials VALUES (1, 2, 'PRUNED'), (2, 1, 'RUNNING'), (3, 2, 'COMPLETE'), (4, 2, 'FAIL'), (5, 2, 'COMPLETE');
+"""
+
+
+def test_a_ledger_that_optuna_kept_goes_on(tmp_path):
+    """That of conveyor 0.1.0. Trial 1 was lost, 2 was running, 3 and 4 have ended, and 5 was written down twice."""
+    claim = Claim("", "lag:5", "gru", Key(0, False), 0, {"lr": 0.1}, 0)
+    ended = {3: done(claim), 4: failed(replace(claim, key=Key(1, False)), "it diverged"), 5: done(claim, 0.9)}
+    with sqlite3.connect(tmp_path / LEDGER) as old:
+        old.executescript(OLD)
+        for study in (1, 2):
+            old.execute(
+                "INSERT INTO study_user_attributes VALUES (?, 'question', ?)", (study, json.dumps(SMALL.to_json()))
+            )
+        for trial, index in enumerate([0, 0, 0, 1, 0], start=1):
+            key = json.dumps({"index": index, "repeat": False, "losses": 0})
+            old.execute("INSERT INTO trial_user_attributes VALUES (?, 'trial', ?)", (trial, key))
+        for trial, outcome in ended.items():
+            old.execute(
+                "INSERT INTO trial_user_attributes VALUES (?, 'outcome', ?)", (trial, json.dumps(asdict(outcome)))
+            )
+    with pytest.raises(BadInput, match="already has another comparison or search"):
+        ledger(tmp_path, replace(SMALL, steps=21))
+    for _ in range(2):
+        book = ledger(tmp_path)
+        assert book.outcomes() == [ended[3], ended[4]]
+        assert book.counts() == Counts(waiting=10, complete=1, failed=1)
+
+
+def test_a_claim_whose_answer_was_lost_is_made(tmp_path):
+    """The database has written it down, and went away before it said so: the same is tried again."""
     book = ledger(tmp_path)
-    claim = book.claim()
-    book.storage.set_trial_state_values(claim.trial, TrialState.PRUNED)  # as if it had died before the new one
-    assert len(book.entries()) == 11
-    assert book.counts().waiting == 12
-    if how == "by the same command":
-        assert ledger(tmp_path).studies == book.studies
-    else:
-        book.recover()
-    assert len(book.entries()) == 12
+    entry = book.entries()[0]
+    assert book.take(entry)
+    assert book.take(entry)
+    other = ledger(tmp_path)
+    other.owner = "elsewhere:1:1"
+    assert not other.take(entry)
+    assert not other.take(replace(book.entries()[1], losses=1)), "who has read an older entry is too late"
 
 
 def test_where_the_whole_search_fails_the_repeats_do(tmp_path):

@@ -80,7 +80,6 @@ def test_a_ledger_is_the_same_as_in_sqlite(url, tmp_path):
 
 
 def test_four_processes_claim_every_trial_once(url):
-    """A trial's state is read and then written: what Optuna locks for that must hold."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["comparisons"])
     question = Question(tasks=("adding:24", "lag:5"), cells=("rnn", "gru"), trials=25, seeds=0)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from conveyor.compare import problems, report
-from conveyor.compare.ledger import Asked, Counts, Ledger
+from conveyor.compare.ledger import Counts, Ledger, Study
 from conveyor.compare.outcomes import Outcome
 from conveyor.compare.study import Question
 from conveyor.compare.trial import try_out
@@ -75,7 +75,7 @@ def best(outcomes: list[Outcome]) -> str:
 
 def carry_out(
     module: str,
-    question: Asked,
+    question: Study,
     folder: Path,
     url: str | None,
     workers: int,
@@ -87,7 +87,6 @@ def carry_out(
     folder.mkdir(parents=True, exist_ok=True)
     url = url or f"sqlite:///{(folder / LEDGER).resolve()}"
     ledger = Ledger(url, question)
-    ledger.open()
     write(folder / QUESTION, question.to_json().encode())  # not before all has been found good
     began = time.monotonic()
     with signals() as caught, running(module, folder, url, workers) as team:
@@ -103,7 +102,7 @@ def carry_out(
     return ledger, Result(ledger.counts(), signal.Signals(caught[0]) if caught else None)
 
 
-def check_folder(folder: Path, question: Asked) -> None:
+def check_folder(folder: Path, question: Study) -> None:
     """Raises BadInput if the folder holds another question, or something else."""
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"{folder} is no folder: name another with --out")
@@ -116,7 +115,7 @@ def check_folder(folder: Path, question: Asked) -> None:
         raise BadInput(f"{folder} is not empty, and holds no such question: name another with --out")
 
 
-def other(there: str, question: Asked) -> str:
+def other(there: str, question: Study) -> str:
     """In which words of JSON two questions differ."""
     try:
         was, now = json.loads(there), json.loads(question.to_json())

@@ -203,7 +203,7 @@ class Question:
     def ready(self, entries: list[Entry]) -> list[Entry]:
         """The search goes before the repeats, and all cells and tasks in turn."""
         searched = Counter(entry.pair for entry in entries if entry.ended and not entry.key.repeat)
-        waiting = [e for e in entries if e.state == "WAITING" and (not e.key.repeat or searched[e.pair] == self.trials)]
+        waiting = [e for e in entries if e.state == "waiting" and (not e.key.repeat or searched[e.pair] == self.trials)]
         return sorted(waiting, key=lambda e: (e.key.repeat, e.key.index, e.order))
 
     def claim(self, entry: Entry, outcomes: Callable[[], list[Outcome]]) -> Claim | Outcome:

@@ -140,7 +140,6 @@ def main(make: Callable[[str], tuple[Ledger, Callable[[Claim], Work]]]) -> None:
     torch.set_num_threads(1)  # a process that had threads of its own could not be forked
     try:
         ledger, work = make(os.environ[DATABASE])
-        ledger.open()
         Worker(ledger, work, os.getppid()).run()
     except Away:  # which who began it sees, too, and says once
         sys.exit(os.EX_TEMPFAIL)
