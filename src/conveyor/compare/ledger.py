@@ -1,11 +1,12 @@
-"""Who does which trial: a ledger in a database, in which every trial of a study stands from the start.
+"""The ledger: a table in a database that says which trial of a study is waiting, running or done, and who runs it.
 
-A worker claims a trial that waits, says now and then that it is alive, and ends it; a trial whose worker is gone waits
-again. SQLite does for one machine, PostgreSQL for many. Each change of a trial is one UPDATE whose condition says what
-the trial must be, so that of two workers one changes it and the other is told that it came too late.
+All trials are inserted at the start. A worker claims a waiting trial, sends heartbeats, and writes its outcome; a trial
+whose worker is gone waits again. SQLite serves one machine, PostgreSQL many. Each change of a trial is one UPDATE whose
+condition names the state that it starts from, so that of two workers one changes the row and the other learns that it
+came too late.
 
-A machine that takes over another's trial has no checkpoint of it, unless the folder is shared, and begins it anew. That
-gives the same result, since a trial is computed from the study, its key and the outcomes before it alone.
+A machine that takes over another's trial has no checkpoint of it, unless they share the folder, and starts it anew. The
+result is the same, since a trial depends only on the study's configuration, its key and the outcomes before it.
 """
 
 from __future__ import annotations
@@ -21,18 +22,17 @@ from typing import Any, Protocol, TypeVar
 
 from conveyor.errors import BadInput
 
-GRACE = 60.0  # seconds without a new word after which a worker of another machine is taken for dead
-PATIENCE = 60.0  # seconds for which a database that is away is tried again
-FIRST = 10.0  # seconds, where nobody is there when it is first looked for: its name may be wrong
+GRACE = 60.0  # seconds without a heartbeat after which a worker on another machine counts as dead
+PATIENCE = 60.0  # seconds for which an unreachable database is tried again
+FIRST = 10.0  # the same for the first connection, if it is refused: the URL may be wrong
 CURE = "pip install 'conveyor[compare]'"
 SERVER_CURE = "pip install 'conveyor[cluster]'"
-# What no patience mends, as PostgreSQL and SQLite say it in English; what they say otherwise is tried for a minute.
+# Errors that waiting does not cure, in the English of PostgreSQL and SQLite; any other is retried for a minute.
 HOPELESS = re.compile(
     "authentication failed|no password supplied|does not exist|no pg_hba.conf entry|permission denied|"
     "Name or service not known|does not support SSL|invalid connection option|is not a database|disk is full"
 )
-# How to connect, by driver. What a machine that vanished left behind on a server is given up: its connection, and the
-# rows that it locked.
+# How to connect, by driver. A server drops the connection, and so the row locks, of a machine that vanished.
 CONNECTION: dict[str, dict[str, Any]] = {
     "sqlite": {"timeout": 60},
     "postgresql+psycopg": {
@@ -51,7 +51,7 @@ CREATE TABLE IF NOT EXISTS conveyor_trials (
     owner TEXT, beat DOUBLE PRECISION, outcome TEXT
 )
 """
-# Ledgers of conveyor 0.1.0, which Optuna kept in tables of its own: the study, and each trial that has ended.
+# Reads a ledger of conveyor 0.1.0, in the tables of Optuna: its configuration, and each trial that has ended.
 OLD_STUDY = "SELECT value_json FROM study_user_attributes WHERE key = 'question'"
 OLD_TRIALS = """
 SELECT studies.study_name, "trial".value_json, trials.state, "outcome".value_json
@@ -65,13 +65,13 @@ ORDER BY trials.trial_id DESC  -- of two entries the first counts
 T = TypeVar("T")
 
 
-class Away(BadInput):
+class Unreachable(BadInput):
     """The database cannot be reached."""
 
 
 @dataclass(frozen=True)
 class Key:
-    """Which trial of its pair: one of the search, or a repeat of the best one."""
+    """Identifies a trial among those of its task and cell: one of the search, or a repeat of the best of them."""
 
     index: int
     repeat: bool
@@ -82,23 +82,24 @@ class Key:
 
 @dataclass(frozen=True)
 class Entry:
-    """A trial as it stands in the database."""
+    """A row of the table."""
 
-    trial: str  # its name in the database: adding:40/gru/repeat-0
-    pair: tuple[str, str]  # such as a task and a cell
-    order: int  # of the pair among all
+    trial: str  # its name, the primary key: adding:40/gru/repeat-0
+    pair: tuple[str, str]  # of a comparison: task and cell
+    order: int  # index of the pair among all pairs
     key: Key
-    losses: int  # how often it has been lost with its worker
+    losses: int  # how many workers have died while they ran it
     state: str  # the name of a field of Counts
 
     @property
     def ended(self) -> bool:
+        """Whether its outcome is known."""
         return self.state in ("complete", "failed")
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A trial that is this worker's to do."""
+    """A trial that a worker has claimed, with all that it needs to run it."""
 
     trial: str
     task: str
@@ -110,30 +111,33 @@ class Claim:
 
 
 class Outcome(Protocol):
-    """What came out of a trial: a dataclass of what JSON knows."""
+    """The outcome of a trial: a dataclass whose fields JSON can hold."""
 
     @property
-    def failed(self) -> bool: ...
+    def failed(self) -> bool:
+        """Whether there is no result."""
 
 
-class Study(Protocol):
-    """What a ledger must know of a comparison or a search."""
+class StudyConfig(Protocol):
+    """The configuration of a comparison or a search, as far as the ledger needs it."""
 
-    def to_json(self) -> str: ...
+    def to_json(self) -> str:
+        """Everything that decides what is computed, as JSON; equal only for the same study."""
 
-    def pairs(self) -> Iterator[tuple[str, str]]: ...
+    def pairs(self) -> Iterator[tuple[str, str]]:
+        """The pairs, such as of a task and a cell, that each have the same trial keys."""
 
     def trial_keys(self) -> list[Key]:
-        """Those that each pair has."""
+        """The trials of each pair."""
 
     def ready(self, entries: list[Entry]) -> list[Entry]:
-        """Of all trials those that may be claimed now, the first first."""
+        """The trials that may be claimed now, in the order in which they should be."""
 
     def claim(self, entry: Entry, outcomes: Callable[[], list[Any]]) -> Any:
-        """The Claim to a trial; or its Outcome, if there is nothing to do."""
+        """The Claim for a trial; or its Outcome, if that is known without running it."""
 
     def outcome(self, values: dict[str, Any]) -> Any:
-        """An Outcome as it was before it was written down."""
+        """The Outcome whose fields, read from JSON, these are."""
 
 
 @dataclass(frozen=True)
@@ -147,64 +151,67 @@ class Counts:
 
     @property
     def ended(self) -> bool:
+        """Whether all trials have ended."""
         return not self.waiting and not self.running
 
 
 class Ledger:
-    """The ledger of a study, as one process sees it.
+    """One process's connection to the ledger of a study.
 
-        ledger = Ledger("sqlite:///report/ledger.db", study)    # writes down all trials, or finds them
+        ledger = Ledger("sqlite:///report/ledger.db", config)    # inserts all trials, or finds them
         while claim := ledger.claim():
             ledger.end(claim, outcome)
 
-    Raises BadInput where the database has another study's trials, or refuses; Away where it stays away for a minute, or
-    until `stopped` says that there is no time.
+    Every method raises BadInput if the database refuses, and Unreachable if it cannot be reached for a minute, or until
+    `stopped` returns true. The constructor raises BadInput if the database holds another study.
     """
 
-    def __init__(self, url: str, study: Study):
-        self.study = study
+    def __init__(self, url: str, config: StudyConfig):
+        self.config = config
         self.name = masked(url)
         self.owner = f"{machine()}:{os.getpid()}:{born(os.getpid())}"
         self.trials = {
             f"{'/'.join(pair)}/{key}": (pair, order, key)
-            for order, pair in enumerate(study.pairs())
-            for key in study.trial_keys()
+            for order, pair in enumerate(config.pairs())
+            for key in config.trial_keys()
         }
-        self.heard: dict[tuple[Any, ...], float] = {}  # the last word on each trial that runs, and when it came here
+        self.heard: dict[
+            tuple[Any, ...], float
+        ] = {}  # the last heartbeat of each running trial: when it was first seen here
         self.stopped: Callable[[], bool] = lambda: False
         self.known = False  # whether the database has been reached
         self.engine = connect(url)
-        self.call(self.write_down)
+        self.call(self.insert_trials)
         self.known = True
 
-    # what a process does with it
+    # what workers call
 
     def claim(self) -> Claim | None:
-        """A trial to do, or None if none waits."""
-        for entry in self.study.ready(self.entries()):
+        """Claims a trial for this worker; None if none may be claimed now."""
+        for entry in self.config.ready(self.entries()):
             if self.take(entry):
-                claim = self.study.claim(entry, self.outcomes)
+                claim = self.config.claim(entry, self.outcomes)
                 if isinstance(claim, Claim):
                     return claim
                 self.end(entry, claim)
         return None
 
     def beat(self, claim: Claim) -> None:
-        """Says that the worker is alive."""
+        """The heartbeat: shows that the worker is alive."""
         self.change(claim.trial, claim.losses, self.owner, "beat = :beat", beat=time.time())
 
     def end(self, claim: Claim | Entry, outcome: Any) -> bool:
-        """Writes down what came out; False if the trial was taken over, and so is no longer this worker's."""
+        """Writes the outcome of a trial; False, and nothing is written, if another worker has taken the trial over."""
         state, said = "failed" if outcome.failed else "complete", json.dumps(asdict(outcome))
         to = "state = :state, outcome = :outcome"
         return self.change(claim.trial, claim.losses, self.owner, to, state=state, outcome=said)
 
     def release(self, claim: Claim, lost: bool = False) -> None:
-        """The trial waits again. `lost`: since its process is gone, which counts."""
+        """Lets the trial wait again. `lost`: its process died, which is counted."""
         self.again(claim.trial, claim.losses, self.owner, lost)
 
     def recover(self) -> int:
-        """Trials whose workers are gone wait again: how many."""
+        """Lets the trials of dead workers wait again. Returns how many there were."""
         now = time.monotonic()
         running = self.run("SELECT name, losses, owner, beat FROM conveyor_trials WHERE state = 'running'")
         self.heard = {tuple(row): self.heard.get(tuple(row), now) for row in running}
@@ -212,24 +219,25 @@ class Ledger:
         return sum(self.again(name, losses, owner, lost=True) for name, losses, owner, _ in found)
 
     def counts(self) -> Counts:
+        """How many trials are in each state."""
         return Counts(**dict(map(tuple, self.run("SELECT state, COUNT(*) FROM conveyor_trials GROUP BY state"))))
 
     def outcomes(self) -> list[Any]:
-        """Of all trials that have ended, in the order of the study."""
+        """The outcomes of all trials that have ended, in the order of pairs and keys."""
         found = dict(map(tuple, self.run("SELECT name, outcome FROM conveyor_trials WHERE outcome IS NOT NULL")))
-        return [self.study.outcome(json.loads(found[name])) for name in self.trials if name in found]
+        return [self.config.outcome(json.loads(found[name])) for name in self.trials if name in found]
 
     def rest(self) -> None:
-        """Closes its connection; the next call opens another. A server bears few, and none outlives a fork."""
+        """Closes the connection; the next call opens another. A server allows few, and none survives a fork."""
         self.engine.dispose()
 
-    # how it is kept
+    # the database
 
-    def write_down(self) -> None:
-        """The study and all its trials, in one transaction, unless they are there: who comes second finds them."""
+    def insert_trials(self) -> None:
+        """Inserts the configuration and all trials in one transaction, unless another process has done so."""
         from sqlalchemy import text
 
-        asked = self.study.to_json()
+        asked = self.config.to_json()
         with self.engine.begin() as connection:
             for table in TABLES.split(";"):
                 connection.execute(text(table))
@@ -237,7 +245,7 @@ class Ledger:
             before, ended = (there, {}) if there else old_ledger(connection)
             if before not in (None, asked):
                 raise BadInput(
-                    f"{self.name} already has another comparison or search: change what is asked back, or name "
+                    f"{self.name} already holds another comparison or search: change the flags back, or name "
                     "another folder with --out and another database"
                 )
             if there is None:
@@ -250,11 +258,12 @@ class Ledger:
                 connection.execute(text(insert), rows)
 
     def entries(self) -> list[Entry]:
+        """All trials, in no particular order."""
         rows = self.run("SELECT name, losses, state FROM conveyor_trials")
         return [Entry(name, *self.trials[name], losses, state) for name, losses, state in rows]
 
     def take(self, entry: Entry) -> bool:
-        """Whether this worker has it now; also where the database did so before, and went away without saying it."""
+        """Whether this worker has the trial now. Safe to repeat when the answer to an earlier attempt was lost."""
         return bool(
             self.run(
                 "UPDATE conveyor_trials SET state = 'running', owner = :owner, beat = :beat WHERE name = :name "
@@ -267,17 +276,17 @@ class Ledger:
         )
 
     def again(self, trial: str, losses: int, owner: str, lost: bool) -> bool:
-        """The trial waits again, if it still runs for this owner."""
+        """Lets a trial wait again, if this owner still runs it."""
         return self.change(trial, losses, owner, "state = 'waiting', losses = :then", then=losses + lost)
 
     def change(self, trial: str, losses: int, owner: str, to: str, **values: Any) -> bool:
-        """Changes a trial that runs for this owner, who has claimed it after so many losses; False if it does not."""
+        """Changes a trial if it is still running under this owner and claim; False if not."""
         where = "name = :name AND losses = :losses AND owner = :owner AND state = 'running'"
         statement = f"UPDATE conveyor_trials SET {to} WHERE {where}"
         return bool(self.run(statement, name=trial, losses=losses, owner=owner, **values))
 
     def run(self, statement: str, **values: Any) -> Any:
-        """One statement in a transaction of its own: the rows that it finds, or how many it changes."""
+        """Executes one statement in its own transaction. Returns its rows, or how many rows it changed."""
         from sqlalchemy import text
 
         def do() -> Any:
@@ -288,7 +297,7 @@ class Ledger:
         return self.call(do)
 
     def call(self, do: Callable[[], T]) -> T:
-        """Does it, and again with longer and longer pauses while the database is away. Raises Away after a minute."""
+        """Calls `do`, and retries with growing pauses while the database is unreachable."""
         from sqlalchemy.exc import DBAPIError
 
         began, pause = time.monotonic(), 0.1
@@ -296,28 +305,30 @@ class Ledger:
             try:
                 return do()
             except DBAPIError as error:
-                reason = said(error)
+                reason = message(error)
                 if HOPELESS.search(reason):
-                    raise BadInput(f"the database {self.name} cannot be used: {reason}; mend that") from error
+                    raise BadInput(
+                        f"the database {self.name} cannot be used: {reason}; correct that, and start again"
+                    ) from error
                 if self.stopped() or time.monotonic() - began > self.patience(reason):
                     cure = "nothing is lost: start again when it is back"
-                    raise Away(f"the database {self.name} cannot be reached: {reason}; {cure}") from error
-            self.heard.clear()  # nobody could say a word
+                    raise Unreachable(f"the database {self.name} cannot be reached: {reason}; {cure}") from error
+            self.heard.clear()  # no heartbeat could be written either
             time.sleep(pause)
             pause = min(2 * pause, 5.0)
 
     def patience(self, reason: str) -> float:
-        """How long what the database said is borne."""
+        """For how many seconds this error is retried."""
         return PATIENCE if self.known or "refused" not in reason else min(FIRST, PATIENCE)
 
     def gone(self, owner: str, since: float) -> bool:
-        """Whether the worker that runs a trial is: it has ended on this machine, or said nothing new for a minute."""
+        """Whether a worker is dead: its process on this machine has ended, or its heartbeat is a minute old."""
         where, number, at = owner.rsplit(":", 2)
         return born(int(number)) != at if where == machine() else time.monotonic() - since > GRACE
 
 
 def old_ledger(connection: Any) -> tuple[str | None, dict[str, dict[str, str]]]:
-    """The study of a ledger of conveyor 0.1.0, if there is one, and the state and outcome of what has ended in it."""
+    """The configuration in a ledger of conveyor 0.1.0, if there is one, and the trials that have ended in it."""
     from sqlalchemy import inspect, text
 
     if not inspect(connection).has_table("study_user_attributes"):
@@ -332,7 +343,7 @@ def old_ledger(connection: Any) -> tuple[str | None, dict[str, dict[str, str]]]:
 
 
 def connect(url: str) -> Any:
-    """SQLAlchemy's engine. Raises BadInput where it, or a driver, is missing, and for a URL that is none."""
+    """The SQLAlchemy engine for a URL. Raises BadInput for a missing package or driver, or a malformed URL."""
     try:
         import sqlalchemy
     except ImportError as error:
@@ -347,23 +358,23 @@ def connect(url: str) -> Any:
         cure = SERVER_CURE if url.startswith("postgres") else "install its driver for SQLAlchemy"
         raise BadInput(f"the database {masked(url)} needs a driver that is not installed: {cure}") from error
     except (sqlalchemy.exc.ArgumentError, ValueError) as error:
-        cure = "sqlite:///file.db and postgresql://user@host/name are such URLs"
+        cure = "give a URL such as sqlite:///file.db or postgresql://user@host/name"
         raise BadInput(f"the database {masked(url)} cannot be used: {masked(str(error))}; {cure}") from error
 
 
 def masked(text: str) -> str:
-    """A URL, or what was said of it, without its password."""
+    """A URL, or a message that quotes it, with the password hidden."""
     text = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", text)
     return re.sub(r"(password=)[^&\s]*", r"\1***", text)
 
 
-def said(error: Exception) -> str:
-    """What the database said, in one line."""
+def message(error: Exception) -> str:
+    """The database's error message in one line."""
     return " ".join(masked(str(getattr(error, "orig", None) or error)).split())[:300]
 
 
 def machine() -> str:
-    """Names this machine until it is started anew; names of hosts are not always different, nor containers' numbers."""
+    """Identifies this machine, and the container, until the next boot. Host names are not always unique."""
     try:
         with open("/proc/sys/kernel/random/boot_id") as file:
             return f"{file.read().strip()}/{os.stat('/proc/self/ns/pid').st_ino}"
@@ -372,7 +383,7 @@ def machine() -> str:
 
 
 def born(process: int) -> str:
-    """When a process of this machine began, as the kernel has it; "" if there is none."""
+    """The start time of a process of this machine, in the kernel's ticks; "" if there is no such process."""
     try:
         with open(f"/proc/{process}/stat") as file:
             return file.read().rpartition(")")[2].split()[19]
