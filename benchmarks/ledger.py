@@ -24,13 +24,13 @@ import sqlalchemy
 import torch
 
 from conveyor.compare.ledger import Ledger
-from conveyor.compare.study import Question
+from conveyor.compare.study import ComparisonConfig
 from conveyor.compare.training import Training
 from conveyor.compare.worker import BEAT, Worker
 from conveyor.zoo import CELLS
 
-SHORT = Question(tasks=("lag:5",), cells=("gru",), trials=12, seeds=0, steps=150)
-MANY = Question(tasks=("lag:5", "adding", "agreement"), cells=tuple(CELLS)[:20], trials=20, seeds=0)
+SHORT = ComparisonConfig(tasks=("lag:5",), cells=("gru",), trials=12, seeds=0, steps=150)
+MANY = ComparisonConfig(tasks=("lag:5", "adding", "agreement"), cells=tuple(CELLS)[:20], trials=20, seeds=0)
 SECONDS = 8.0  # for which nothing is done
 BEATS = int(60 / BEAT) - 1
 CALLS = ("claim", "beat", "end", "counts", "recover", "release", "rest")
@@ -39,8 +39,8 @@ CALLS = ("claim", "beat", "end", "counts", "recover", "release", "rest")
 class Timed(Ledger):
     """Knows the seconds that went by in it, by the name of what was called; what that calls itself is in them."""
 
-    def __init__(self, url: str, question: Question):
-        super().__init__(url, question)
+    def __init__(self, url: str, config: ComparisonConfig):
+        super().__init__(url, config)
         self.spent: dict[str, list[float]] = {name: [] for name in CALLS}
         self.inside = False
         for name in CALLS:
@@ -61,7 +61,7 @@ class Timed(Ledger):
 
 
 def train(ledger: Timed, folder: Path) -> None:
-    Worker(ledger, partial(Training, question=ledger.question, folder=folder)).run()
+    Worker(ledger, partial(Training, config=ledger.config, folder=folder)).run()
 
 
 def do_nothing(ledger: Timed, folder: Path) -> None:
@@ -78,12 +78,11 @@ def do_nothing(ledger: Timed, folder: Path) -> None:
 
 
 def process(
-    do: Callable[[Timed, Path], None], url: str, question: Question, folder: Path, ready: Any, found: Any
+    do: Callable[[Timed, Path], None], url: str, config: ComparisonConfig, folder: Path, ready: Any, found: Any
 ) -> None:
     """One process; all begin at the same time."""
     torch.set_num_threads(1)
-    ledger = Timed(url, question)
-    ledger.open()
+    ledger = Timed(url, config)
     ready.wait()
     began = time.perf_counter()
     do(ledger, folder)
@@ -105,13 +104,13 @@ def database(server: str, folder: str) -> Iterator[str]:
         connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def measured(do: Callable[[Timed, Path], None], server: str, question: Question, processes: int) -> str:
-    """What so many processes make of all trials of a question: a row of a table."""
+def measured(do: Callable[[Timed, Path], None], server: str, config: ComparisonConfig, processes: int) -> str:
+    """What so many processes make of all trials of a study: a row of a table."""
     context = multiprocessing.get_context("spawn")
     ready, found = context.Barrier(processes), context.Queue()
     with tempfile.TemporaryDirectory() as folder, database(server, folder) as url:
-        Ledger(url, question).open()
-        given = (do, url, question, Path(folder), ready, found)
+        Ledger(url, config)
+        given = (do, url, config, Path(folder), ready, found)
         team = [context.Process(target=process, args=given) for _ in range(processes)]
         for member in team:
             member.start()
@@ -131,13 +130,13 @@ def main() -> None:
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4, 8])
     asked = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
-    for what, do, question in [
+    for what, do, config in [
         ("trainings", train, SHORT),
         ("trials of a minute, without the minute", do_nothing, MANY),
     ]:
         print(f"{what}\nprocesses | {'trials':34} | ledger | a claim, median")
         for number in asked.processes:
-            print(measured(do, asked.server, question, number), flush=True)
+            print(measured(do, asked.server, config, number), flush=True)
 
 
 if __name__ == "__main__":

@@ -11,26 +11,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from conveyor.compare.compare import LEDGER, QUESTION, RUNS
+from conveyor.compare.compare import CONFIG, LEDGER, RUNS
 from conveyor.compare.ledger import Claim, Ledger
 from conveyor.compare.outcomes import Outcome
-from conveyor.compare.study import Question
+from conveyor.compare.study import ComparisonConfig
 from conveyor.compare.training import Training
 from conveyor.compare.worker import Worker
 
-SMALL = Question(tasks=("adding:24", "lag:5"), cells=("rnn", "gru"), trials=2, seeds=1, steps=20, batch_size=4)
+SMALL = ComparisonConfig(tasks=("adding:24", "lag:5"), cells=("rnn", "gru"), trials=2, seeds=1, steps=20, batch_size=4)
 
 
-def ledger(where: Path | str, question: Question = SMALL) -> Ledger:
+def ledger(where: Path | str, config: ComparisonConfig = SMALL) -> Ledger:
     """Opened: that in a folder, or that of a database's URL."""
-    made = Ledger(where if isinstance(where, str) else f"sqlite:///{where / LEDGER}", question)
-    made.open()
+    made = Ledger(where if isinstance(where, str) else f"sqlite:///{where / LEDGER}", config)
     return made
 
 
-def asked(folder: Path, question: Question) -> None:
+def asked(folder: Path, config: ComparisonConfig) -> None:
     """Leaves in a folder what a command does that has asked it."""
-    (folder / QUESTION).write_text(question.to_json())
+    (folder / CONFIG).write_text(config.to_json())
 
 
 def done(claim: Claim, value: float = 0.5) -> Outcome:
@@ -43,22 +42,22 @@ def failed(claim: Claim, error: str = "") -> Outcome:
 
 def work(folder: Path, book: Ledger) -> None:
     """Does every trial, in this process and those that it begins."""
-    Worker(book, partial(Training, question=book.question, folder=folder / RUNS)).run()
+    Worker(book, partial(Training, config=book.config, folder=folder / RUNS)).run()
 
 
-def claim_all(where: Path | str, question: Question, found: Any) -> None:
+def claim_all(where: Path | str, config: ComparisonConfig, found: Any) -> None:
     """Claims and ends trials until none waits, and puts their names into the queue."""
-    book, mine = ledger(where, question), []
+    book, mine = ledger(where, config), []
     while claim := book.claim():
         mine.append((claim.task, claim.cell, str(claim.key)))
         book.end(claim, done(claim))
     found.put(mine)
 
 
-def claimed_at_once(context: Any, processes: int, where: Path | str, question: Question) -> Counter[Any]:
+def claimed_at_once(context: Any, processes: int, where: Path | str, config: ComparisonConfig) -> Counter[Any]:
     """How often each trial was claimed by so many processes, all of which write the trials down, too."""
     found = context.Queue()
-    started = [context.Process(target=claim_all, args=(where, question, found)) for _ in range(processes)]
+    started = [context.Process(target=claim_all, args=(where, config, found)) for _ in range(processes)]
     for process in started:
         process.start()
     claims = Counter(claim for _ in started for claim in found.get(timeout=120))
@@ -94,9 +93,9 @@ def succeeds(process: subprocess.Popen[str]) -> str:
 
 
 def values(folder: Path, url: str | None = None) -> dict[Any, Any]:
-    """What came out of each trial of the folder's question."""
-    question = Question.of_json((folder / "question.json").read_text())
-    book = ledger(url or folder, question)
+    """What came out of each trial of the folder's config."""
+    config = ComparisonConfig.of_json((folder / "question.json").read_text())
+    book = ledger(url or folder, config)
     outcomes = book.outcomes()
     book.rest()
     found = {(o.task, o.cell, o.index, o.repeat): (o.value, o.validation, o.curve) for o in outcomes}

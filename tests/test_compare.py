@@ -5,12 +5,14 @@ import multiprocessing
 import os
 import random
 import signal
+import sqlite3
 import time
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
+from sqlalchemy.exc import StatementError
 
 from comparisons import (
     SMALL,
@@ -29,9 +31,9 @@ from comparisons import (
 )
 from conveyor import zoo
 from conveyor.compare import problems, training, trial
-from conveyor.compare.compare import best, check_folder, compare
-from conveyor.compare.ledger import Ledger
-from conveyor.compare.study import RANGES, Choice, Question
+from conveyor.compare.compare import LEDGER, best, check_folder, compare
+from conveyor.compare.ledger import Claim, Counts, Key, Ledger
+from conveyor.compare.study import RANGES, Choice, ComparisonConfig
 from conveyor.compare.trial import Network, count, units, units_for
 from conveyor.errors import BadInput
 from conveyor.tasks import Adding
@@ -67,10 +69,10 @@ def test_a_number_behind_a_colon_is_the_length():
 
 
 def test_configurations_are_of_seed_and_index_alone():
-    question, longer = Question(trials=3), Question(trials=30, tasks=("lag",), cells=("gru",))
-    assert [question.configuration(i) for i in range(3)] == [longer.configuration(i) for i in range(3)]
-    assert question.configuration(0) != replace(question, seed=1).configuration(0)
-    drawn = [longer.configuration(i) for i in range(300)]
+    config, longer = ComparisonConfig(trials=3), ComparisonConfig(trials=30, tasks=("lag",), cells=("gru",))
+    assert [config.hyperparameters(i) for i in range(3)] == [longer.hyperparameters(i) for i in range(3)]
+    assert config.hyperparameters(0) != replace(config, seed=1).hyperparameters(0)
+    drawn = [longer.hyperparameters(i) for i in range(300)]
     for name, one in RANGES.items():
         values = sorted(configuration[name] for configuration in drawn)
         if isinstance(one, Choice):
@@ -82,14 +84,14 @@ def test_configurations_are_of_seed_and_index_alone():
 
 
 def test_ranges_can_be_given():
-    question = Question(ranges=("lr=0.001:0.002", "hidden_size=8", "optimiser=sgd"))
+    config = ComparisonConfig(ranges=("lr=0.001:0.002", "hidden_size=8", "optimiser=sgd"))
     for i in range(20):
-        configuration = question.configuration(i)
+        configuration = config.hyperparameters(i)
         assert 0.001 <= configuration["lr"] <= 0.002
         assert configuration["hidden_size"] == 8
         assert configuration["optimiser"] == "sgd"
         assert set(configuration) == set(RANGES)
-    assert Question.of_json(question.to_json()) == question
+    assert ComparisonConfig.of_json(config.to_json()) == config
 
 
 @pytest.mark.parametrize(
@@ -97,10 +99,10 @@ def test_ranges_can_be_given():
     [
         ({"ranges": ("lr=0.1:0.001",)}, "upside down: from 0.001 to 0.1 would be lr=0.001:0.1"),
         ({"ranges": ("lr=0:0.1",)}, "logarithm is drawn, so it must be greater than 0"),
-        ({"ranges": ("rl=0:0.1",)}, "nothing that is drawn is called rl; there are lr, hidden_size"),
+        ({"ranges": ("rl=0:0.1",)}, "no hyper-parameter is called rl; there are lr, hidden_size"),
         ({"ranges": ("lr",)}, "a number is wanted, or two as in lr=0.001:0.1"),
         ({"ranges": ("hidden_size=1.5:3",)}, "a whole number is wanted"),
-        ({"ranges": ("hidden_size=8",), "parameters": 99}, "nothing that is drawn is called hidden_size"),
+        ({"ranges": ("hidden_size=8",), "parameters": 99}, "no hyper-parameter is called hidden_size"),
         ({"trials": 10**9}, "more than 100,000 trainings"),
         ({"parameters": 10**12}, "--parameters must be at most"),
         ({"ranges": ("lr=nan",)}, "lr=nan"),
@@ -116,7 +118,7 @@ def test_ranges_can_be_given():
 )
 def test_what_cannot_be_asked_is_refused(wrong, said):
     with pytest.raises(BadInput, match=said):
-        Question(**wrong)
+        ComparisonConfig(**wrong)
 
 
 @pytest.mark.parametrize("name", zoo.CELLS)
@@ -142,7 +144,7 @@ def test_the_search_goes_first_and_the_repeats_take_the_best(tmp_path):
     assert [c.key.index for c in claims[:8]] == [0] * 4 + [1] * 4
     assert len({(c.task, c.cell) for c in claims[:4]}) == 4
     for claim in claims:
-        best = SMALL.configuration(1 if claim.key.repeat else claim.key.index)
+        best = SMALL.hyperparameters(1 if claim.key.repeat else claim.key.index)
         assert (claim.settings, claim.seed) == (best, 1 if claim.key.repeat else 0)
     assert book.counts().ended
     assert len(book.outcomes()) == 12
@@ -165,7 +167,7 @@ def test_a_trial_whose_worker_is_gone_waits_again_and_what_it_says_later_does_no
     book = ledger(tmp_path)
     claim = book.claim()
     assert book.recover() == 0, "its worker is this process"
-    book.storage.set_trial_user_attr(claim.trial, "beat", {"owner": "elsewhere:1:1", "at": time.time() - 1e4})
+    book.run("UPDATE conveyor_trials SET owner = 'elsewhere:1:1' WHERE name = :name", name=claim.trial)
     assert book.recover() == 0, "the clock of its machine may be wrong"
     monkeypatch.setattr("conveyor.compare.ledger.GRACE", 0.0)
     time.sleep(0.01)
@@ -186,21 +188,61 @@ def test_a_trial_that_is_released_is_not_lost(tmp_path):
     assert book.counts() == before
 
 
-@pytest.mark.parametrize("how", ["by the same command", "by another worker"])
-def test_a_ledger_that_was_written_in_part_is_completed(tmp_path, how, monkeypatch):
-    from optuna.trial import TrialState
+def test_a_ledger_is_written_down_at_once_or_not_at_all(tmp_path, monkeypatch):
+    """As where a process dies between the study and its trials."""
+    with monkeypatch.context() as patched:
+        broken = {"lag:5/gru/repeat-0": {}}  # the last of them
+        patched.setattr("conveyor.compare.ledger.old_ledger", lambda _: (None, broken))
+        with pytest.raises(StatementError, match="'state'"):
+            ledger(tmp_path)
+    assert ledger(tmp_path).counts().waiting == 12
 
-    monkeypatch.setattr("conveyor.compare.ledger.STALLED", 0.5)
+
+OLD = """
+CREATE TABLE studies (study_id INTEGER PRIMARY KEY, study_name TEXT);
+CREATE TABLE study_user_attributes (study_id INTEGER, key TEXT, value_json TEXT);
+CREATE TABLE trials (trial_id INTEGER PRIMARY KEY, study_id INTEGER, state TEXT);
+CREATE TABLE trial_user_attributes (trial_id INTEGER, key TEXT, value_json TEXT);
+INSERT INTO studies VALUES (1, 'adding:24/rnn'), (2, 'lag:5/gru');
+INSERT INTO trials VALUES (1, 2, 'PRUNED'), (2, 1, 'RUNNING'), (3, 2, 'COMPLETE'), (4, 2, 'FAIL'), (5, 2, 'COMPLETE');
+"""
+
+
+def test_a_ledger_that_optuna_kept_goes_on(tmp_path):
+    """That of conveyor 0.1.0. Trial 1 was lost, 2 was running, 3 and 4 have ended, and 5 was written down twice."""
+    claim = Claim("", "lag:5", "gru", Key(0, False), 0, {"lr": 0.1}, 0)
+    ended = {3: done(claim), 4: failed(replace(claim, key=Key(1, False)), "it diverged"), 5: done(claim, 0.9)}
+    with sqlite3.connect(tmp_path / LEDGER) as old:
+        old.executescript(OLD)
+        for study in (1, 2):
+            old.execute(
+                "INSERT INTO study_user_attributes VALUES (?, 'question', ?)", (study, json.dumps(SMALL.to_json()))
+            )
+        for trial, index in enumerate([0, 0, 0, 1, 0], start=1):
+            key = json.dumps({"index": index, "repeat": False, "losses": 0})
+            old.execute("INSERT INTO trial_user_attributes VALUES (?, 'trial', ?)", (trial, key))
+        for trial, outcome in ended.items():
+            old.execute(
+                "INSERT INTO trial_user_attributes VALUES (?, 'outcome', ?)", (trial, json.dumps(asdict(outcome)))
+            )
+    with pytest.raises(BadInput, match="already holds another comparison or search"):
+        ledger(tmp_path, replace(SMALL, steps=21))
+    for _ in range(2):
+        book = ledger(tmp_path)
+        assert book.outcomes() == [ended[3], ended[4]]
+        assert book.counts() == Counts(waiting=10, complete=1, failed=1)
+
+
+def test_a_claim_whose_answer_was_lost_is_made(tmp_path):
+    """The database has written it down, and went away before it said so: the same is tried again."""
     book = ledger(tmp_path)
-    claim = book.claim()
-    book.storage.set_trial_state_values(claim.trial, TrialState.PRUNED)  # as if it had died before the new one
-    assert len(book.entries()) == 11
-    assert book.counts().waiting == 12
-    if how == "by the same command":
-        assert ledger(tmp_path).studies == book.studies
-    else:
-        book.recover()
-    assert len(book.entries()) == 12
+    entry = book.entries()[0]
+    assert book.take(entry)
+    assert book.take(entry)
+    other = ledger(tmp_path)
+    other.owner = "elsewhere:1:1"
+    assert not other.take(entry)
+    assert not other.take(replace(book.entries()[1], losses=1)), "who has read an older entry is too late"
 
 
 def test_where_the_whole_search_fails_the_repeats_do(tmp_path):
@@ -208,25 +250,25 @@ def test_where_the_whole_search_fails_the_repeats_do(tmp_path):
     while claim := book.claim():
         assert not claim.key.repeat
         book.end(claim, failed(claim, "it diverged"))
-    assert [o.error for o in book.outcomes()] == ["it diverged"] * 2 + ["no configuration of the search came to an end"]
+    assert [o.error for o in book.outcomes()] == ["it diverged"] * 2 + ["all trials of the search failed"]
 
 
-def test_another_question_is_refused(tmp_path):
+def test_another_study_is_refused(tmp_path):
     ledger(tmp_path)
-    with pytest.raises(BadInput, match="already has another comparison or search"):
+    with pytest.raises(BadInput, match="already holds another comparison or search"):
         ledger(tmp_path, replace(SMALL, steps=21))
     (tmp_path / "report").mkdir()
     asked(tmp_path / "report", SMALL)
     check_folder(tmp_path / "report", SMALL)
-    with pytest.raises(BadInput, match="has what came of another question, which differs in steps: ask that"):
+    with pytest.raises(BadInput, match="holds another comparison or search, which differs in steps: change that back"):
         check_folder(tmp_path / "report", replace(SMALL, steps=21))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("precious")
-    with pytest.raises(BadInput, match="is not empty, and holds no such question"):
+    with pytest.raises(BadInput, match="is not empty and holds no comparison or search"):
         check_folder(tmp_path / "mine", SMALL)
 
 
-def test_a_file_that_changed_makes_another_question(tmp_path):
+def test_a_file_that_changed_makes_another_study(tmp_path):
     cell, task, data = (tmp_path / name for name in ("mine.py", "mine.toml", "mine.txt"))
     cell.write_text("import conveyor\nclass Mine(conveyor.zoo.RNN): pass\n")
     task.write_text('[task]\ntext = "mine.txt"\nlength = 8\n')
@@ -238,7 +280,7 @@ def test_a_file_that_changed_makes_another_question(tmp_path):
     for file, name in [(cell, "mine.py:Mine"), (task, "mine.toml"), (data, "mine.toml")]:
         before = file.read_text()
         file.write_text(before + ("\n" if file != data else "more words"))
-        with pytest.raises(BadInput, match=f"another question, which differs in the file of .*{name}"):
+        with pytest.raises(BadInput, match=f"another comparison or search, which differs in the file of .*{name}"):
             check_folder(tmp_path / "report", mine)
         file.write_text(before)
     check_folder(tmp_path / "report", mine)
@@ -260,8 +302,8 @@ def test_a_database_that_is_away_is_waited_for_and_then_named(monkeypatch):
 def test_a_worker_does_every_trial(tmp_path):
     """One that diverges, one whose process ends by itself, and the others."""
     torch.set_num_threads(1)
-    question = replace(SMALL, tasks=("lag:5",), cells=("gru",), seeds=2)
-    book = ledger(tmp_path, question)
+    config = replace(SMALL, tasks=("lag:5",), cells=("gru",), seeds=2)
+    book = ledger(tmp_path, config)
     work(tmp_path, book)
     outcomes = book.outcomes()
     assert [(o.index, o.repeat, o.seed) for o in outcomes] == [(0, False, 0), (1, False, 0), (0, True, 1), (1, True, 2)]
@@ -305,9 +347,9 @@ def test_a_cell_of_ones_own_that_fails_is_told_before_anything_starts(tmp_path):
     file = tmp_path / "mine.py"
     step = "    def step(self, x, h):\n        raise ValueError('my bug')"
     file.write_text(f"import conveyor\nclass Mine(conveyor.zoo.RNN):\n{step}\n")
-    question = replace(SMALL, cells=("gru", f"{file}:Mine"))
+    config = replace(SMALL, cells=("gru", f"{file}:Mine"))
     with pytest.raises(BadInput, match=r"mine.py:Mine fails on adding:24: .*my bug.* \(line 4\)"):
-        compare(question, tmp_path / "report", None, 1, None, lambda *_: None)
+        compare(config, tmp_path / "report", None, 1, None, lambda *_: None)
     assert not (tmp_path / "report").exists()
 
 
@@ -327,7 +369,7 @@ def test_a_trial_whose_process_ends_is_tried_again_and_then_fails(tmp_path, monk
     book = ledger(tmp_path, replace(SMALL, tasks=("lag:5",), cells=("gru",), trials=1, seeds=0))
     work(tmp_path, book)
     (one,) = book.outcomes()
-    assert one.error == "its process ended 3 times, the last time with -9"
+    assert one.error == "its process died 3 times, the last time with exit status -9"
 
 
 disturbed = pytest.mark.xdist_group("disturbed")  # so that one process makes what these tests compare with

@@ -18,7 +18,7 @@ import conveyor
 from comparisons import children, kill, succeeds
 from conveyor import zoo
 from conveyor.affine import Affine
-from conveyor.compare.compare import LEDGER, QUESTION
+from conveyor.compare.compare import CONFIG, LEDGER
 from conveyor.compare.ledger import Claim, Key, Ledger
 from conveyor.compare.worker import Worker, start
 from conveyor.errors import BadInput
@@ -266,10 +266,9 @@ def test_a_candidate_that_ends_its_process_has_crashed(tmp_path, monkeypatch):
     monkeypatch.setattr(Appraisal, "appraised", lambda _: os.kill(os.getpid(), signal.SIGKILL))
     quest = Quest(tasks=("lag:5",), start=("gru",), candidates=1)
     ledger = Ledger(f"sqlite:///{tmp_path / LEDGER}", quest)
-    ledger.open()
     Worker(ledger, partial(Appraisal, quest=quest, folder=tmp_path)).run()
     (one,) = ledger.outcomes()
-    assert one.fate.startswith("crashed: its process ended 3 times")
+    assert one.fate.startswith("crashed: its process died 3 times")
 
 
 # the command
@@ -290,8 +289,7 @@ def begin(folder, *words):
 
 def found(folder: Path) -> list[Worth]:
     """What came out, without what depends on the machine."""
-    book = Ledger(f"sqlite:///{folder / LEDGER}", Quest.of_json((folder / QUESTION).read_text()))
-    book.open()
+    book = Ledger(f"sqlite:///{folder / LEDGER}", Quest.of_json((folder / CONFIG).read_text()))
     return [Worth(**vars(one) | {"seconds": 0.0, "memory": 0}) for one in book.outcomes()]
 
 
@@ -336,9 +334,8 @@ def test_a_search_that_is_killed_goes_on_and_finds_the_same(whole, tmp_path):
 
 @searches
 def test_another_machine_writes_the_report_from_the_ledger(whole, tmp_path):
-    quest = Quest.of_json((whole[0] / QUESTION).read_text())
+    quest = Quest.of_json((whole[0] / CONFIG).read_text())
     book = Ledger(f"sqlite:///{whole[0] / LEDGER}", quest)
-    book.open()
     report.write(tmp_path, quest, book.outcomes())
     for name in ("search.md", "candidates.csv"):
         ours, theirs = ((folder / name).read_text() for folder in (tmp_path, whole[0]))

@@ -27,7 +27,7 @@ from comparisons import (
     work,
 )
 from conveyor.compare.ledger import Ledger, connect, masked
-from conveyor.compare.study import Question
+from conveyor.compare.study import ComparisonConfig
 from conveyor.errors import BadInput
 from tiers import slow
 
@@ -81,14 +81,13 @@ def test_a_ledger_is_the_same_as_in_sqlite(url, tmp_path):
 
 
 def test_four_processes_claim_every_trial_once(url):
-    """A trial's state is read and then written: what Optuna locks for that must hold."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["comparisons"])
-    question = Question(tasks=("adding:24", "lag:5"), cells=("rnn", "gru"), trials=25, seeds=0)
-    claims = claimed_at_once(context, 4, url, question)
+    config = ComparisonConfig(tasks=("adding:24", "lag:5"), cells=("rnn", "gru"), trials=25, seeds=0)
+    claims = claimed_at_once(context, 4, url, config)
     assert len(claims) == 100
     assert set(claims.values()) == {1}
-    book = ledger(url, question)
+    book = ledger(url, config)
     ended = {(o.task, o.cell, o.index) for o in book.outcomes()}
     book.rest()
     assert len(ended) == 100
@@ -104,8 +103,8 @@ def test_four_processes_claim_every_trial_once(url):
         (("conveyor:", "stranger:"), "password authentication failed"),
         (("/postgres", "/nothing"), 'database "nothing" does not exist'),
         (("postgresql:", "postgresql+pg8000:"), "needs a driver that is not installed"),
-        (("postgresql:", "postgrsql:"), "are such URLs"),
-        (("127.0.0.1:", "127.0.0.1:x"), "are such URLs"),
+        (("postgresql:", "postgrsql:"), "give a URL such as"),
+        (("127.0.0.1:", "127.0.0.1:x"), "give a URL such as"),
         (("/postgres", "/postgres?sslmode=require"), "does not support SSL"),
         (("postgresql:", "postgres:"), None),
         (("postgresql:", "postgresql+psycopg:"), None),

@@ -69,7 +69,7 @@ def compare(
     Every cell learns every task in the same random configurations; the best of them is repeated. Start it again with
     the same flags to go on. --tasks and --cells can be given several times, or with commas.
     """
-    question = study.Question(
+    config = study.ComparisonConfig(
         listed(tasks, study.TASKS),
         listed(cells, study.CELLS),
         trials,
@@ -82,7 +82,7 @@ def compare(
     limit = None if budget is None else duration(budget)
     shown = progress.for_terminal("trial")
     counted = _counted(shown, comparison.best)
-    result = comparison.compare(question, out, database, workers or os.cpu_count() or 1, limit, counted)
+    result = comparison.compare(config, out, database, workers or os.cpu_count() or 1, limit, counted)
     if result.counts.failed and not result.counts.complete:
         raise BadInput(f"every trial that ended has failed: {out / 'report.md'} says why")
     if (out / "report.html").exists():

@@ -1,4 +1,4 @@
-"""A comparison on this machine: its folder, its workers, what is told of them, and the report at the end."""
+"""Runs a comparison on this machine: checks its folder, starts workers, reports progress, writes the report."""
 
 from __future__ import annotations
 
@@ -15,56 +15,58 @@ from pathlib import Path
 from typing import Any
 
 from conveyor.compare import problems, report
-from conveyor.compare.ledger import Asked, Counts, Ledger
+from conveyor.compare.ledger import Counts, Ledger, StudyConfig
 from conveyor.compare.outcomes import Outcome
-from conveyor.compare.study import Question
+from conveyor.compare.study import ComparisonConfig
 from conveyor.compare.trial import try_out
 from conveyor.compare.worker import DATABASE
 from conveyor.errors import BadInput
 from conveyor.training.interrupt import signals
 from conveyor.training.run import write
 
-QUESTION, RUNS, LEDGER = "question.json", "runs", "ledger.db"
-LOOK = 1.0  # seconds between two looks at the ledger
-RESTARTS = 20  # workers that may end by themselves
+CONFIG, RUNS, LEDGER = "question.json", "runs", "ledger.db"  # in the folder of a comparison or search
+LOOK = 1.0  # seconds between two queries of the ledger
+RESTARTS = 20  # crashed workers that are replaced before the command gives up
 
 
-# What is told of the work: how far it is, after how many seconds, and what finds what came out so far.
+# Reports progress: given the counts, the seconds since the start, and a function that reads the outcomes so far.
 Tell = Callable[[Counts, float, Callable[[], list[Any]]], None]
 
 
 @dataclass(frozen=True)
 class Result:
+    """How a comparison or search ended on this machine."""
+
     counts: Counts
-    signal: signal.Signals | None  # what ended it early, if anything did
+    signal: signal.Signals | None  # the signal that stopped it early, if any
 
 
 def compare(
-    question: Question,
+    config: ComparisonConfig,
     folder: Path,
     url: str | None,
     workers: int,
     budget: float | None,
     tell: Tell,
 ) -> Result:
-    """Does all trials that have not ended, and writes the report into the folder.
+    """Runs all trials that have not ended, and writes the report into the folder.
 
-    `url`: of the database, by default a file in the folder; who starts the same comparison on another machine with the
-    same database shares the work. `budget`: seconds after which no trial goes on; the report then has what there is.
-    Raises BadInput for a folder or database of another comparison.
+    `url` is that of the database, by default a file in the folder; machines that run the same comparison with the same
+    database share the work. `budget` is in seconds: after it all trials are stopped, and the report covers those that
+    have ended. Raises BadInput if the folder or the database holds another comparison.
     """
-    for task, cell in question.pairs():
+    for task, cell in config.pairs():
         if ":" in cell:
             try_out(task, cell)
-    ledger, result = carry_out("conveyor.compare", question, folder, url, workers, budget, tell)
+    ledger, result = carry_out("conveyor.compare", config, folder, url, workers, budget, tell)
     if outcomes := ledger.outcomes():
         found = [replace(one, task=problems.shown(one.task)) for one in outcomes]
-        report.write(folder, found, [problems.about(task) for task in question.tasks])
+        report.write(folder, found, [problems.about(task) for task in config.tasks])
     return result
 
 
 def best(outcomes: list[Outcome]) -> str:
-    """The best of each task so far, in a few words."""
+    """The best cell of each task so far, as one line."""
     found: dict[str, Outcome] = {}
     for one in outcomes:
         if not one.failed and (one.task not in found or one.score < found[one.task].score):
@@ -75,20 +77,19 @@ def best(outcomes: list[Outcome]) -> str:
 
 def carry_out(
     module: str,
-    question: Asked,
+    config: StudyConfig,
     folder: Path,
     url: str | None,
     workers: int,
     budget: float | None,
     tell: Tell,
 ) -> tuple[Ledger, Result]:
-    """All trials of a question, by workers that are processes of `module`; the ledger as it is then."""
-    check_folder(folder, question)
+    """Runs all trials by worker processes, each `python -m module`. Returns the ledger and how it ended."""
+    check_folder(folder, config)
     folder.mkdir(parents=True, exist_ok=True)
     url = url or f"sqlite:///{(folder / LEDGER).resolve()}"
-    ledger = Ledger(url, question)
-    ledger.open()
-    write(folder / QUESTION, question.to_json().encode())  # not before all has been found good
+    ledger = Ledger(url, config)
+    write(folder / CONFIG, config.to_json().encode())  # only now that the folder and the database are known to fit
     began = time.monotonic()
     with signals() as caught, running(module, folder, url, workers) as team:
         ledger.stopped = lambda: bool(caught)
@@ -103,30 +104,30 @@ def carry_out(
     return ledger, Result(ledger.counts(), signal.Signals(caught[0]) if caught else None)
 
 
-def check_folder(folder: Path, question: Asked) -> None:
-    """Raises BadInput if the folder holds another question, or something else."""
+def check_folder(folder: Path, config: StudyConfig) -> None:
+    """Raises BadInput if the folder holds another comparison or search, or other files."""
     if folder.exists() and not folder.is_dir():
-        raise BadInput(f"{folder} is no folder: name another with --out")
+        raise BadInput(f"{folder} is not a folder: name another with --out")
     with contextlib.suppress(FileNotFoundError):
-        there = (folder / QUESTION).read_text()
-        if there != question.to_json():
-            raise BadInput(f"{folder} has what came of {other(there, question)}: ask that, or name another with --out")
+        there = (folder / CONFIG).read_text()
+        if there != config.to_json():
+            raise BadInput(f"{folder} holds {difference(there, config)}: change that back, or name another with --out")
         return
-    if folder.is_dir() and any(not one.name.startswith((LEDGER, QUESTION)) for one in folder.iterdir()):
-        raise BadInput(f"{folder} is not empty, and holds no such question: name another with --out")
+    if folder.is_dir() and any(not one.name.startswith((LEDGER, CONFIG)) for one in folder.iterdir()):
+        raise BadInput(f"{folder} is not empty and holds no comparison or search: name another with --out")
 
 
-def other(there: str, question: Asked) -> str:
-    """In which words of JSON two questions differ."""
+def difference(there: str, config: StudyConfig) -> str:
+    """How the configuration that a folder holds, as JSON, differs from this one, in words."""
     try:
-        was, now = json.loads(there), json.loads(question.to_json())
+        was, now = json.loads(there), json.loads(config.to_json())
     except ValueError:
-        return "something else"
+        return f"an unreadable {CONFIG}"
     if set(was) != set(now):
-        return "another kind of question, or of another version of conveyor"
+        return "another kind of study, or one of another version of conveyor"
     files = [f"the file of {name}" for name in now["files"] if was["files"].get(name) != now["files"][name]]
     differ = [name for name in now if name != "files" and was[name] != now[name]] or files
-    return f"another question, which differs in {', '.join(differ)}"
+    return f"another comparison or search, which differs in {', '.join(differ)}"
 
 
 class Team:
@@ -140,22 +141,25 @@ class Team:
         self.restarts = 0
 
     def begin(self) -> subprocess.Popen[bytes]:
+        """Starts one worker."""
         return subprocess.Popen(self.command, env=self.environment)
 
     def refill(self) -> None:
-        """Another worker for each that was killed. Raises BadInput where they all fail."""
+        """Starts another worker for each that crashed or was killed. Raises BadInput if too many do."""
         for place, member in enumerate(self.members):
             if member.poll() is None or member.returncode == 0:
                 continue
             if member.returncode == os.EX_IOERR:
-                raise BadInput(f"{self.folder} cannot be written, or its disk is full: make room, and start again")
+                raise BadInput(f"{self.folder} cannot be written to, or its disk is full: make room, and start again")
             self.restarts += 1
             if self.restarts > RESTARTS:
-                raise BadInput(f"the workers end by themselves, the last with {member.returncode}: see above")
+                raise BadInput(
+                    f"{RESTARTS} workers have crashed, the last with exit status {member.returncode}: see above"
+                )
             self.members[place] = self.begin()
 
     def end(self) -> None:
-        """They save what they are at and end; a second signal ends them at once."""
+        """Stops the workers: each saves the trial that it is training. A second signal stops them at once."""
         for member in self.members:
             if member.poll() is None:
                 member.send_signal(signal.SIGTERM)
@@ -165,6 +169,7 @@ class Team:
 
 @contextlib.contextmanager
 def running(module: str, folder: Path, url: str, size: int) -> Iterator[Team]:
+    """Workers that run inside the `with` block, and are stopped at its end."""
     team = Team(module, folder, url, size)
     try:
         yield team

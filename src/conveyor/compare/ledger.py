@@ -1,10 +1,12 @@
-"""Who does which trial: a ledger in a database, one Optuna study for each pair of names, such as a task and a cell.
+"""The ledger: a table in a database that says which trial of a study is waiting, running or done, and who runs it.
 
-Every trial of what is asked stands in it from the start, waiting. A worker claims one, says now and then that it is
-alive, and ends it; a trial whose worker is gone waits again. SQLite does for one machine, PostgreSQL for many.
+All trials are inserted at the start. A worker claims a waiting trial, sends heartbeats, and writes its outcome; a trial
+whose worker is gone waits again. SQLite serves one machine, PostgreSQL many. Each change of a trial is one UPDATE whose
+condition names the state that it starts from, so that of two workers one changes the row and the other learns that it
+came too late.
 
-A machine that takes over another's trial has no checkpoint of it, unless the folder is shared, and begins it anew. That
-gives the same result, since a trial is computed from what is asked, its key and the outcomes before it alone.
+A machine that takes over another's trial has no checkpoint of it, unless they share the folder, and starts it anew. The
+result is the same, since a trial depends only on the study's configuration, its key and the outcomes before it.
 """
 
 from __future__ import annotations
@@ -14,52 +16,62 @@ import os
 import re
 import socket
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, TypeVar
 
 from conveyor.errors import BadInput
 
-GRACE = 60.0  # seconds without a new word after which a worker of another machine is taken for dead
-PATIENCE = 60.0  # seconds for which a database that is away is tried again
-FIRST = 10.0  # seconds, where nobody is there when it is first looked for: its name may be wrong
-STALLED = 5.0  # seconds in which who writes a ledger down writes something, or has died
+GRACE = 60.0  # seconds without a heartbeat after which a worker on another machine counts as dead
+PATIENCE = 60.0  # seconds for which an unreachable database is tried again
+FIRST = 10.0  # the same for the first connection, if it is refused: the URL may be wrong
 CURE = "pip install 'conveyor[compare]'"
 SERVER_CURE = "pip install 'conveyor[cluster]'"
-# What no patience mends, as PostgreSQL and SQLite say it in English; what they say otherwise is tried for a minute.
+# Errors that waiting does not cure, in the English of PostgreSQL and SQLite; any other is retried for a minute.
 HOPELESS = re.compile(
     "authentication failed|no password supplied|does not exist|no pg_hba.conf entry|permission denied|"
     "Name or service not known|does not support SSL|invalid connection option|is not a database|disk is full"
 )
-# For PostgreSQL. What a machine that vanished left behind is given up: its connection, and the rows that it locked.
-SERVER = {
-    "connect_timeout": 10,
-    "keepalives_idle": 10,
-    "keepalives_interval": 10,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 30_000,
-    "options": "-c idle_in_transaction_session_timeout=30s",
+# How to connect, by driver. A server drops the connection, and so the row locks, of a machine that vanished.
+CONNECTION: dict[str, dict[str, Any]] = {
+    "sqlite": {"timeout": 60},
+    "postgresql+psycopg": {
+        "connect_timeout": 10,
+        "keepalives_idle": 10,
+        "keepalives_interval": 10,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 30_000,
+        "options": "-c idle_in_transaction_session_timeout=30s",
+    },
 }
-# What the ledger needs of each trial, in one query; Optuna reads everything of every trial, in some queries a study.
-ENTRIES = """
-SELECT trials.trial_id, trials.study_id, trials.state, "trial".value_json, "more".value_json
+TABLES = """
+CREATE TABLE IF NOT EXISTS conveyor_study (number INTEGER PRIMARY KEY, study TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS conveyor_trials (
+    name TEXT PRIMARY KEY, state TEXT NOT NULL, losses INTEGER NOT NULL,
+    owner TEXT, beat DOUBLE PRECISION, outcome TEXT
+)
+"""
+# Reads a ledger of conveyor 0.1.0, in the tables of Optuna: its configuration, and each trial that has ended.
+OLD_STUDY = "SELECT value_json FROM study_user_attributes WHERE key = 'question'"
+OLD_TRIALS = """
+SELECT studies.study_name, "trial".value_json, trials.state, "outcome".value_json
 FROM trials
+JOIN studies ON studies.study_id = trials.study_id
 JOIN trial_user_attributes AS "trial" ON "trial".trial_id = trials.trial_id AND "trial".key = 'trial'
-LEFT JOIN trial_user_attributes AS "more" ON "more".trial_id = trials.trial_id AND "more".key = :more
-WHERE trials.study_id IN :studies AND trials.state <> 'PRUNED'
-ORDER BY trials.trial_id
+JOIN trial_user_attributes AS "outcome" ON "outcome".trial_id = trials.trial_id AND "outcome".key = 'outcome'
+WHERE trials.state IN ('COMPLETE', 'FAIL')
+ORDER BY trials.trial_id DESC  -- of two entries the first counts
 """
 T = TypeVar("T")
 
 
-class Away(BadInput):
+class Unreachable(BadInput):
     """The database cannot be reached."""
 
 
 @dataclass(frozen=True)
 class Key:
-    """Which trial of its pair: one of the search, or a repeat of the best one."""
+    """Identifies a trial among those of its task and cell: one of the search, or a repeat of the best of them."""
 
     index: int
     repeat: bool
@@ -70,26 +82,26 @@ class Key:
 
 @dataclass(frozen=True)
 class Entry:
-    """A trial as it stands in the database."""
+    """A row of the table."""
 
-    trial: int  # its number in the database
-    pair: tuple[str, str]
-    order: int  # of the pair among all
+    trial: str  # its name, the primary key: adding:40/gru/repeat-0
+    pair: tuple[str, str]  # of a comparison: task and cell
+    order: int  # index of the pair among all pairs
     key: Key
-    losses: int  # how often it has been lost with its worker
-    state: str  # WAITING, RUNNING, COMPLETE or FAIL
-    more: Any  # what was asked for: of its worker, or of what came out
+    losses: int  # how many workers have died while they ran it
+    state: str  # the name of a field of Counts
 
     @property
     def ended(self) -> bool:
-        return self.state in ("COMPLETE", "FAIL")
+        """Whether its outcome is known."""
+        return self.state in ("complete", "failed")
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A trial that is this worker's to do."""
+    """A trial that a worker has claimed, with all that it needs to run it."""
 
-    trial: int
+    trial: str
     task: str
     cell: str
     key: Key
@@ -99,339 +111,270 @@ class Claim:
 
 
 class Outcome(Protocol):
-    """What came out of a trial: a dataclass of what JSON knows."""
+    """The outcome of a trial: a dataclass whose fields JSON can hold."""
 
     @property
-    def failed(self) -> bool: ...
-
-    @property
-    def score(self) -> float:
-        """What Optuna keeps of it, the smaller the better."""
+    def failed(self) -> bool:
+        """Whether there is no result."""
 
 
-class Asked(Protocol):
-    """What a ledger must know of what is asked, be it a comparison or a search."""
+class StudyConfig(Protocol):
+    """The configuration of a comparison or a search, as far as the ledger needs it."""
 
-    def to_json(self) -> str: ...
+    def to_json(self) -> str:
+        """Everything that decides what is computed, as JSON; equal only for the same study."""
 
-    def pairs(self) -> Iterator[tuple[str, str]]: ...
+    def pairs(self) -> Iterator[tuple[str, str]]:
+        """The pairs, such as of a task and a cell, that each have the same trial keys."""
 
     def trial_keys(self) -> list[Key]:
-        """Those that each pair has."""
+        """The trials of each pair."""
 
     def ready(self, entries: list[Entry]) -> list[Entry]:
-        """Of all trials those that may be claimed now, the first first."""
+        """The trials that may be claimed now, in the order in which they should be."""
 
     def claim(self, entry: Entry, outcomes: Callable[[], list[Any]]) -> Any:
-        """The Claim to a trial; or its Outcome, if there is nothing to do."""
+        """The Claim for a trial; or its Outcome, if that is known without running it."""
 
     def outcome(self, values: dict[str, Any]) -> Any:
-        """An Outcome as it was before it was written down."""
+        """The Outcome whose fields, read from JSON, these are."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    waiting: int
-    running: int
-    complete: int
-    failed: int
+    """How many trials are in each state."""
+
+    waiting: int = 0
+    running: int = 0
+    complete: int = 0
+    failed: int = 0
 
     @property
     def ended(self) -> bool:
+        """Whether all trials have ended."""
         return not self.waiting and not self.running
 
 
 class Ledger:
-    """The ledger of a question, as one process sees it.
+    """One process's connection to the ledger of a study.
 
-        ledger = Ledger("sqlite:///report/ledger.db", question)
-        ledger.open()                       # writes down all trials, or finds them
+        ledger = Ledger("sqlite:///report/ledger.db", config)    # inserts all trials, or finds them
         while claim := ledger.claim():
             ledger.end(claim, outcome)
 
-    Raises BadInput where the database has another question's trials, or refuses; Away where it stays away for a minute,
-    or until `stopped` says that there is no time.
+    Every method raises BadInput if the database refuses, and Unreachable if it cannot be reached for a minute, or until
+    `stopped` returns true. The constructor raises BadInput if the database holds another study.
     """
 
-    def __init__(self, url: str, question: Asked):
-        self.question = question
+    def __init__(self, url: str, config: StudyConfig):
+        self.config = config
         self.name = masked(url)
-        self.studies: dict[tuple[str, str], int] = {}  # the database's numbers of them
         self.owner = f"{machine()}:{os.getpid()}:{born(os.getpid())}"
+        self.trials = {
+            f"{'/'.join(pair)}/{key}": (pair, order, key)
+            for order, pair in enumerate(config.pairs())
+            for key in config.trial_keys()
+        }
         self.heard: dict[
-            int, tuple[str, float]
-        ] = {}  # its worker's last word on each trial that runs, and when it came
+            tuple[Any, ...], float
+        ] = {}  # the last heartbeat of each running trial: when it was first seen here
         self.stopped: Callable[[], bool] = lambda: False
         self.known = False  # whether the database has been reached
-        self.storage: Any = self.call(connect, url)
+        self.engine = connect(url)
+        self.call(self.insert_trials)
         self.known = True
 
-    # what a process does with it
-
-    def open(self) -> None:
-        """Every trial of the question is in the database; one that was written down in part is completed."""
-        from optuna.exceptions import DuplicatedStudyError
-        from optuna.study import StudyDirection
-
-        asked = self.question.to_json()
-        for task, cell in self.question.pairs():
-            name = f"{task}/{cell}"
-            try:
-                study = self.call(self.storage.create_new_study, [StudyDirection.MINIMIZE], name)
-                self.call(self.storage.set_study_user_attr, study, "question", asked)
-                self.fill((task, cell), study, self.question.trial_keys())
-            except DuplicatedStudyError:
-                study = self.call(self.storage.get_study_id_from_name, name)
-                self.await_question(study, name, asked)
-            self.studies[task, cell] = study
-        self.await_trials()
-        self.complete()
+    # what workers call
 
     def claim(self) -> Claim | None:
-        """A trial to do, or None if none waits."""
-        for entry in self.question.ready(self.entries()):
-            if self.call(self.take, entry.trial):
-                claim = self.question.claim(entry, self.outcomes)
+        """Claims a trial for this worker; None if none may be claimed now."""
+        for entry in self.config.ready(self.entries()):
+            if self.take(entry):
+                claim = self.config.claim(entry, self.outcomes)
                 if isinstance(claim, Claim):
-                    self.beat(claim)
                     return claim
                 self.end(entry, claim)
         return None
 
     def beat(self, claim: Claim) -> None:
-        """Says that the worker is alive."""
-        word = {"owner": self.owner, "at": time.time()}
-        self.call(self.storage.set_trial_user_attr, claim.trial, "beat", word)
+        """The heartbeat: shows that the worker is alive."""
+        self.change(claim.trial, claim.losses, self.owner, "beat = :beat", beat=time.time())
 
     def end(self, claim: Claim | Entry, outcome: Any) -> bool:
-        """Writes down what came out; False if the trial was taken over, and so is no longer this worker's."""
-        from optuna.exceptions import UpdateFinishedTrialError
-        from optuna.trial import TrialState
-
-        def write() -> bool:
-            try:
-                self.storage.set_trial_user_attr(claim.trial, "outcome", asdict(outcome))
-                if outcome.failed:
-                    self.storage.set_trial_state_values(claim.trial, TrialState.FAIL)
-                else:
-                    self.storage.set_trial_state_values(claim.trial, TrialState.COMPLETE, [outcome.score])
-            except UpdateFinishedTrialError:
-                return False
-            return True
-
-        return self.call(write)
+        """Writes the outcome of a trial; False, and nothing is written, if another worker has taken the trial over."""
+        state, said = "failed" if outcome.failed else "complete", json.dumps(asdict(outcome))
+        to = "state = :state, outcome = :outcome"
+        return self.change(claim.trial, claim.losses, self.owner, to, state=state, outcome=said)
 
     def release(self, claim: Claim, lost: bool = False) -> None:
-        """The trial waits again. `lost`: since its worker is gone, which counts."""
-        self.again(claim.trial, (claim.task, claim.cell), claim.key, claim.losses + lost)
+        """Lets the trial wait again. `lost`: its process died, which is counted."""
+        self.again(claim.trial, claim.losses, self.owner, lost)
 
     def recover(self) -> int:
-        """Trials whose workers are gone wait again: how many."""
-        entries = self.entries("beat")
-        running = [entry for entry in entries if entry.state == "RUNNING"]
-        self.heard = {entry.trial: self.word(entry) for entry in running}
-        found = [entry for entry in running if self.gone(entry)]
-        for entry in found:
-            self.again(entry.trial, entry.pair, entry.key, entry.losses + 1)
-        if len(entries) < self.wanted:  # who was to write one down anew has died on the way
-            self.complete()
-        return len(found)
+        """Lets the trials of dead workers wait again. Returns how many there were."""
+        now = time.monotonic()
+        running = self.run("SELECT name, losses, owner, beat FROM conveyor_trials WHERE state = 'running'")
+        self.heard = {tuple(row): self.heard.get(tuple(row), now) for row in running}
+        found = [row for row, since in self.heard.items() if self.gone(row[2], since)]
+        return sum(self.again(name, losses, owner, lost=True) for name, losses, owner, _ in found)
 
     def counts(self) -> Counts:
-        states = Counter(entry.state for entry in self.entries())
-        running, complete, failed = (states[name] for name in ("RUNNING", "COMPLETE", "FAIL"))
-        return Counts(self.wanted - running - complete - failed, running, complete, failed)
+        """How many trials are in each state."""
+        return Counts(**dict(map(tuple, self.run("SELECT state, COUNT(*) FROM conveyor_trials GROUP BY state"))))
 
     def outcomes(self) -> list[Any]:
-        """Of all trials that have ended, in the order of the question."""
-        ended = [entry for entry in self.entries("outcome") if entry.ended]
-        ended.sort(key=lambda e: (e.order, e.key.repeat, e.key.index))
-        return [self.question.outcome(entry.more) for entry in ended]
+        """The outcomes of all trials that have ended, in the order of pairs and keys."""
+        found = dict(map(tuple, self.run("SELECT name, outcome FROM conveyor_trials WHERE outcome IS NOT NULL")))
+        return [self.config.outcome(json.loads(found[name])) for name in self.trials if name in found]
 
     def rest(self) -> None:
-        """Closes its connection; the next call opens another. A server bears few, and none outlives a fork."""
-        self.storage.engine.dispose()
+        """Closes the connection; the next call opens another. A server allows few, and none survives a fork."""
+        self.engine.dispose()
 
-    # how it is kept
+    # the database
 
-    @property
-    def wanted(self) -> int:
-        return len(self.question.trial_keys()) * len(self.studies)
+    def insert_trials(self) -> None:
+        """Inserts the configuration and all trials in one transaction, unless another process has done so."""
+        from sqlalchemy import text
 
-    def call(self, do: Callable[..., T], *arguments: Any) -> T:
-        """Does it, and again with longer and longer pauses while the database is away. Raises Away after a minute."""
-        try:
-            from optuna.exceptions import StorageInternalError
-            from sqlalchemy.exc import DBAPIError
-        except ImportError as error:
-            raise BadInput(f"the ledger needs {error.name}: {CURE}") from error
+        asked = self.config.to_json()
+        with self.engine.begin() as connection:
+            for table in TABLES.split(";"):
+                connection.execute(text(table))
+            there = connection.execute(text("SELECT study FROM conveyor_study")).scalar()
+            before, ended = (there, {}) if there else old_ledger(connection)
+            if before not in (None, asked):
+                raise BadInput(
+                    f"{self.name} already holds another comparison or search: change the flags back, or name "
+                    "another folder with --out and another database"
+                )
+            if there is None:
+                new = {"state": "waiting", "outcome": None}
+                rows = [{"name": name} | ended.get(name, new) for name in self.trials]
+                connection.execute(text("INSERT INTO conveyor_study VALUES (1, :study)"), {"study": asked})
+                insert = (
+                    "INSERT INTO conveyor_trials (name, state, losses, outcome) VALUES (:name, :state, 0, :outcome)"
+                )
+                connection.execute(text(insert), rows)
+
+    def entries(self) -> list[Entry]:
+        """All trials, in no particular order."""
+        rows = self.run("SELECT name, losses, state FROM conveyor_trials")
+        return [Entry(name, *self.trials[name], losses, state) for name, losses, state in rows]
+
+    def take(self, entry: Entry) -> bool:
+        """Whether this worker has the trial now. Safe to repeat when the answer to an earlier attempt was lost."""
+        return bool(
+            self.run(
+                "UPDATE conveyor_trials SET state = 'running', owner = :owner, beat = :beat WHERE name = :name "
+                "AND losses = :losses AND (state = 'waiting' OR state = 'running' AND owner = :owner)",
+                name=entry.trial,
+                losses=entry.losses,
+                owner=self.owner,
+                beat=time.time(),
+            )
+        )
+
+    def again(self, trial: str, losses: int, owner: str, lost: bool) -> bool:
+        """Lets a trial wait again, if this owner still runs it."""
+        return self.change(trial, losses, owner, "state = 'waiting', losses = :then", then=losses + lost)
+
+    def change(self, trial: str, losses: int, owner: str, to: str, **values: Any) -> bool:
+        """Changes a trial if it is still running under this owner and claim; False if not."""
+        where = "name = :name AND losses = :losses AND owner = :owner AND state = 'running'"
+        statement = f"UPDATE conveyor_trials SET {to} WHERE {where}"
+        return bool(self.run(statement, name=trial, losses=losses, owner=owner, **values))
+
+    def run(self, statement: str, **values: Any) -> Any:
+        """Executes one statement in its own transaction. Returns its rows, or how many rows it changed."""
+        from sqlalchemy import text
+
+        def do() -> Any:
+            with self.engine.begin() as connection:
+                result = connection.execute(text(statement), values)
+                return result.all() if result.returns_rows else result.rowcount
+
+        return self.call(do)
+
+    def call(self, do: Callable[[], T]) -> T:
+        """Calls `do`, and retries with growing pauses while the database is unreachable."""
+        from sqlalchemy.exc import DBAPIError
+
         began, pause = time.monotonic(), 0.1
         while True:
             try:
-                return do(*arguments)
-            except (StorageInternalError, DBAPIError) as error:
-                reason = said(error)
+                return do()
+            except DBAPIError as error:
+                reason = message(error)
                 if HOPELESS.search(reason):
-                    raise BadInput(f"the database {self.name} cannot be used: {reason}; mend that") from error
+                    raise BadInput(
+                        f"the database {self.name} cannot be used: {reason}; correct that, and start again"
+                    ) from error
                 if self.stopped() or time.monotonic() - began > self.patience(reason):
                     cure = "nothing is lost: start again when it is back"
-                    raise Away(f"the database {self.name} cannot be reached: {reason}; {cure}") from error
-            self.heard.clear()  # nobody could say a word
+                    raise Unreachable(f"the database {self.name} cannot be reached: {reason}; {cure}") from error
+            self.heard.clear()  # no heartbeat could be written either
             time.sleep(pause)
             pause = min(2 * pause, 5.0)
 
     def patience(self, reason: str) -> float:
-        """How long what the database said is borne."""
+        """For how many seconds this error is retried."""
         return PATIENCE if self.known or "refused" not in reason else min(FIRST, PATIENCE)
 
-    def entries(self, more: str = "") -> list[Entry]:
-        """Of each trial the entry that counts: those that were lost have one after them."""
-        found: dict[tuple[tuple[str, str], Key], Entry] = {}
-        pairs = {study: (pair, order) for order, (pair, study) in enumerate(self.studies.items())}
-        for trial, study, state, text, words in self.call(self.read, list(pairs), more):
-            key = json.loads(text)
-            losses = key.pop("losses")
-            entry = Entry(trial, *pairs[study], Key(**key), losses, state, words and json.loads(words))
-            found.setdefault((entry.pair, entry.key), entry)
-        return list(found.values())
-
-    def read(self, studies: list[int], more: str) -> list[Any]:
-        from sqlalchemy import bindparam, text
-
-        query = text(ENTRIES).bindparams(bindparam("studies", expanding=True))
-        with self.storage.engine.connect() as connection:
-            return list(connection.execute(query, {"studies": studies, "more": more}))
-
-    def await_question(self, study: int, name: str, asked: str) -> None:
-        """Who created the study writes its question down at once; one of another question is refused."""
-        for _ in range(int(STALLED / 0.1)):
-            found = self.call(self.storage.get_study_user_attrs, study).get("question")
-            if found == asked:
-                return
-            if found is not None:
-                raise BadInput(
-                    f"{self.name} already has another comparison or search: change what is asked back, or name "
-                    "another folder with --out and another database"
-                )
-            time.sleep(0.1)
-        self.call(self.storage.set_study_user_attr, study, "question", asked)  # its creator died on the way
-
-    def await_trials(self) -> None:
-        """Others that started at the same time write down the trials of the studies that they created."""
-        there, since = len(self.entries()), time.monotonic()
-        while there < self.wanted and time.monotonic() - since < STALLED:
-            time.sleep(0.1)
-            if (now := len(self.entries())) > there:
-                there, since = now, time.monotonic()
-
-    def complete(self) -> None:
-        """Writes down the trials that are not there. What two write down counts once: the first."""
-        there = {(entry.pair, entry.key) for entry in self.entries()}
-        for pair, study in self.studies.items():
-            self.fill(pair, study, [key for key in self.question.trial_keys() if (pair, key) not in there])
-
-    def fill(self, pair: tuple[str, str], study: int, keys: list[Key]) -> None:
-        for key in keys:
-            self.call(self.storage.create_new_trial, study, waiting(key, 0))
-
-    def take(self, trial: int) -> bool:
-        """Whether this worker is the one that has it now; another may have taken it, and even have ended it."""
-        from optuna.exceptions import UpdateFinishedTrialError
-        from optuna.trial import TrialState
-
-        try:
-            return bool(self.storage.set_trial_state_values(trial, TrialState.RUNNING))
-        except UpdateFinishedTrialError:
-            return False
-
-    def again(self, trial: int, pair: tuple[str, str], key: Key, losses: int) -> None:
-        """Ends a trial as lost, if it has not ended, and writes it down anew."""
-        from optuna.exceptions import UpdateFinishedTrialError
-        from optuna.trial import TrialState
-
-        try:
-            self.call(self.storage.set_trial_state_values, trial, TrialState.PRUNED)  # which stands for lost here
-        except UpdateFinishedTrialError:
-            return
-        self.call(self.storage.create_new_trial, self.studies[pair], waiting(key, losses))
-
-    def word(self, entry: Entry) -> tuple[str, float]:
-        """What the worker of a trial that runs said last, and since when it is known here, by this machine's clock."""
-        now, last = json.dumps(entry.more), self.heard.get(entry.trial)
-        return last if last is not None and last[0] == now else (now, time.monotonic())
-
-    def gone(self, entry: Entry) -> bool:
-        """Whether the worker that runs it is: it has ended on this machine, or said nothing new for a minute."""
-        if entry.more is not None:  # else it was claimed a moment ago, or its worker died in that moment
-            where, number, at = entry.more["owner"].rsplit(":", 2)
-            if where == machine():
-                return born(int(number)) != at
-        return time.monotonic() - self.heard[entry.trial][1] > GRACE
+    def gone(self, owner: str, since: float) -> bool:
+        """Whether a worker is dead: its process on this machine has ended, or its heartbeat is a minute old."""
+        where, number, at = owner.rsplit(":", 2)
+        return born(int(number)) != at if where == machine() else time.monotonic() - since > GRACE
 
 
-def waiting(key: Key, losses: int) -> Any:
-    """A trial that waits."""
-    from optuna.trial import TrialState, create_trial
+def old_ledger(connection: Any) -> tuple[str | None, dict[str, dict[str, str]]]:
+    """The configuration in a ledger of conveyor 0.1.0, if there is one, and the trials that have ended in it."""
+    from sqlalchemy import inspect, text
 
-    return create_trial(state=TrialState.WAITING, user_attrs={"trial": asdict(key) | {"losses": losses}})
+    if not inspect(connection).has_table("study_user_attributes"):
+        return None, {}
+    study = connection.execute(text(OLD_STUDY)).scalar()
+    ended: dict[str, dict[str, str]] = {}
+    for pair, trial, state, outcome in connection.execute(text(OLD_TRIALS)):
+        key = json.loads(trial)
+        state = "complete" if state == "COMPLETE" else "failed"
+        ended[f"{pair}/{Key(key['index'], key['repeat'])}"] = {"state": state, "outcome": outcome}
+    return study and json.loads(study), ended
 
 
 def connect(url: str) -> Any:
-    """Optuna's storage. Raises BadInput where Optuna, or a driver, is missing, and for a URL that is none."""
-    import optuna
-    from sqlalchemy.exc import ArgumentError
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    """The SQLAlchemy engine for a URL. Raises BadInput for a missing package or driver, or a malformed URL."""
     try:
-        return storage(re.sub("^postgres(ql)?://", "postgresql+psycopg://", url))
+        import sqlalchemy
+    except ImportError as error:
+        raise BadInput(f"the ledger needs {error.name}: {CURE}") from error
+    try:
+        where = sqlalchemy.make_url(re.sub("^postgres(ql)?://", "postgresql+psycopg://", url))
+        arguments = {
+            name: value for name, value in CONNECTION.get(where.drivername, {}).items() if name not in where.query
+        }
+        return sqlalchemy.create_engine(where, connect_args=arguments, pool_size=1)
     except ImportError as error:
         cure = SERVER_CURE if url.startswith("postgres") else "install its driver for SQLAlchemy"
         raise BadInput(f"the database {masked(url)} needs a driver that is not installed: {cure}") from error
-    except (ArgumentError, ValueError) as error:
-        cure = "sqlite:///file.db and postgresql://user@host/name are such URLs"
+    except (sqlalchemy.exc.ArgumentError, ValueError) as error:
+        cure = "give a URL such as sqlite:///file.db or postgresql://user@host/name"
         raise BadInput(f"the database {masked(url)} cannot be used: {masked(str(error))}; {cure}") from error
-    except RuntimeError as error:  # another version of Optuna made its tables
-        raise BadInput(f"the database {masked(url)} cannot be used: {error}") from error
-
-
-def storage(url: str) -> Any:
-    import optuna
-    import sqlalchemy
-
-    if sqlalchemy.make_url(url).get_backend_name() == "sqlite":
-        made = optuna.storages.RDBStorage(braced(url), engine_kwargs={"connect_args": {"timeout": 60}})
-        # A claim reads a trial's state and then writes it. SQLite locks by the first write, so that two workers could
-        # both read "waiting": here a transaction locks when it begins.
-        made.engine.dispose()
-        listen = sqlalchemy.event.listen
-        listen(made.engine, "connect", lambda connection, _: setattr(connection, "isolation_level", None))
-        listen(made.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
-        return made
-    # PostgreSQL locks the row of a trial when it is read for that.
-    known = {name: value for name, value in SERVER.items() if name not in sqlalchemy.make_url(url).query}
-    arguments = known if "+psycopg" in url else {}
-    return optuna.storages.RDBStorage(braced(url), engine_kwargs={"connect_args": arguments, "pool_size": 1})
-
-
-def braced(url: str) -> str:
-    """For Optuna, which fills in what stands in braces."""
-    return url.replace("{", "{{").replace("}", "}}")
 
 
 def masked(text: str) -> str:
-    """A URL, or what was said of it, without its password."""
+    """A URL, or a message that quotes it, with the password hidden."""
     text = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", text)
     return re.sub(r"(password=)[^&\s]*", r"\1***", text)
 
 
-def said(error: Exception) -> str:
-    """What the database said, in one line."""
-    cause = error.__cause__ or error
-    return " ".join(masked(str(getattr(cause, "orig", None) or cause)).split())[:300]
+def message(error: Exception) -> str:
+    """The database's error message in one line."""
+    return " ".join(masked(str(getattr(error, "orig", None) or error)).split())[:300]
 
 
 def machine() -> str:
-    """Names this machine until it is started anew; names of hosts are not always different, nor containers' numbers."""
+    """Identifies this machine, and the container, until the next boot. Host names are not always unique."""
     try:
         with open("/proc/sys/kernel/random/boot_id") as file:
             return f"{file.read().strip()}/{os.stat('/proc/self/ns/pid').st_ino}"
@@ -440,7 +383,7 @@ def machine() -> str:
 
 
 def born(process: int) -> str:
-    """When a process of this machine began, as the kernel has it; "" if there is none."""
+    """The start time of a process of this machine, in the kernel's ticks; "" if there is no such process."""
     try:
         with open(f"/proc/{process}/stat") as file:
             return file.read().rpartition(")")[2].split()[19]

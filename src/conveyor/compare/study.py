@@ -1,4 +1,4 @@
-"""What a comparison asks: of which cells, on which tasks, how often; and the configurations, which chance draws."""
+"""The configuration of a comparison: cells, tasks, numbers of trials, and the ranges of the hyper-parameters."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from conveyor.tasks import own
 from conveyor.zoo.find import find as find_cell
 
 CELLS = ("rnn", "lstm", "lstm-peephole", "lstm-coupled", "gru")
-MOST = 100_000  # trials, which are all written down at the start
+MOST = 100_000  # trials of a study, all of which the ledger holds from the start
 TASKS = ("adding:40", "agreement", "language")
 
 
 @dataclass(frozen=True)
 class Range:
-    """From where to where a hyper-parameter is drawn: uniformly, or its logarithm."""
+    """The range of a numeric hyper-parameter, drawn uniformly or, with `log`, log-uniformly; `whole`: an integer."""
 
     low: float
     high: float
@@ -38,13 +38,14 @@ class Range:
     whole: bool = False
 
     def draw(self, random: np.random.Generator) -> float | int:
+        """A random value, rounded to six digits as in files and tables."""
         low, high = (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
         value = random.uniform(low, high)
         value = math.exp(value) if self.log else value
-        return round(value) if self.whole else float(f"{value:.6g}")  # as it stands in a file and a table
+        return round(value) if self.whole else float(f"{value:.6g}")
 
     def given(self, name: str, text: str) -> Range:
-        """The same between other bounds: "0.001:0.1", or one number for no choice. Raises BadInput."""
+        """The same with other bounds, "0.001:0.1", or one number for a fixed value. Raises BadInput."""
         kind = int if self.whole else float
         low, colon, high = text.partition(":")
         wanted = "a whole number" if self.whole else "a number"
@@ -66,15 +67,16 @@ class Range:
 
 @dataclass(frozen=True)
 class Choice:
-    """What a setting is drawn from, each with the same probability."""
+    """A categorical hyper-parameter: each value has the same probability."""
 
     values: tuple[str, ...]
 
     def draw(self, random: np.random.Generator) -> str:
+        """A random value."""
         return self.values[random.integers(len(self.values))]
 
     def given(self, name: str, text: str) -> Choice:
-        """The same from other values: "adamw,sgd". Raises BadInput."""
+        """The same with other values, "adamw,sgd". Raises BadInput."""
         for value in (values := tuple(text.split(","))):
             check(name, text, value)
         return Choice(values)
@@ -84,7 +86,7 @@ class Choice:
 
 
 def check(name: str, text: str, value: float | str) -> None:
-    """Raises BadInput for a value that a trial's settings refuse."""
+    """Raises BadInput for a value that TrialSettings rejects."""
     try:
         TrialSettings.of({name: value})
     except BadInput as error:
@@ -102,7 +104,7 @@ RANGES: dict[str, Range | Choice] = {
 
 
 def files(tasks: Iterable[str], cells: Iterable[str]) -> dict[str, str]:
-    """Of a person's own tasks and cells the SHA-256 of every file, for a question in which one changed is another."""
+    """The SHA-256 of the files of each user-defined task and cell, so that a change of one makes another study."""
     named = {task: own.files(Path(task)) for task in tasks if task.endswith(problems.FILE)}
     named |= {cell: [Path(cell.rpartition(":")[0])] for cell in cells if ":" in cell}
     found = {}
@@ -115,23 +117,23 @@ def files(tasks: Iterable[str], cells: Iterable[str]) -> dict[str, str]:
 
 
 def cell_folder(name: str) -> str:
-    """The name of a folder for the runs of a cell."""
+    """The name of the folder for the runs of a cell."""
     return Path(name).name.replace(":", "-")
 
 
 @dataclass(frozen=True)
-class Question:
-    """All that decides what a comparison computes; where it is computed, and by how many, does not.
+class ComparisonConfig:
+    """Everything that decides the results of a comparison. Where it runs, and with how many workers, does not.
 
-        question = Question(cells=("lstm", "gru"), tasks=("adding:40",), trials=8)
-        question.configuration(3)                   # {"lr": 0.0123, "hidden_size": 41, ...}: the same for all cells
+        config = ComparisonConfig(cells=("lstm", "gru"), tasks=("adding:40",), trials=8)
+        config.hyperparameters(3)                   # {"lr": 0.0123, "hidden_size": 41, ...}: the same for all cells
 
-    Every cell learns every task in the same `trials` configurations, each drawn from (seed, its index); the best of
-    them, by validation, is then learnt again with `seeds` fresh seeds. `parameters` gives all cells equally many, as
-    nearly as they can have, in place of equally many units; 0 does not. `ranges` are those of RANGES that are to be
-    drawn otherwise, as text: ("lr=1e-4:1e-2", "optimiser=sgd").
+    Random search: every cell is trained on every task with the same `trials` hyper-parameter configurations, each drawn
+    from (seed, index). The configuration with the best validation result is then repeated with `seeds` new seeds.
+    `parameters`, unless 0, gives each cell the number of units with which the network has about so many parameters, in
+    place of a drawn `hidden_size`. `ranges` override entries of RANGES, as text: ("lr=1e-4:1e-2", "optimiser=sgd").
 
-    Raises BadInput for what cannot be asked.
+    Raises BadInput for values out of bounds and for unknown tasks, cells and hyper-parameters.
     """
 
     tasks: tuple[str, ...] = TASKS
@@ -158,11 +160,11 @@ class Question:
                 raise BadInput(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
         if len(self.tasks) * len(self.cells) * (self.trials + self.seeds) > MOST:
             raise BadInput(f"more than {MOST:,} trainings in all: make --trials or --seeds smaller")
-        TrialSettings(seed=self.seed, steps=self.steps, parameters=self.parameters)  # whose bounds hold here, too
+        TrialSettings(seed=self.seed, steps=self.steps, parameters=self.parameters)  # checks the bounds
         for name, values, folder in [("tasks", self.tasks, problems.folder), ("cells", self.cells, cell_folder)]:
             if not values:
                 raise BadInput(f"--{name} names none")
-            folders = list(map(folder, values))  # in which the runs of two would be on top of each other
+            folders = list(map(folder, values))  # each needs its own
             if twice := next((value for value in values if folders.count(folder(value)) > 1), None):
                 raise BadInput(f"--{name} names {twice} twice, or two things of the same name: rename one's file")
         for task in self.tasks:
@@ -173,61 +175,66 @@ class Question:
 
     @functools.cached_property
     def drawn(self) -> dict[str, Range | Choice]:
-        """What each hyper-parameter is drawn from. Raises BadInput for a range that cannot be."""
+        """The range of each hyper-parameter. Raises BadInput for an impossible one."""
         found = {name: one for name, one in RANGES.items() if not (self.parameters and name == "hidden_size")}
         for text in self.ranges:
             name, _, bounds = text.partition("=")
             if name not in found:
-                raise BadInput(f"--range {text}: nothing that is drawn is called {name}; {suggest(name, found)}")
+                raise BadInput(f"--range {text}: no hyper-parameter is called {name}; {suggest(name, found)}")
             found[name] = RANGES[name].given(name, bounds)
         return found
 
-    def configuration(self, index: int) -> dict[str, Any]:
-        """What chance draws for this index: the same for every cell and task."""
+    def hyperparameters(self, index: int) -> dict[str, Any]:
+        """The hyper-parameters of the search's trial of this index: the same for every cell and task."""
         random = np.random.default_rng([self.seed, index])
         return {name: one.draw(random) for name, one in self.drawn.items()}
 
     def fresh_seed(self, number: int) -> int:
-        """Of the repeat of this number: none that the search had."""
+        """The seed of a repeat, which differs from that of the search."""
         return (self.seed + 1 + number) % 2**32
 
     def pairs(self) -> Iterator[tuple[str, str]]:
+        """Each task with each cell."""
         yield from ((task, cell) for task in self.tasks for cell in self.cells)
 
-    # what the ledger asks
+    # what the ledger calls (StudyConfig)
 
     def trial_keys(self) -> list[Key]:
+        """The trials of each pair: those of the search, then the repeats."""
         search = [Key(index, False) for index in range(self.trials)]
         return search + [Key(index, True) for index in range(self.seeds)]
 
     def ready(self, entries: list[Entry]) -> list[Entry]:
-        """The search goes before the repeats, and all cells and tasks in turn."""
+        """Waiting trials: the search before the repeats, and cells and tasks in turn."""
         searched = Counter(entry.pair for entry in entries if entry.ended and not entry.key.repeat)
-        waiting = [e for e in entries if e.state == "WAITING" and (not e.key.repeat or searched[e.pair] == self.trials)]
+        waiting = [e for e in entries if e.state == "waiting" and (not e.key.repeat or searched[e.pair] == self.trials)]
         return sorted(waiting, key=lambda e: (e.key.repeat, e.key.index, e.order))
 
     def claim(self, entry: Entry, outcomes: Callable[[], list[Outcome]]) -> Claim | Outcome:
-        """A repeat of a search in which every trial failed fails."""
+        """The claim for a trial; a repeat fails if all trials of its search have failed."""
         (task, cell), key = entry.pair, entry.key
         if not key.repeat:
-            return Claim(entry.trial, task, cell, key, self.seed, self.configuration(key.index), entry.losses)
+            return Claim(entry.trial, task, cell, key, self.seed, self.hyperparameters(key.index), entry.losses)
         seed = self.fresh_seed(key.index)
         good = [o for o in outcomes() if (o.task, o.cell, o.repeat, o.failed) == (task, cell, False, False)]
         if not good:
-            why = "no configuration of the search came to an end"
+            why = "all trials of the search failed"
             return Outcome(task, cell, key.index, seed, True, {}, None, None, error=why)
         best = min(good, key=lambda o: (o.score, o.index))
         return Claim(entry.trial, task, cell, key, seed, best.settings, entry.losses)
 
     def outcome(self, values: dict[str, Any]) -> Outcome:
+        """The outcome whose fields, read from JSON, these are."""
         return Outcome(**values | {"curve": tuple(map(tuple, values["curve"]))})
 
     def to_json(self) -> str:
+        """All fields, the ranges in full, and the digests of user-defined files, as JSON."""
         drawn = {name: str(one) for name, one in self.drawn.items()}
         return json.dumps(dataclasses.asdict(self) | {"drawn": drawn, "files": files(self.tasks, self.cells)}, indent=1)
 
     @classmethod
-    def of_json(cls, text: str) -> Question:
+    def of_json(cls, text: str) -> ComparisonConfig:
+        """The configuration that `to_json` has written."""
         values: dict[str, Any] = json.loads(text)
         del values["files"], values["drawn"]
         return cls(**values | {name: tuple(values[name]) for name in ("tasks", "cells", "ranges")})

@@ -12,7 +12,7 @@ from pathlib import Path
 from conveyor.compare import problems
 from conveyor.compare.ledger import Claim
 from conveyor.compare.outcomes import Outcome
-from conveyor.compare.study import Question, cell_folder
+from conveyor.compare.study import ComparisonConfig, cell_folder
 from conveyor.compare.trial import Trial, TrialSettings, figures
 from conveyor.compare.worker import EXIT_FAILED, EXIT_STOPPED, LOOK
 from conveyor.errors import BadInput
@@ -26,7 +26,7 @@ class Training:
     """One trial; its run lies under `folder`."""
 
     claim: Claim
-    question: Question
+    config: ComparisonConfig
     folder: Path
 
     @property
@@ -41,15 +41,15 @@ class Training:
 
     @property
     def settings(self) -> TrialSettings:
-        claim, question = self.claim, self.question
+        claim, config = self.claim, self.config
         made = TrialSettings(
             task=claim.task,
             cell=claim.cell,
             seed=claim.seed,
-            steps=question.steps,
-            batch_size=question.batch_size,
-            evaluate_every=max(1, question.steps // 10),
-            parameters=question.parameters,
+            steps=config.steps,
+            batch_size=config.batch_size,
+            evaluate_every=max(1, config.steps // 10),
+            parameters=config.parameters,
             device="cpu",
         )
         return replace(made, **claim.settings)

@@ -1,4 +1,4 @@
-"""A process that does trials: claims one, trains it in a process of its own, and writes down what came out."""
+"""A worker: claims a trial, trains it in a child process, and writes its outcome into the ledger."""
 
 from __future__ import annotations
 
@@ -12,41 +12,41 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from conveyor.compare.ledger import Away, Claim, Ledger
+from conveyor.compare.ledger import Claim, Ledger, Unreachable
 from conveyor.errors import BadInput
 from conveyor.training.interrupt import signals
 
-BEAT = 10.0  # seconds between two words to the ledger
-LOOK = 0.02  # seconds between two looks at a training
-PAUSE = 1.0  # seconds until a worker without a trial looks again: others' may come back
-DATABASE = "CONVEYOR_DATABASE"  # of the environment: a command line, which may hold a password, everybody can read
-ORPHANED = 0.5  # seconds between two looks of a training at whether its worker is there
-LOSSES = 3  # so often a trial may end its process before it counts as failed
+BEAT = 10.0  # seconds between two heartbeats
+LOOK = 0.02  # seconds between two checks of the child process
+PAUSE = 1.0  # seconds until an idle worker looks again: a trial of a dead worker may wait by then
+DATABASE = "CONVEYOR_DATABASE"  # environment variable: the URL may hold a password, and a command line is public
+ORPHANED = 0.5  # seconds between two checks of the child whether its worker is alive
+LOSSES = 3  # a trial whose process has died this often has failed
 
 
 class Work(Protocol):
-    """What there is to do for a claim, in a process of its own."""
+    """What to run for a claim, in a child process."""
 
     def do(self) -> int:
-        """The exit status: 0, EXIT_FAILED or EXIT_STOPPED."""
+        """Runs in the child process. Returns its exit status: 0, EXIT_FAILED or EXIT_STOPPED."""
 
     def outcome(self, memory: int, complete: bool) -> Any:
-        """What came out; `memory`: the most bytes that the process held; not `complete`: its status was EXIT_FAILED."""
+        """The outcome. `memory`: peak bytes of the child process. `complete` is false if it returned EXIT_FAILED."""
 
     def failed(self, error: str) -> Any:
-        """What came out where the process always ended by itself."""
+        """The outcome of a trial whose process died each time."""
 
 
 @dataclass
 class Worker:
-    """One worker. `work` says what to do for a claim; `parent` is the process with which it ends."""
+    """One worker. `work` makes what to run for a claim; the worker stops when the process `parent` has ended."""
 
     ledger: Ledger
     work: Callable[[Claim], Work]
     parent: int | None = None
 
     def run(self) -> None:
-        """Trials until all have ended, or until a signal, or the end of the process that began it."""
+        """Runs trials until all have ended, a signal arrives, or the parent process ends."""
         with signals() as caught:
             self.ledger.stopped = lambda: self.stopped(caught)
             while not self.stopped(caught):
@@ -60,10 +60,11 @@ class Worker:
                     time.sleep(PAUSE)
 
     def stopped(self, caught: list[int]) -> bool:
+        """Whether a signal was caught or the parent process has ended."""
         return bool(caught) or (self.parent is not None and os.getppid() != self.parent)
 
     def do(self, claim: Claim, caught: list[int]) -> None:
-        """One trial, from where it is."""
+        """Runs one trial, from its checkpoint if it has one."""
         work = self.work(claim)
         self.ledger.rest()
         process = start(work.do)
@@ -84,10 +85,12 @@ class Worker:
         elif claim.losses + 1 < LOSSES:
             self.ledger.release(claim, lost=True)
         else:
-            self.ledger.end(claim, work.failed(f"its process ended {LOSSES} times, the last time with {ended}"))
+            self.ledger.end(
+                claim, work.failed(f"its process died {LOSSES} times, the last time with exit status {ended}")
+            )
 
     def watch(self, process: int, claim: Claim, caught: list[int]) -> tuple[int, Any]:
-        """Waits until the training has ended, and tells the ledger and the training what they must know."""
+        """Waits for the child, sends heartbeats, passes a stop on. Returns the exit status and resource usage."""
         beaten, told = time.monotonic(), False
         while True:
             ended, status, usage = os.wait4(process, os.WNOHANG)
@@ -104,22 +107,22 @@ class Worker:
 
 
 EXIT_FAILED, EXIT_STOPPED, EXIT_UNWRITTEN = 3, 4, 5
-UNWRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)  # no fault of the trial's
+UNWRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)  # not the trial's fault
 
 
 def start(do: Callable[[], int]) -> int:
-    """Does it in a process of its own, whose exit status is what it returns: the process's number."""
+    """Forks a process that calls `do` and exits with what it returns. Returns the process id."""
     parent = os.getpid()
     process = os.fork()
     if process:
         return process
     status = 1
     try:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the worker, who says so
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # until the training hears it
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the worker, which passes it on as SIGTERM
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # until the training installs its own handler
         threading.Thread(target=follow, args=(parent,), daemon=True).start()
         status = do()
-    except BaseException as error:  # what it was stands in the log
+    except BaseException as error:  # printed into the log
         sys.excepthook(*sys.exc_info())
         status = EXIT_UNWRITTEN if isinstance(error, OSError) and error.errno in UNWRITTEN else status
     finally:
@@ -127,22 +130,21 @@ def start(do: Callable[[], int]) -> int:
 
 
 def follow(parent: int) -> None:
-    """Ends this process as a signal would when its parent has ended: nobody waits for what it does."""
+    """Sends this process SIGTERM when its parent has ended, since nobody would read its result."""
     while os.getppid() == parent:
         time.sleep(ORPHANED)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def main(make: Callable[[str], tuple[Ledger, Callable[[Claim], Work]]]) -> None:
-    """The body of a worker's process, which is given the database's URL."""
-    import torch._dynamo  # what every training imports at its first step, once for all that come from this process
+    """The main function of a worker process; the environment holds the URL of the database."""
+    import torch._dynamo  # imported once here, and not by every forked training at its first step
 
-    torch.set_num_threads(1)  # a process that had threads of its own could not be forked
+    torch.set_num_threads(1)  # a process with running threads cannot be forked safely
     try:
         ledger, work = make(os.environ[DATABASE])
-        ledger.open()
         Worker(ledger, work, os.getppid()).run()
-    except Away:  # which who began it sees, too, and says once
+    except Unreachable:  # the parent process meets the same error and prints it once
         sys.exit(os.EX_TEMPFAIL)
     except BadInput as error:
         sys.exit(f"conveyor: {error}")

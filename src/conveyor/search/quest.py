@@ -110,7 +110,7 @@ class Quest:
         ended = {entry.key.index for entry in entries if entry.ended}
         known = next(number for number in range(len(ended) + 1) if number not in ended)
         may = self.breed.ready(known)
-        waiting = [entry for entry in entries if entry.state == "WAITING" and entry.key.index < may]
+        waiting = [entry for entry in entries if entry.state == "waiting" and entry.key.index < may]
         return sorted(waiting, key=lambda entry: entry.key.index)
 
     def claim(self, entry: Entry, outcomes: Callable[[], list[Worth]]) -> Claim:
@@ -166,10 +166,6 @@ class Worth:
     def failed(self) -> bool:
         """Whether it is unknown what it is worth: that a cell is a bad one is no failure."""
         return self.fate.startswith(CRASHED)
-
-    @property
-    def score(self) -> float:
-        return -self.worth
 
 
 TRIED, CRASHED = "tried", "crashed"
