@@ -4,6 +4,7 @@ import json
 import math
 import signal
 import sys
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 
 import pytest
@@ -11,10 +12,10 @@ import torch
 
 from command import begun, command, conveyor, done, wait
 from conveyor import cli, zoo
-from conveyor.bench import contenders, memory, plot, report, suite, timing, worker
+from conveyor.bench import contenders, earlier, memory, plot, report, suite, timing, worker
 from conveyor.bench.contenders import Work, choose
 from conveyor.bench.cost import Cost
-from conveyor.bench.machine import Machine, cache_sizes
+from conveyor.bench.machine import Conditions, Machine, cache_sizes, processor_name
 from conveyor.bench.plan import SHAPES, Plan, Shape, Task, check_mode, check_threads, sweep
 from conveyor.bench.results import Results, Row, geometric_mean
 from conveyor.errors import BadInput
@@ -292,6 +293,137 @@ def test_json_has_every_figure(tmp_path):
     assert max(lstm["errors"].values()) < 1e-6
     assert "torch.nn" not in coupled["seconds"]
     assert [mean["cell"] for mean in values["means"]] == ["lstm", "lstm-coupled"]
+
+
+def run_of(*rows, **values):
+    return Results(list(values.pop("machines", [MACHINE])), list(rows), complete=True, **values)
+
+
+def test_a_file_gives_back_what_was_written(tmp_path):
+    gone = row("gru", failed={"kernel": "no"}, errors={"jax": None}, saved={"eager": 3})
+    then = run_of(row(seconds={"kernel": 1.0}, floor=0.5), gone, absent={"jax": "no"}, load=0.5)
+    (tmp_path / "times.json").write_text(json.dumps(then.to_dict()))
+    assert earlier.read(tmp_path / "times.json") == then
+
+
+def test_what_is_measured_again_is_what_the_file_has():
+    seconds = {"kernel": 1.0, "torch.nn": 1.0}
+    rows = [row(cell, mode, seconds=seconds) for cell in ("gru", "rnn") for mode in ("training", "inference")]
+    plan = earlier.plan(run_of(*rows, row(seconds={"jax": 1.0}, sweep="T")))
+    assert (plan.cells, plan.shapes, plan.threads) == (("gru", "rnn"), (SHAPE,), (1,))
+    assert (plan.modes, plan.against) == (("training", "inference"), ("kernel", "torch.nn"))
+    earlier.check(plan, run_of(*rows))
+    with pytest.raises(BadInput, match="has no rnn, inference, 10, 4, 3, 8 with --threads 1: choose what it has"):
+        earlier.check(plan, run_of(*rows[:-1]))  # as of a run that was stopped
+
+
+def test_a_ratio_is_now_to_then_and_beside_torch_that_of_the_ratios():
+    # The machine was twice as fast then: torch.nn takes twice its time, ours three times.
+    then = row(seconds={"kernel": 1.0, "torch.nn": 5.0})
+    pair = earlier.Pair(then, row(seconds={"kernel": 3.0, "torch.nn": 10.0}))
+    assert (pair.ratio, pair.of("torch.nn"), pair.beside) == (3.0, 2.0, 1.5)
+    loop = earlier.Pair(then, row(seconds={"eager": 7.0}))
+    assert (loop.ratio, loop.of("torch.nn"), loop.beside) == (7.0, None, None), "what the layer does by itself"
+    assert earlier.Pair(then, row(failed={"kernel": "no"})).ratio is None
+
+
+def test_the_settings_of_two_runs_are_paired_and_summed_up():
+    one, other = row(seconds={"kernel": 1.0}), row("gru", seconds={"kernel": 1.0})
+    then = run_of(one, other, row("rnn", seconds={"kernel": 1.0}), row("gru", seconds={"kernel": 9.0}, threads=2))
+    now = run_of(row("gru", seconds={"kernel": 8.0}), row(seconds={"kernel": 0.5}), row(seconds={}, sweep="T"))
+    assert [(pair.now.cell, pair.ratio) for pair in earlier.pairs(then, now)] == [("gru", 8.0), ("lstm", 0.5)]
+    written = earlier.to_dict(then, now)
+    assert (written["ratio"], written["beside"]) == (pytest.approx(2.0), None)
+    assert json.loads(json.dumps(written))["products"] == {"1": 1.0}
+
+
+def shown(then, now, capsys):
+    report.show_against(then, now, report.Console(width=200))
+    return capsys.readouterr().out
+
+
+def test_what_else_has_changed_between_two_runs_is_told(capsys):
+    here = Conditions("Model 1", 2, "AVX2", "2.13.0")
+    then = run_of(row(seconds={"kernel": 2.0}), conditions=here)
+    same = shown(then, run_of(row(seconds={"kernel": 1.0}), conditions=here), capsys)
+    assert "As it was: the machine (2 x Model 1, AVX2), PyTorch (2.13.0), the numbers of threads" in same
+    assert "1.00 times as fast" in same
+    assert "geometric mean" not in same, "of one setting"
+    elsewhere = replace(here, processor="Model 9", vectors="AVX512")
+    slower = replace(MACHINE, products={"slow": 1e8})
+    other = shown(then, run_of(row(seconds={"eager": 1.0}), conditions=elsewhere, machines=[slower]), capsys)
+    assert "Not as it was: the processor, Model 1 then, Model 9 now\n" in other
+    assert "Not as it was: the vector instructions, AVX2 then, AVX512 now\n" in other
+    assert "the ratios are not those of the code alone" in other
+    assert "0.10 times as fast" in other
+    assert "| 1,000 (its loop) |     0.50 |" in other
+    assert set(report.CONDITIONS) == set(asdict(here))
+
+
+def test_the_name_of_the_processor(tmp_path):
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Model 9 @ 3 GHz\n")
+    assert processor_name(tmp_path / "cpuinfo") == "Model 9 @ 3 GHz"
+    assert processor_name(tmp_path / "none")
+
+
+def test_the_command_measures_again_and_compares(tmp_path):
+    done(*TINY, "--against", "torch.nn", "--json", "times.json", cwd=tmp_path)
+    again = ["bench", "--seconds", "0", "--against-file", "times.json"]
+    table = done(*again, cwd=tmp_path).stdout.partition("Against the earlier run")[2]
+    assert "As it was: the machine" in table
+    rows = [line.split("|") for line in table.splitlines() if line.startswith("|")]
+    assert [[word.strip() for word in words[1:5]] for words in (rows[0], *rows[2:4])] == [
+        ["cell", "mode", "threads", "T, B, I, H"],
+        ["lstm", "training", "1", "3, 2, 4, 5"],
+        ["lstm", "inference", "1", "3, 2, 4, 5"],
+    ]
+    values = json.loads(done(*again, "--mode", "training", "--json", "-", cwd=tmp_path).stdout)
+    (row,) = values["rows"]
+    then = json.loads((tmp_path / "times.json").read_text())["rows"][0]
+    assert values["against_file"]["ratio"] == pytest.approx(row["seconds"]["kernel"] / then["seconds"]["kernel"])
+    assert values["against_file"]["beside"] > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "cause"),
+    [
+        (None, [], "times.json cannot be read: No such file"),
+        ("no", [], "is not JSON: name one that conveyor bench --json wrote"),
+        ("\udcff", [], "is not JSON"),
+        ("[1]", [], "is no file of conveyor bench: name one that"),
+        ('{"rows": []}', [], "is of another version of conveyor bench (format none; this one reads 1)"),
+        ({"format": 99}, [], "is of another version of conveyor bench (format 99; this one reads 1)"),
+        ({"rows": [{"cell": "lstm"}]}, [], "is no file of conveyor bench"),
+        ({"torch": None, "machines": [1]}, [], "is no file of conveyor bench"),
+        ({"rows": []}, [], "holds no times"),
+        ({}, ["--cell", "gru"], "--against-file has no gru, training, 10, 4, 3, 8 with --threads 1"),
+        ({}, ["--shape", "1,2,3,4"], "--against-file has no lstm, training, 1, 2, 3, 4"),
+        ({}, ["--mode", "both"], "--against-file has no lstm, inference, 10, 4, 3, 8"),
+    ],
+    ids=str,
+)
+def test_a_file_that_cannot_be_compared_with_is_told_in_one_line(text, words, cause, tmp_path, monkeypatch, capfd):
+    file = tmp_path / "times.json"
+    if isinstance(text, dict):
+        text = json.dumps(run_of(row(seconds={"kernel": 1.0})).to_dict() | text)
+    if text is not None:
+        file.write_text(text, encoding="utf-8", errors="surrogateescape")
+    monkeypatch.setattr(sys, "argv", ["conveyor", "bench", "--against-file", str(file), *words])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    said = capfd.readouterr().err
+    assert end.value.code == 2, said
+    assert cause in said
+    assert len(said.splitlines()) == 1, said
+
+
+@pytest.mark.parametrize("seconds", [0, -1, math.inf, math.nan, "1", None])
+def test_a_file_whose_times_are_none_is_refused(seconds, tmp_path):
+    values = run_of(row(seconds={"kernel": 1.0})).to_dict()
+    values["rows"][0]["seconds"]["kernel"] = seconds
+    (tmp_path / "times.json").write_text(json.dumps(values))
+    with pytest.raises(BadInput, match="is no file of conveyor bench"):
+        earlier.read(tmp_path / "times.json")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is a signal")

@@ -9,5 +9,6 @@ conveyor bench --cell lstm --cell gru --shape 100,16,256,256 --threads 1
     timing      interleaved repetitions
     machine     what the machine can do: matrix products, reads from each cache
     cost        what a cell asks for, and so the time that nothing on this machine can beat
+    earlier     the file that an earlier run wrote, and how the times of now compare with it
     report      tables, ratios, JSON;  plot: pictures
 """

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
+import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +21,22 @@ SIZE = 1024  # of the square matrices
 # Where the system does not tell the sizes of its caches: those of a small core.
 ASSUMED = {"L1": 32 * 2**10, "L2": 512 * 2**10, "L3": 8 * 2**20}
 SYSTEM = Path("/sys/devices/system/cpu")
+CPUINFO = Path("/proc/cpuinfo")
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What times depend on besides the code that is timed: those of two runs compare where these are the same."""
+
+    processor: str  # its name, as the system tells it
+    processors: int  # how many of them the machine has
+    vectors: str  # the widest vector instructions that PyTorch's operations take, such as "AVX2"
+    torch: str  # its version
+
+    @classmethod
+    def here(cls) -> Conditions:
+        vectors = torch.backends.cpu.get_cpu_capability()
+        return cls(processor_name(), os.cpu_count() or 1, vectors, torch.__version__)
 
 
 @dataclass(frozen=True)
@@ -85,6 +103,16 @@ def own_sgemm(seconds: float) -> float:
 
 # All ways to multiply matrices; the fastest of them is what the machine can do. A further one is added here.
 SGEMMS: dict[str, Callable[[float], float]] = {"torch": torch_sgemm, "conveyor": own_sgemm, "jax": jax_sgemm}
+
+
+def processor_name(cpuinfo: Path = CPUINFO) -> str:
+    """The name of the processor, or its architecture where the system does not tell the name."""
+    with contextlib.suppress(OSError):
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()
 
 
 def cache_sizes(cpus: list[int], system: Path = SYSTEM) -> dict[str, int]:

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from conveyor.bench.results import Group, Results, Row
+from conveyor.bench import earlier
+from conveyor.bench.results import Group, Results, Row, geometric_mean
 from conveyor.bench.suite import amount
 
 LABELS = {"kernel": "conveyor", "eager": "its loop"}
+CONDITIONS = {
+    "processor": "the processor",
+    "processors": "the number of processors",
+    "vectors": "the vector instructions",
+    "torch": "the version of PyTorch",
+}
 TOLERANCE = 1e-4  # how far an output may be from ours before a contender is said to compute something else
 
 BUSY = 0.5  # processes that want a processor, beyond which the figures are those of the machine's other work
@@ -21,9 +30,7 @@ BUSY = 0.5  # processes that want a processor, beyond which the figures are thos
 def show(results: Results, console: Console) -> None:
     """Prints the machine's figures, a table for each cell and mode, and what was not measured."""
 
-    def line(text: str = "") -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-
+    line = partial(_line, console)
     for machine in results.machines:
         reads = ", ".join(f"{level} {speed / 1e9:.0f}" for level, speed in machine.reads.items())
         pinned = " on as many processors" if machine.pinned else ""
@@ -43,6 +50,82 @@ def show(results: Results, console: Console) -> None:
         line(f"compilation of {name}: " + ", ".join(f"{kind} {seconds:.2g} s" for kind, seconds in times.items()))
     for text in remarks(results):
         line(text)
+
+
+def show_against(then: Results, now: Results, console: Console) -> None:
+    """Prints how the times compare with those of an earlier run: each setting, and the geometric means."""
+    line = partial(_line, console)
+    line(f"\nAgainst the earlier run, of conveyor {then.conveyor}; now is conveyor {now.conveyor}")
+    for text in _circumstances(then, now):
+        line(text)
+    line("Below 1 is faster now. torch.nn: its own time now/then, which shows what changed besides our code. The last")
+    line("column is our ratio divided by that of torch.nn: work that the machine does besides spoils it less.")
+    console.print(_against(earlier.pairs(then, now), console.is_terminal))
+
+
+def _circumstances(then: Results, now: Results) -> list[str]:
+    """What else is not as it was then, or that all is."""
+    differ = earlier.differences(then, now)
+    lines = [
+        f"Not as it was: {CONDITIONS[name]}, {before} then, {after} now" for name, (before, after) in differ.items()
+    ]
+    if differ:
+        lines.append("So the ratios are not those of the code alone")
+    else:
+        here = now.conditions
+        machine = f"{here.processors} x {here.processor}, {here.vectors}"
+        lines.append(f"As it was: the machine ({machine}), PyTorch ({here.torch}), the numbers of threads")
+    lines += [
+        f"Matrix products of the machine, {amount(threads)}: {ratio(speed)} times as fast as then"
+        for threads, speed in earlier.products(then, now).items()
+    ]
+    if then.load is not None and then.load > BUSY:
+        lines.append(f"The machine was busy before the earlier run (load {then.load:.1f})")
+    return lines
+
+
+def _against(both: list[earlier.Pair], terminal: bool) -> Table:
+    columns: dict[str, Callable[[earlier.Pair], str]] = {
+        "cell": lambda pair: pair.now.cell,
+        "mode": lambda pair: pair.now.mode,
+        "threads": lambda pair: str(pair.now.threads),
+        "T, B, I, H": lambda pair: str(pair.now.shape),
+        "then, ms": lambda pair: _ours(pair.then),
+        "now, ms": lambda pair: _ours(pair.now),
+    }
+    ratios: dict[str, Callable[[earlier.Pair], float | None]] = {
+        "now/then": lambda pair: pair.ratio,
+        "torch.nn": lambda pair: pair.of("torch.nn"),
+        "beside torch.nn": lambda pair: pair.beside,
+    }
+    table = _empty(terminal, [*columns, *ratios])
+    for pair in both:
+        table.add_row(*(show(pair) for show in columns.values()), *(ratio(of(pair)) for of in ratios.values()))
+    if len(both) > 1:
+        means = [ratio(geometric_mean(map(of, both))) for of in ratios.values()]
+        table.add_section()
+        table.add_row("geometric mean", *[""] * (len(columns) - 1), *means)
+    return table
+
+
+def _ours(row: Row) -> str:
+    """Our time, and whose it is where that is the loop's."""
+    if row.ours is None:
+        return "–"
+    own = "" if row.ours == "kernel" else f" ({LABELS[row.ours]})"
+    return f"{digits(row.seconds[row.ours] * 1000)}{own}"
+
+
+def _line(console: Console, text: str = "") -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _empty(terminal: bool, columns: Iterable[str]) -> Table:
+    """To a file or a pipe as Markdown, so that it can be put into a document as it is."""
+    table = Table(box=box.SIMPLE_HEAD if terminal else box.MARKDOWN)
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
 
 
 def remarks(results: Results) -> list[str]:
@@ -83,8 +166,6 @@ def ratio(value: float | None) -> str:
 def _table(group: Group, results: Results, terminal: bool) -> Table:
     ours = group.ours
     others = [name for name in group.contenders if name != ours]
-    # To a file or a pipe as Markdown, so that it can be put into a document as it is.
-    table = Table(box=box.SIMPLE_HEAD if terminal else box.MARKDOWN)
     columns: dict[str, Any] = {"T, B, I, H": lambda row: str(row.shape)}
     if ours:
         columns[LABELS.get(ours, ours)] = lambda row: _cell(row, ours, ours, row.fraction)
@@ -99,8 +180,7 @@ def _table(group: Group, results: Results, terminal: bool) -> Table:
         columns["saved, MB"] = _saved
     if group.cell != "lstm" and any(row.cell == "lstm" for row in results.rows):
         columns["per operation of lstm"] = lambda row: ratio(results.per_operation(row))
-    for name in columns:
-        table.add_column(name, justify="right", no_wrap=True)
+    table = _empty(terminal, columns)
     for row in group.rows:
         table.add_row(*(show(row) for show in columns.values()))
     if len(group.rows) > 1:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import platform
 import statistics
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from functools import partial
+from importlib.metadata import version
 from itertools import groupby
 from typing import Any
 
-import torch
-
 from conveyor.bench.contenders import CONTENDERS, OURS
-from conveyor.bench.machine import Machine
+from conveyor.bench.machine import Conditions, Machine
 from conveyor.bench.plan import Shape, Task
+
+FORMAT = 1  # of the file; a file of another one is not read
 
 
 @dataclass
@@ -43,6 +44,12 @@ class Row:
     @classmethod
     def of(cls, task: Task, threads: int) -> Row:
         return cls(task.cell, task.mode, task.shape, task.sweep, threads)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Row:
+        """Of what `to_dict` made: what it adds to the fields follows from them."""
+        own = {one.name: values[one.name] for one in fields(cls)}
+        return cls(**own | {"shape": Shape(**values["shape"])})
 
     @property
     def ours(self) -> str | None:
@@ -118,6 +125,8 @@ class Results:
     compilation: dict[str, dict[str, float]] = field(default_factory=dict)
     load: float | None = None
     complete: bool = False
+    conveyor: str = field(default_factory=partial(version, "conveyor"))
+    conditions: Conditions = field(default_factory=Conditions.here)
 
     def groups(self) -> Iterator[Group]:
         """The rows at the shapes asked for (not those that only a picture needs), in the order of measurement."""
@@ -141,9 +150,10 @@ class Results:
         rows = [row.to_dict() | {"per_operation_of_lstm": self.per_operation(row)} for row in self.rows]
         keys = ("threads", "cell", "mode", "ours", "ratios", "fraction")
         return {
+            "format": FORMAT,
             "complete": self.complete,
-            "torch": torch.__version__,
-            "processor": platform.processor() or platform.machine(),
+            "conveyor": self.conveyor,
+            **asdict(self.conditions),
             "load": self.load,
             "machines": [asdict(machine) for machine in self.machines],
             "rows": rows,
@@ -151,6 +161,15 @@ class Results:
             "compilation": self.compilation,
             "absent": self.absent,
         }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Results:
+        """Of what `to_dict` made. Raises KeyError, TypeError and AttributeError for anything else."""
+        rows = [Row.from_dict(row) for row in values["rows"]]
+        machines = [Machine(**machine) for machine in values["machines"]]
+        conditions = Conditions(**{one.name: values[one.name] for one in fields(Conditions)})
+        own = {name: values[name] for name in ("absent", "compilation", "load", "complete", "conveyor")}
+        return cls(machines, rows, conditions=conditions, **own)
 
 
 def geometric_mean(values: Iterable[float | None]) -> float | None:

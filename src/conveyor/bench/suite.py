@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from conveyor.bench.machine import Machine
-from conveyor.bench.plan import Plan, Shape
+from conveyor.bench.plan import Plan
 from conveyor.bench.results import Results, Row
 from conveyor.errors import BadInput
 
@@ -70,8 +70,7 @@ def take(message: dict[str, Any], results: Results) -> None:
     if "machine" in message:
         results.machines.append(Machine(**message["machine"]))
     if "row" in message:
-        row = message["row"]
-        results.rows.append(Row(**{**row, "shape": Shape(**row["shape"])}))
+        results.rows.append(Row.from_dict(message["row"]))
     results.absent |= message.get("absent", {})
     results.compilation |= {name: times for name, times in message.get("compilation", {}).items() if times}
 

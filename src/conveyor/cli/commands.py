@@ -22,8 +22,8 @@ from rich.text import Text
 
 from conveyor import language
 from conveyor.applications import applications
+from conveyor.bench import earlier, plot, report, suite
 from conveyor.bench import plan as planning
-from conveyor.bench import plot, report, suite
 from conveyor.bench.contenders import CONTENDERS, ON_REQUEST, check_cells, choose
 from conveyor.bench.results import Results
 from conveyor.cli import pages, pictures, studies
@@ -254,11 +254,15 @@ def bench(
         list[str] | None, typer.Option(metavar="T,B,I,H", help="steps, rows, inputs, hidden units [default: eight]")
     ] = None,
     threads: Annotated[list[int] | None, typer.Option(min=1, help="[default: 1, and all]")] = None,
-    mode: Annotated[str, typer.Option(help="training, inference or both")] = "both",
+    mode: Annotated[str | None, typer.Option(help="training, inference or both [default: both]")] = None,
     against: Annotated[
         list[str] | None, typer.Option(help=f"{', '.join(CONTENDERS)} [default: all but {', '.join(ON_REQUEST)}]")
     ] = None,
     seconds: Annotated[float, typer.Option(help="for each shape, mode and number of threads")] = 10.0,
+    against_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="measure again what --json wrote into FILE, and compare: now / then"),
+    ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="write every figure as JSON; - prints it instead")
     ] = None,
@@ -268,26 +272,33 @@ def bench(
 ) -> None:
     """Time the layers side by side with every other way to compute them.
 
-    --cell, --shape, --threads and --against can be given several times.
+    --cell, --shape, --threads and --against can be given several times. With --against-file they are, where not given,
+    those of the file.
     """
     if not 0 <= seconds < math.inf:
         raise BadInput(f"--seconds must be a finite number from 0 up, not {seconds}")
-    shapes = tuple(map(planning.Shape.of, shape or ())) or planning.SHAPES
+    then = None if against_file is None else earlier.read(against_file)
+    if then is not None:
+        usual = earlier.plan(then)
+    else:
+        usual = planning.Plan(threads=planning.check_threads([]), against=choose([]))
     plan = planning.Plan(
-        cells=tuple(dict.fromkeys(cell or ["lstm"])),
-        shapes=tuple(dict.fromkeys(shapes)),
-        threads=planning.check_threads(threads or []),
-        modes=planning.check_mode(mode),
-        against=choose(against or []),
+        cells=tuple(dict.fromkeys(cell or usual.cells)),
+        shapes=tuple(dict.fromkeys(map(planning.Shape.of, shape))) if shape else usual.shapes,
+        threads=planning.check_threads(threads) if threads else usual.threads,
+        modes=planning.check_mode(mode) if mode is not None else usual.modes,
+        against=choose(against) if against else usual.against,
         seconds=seconds,
         sweeps=plot_file is not None,
     )
-    check_cells(plan.cells, shapes[0])
+    if then is not None:
+        earlier.check(plan, then)
+    check_cells(plan.cells, plan.shapes[0])
     for name, file in (("--json", json_file), ("--plot", plot_file)):
         _check_new(name, file)
     if plot_file is not None:
         plot.check(plot_file)
-    _measure(plan, json_file, plot_file)
+    _measure(plan, then, json_file, plot_file)
 
 
 def _check_new(name: str, file: Path | None) -> None:
@@ -300,7 +311,7 @@ def _check_new(name: str, file: Path | None) -> None:
         raise BadInput(f"{name} {file}: there is no folder {file.parent}; make it first")
 
 
-def _measure(plan: planning.Plan, json_file: Path | None, plot_file: Path | None) -> None:
+def _measure(plan: planning.Plan, then: Results | None, json_file: Path | None, plot_file: Path | None) -> None:
     """Measures, and shows what there is however it ends; then leaves as it ended."""
     results, console = Results(), Console(stderr=True)
     ended: BaseException | None = None
@@ -312,12 +323,16 @@ def _measure(plan: planning.Plan, json_file: Path | None, plot_file: Path | None
             suite.run(plan, results, lambda text: print(text, file=sys.stderr, flush=True))
     except (KeyboardInterrupt, BadInput) as error:
         ended = error
-    text = json.dumps(results.to_dict(), indent=1)
+    compared = {} if then is None else {"against_file": earlier.to_dict(then, results)}
+    text = json.dumps(results.to_dict() | compared, indent=1)
     if str(json_file) == "-":
         print(text)
     else:
         out = Console()
-        report.show(results, out if out.is_terminal else Console(width=WIDE))
+        out = out if out.is_terminal else Console(width=WIDE)
+        report.show(results, out)
+        if then is not None:
+            report.show_against(then, results, out)
         if json_file is not None:
             json_file.write_text(text + "\n", encoding="utf-8")
     if plot_file is not None:
