@@ -17,7 +17,7 @@ from conveyor.compare.compare import Result, Tell
 from conveyor.compare.ledger import Counts
 from conveyor.compare.worker import DATABASE
 from conveyor.errors import BadInput
-from conveyor.search import quest
+from conveyor.search import config as defaults
 from conveyor.search import search as searching
 from conveyor.training import progress
 
@@ -28,7 +28,7 @@ def _tasks(default: tuple[str, ...]) -> Any:
 
 
 CompareTasks: Any = _tasks(study.TASKS)
-SearchTasks: Any = _tasks(quest.TASKS)
+SearchTasks: Any = _tasks(defaults.TASKS)
 Seed = Annotated[int, typer.Option(help="of every random number")]
 Workers = Annotated[int, typer.Option(min=0, help="processes; 0: one a core")]
 Budget = Annotated[str | None, typer.Option(help="90s, 10m, 2h: then the report tells what there is")]
@@ -94,7 +94,7 @@ def search(
     tasks: SearchTasks = None,
     start: Annotated[
         list[str] | None,
-        typer.Option(help=f"cells, or file.py:ClassName [default: {','.join(quest.START)}]", show_default=False),
+        typer.Option(help=f"cells, or file.py:ClassName [default: {','.join(defaults.START)}]", show_default=False),
     ] = None,
     candidates: Annotated[int, typer.Option(help="cells to be tried, those of --start included")] = 200,
     draws: Annotated[int, typer.Option(help="configurations in which a candidate learns each task")] = 2,
@@ -113,13 +113,20 @@ def search(
 
     Every candidate is written as a file that can be used like any cell. Start it again with the same flags to go on.
     """
-    asked = quest.Quest(
-        listed(tasks, quest.TASKS), listed(start, quest.START), candidates, draws, steps, parameters, abreast, seed
+    config = defaults.SearchConfig(
+        listed(tasks, defaults.TASKS),
+        listed(start, defaults.START),
+        candidates,
+        draws,
+        steps,
+        parameters,
+        abreast,
+        seed,
     )
     limit = None if budget is None else duration(budget)
     shown = progress.for_terminal("candidate")
     counted = _counted(shown, searching.best)
-    result, source = searching.search(asked, out, database, workers or os.cpu_count() or 1, limit, counted)
+    result, source = searching.search(config, out, database, workers or os.cpu_count() or 1, limit, counted)
     if source:
         print(source)
     if (out / "search.md").exists():
