@@ -234,7 +234,7 @@ def test_a_candidate_is_worth_the_least_of_what_it_gains_by_the_gru(tmp_path):
     known = {"recall:1": gru["gains"]["recall:1"] / 0.8, "lag:5": 0.05}
     other = evaluated(START["gru"], tmp_path / "other", config, known, number=1)
     assert other["gains"] == gru["gains"]
-    assert other["fitness"] == pytest.approx(0.8), "on what the GRU learns nothing of, nobody is measured"
+    assert other["fitness"] == pytest.approx(0.8), "a task on which the GRU learns nothing is ignored"
     poor = evaluated(START["gru"], tmp_path / "poor", config, {"recall:1": 100.0}, number=1)
     assert (poor["status"], poor["fitness"], list(poor["gains"])) == ("poor on recall:1", 0, ["recall:1"])
 
