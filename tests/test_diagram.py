@@ -497,7 +497,7 @@ def test_a_cell_that_cannot_be_laid_out_is_one_clear_line(monkeypatch, capsys, t
         cli.main()
     told = capsys.readouterr().err
     assert end.value.code == 2
-    assert told == f"conveyor: rnn: no picture of it could be laid out (a line runs through f): {REPORT}\n"
+    assert told == f"conveyor: rnn: its picture could not be laid out (a line runs through f): {REPORT}\n"
     assert not list(tmp_path.iterdir())
 
 

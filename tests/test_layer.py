@@ -434,7 +434,7 @@ def test_a_cell_that_cannot_work_says_so():
                 return first
             return h
 
-    with pytest.raises(ValueError, match=r"Sometimes\.step .* names first in some steps only"):
+    with pytest.raises(ValueError, match=r"Sometimes\.step .* assigns first in some steps only"):
         conveyor.Recurrent(Sometimes, HIDDEN, HIDDEN)(torch.zeros(T, B, HIDDEN), record=True)
 
     class Nothing(conveyor.Cell):

@@ -76,13 +76,16 @@ class Bernoulli:
     parameters = 1
 
     def nll(self, x: Tensor, theta: Tensor) -> Tensor:
+        """The binary cross-entropy in nats, [...] from x and θ [..., D]."""
         check_probabilities("Bernoulli's x", x)
         return F.binary_cross_entropy_with_logits(theta, x, reduction="none").sum(-1)
 
     def mean(self, theta: Tensor) -> Tensor:
+        """The probabilities of 1, [..., D]."""
         return torch.sigmoid(theta)
 
     def sample(self, theta: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Zeros and ones, [..., D]."""
         uniform = torch.rand(theta.shape, dtype=theta.dtype, device=_device(theta, generator), generator=generator)
         return (uniform.to(theta.device) < torch.sigmoid(theta)).to(theta.dtype)
 
@@ -93,14 +96,17 @@ class Gaussian:
     parameters = 2
 
     def nll(self, x: Tensor, theta: Tensor) -> Tensor:
+        """-ln of the density in nats, [...] from x [..., D] and θ [..., 2 * D]."""
         mu, sigma = gaussian(theta)
         d = (x - mu) / sigma
         return (0.5 * (d * d + math.log(2 * math.pi)) + torch.log(sigma)).sum(-1)
 
     def mean(self, theta: Tensor) -> Tensor:
+        """The means μ, [..., D]."""
         return gaussian(theta)[0]
 
     def sample(self, theta: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Normal values, [..., D]."""
         mu, sigma = gaussian(theta)
         return mu + sigma * noise(mu.shape, mu, generator)
 
