@@ -247,10 +247,10 @@ def test_a_decoder_says_word_by_word_what_it_says_at_once(kind):
 def test_what_cannot_be_words_or_annotations_is_refused():
     decoder, a, mask = Decoder(7, HIDDEN, WIDTH), torch.zeros(B, L, WIDTH), torch.ones(B, L)
     for words, match in [
-        (torch.full((T, B), 7), "numbers from 0 to 6, not 7 to 7"),
-        (torch.full((T, B), -1), "numbers from 0 to 6, not -1 to -1"),
-        (torch.zeros(T), r"whole numbers \[T, B\], not torch.int64|float32 \[3\]"),
-        (torch.zeros(T, B), r"whole numbers \[T, B\], not torch.float32 \[3, 3\]"),
+        (torch.full((T, B), 7), "between 0 and 6, not 7 and 7"),
+        (torch.full((T, B), -1), "between 0 and 6, not -1 and -1"),
+        (torch.zeros(T), r"integers \[T, B\], not torch.int64|float32 \[3\]"),
+        (torch.zeros(T, B), r"integers \[T, B\], not torch.float32 \[3, 3\]"),
     ]:
         with pytest.raises(ValueError, match=match):
             decoder(words, a, mask)

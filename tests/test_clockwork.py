@@ -45,11 +45,11 @@ def test_a_module_changes_in_its_own_steps_only_and_the_slow_do_not_hear_the_fas
     [
         ([1, 2, 4, 8], "10 does not divide into 4 equal modules"),
         ([2, 1], r"must ascend.*\[1, 2\], not \[2, 1\]"),
-        ([0, 1], "whole numbers from 1"),
-        ([-1, 1], "whole numbers from 1"),
-        ([1.0, 2], "whole numbers from 1"),
-        ([], "list of whole numbers"),
-        (3, "list of whole numbers"),
+        ([0, 1], "positive integers"),
+        ([-1, 1], "positive integers"),
+        ([1.0, 2], "positive integers"),
+        ([], "list of integers"),
+        (3, "list of integers"),
     ],
 )
 def test_periods_that_cannot_be_are_refused(periods, words):

@@ -420,7 +420,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(undisturbed, tmp_path):
     os.killpg(process.pid, signal.SIGINT)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 130, said
-    assert "go on with the same command" in said
+    assert "resume with the same command" in said
     assert "Traceback" not in said
     process = begin(folder)
     succeeds(process)

@@ -452,17 +452,17 @@ def test_the_command_draws_a_cell_of_ones_own(tmp_path):
     ("arguments", "message"),
     [
         (["lstmm"], "did you mean lstm?"),
-        (["lstm", "-o", "x.pdf"], "ends in .svg or .png"),
-        (["lstm", "-o", "nowhere/x.svg"], "there is no folder nowhere"),
-        (["lstm", "-o", "taken.svg"], "taken.svg is a folder: name the file, such as taken.svg/cell.svg"),
+        (["lstm", "-o", "x.pdf"], "must end in .svg or .png"),
+        (["lstm", "-o", "nowhere/x.svg"], "the folder nowhere does not exist"),
+        (["lstm", "-o", "taken.svg"], "taken.svg is a folder: give a file name, such as taken.svg/cell.svg"),
         (["lstm", "--highlight", "C_tild"], "did you mean C_tilde?"),
         (["lstm", "--theme", "drak"], "did you mean dark?"),
         (["lstm", "--unroll", "0"], "--unroll"),
         (["mine.py:Mine"], "the shape of drive is not known"),
         (["mine.py:Mine", "--shape", "drive=x"], "write NAME=SIZE"),
         (["mine.py:Sorting"], "sort"),
-        (["mine.py:Long"], "the step has too many operations in a row to be drawn"),
-        (["mine.py:Broken"], "Broken cannot be made: AttributeError: 'Broken' object has no attribute 'nothing'"),
+        (["mine.py:Long"], "the step is too long to be drawn"),
+        (["mine.py:Broken"], "Broken cannot be created: AttributeError: 'Broken' object has no attribute 'nothing'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else value[:40],
 )
@@ -496,7 +496,7 @@ def test_a_cell_that_cannot_be_laid_out_is_one_clear_line(monkeypatch, capsys, t
         cli.main()
     told = capsys.readouterr().err
     assert end.value.code == 2
-    assert told == f"conveyor: rnn: no picture of it could be laid out (a line runs through f): {REPORT}\n"
+    assert told == f"conveyor: rnn: its picture could not be laid out (a line runs through f): {REPORT}\n"
     assert not list(tmp_path.iterdir())
 
 

@@ -371,7 +371,7 @@ def test_sizes_that_are_not_positive_are_refused(option):
     sizes = {"height": 4, "width": 4, "encoder_size": 3, "read_size": 2, "write_size": 2, "glimpses": 2}
     with pytest.raises(ValueError, match=f"{option} must be greater than zero, not 0"):
         DrawNetwork(AttentiveDRAW, latent_size=2, hidden_size=3, **{**sizes, option: 0})
-    with pytest.raises(TypeError, match=f"{option} is a whole number, not 2.5"):
+    with pytest.raises(TypeError, match=f"{option} must be an integer, not 2.5"):
         DrawNetwork(AttentiveDRAW, latent_size=2, hidden_size=3, **{**sizes, option: 2.5})
 
 
@@ -385,9 +385,9 @@ def refusals(dtype=torch.float64):
             str(kind): (lambda kind=kind: network(six.to(kind)), ValueError, f"image is {kind}, but .* torch.float64")
             for kind in (torch.float32, torch.uint8, torch.bool)
         },
-        "grey": (lambda: network(six + 255), ValueError, "must lie from 0 to 1, .* from 255 to 255"),
-        "negative": (lambda: network(six - 0.1), ValueError, "must lie from 0 to 1, .* from -0.1 to -0.1"),
-        "NaN": (lambda: network(six + math.nan), ValueError, "must lie from 0 to 1"),
+        "grey": (lambda: network(six + 255), ValueError, "must lie between 0 and 1, .* between 255 and 255"),
+        "negative": (lambda: network(six - 0.1), ValueError, "must lie between 0 and 1, .* between -0.1 and -0.1"),
+        "NaN": (lambda: network(six + math.nan), ValueError, "must lie between 0 and 1"),
         "noise's rows": (
             lambda: network(six, network.noise(3)),
             ValueError,
@@ -400,8 +400,8 @@ def refusals(dtype=torch.float64):
         "no z": (lambda: network.decode(network.noise(6)[:0]), ValueError, r"z must be \[2, B, 1\], not \[0, 6, 1\]"),
         "no rows": (lambda: network.generate(0), ValueError, "rows must be greater than zero, not 0"),
         "no samples": (lambda: network.estimate(six, 0), ValueError, "samples must be greater than zero, not 0"),
-        "half a sample": (lambda: network.estimate(six, 2.5), TypeError, "samples is a whole number, not 2.5"),
-        "samples in words": (lambda: network.estimate(six, "3"), TypeError, "samples is a whole number, not '3'"),
+        "half a sample": (lambda: network.estimate(six, 2.5), TypeError, "samples must be an integer, not 2.5"),
+        "samples in words": (lambda: network.estimate(six, "3"), TypeError, "samples must be an integer, not '3'"),
     }
 
 
@@ -414,7 +414,7 @@ def test_what_cannot_be_drawn_is_refused(what):
 
 
 def test_a_cell_refuses_images_of_another_size():
-    with pytest.raises(ValueError, match=r"3 \* 4 = 12 pixels in a row, \[B, 12\], but image is \[2, 9\]"):
+    with pytest.raises(ValueError, match=r"image must be \[B, 12\], flattened from 3 x 4 pixels, not \[2, 9\]"):
         layer_of("without attention")(
             torch.zeros(T, B, LATENT, dtype=torch.float64), image=torch.zeros(B, 9, dtype=torch.float64)
         )

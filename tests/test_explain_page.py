@@ -624,7 +624,7 @@ def test_pictures_are_saved_as_svg(here, one):
         (["lstm", "-o", "folder"], ["folder", "is a folder"]),
         (["lstm", "-o", ""], ["is a folder"]),
         (["lstm", "gru", "third"], ["third"]),
-        (["tagger"], ["tagger", "no language model", "conveyor run"]),
+        (["tagger"], ["tagger", "not a language model", "conveyor run"]),
         (["damaged"], ["model.safetensors"]),
         (["own"], ["own.py"]),
         (["lstm", "--serve", "-o", "x.html"], ["--serve writes no file", "x.html"]),

@@ -379,12 +379,12 @@ def test_a_place_of_an_image_hears_of_what_is_above_and_to_its_left():
 
 
 BAD = {
-    "no such g": (zoo.OriginalLSTM, {"g": "sigmoid"}, ValueError, "g is one of .*centred-sigmoid.*not 'sigmoid'"),
-    "no such h": (zoo.OriginalLSTM, {"h": None}, ValueError, "h is one of .*tanh, identity, not None"),
+    "no such g": (zoo.OriginalLSTM, {"g": "sigmoid"}, ValueError, "g must be one of .*centred-sigmoid.*not 'sigmoid'"),
+    "no such h": (zoo.OriginalLSTM, {"h": None}, ValueError, "h must be one of .*tanh, identity, not None"),
     "a block that does not divide": (zoo.OriginalLSTM, {"block_size": 4}, ValueError, "multiple of block_size.*6.*4"),
     "a block of none": (zoo.OriginalLSTM, {"block_size": 0}, ValueError, "multiple of block_size"),
-    "half a block": (zoo.OriginalLSTM, {"block_size": 1.5}, TypeError, "whole number of cells, not 1.5"),
-    "a bias in words": (zoo.ForgetBiasLSTM, {"forget_bias": "1"}, TypeError, "forget_bias is a number, not '1'"),
+    "half a block": (zoo.OriginalLSTM, {"block_size": 1.5}, TypeError, "integer number of cells, not 1.5"),
+    "a bias in words": (zoo.ForgetBiasLSTM, {"forget_bias": "1"}, TypeError, "forget_bias must be a number, not '1'"),
     "a bias that is no number": (
         zoo.ForgetBiasLSTM,
         {"forget_bias": float("nan")},

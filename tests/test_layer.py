@@ -305,11 +305,11 @@ REFUSALS = {
     "lengths with a fraction": (
         lambda: conveyor.GRU(INPUT, HIDDEN)(X, lengths=[1.5, 1, 1]),
         TypeError,
-        "whole numbers",
+        "must be integers",
     ),
     "lengths without a batch": (lambda: conveyor.GRU(INPUT, HIDDEN)(X[:, 0], lengths=[1]), ValueError, "unbatched"),
     "size zero": (lambda: conveyor.LSTM(INPUT, 0), ValueError, "hidden_size must be greater than zero, not 0"),
-    "size of another type": (lambda: conveyor.GRU(2.5, 3), TypeError, "input_size is a whole number, not 2.5"),
+    "size of another type": (lambda: conveyor.GRU(2.5, 3), TypeError, "input_size must be an integer, not 2.5"),
     "no layers": (lambda: conveyor.GRU(INPUT, HIDDEN, 0), ValueError, "num_layers must be greater than zero"),
     "dropout": (lambda: conveyor.LSTM(INPUT, HIDDEN, 2, dropout=2), ValueError, "dropout must be a probability"),
     "zoneout's name": (lambda: conveyor.GRU(INPUT, HIDDEN, zoneout={"C": 0.1}), ValueError, "states are h"),
@@ -320,7 +320,7 @@ REFUSALS = {
     ),
     "no cell": (lambda: conveyor.Recurrent("lstm", 3, 5), TypeError, "a class made from conveyor.Cell"),
     "peephole": (lambda: zoo.PeepholeLSTM(3, 5, peepholes=["frget"]), ValueError, "'frget'.*did you mean forget"),
-    "peepholes": (lambda: zoo.PeepholeLSTM(3, 5, peepholes="forget"), ValueError, "peepholes is a list of gates"),
+    "peepholes": (lambda: zoo.PeepholeLSTM(3, 5, peepholes="forget"), ValueError, "peepholes must be a list of gates"),
     "step of both directions": (
         lambda: conveyor.GRU(INPUT, HIDDEN, bidirectional=True).step(X[0]),
         ValueError,
@@ -390,7 +390,7 @@ def test_a_cell_that_cannot_work_says_so():
     for kind in ("state", "constant", "extra"):
         with pytest.raises(TypeError, match="t, which is the number of the step"):
             type("Timed", (conveyor.Cell,), {kind: ("t",), "step": timed})
-    with pytest.raises(TypeError, match="takes start, which is a name of the layer's own"):
+    with pytest.raises(TypeError, match="takes start, which is an argument of the layer"):
         type("Started", (conveyor.Cell,), {"step": started})
 
     class Short(conveyor.Cell):
@@ -434,7 +434,7 @@ def test_a_cell_that_cannot_work_says_so():
                 return first
             return h
 
-    with pytest.raises(ValueError, match=r"Sometimes\.step .* names first in some steps only"):
+    with pytest.raises(ValueError, match=r"Sometimes\.step .* assigns first in some steps only"):
         conveyor.Recurrent(Sometimes, HIDDEN, HIDDEN)(torch.zeros(T, B, HIDDEN), record=True)
 
     class Nothing(conveyor.Cell):
@@ -454,5 +454,5 @@ def test_a_cell_that_cannot_work_says_so():
 
     with pytest.raises(ValueError, match="no value called y"):
         Mapping(INPUT, HIDDEN)
-    with pytest.raises(ValueError, match=r"takes the widths \(h: 6, x: 4\), but was given values of widths \[4\]"):
+    with pytest.raises(ValueError, match=r"takes operands of widths \(h: 6, x: 4\), but got widths \[4\]"):
         zoo.RNN(INPUT, HIDDEN).hidden(X[0])

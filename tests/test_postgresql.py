@@ -182,7 +182,7 @@ def test_a_server_that_goes_away_is_waited_for_and_then_named(server, url, tmp_p
     until(folder, process, 1)
     server.kill()
     said, _ = process.communicate(timeout=60)
-    lines = [line for line in said.splitlines() if "trials have ended" not in line]
+    lines = [line for line in said.splitlines() if "trials done" not in line]
     server.start()
     assert process.returncode == 2, said
     assert len(lines) == 1, said

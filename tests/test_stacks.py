@@ -380,7 +380,7 @@ REFUSALS = {
     "rank of time x depth": (
         lambda: conveyor.Recurrent(zoo.GridLSTM, 1, 4)(IMAGES),
         ValueError,
-        r"3 dimensions, or 2 without a batch, but its shape is \[2, 2, 3, 1\]",
+        r"3 dimensions, or 2 if unbatched, but its shape is \[2, 2, 3, 1\]",
     ),
     "no layers of an image": (lambda: zoo.ImageGridLSTM(1, 4, 0), ValueError, "num_layers must be greater than zero"),
     "no layers of depth": (lambda: zoo.DepthLSTM(1, 4, 0, tied=True), ValueError, "num_layers must be greater"),

@@ -277,7 +277,7 @@ def test_words_and_bytes_train_evaluate_and_generate(tokens: str, tmp_path: Path
     assert {"word": ratio < 0.5, "byte": ratio > 1}[tokens]
     written = done("generate", "run", "--length", 30, cwd=tmp_path)
     assert len(written.stdout) > 10  # of 30 bytes, several may make one character
-    assert "30 tokens written" in written.stderr
+    assert "30 tokens generated" in written.stderr
 
 
 def test_ones_own_cell_trains_and_evaluates_from_anywhere(home: Path, tmp_path: Path) -> None:
@@ -314,7 +314,7 @@ def test_generating_goes_on_from_the_prompt_and_tells_its_speed(trained: Path) -
     arguments = ["--prompt", "the cat ", "--length", 20, "--temperature", 0]
     written = done("generate", trained, *arguments, cwd=trained.parent)
     assert written.stdout == "the cat sat on the mat.\nthe \n"
-    assert re.search(r"20 tokens written, [\d,]+ tokens/s", written.stderr)
+    assert re.search(r"20 tokens generated, [\d,]+ tokens/s", written.stderr)
 
 
 def test_generating_into_a_reader_that_leaves_ends_quietly(trained: Path) -> None:

@@ -79,7 +79,7 @@ def test_annotations_are_what_both_directions_have_at_a_word():
 def test_what_cannot_be_translated_is_refused():
     with pytest.raises(ValueError, match="must be even, not 5"):
         Translator(9, 7, 5)
-    with pytest.raises(ValueError, match="numbers from 0 to 8, not 9 to 9"):
+    with pytest.raises(ValueError, match="between 0 and 8, not 9 and 9"):
         Translator(9, 7, 6).annotate(torch.full((2, 1), 9), [2])
 
 

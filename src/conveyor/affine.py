@@ -1,4 +1,4 @@
-"""Learned affine maps of several values, the one thing in a step that has weights."""
+"""Learned affine maps of several values."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torch import Tensor, nn
 
 BLOCKS = ("full", "diagonal", "zero")
 
-# Variational dropout masks what an affine map reads of a state and leaves the state itself alone (a state that is
-# carried over would otherwise fade or explode), so the masks reach the maps past the equations of the step.
+# Variational dropout masks the state where an affine map reads it, not the state that is carried over, which would
+# otherwise vanish or explode. So the masks are passed to the maps through this context, not through the step.
 Masks = Mapping["Affine", Mapping[str, Tensor]]
 _masks: ContextVar[Masks] = ContextVar("masks", default={})  # noqa: B039 - only ever read
 
 
 @contextmanager
 def masked(masks: Masks) -> Iterator[None]:
-    """Inside, an affine map multiplies its operand called `name` by `masks[map][name]`, [B, width].
+    """Within this context an affine map multiplies its operand `name` by `masks[map][name]`, [B, width].
 
-    A map that reads only the last units of a state has their part of its mask.
+    A map that reads only the last units of a state uses the last elements of the mask.
     """
     token = _masks.set(masks)
     try:
@@ -31,10 +31,16 @@ def masked(masks: Masks) -> Iterator[None]:
 
 
 class Affine(nn.Module):
-    """A learned map `W · [a, b, ...] + bias` of several values; made by `Cell.affine`.
+    """A learned map `W · [a, b, ...] + bias` of several values; created by `Cell.affine`.
 
-    The matrix is kept in one block for each operand, as the parameters `weight_<operand>`: [out, width] if the block
-    is full, [out] if it is diagonal, none at all if it is zero. All start uniform in ±`bound`.
+        self.forget = self.affine("h", "x")       # in the cell's __init__
+        f = sigmoid(self.forget(h, x))            # in its step: h [B, hidden], x [B, input], f [B, hidden]
+
+    W is stored as one block per operand, in the parameters `weight_<operand>`: [out, width] if the block is full, [out]
+    if it is diagonal, None if it is zero. All parameters are initially uniform in ±`bound`.
+
+    Raises ValueError for an unknown kind of block, for a diagonal block that is not square, and for operands of other
+    widths.
     """
 
     bias: nn.Parameter | None
@@ -47,7 +53,7 @@ class Affine(nn.Module):
             if block not in BLOCKS:
                 raise ValueError(f"the block of {name} is {block!r}; it can be {', '.join(BLOCKS)}")
             if block == "diagonal" and width != out:
-                raise ValueError(f"a diagonal block needs equal widths, but {name} has {width} and the result {out}")
+                raise ValueError(f"a diagonal block must be square, but {name} has width {width} and the result {out}")
             shape = {"full": (out, width), "diagonal": (out,), "zero": None}[block]
             weight = None if shape is None else nn.Parameter(torch.empty(shape))
             self.register_parameter(f"weight_{name}", weight)
@@ -56,9 +62,11 @@ class Affine(nn.Module):
 
     @property
     def operands(self) -> tuple[str, ...]:
+        """The names of the operands, in the order of the call."""
         return tuple(self.widths)
 
     def reset_parameters(self) -> None:
+        """Draws all parameters anew, uniform in ±`bound`."""
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -self.bound, self.bound)
 
@@ -66,7 +74,7 @@ class Affine(nn.Module):
         found = [value.shape[-1] for value in values]
         if found != list(self.widths.values()):
             wanted = ", ".join(f"{name}: {width}" for name, width in self.widths.items())
-            raise ValueError(f"this affine map takes the widths ({wanted}), but was given values of widths {found}")
+            raise ValueError(f"this affine map takes operands of widths ({wanted}), but got widths {found}")
         masks = _masks.get().get(self, {})
         total: Tensor | None = self.bias
         for name, value in zip(self.operands, values, strict=True):
@@ -75,16 +83,17 @@ class Affine(nn.Module):
                 continue
             value = value * masks[name][..., -self.widths[name] :] if name in masks else value
             if weight.dim() == value.dim() == 2 and total is not None:
-                total = torch.addmm(total, value, weight.t())  # one operation less than a product and a sum
+                total = torch.addmm(total, value, weight.t())  # one operation instead of a product and a sum
             else:
                 term = value @ weight.t() if weight.dim() == 2 else value * weight
                 total = term if total is None else total + term
         if total is not None and total.dim() > 1:
             return total
-        # Every block is zero, or every value is without rows.
+        # Every block is zero, or no value has a batch dimension.
         shape = torch.broadcast_shapes(*(value.shape[:-1] for value in values))
         return values[0].new_zeros(*shape, self.out) + (0 if total is None else total)
 
     def extra_repr(self) -> str:
+        """The operands with their kinds of block, the width of the result, and whether there is a bias."""
         blocks = [f"{name}: {self.blocks[name]}" if name in self.blocks else name for name in self.operands]
         return f"{', '.join(blocks)} -> {self.out}, bias={self.bias is not None}"

@@ -1,4 +1,4 @@
-"""Which way layers run: by kernels or by the loop, as `conveyor.backend` says; and what is told of a fallback."""
+"""`conveyor.backend`: whether layers run by kernels or by the eager loop; and the warning for a fallback."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _backend: ContextVar[str | None] = ContextVar("backend", default=None)
 
 @contextmanager
 def backend(name: str) -> Iterator[None]:
-    """Inside, layers run as `name` says; outside, as the environment's CONVEYOR_BACKEND does.
+    """Sets the backend of layers within this context. Outside, the environment variable CONVEYOR_BACKEND sets it.
 
         with conveyor.backend("eager"):
             output, state = rnn(x)
 
-    "auto", the default: by a kernel, and where none can be made by the eager loop, with a warning. "compiled": by a
-    kernel, and where none can be made an error. "eager": by the loop over `step`.
+    "auto", the default, uses a kernel, and falls back to the eager loop with a warning if there is none. "compiled"
+    uses a kernel, and raises NotCompiled if there is none. "eager" uses the loop over `step`.
     Raises ValueError for another name.
     """
     token = _backend.set(_checked(name, "the backend"))
@@ -35,28 +35,30 @@ def backend(name: str) -> Iterator[None]:
 
 def _checked(name: str, what: str) -> str:
     if name not in BACKENDS:
-        raise ValueError(f"{what} is {', '.join(BACKENDS[:-1])} or {BACKENDS[-1]}, not {name!r}")
+        raise ValueError(f"{what} must be {', '.join(BACKENDS[:-1])} or {BACKENDS[-1]}, not {name!r}")
     return name
 
 
 def chosen() -> str:
+    """The name of the current backend. Raises ValueError if CONVEYOR_BACKEND is not one."""
     return _backend.get() or _checked(os.environ.get("CONVEYOR_BACKEND") or "auto", "CONVEYOR_BACKEND")
 
 
 class NotCompiled(RuntimeError):
-    """The backend is "compiled", and there is no kernel: why, where, and what to do."""
+    """The backend is "compiled" but there is no kernel; the message says why, where, and what to do."""
 
 
 _warned: set[str] = set()
 
 
 def warn(cell: Step, error: Exception) -> None:
-    """Once for each reason."""
+    """Warns that a cell falls back to the eager loop, once for each reason."""
     if isinstance(error, CannotBuild):
         text = f"there are no kernels, and layers run slowly, in the eager loop: {error}"
     else:
         text = f"{place(cell)}: it runs slowly, in the eager loop: {error}"
-    reason = "CannotBuild" if isinstance(error, CannotBuild) else text  # a compiler fails for each kernel in its way
+    # The messages of a C compiler differ from kernel to kernel.
+    reason = "CannotBuild" if isinstance(error, CannotBuild) else text
     if reason not in _warned:
         _warned.add(reason)
         errors.warn(text, RuntimeWarning)

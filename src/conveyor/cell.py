@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from conveyor.affine import Affine
 
-# Names that the layer's own arguments and results have.
+# Names of the layer's own arguments and results.
 RESERVED = {"input", "hx", "lengths", "record", "start", "output"}
 
 
@@ -33,18 +33,18 @@ class Cell(nn.Module):
 
         output, h = conveyor.Recurrent(Leaky, 32, 128)(x)     # x: [T, B, 32], output: [T, B, 128]
 
-    `state` names the states, in the order in which `step` returns them; the first is the output. `step` takes the input
-    `x` and the states by these names, each [B, width], and returns the new states. Any further argument of `step` is
-    one more stream, [B, ...] at each step, or, if `constant` names it, a value that stays the same over the sequence;
-    both are given to the layer by name. Randomness belongs into a stream, so that a step is a pure function.
+    `state` names the states in the order in which `step` returns them; the first is the output. `step` takes the input
+    `x` and the states by these names, each [B, width], and returns the new states. Every other argument of `step` is
+    another input stream, [B, ...] at each step, or, if `constant` names it, a value that is constant over the sequence.
+    Both are passed to the layer by name. Pass random values as a stream, so that the step is a pure function.
 
-    An argument called `t` is the number of the step, an integer tensor without dimensions that counts from 0 (or from
-    the layer's `start`) in the order in which the steps are taken. Kernels in float32 count to
-    2^24, the loop beyond. Where a product matters in some steps only, a kernel leaves it out in the others: where
-    `t` and numbers alone make the condition, and what is new comes second, torch.where(t % 4 == 0, h_tilde, h).
+    The argument `t` is the number of the step: a zero-dimensional integer tensor that counts from 0 (or from the
+    layer's `start`) in the order in which the steps are computed. Kernels in float32 count up to 2^24; beyond that the
+    loop runs. A kernel skips a product in the steps that do not use it, if the condition depends only on `t` and
+    numbers and the new value is the second argument: torch.where(t % 4 == 0, h_tilde, h).
 
-    What `extra` names, `step` returns after the states, [B, ...] of any shape: values that the layer gives out over
-    time, [layers, directions, T, B, ...], by these names.
+    `extra` names further outputs, which `step` returns after the states: [B, ...] of any shape. The layer returns them
+    over time as [layers, directions, T, B, ...], by name.
 
         class Halting(Leaky):
             extra = ("p",)
@@ -56,17 +56,17 @@ class Cell(nn.Module):
 
         output, h, values = conveyor.Recurrent(Halting, 32, 128)(x)    # values["p"]: [1, 1, T, B]
 
-    `output_name` names the state or extra that is the layer's output, and so the x of the layer above it; by default
-    the first state. Layers can be joined by more than that: with `below = {"C_below": "C"}` the stream `C_below` of
-    `step` is the value `C`, a state or an extra, that the layer below has at the same step. Under the lowest layer lies
-    the input, and the stream is there a learned map of x, which the layer holds (`layer.ground`).
+    `output_name` names the state or extra output that is the layer's output, and so the x of the layer above; by
+    default the first state. Layers can be connected by further values: with `below = {"C_below": "C"}` the stream
+    `C_below` of `step` is the value `C` (a state or an extra output) of the layer below at the same step. In the lowest
+    layer the stream is a learned map of x, which the layer holds (`layer.ground`).
 
-    Widths are `input_size` for `x` and `hidden_size` for every state and for what `output_name` and `below` name; those
-    of other values that an affine map is to read, and other widths, are given by name:
+    The width is `input_size` for `x`, and `hidden_size` for every state and every value that `output_name` or `below`
+    names. Pass other widths, and those of other values that an affine map reads, by name:
     `super().__init__(input_size, hidden_size, h=64)`.
 
-    Raises TypeError when the class is made if `step` does not take `x` and every state by name, or if a name has two
-    meanings or none.
+    Raises TypeError when the class is defined if `step` does not take `x` and every state by name, or if a name is
+    ambiguous or unknown; TypeError and ValueError for sizes that are not positive integers.
     """
 
     state: ClassVar[tuple[str, ...]] = ("h",)
@@ -74,8 +74,8 @@ class Cell(nn.Module):
     extra: ClassVar[tuple[str, ...]] = ()
     output_name: ClassVar[str | None] = None
     below: ClassVar[Mapping[str, str]] = {}
-    # Both are found out when the class is made: what `step` takes, in order; and what the loop has to give over time,
-    # besides the first state.
+    # Both are derived when the class is defined: the arguments of `step` in order, and the values that the loop returns
+    # over time besides the first state.
     arguments: ClassVar[tuple[str, ...]] = ()
     over_time: ClassVar[tuple[str, ...]] = ()
 
@@ -102,14 +102,15 @@ class Cell(nn.Module):
     def affine(self, *operands: str, out: int | None = None, bias: bool = True, **blocks: str) -> Affine:
         """A learned map of the named values: `self.affine("h", "x")` is `W · [h, x] + b`, called as `(h, x)`.
 
-        `out` is its width, by default `hidden_size`. A block of W can be of another kind than full, by its operand's
-        name: `self.affine("C", "h", "x", C="diagonal")` has a diagonal block for C, and `C="zero"` none.
+        `out` is the width of its result, by default `hidden_size`. The blocks of W are full unless stated by the name
+        of the operand: `self.affine("C", "h", "x", C="diagonal")` has a diagonal block for C, and `C="zero"` none.
+        Raises ValueError for a value whose width is unknown.
         """
         unknown = (set(operands) - set(self.widths)) | (set(blocks) - set(operands))
         if unknown:
             raise ValueError(
-                f"{type(self).__name__} has no value called {', '.join(sorted(unknown))} to map; "
-                f"the widths of {', '.join(self.widths)} are known, give others to Cell.__init__ by name"
+                f"{type(self).__name__} does not know the width of {', '.join(sorted(unknown))}; "
+                f"it knows {', '.join(self.widths)}: pass other widths to Cell.__init__ by name"
             )
         widths = {name: self.widths[name] for name in operands}
         out = self.hidden_size if out is None else _size("out", out)
@@ -117,23 +118,23 @@ class Cell(nn.Module):
 
     def step(self, *arguments: Any) -> Tensor | tuple[Tensor, ...]:
         """The equations: from the input and the states of t-1 to the states of t."""
-        raise TypeError(f"{type(self).__name__} is a cell without equations: give it a method step(self, x, h)")
+        raise TypeError(f"{type(self).__name__} has no equations: define step(self, x, h)")
 
 
 def _upward(cls: type[Cell]) -> set[str]:
-    """The names of the values that go to the layer above, or out of the last, if they are not the first state."""
+    """The names of the values passed to the layer above or returned by the top layer, besides the first state."""
     return {*cls.below.values(), *([] if cls.output_name is None else [cls.output_name])}
 
 
 def check_sizes(**sizes: int) -> None:
-    """Raises TypeError for what is no whole number, and ValueError for what is not greater than zero."""
+    """Raises TypeError for sizes that are not integers, and ValueError for sizes that are not positive."""
     for name, value in sizes.items():
         _size(name, value)
 
 
 def _size(name: str, value: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} is a whole number, not {value!r}")
+        raise TypeError(f"{name} must be an integer, not {value!r}")
     if value <= 0:
         raise ValueError(f"{name} must be greater than zero, not {value}")
     return value
@@ -146,7 +147,7 @@ def _arguments(cls: type[Cell]) -> tuple[str, ...]:
         raise TypeError(f"{cls.__name__}.step must name each of its arguments, with no *args, **kwargs or defaults")
     if taken := RESERVED & set(names):
         raise TypeError(
-            f"{cls.__name__}.step takes {', '.join(taken)}, which is a name of the layer's own: take another"
+            f"{cls.__name__}.step takes {', '.join(taken)}, which is an argument of the layer: use another name"
         )
     if not isinstance(cls.state, tuple) or not cls.state:
         raise TypeError(f'{cls.__name__}.state must be a tuple of names such as ("h",), not {cls.state!r}')
@@ -154,12 +155,12 @@ def _arguments(cls: type[Cell]) -> tuple[str, ...]:
         if not isinstance(declared, tuple):
             raise TypeError(f'{cls.__name__}.{kind} must be a tuple of names such as ("a",), not {declared!r}')
     if "t" in (*cls.state, *cls.constant, *cls.extra):
-        raise TypeError(f"{cls.__name__} calls a value of its own t, which is the number of the step: take another")
+        raise TypeError(f"{cls.__name__} has a value called t, which is the number of the step: use another name")
     taken = (RESERVED | set(names)) & set(cls.extra)
     if taken or len(set(cls.extra)) < len(cls.extra):
         raise TypeError(
-            f"{cls.__name__}.extra is ({', '.join(cls.extra)}), but these names must differ from each other, from what "
-            f"step takes ({', '.join(names)}) and from the layer's own ({', '.join(sorted(RESERVED))})"
+            f"{cls.__name__}.extra is ({', '.join(cls.extra)}), but these names must differ from each other, from the "
+            f"arguments of step ({', '.join(names)}) and from those of the layer ({', '.join(sorted(RESERVED))})"
         )
     missing = [name for name in ("x", *cls.state, *cls.constant) if name not in names]
     if missing:

@@ -1,4 +1,4 @@
-"""The loop over a cell's step. It defines what the cell computes; every faster way must give its numbers."""
+"""The loop over a cell's step. It defines what the cell computes: every faster implementation must match it."""
 
 from __future__ import annotations
 
@@ -15,20 +15,28 @@ from torch import Tensor, nn
 
 from conveyor.sequences import is_transformed
 
-Unrolled = tuple[Tensor, tuple[Tensor, ...], dict[str, Tensor]]  # the output, the last states, the values by name
+Unrolled = tuple[Tensor, tuple[Tensor, ...], dict[str, Tensor]]  # the output, the final states, the values by name
 
 
 class Step(Protocol):
-    """What the loop needs of a cell: its names, and the step itself."""
+    """The interface that the loop needs: the names of a cell as in `Cell`, and its step."""
 
     @property
-    def state(self) -> tuple[str, ...]: ...
+    def state(self) -> tuple[str, ...]:
+        """The names of the states."""
+
     @property
-    def extra(self) -> tuple[str, ...]: ...
+    def extra(self) -> tuple[str, ...]:
+        """The names of the extra outputs."""
+
     @property
-    def over_time(self) -> tuple[str, ...]: ...
+    def over_time(self) -> tuple[str, ...]:
+        """The names of the values that the loop returns over time besides the first state."""
+
     @property
-    def arguments(self) -> tuple[str, ...]: ...
+    def arguments(self) -> tuple[str, ...]:
+        """The names of the arguments of `step`, in order."""
+
     def step(self, *arguments: Any) -> Tensor | tuple[Tensor, ...]: ...
 
 
@@ -41,12 +49,12 @@ def unroll(
     record: bool = False,
     start: int = 0,
 ) -> Unrolled:
-    """The loop over `step`. It is the specification: every faster way to run a cell must give its numbers.
+    """The loop over `step`. It is the specification: every faster implementation must match it.
 
     `streams`: [T, B, ...] each; `state`: [B, width] each; `lengths`: [B] or none; `start`: the number of the first
-    step. Returns the first state over time [T, B, width], the last states, and by name what the cell has `over_time`,
-    with `record` every named value of the step, [T, B, ...]. A row that is past its length takes no step: it keeps its
-    states, its outputs and values are zero, and its padding is never read.
+    step. Returns the first state over time [T, B, width], the final states [B, width], and by name the values
+    `over_time` of the cell or, with `record`, every named value of the step, [T, B, ...]. A row past its length takes
+    no step: its states do not change, its outputs and values are zero, and its padding is never read.
     """
     steps, batch = streams["x"].shape[:2]
     present = tuple(state)
@@ -54,7 +62,7 @@ def unroll(
         no_values = _no_values(cell, streams, present, constants, record)
         return streams["x"].new_zeros(0, *present[0].shape), present, no_values
     numbers = torch.arange(start, start + steps, device=streams["x"].device)
-    given: dict[str, Tensor] = {}  # what the step takes
+    given: dict[str, Tensor] = {}  # the arguments of the step
     outputs: list[Tensor] = []
     history: list[dict[str, Tensor]] = []
     shared: set[str] = set()
@@ -73,7 +81,7 @@ def unroll(
 
 
 def _rows(t: int, lengths: Tensor | None) -> Tensor | None:
-    """Which rows take step `t`: none if all do, else their places, or a mask [B] where torch.func maps the lengths."""
+    """The rows that take step `t`: None for all, else their indices, or a mask [B] under torch.func."""
     if lengths is None:
         return None
     active = t < lengths
@@ -81,11 +89,11 @@ def _rows(t: int, lengths: Tensor | None) -> Tensor | None:
 
 
 def _take(value: Tensor, rows: Tensor | None, before: Tensor | None) -> Tensor:
-    """The rows that take the step.
+    """The elements of `value` for the rows that take the step.
 
-    Behind a mask no row can be left out. There a row past its end takes its last step again, and its result is put
-    aside: a step that it has once taken is sure to have a gradient, where one on padding, or on zeros, may have none.
-    A row that takes no step at all is given what lies within the bounds of most functions.
+    With a mask all rows have to take it. A row past its end repeats its last step and the result is discarded: the
+    gradient of a step that was already taken is finite, while that of a step on padding or zeros may not be. A row that
+    takes no step at all gets 0.5, which lies in the domain of most functions.
     """
     if rows is None:
         return value
@@ -94,49 +102,52 @@ def _take(value: Tensor, rows: Tensor | None, before: Tensor | None) -> Tensor:
     return _where(rows, value, torch.full_like(value, 0.5) if before is None else before)
 
 
-def _put(value: Tensor, rows: Tensor | None, others: Tensor) -> Tensor:
-    """The value's rows in their places, and those of `others` elsewhere."""
+def _put(value: Tensor, rows: Tensor | None, before: Tensor) -> Tensor:
+    """`before` [B, ...] with the rows that took the step replaced by `value`."""
     if rows is None:
         return value
-    others = others.to(value.dtype)
-    return _where(rows, value, others) if rows.dtype == torch.bool else others.index_copy(0, rows, value)
+    before = before.to(value.dtype)
+    return _where(rows, value, before) if rows.dtype == torch.bool else before.index_copy(0, rows, value)
 
 
-def _where(rows: Tensor, value: Tensor, others: Tensor) -> Tensor:
-    return torch.where(rows.reshape(-1, *[1] * (value.dim() - 1)), value, others)
+def _where(rows: Tensor, value: Tensor, before: Tensor) -> Tensor:
+    return torch.where(rows.reshape(-1, *[1] * (value.dim() - 1)), value, before)
 
 
 def _over_time(cell: Step, history: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     everywhere = set.intersection(*map(set, history))
     sometimes = sorted(set.union(*map(set, history)) - everywhere)
     if sometimes:
-        raise ValueError(f"{place(cell)} names {', '.join(sometimes)} in some steps only, so it has no value over time")
+        raise ValueError(
+            f"{place(cell)} assigns {', '.join(sometimes)} in some steps only, so it has no value over time: assign it "
+            "in every step"
+        )
     return {name: torch.stack([named[name] for named in history]) for name in history[0]}
 
 
 def take_step(cell: Step, given: Mapping[str, Tensor], record: bool) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-    """The new states, and by name what the cell has `over_time` or, with `record`, all values."""
+    """The new states, and by name the values `over_time` of the cell or, with `record`, all values."""
     arguments, old = (tuple(given[name] for name in names) for names in (cell.arguments, cell.state))
     named: dict[str, Tensor] = {}
     with _watched(cell, named) if record else nullcontext():
         new = check_new(cell, cell.step(*arguments), old)
     returned = dict(zip((*cell.state, *cell.extra), new, strict=True))
-    # A new state that `step` returns without having named it still has the state's name.
+    # A new state that `step` returns without assigning it to a variable is recorded under the name of the state.
     named |= returned if record else {name: returned[name] for name in cell.over_time}
     return new[: len(old)], named
 
 
 def _named_on_zeros(cell: Step, given: Mapping[str, Tensor], rows: int) -> dict[str, Tensor]:
-    """What a step names, to learn the shapes."""
+    """The named values of a step on zeros, for their shapes."""
     zeros = {name: v if name == "t" else v.new_zeros(rows, *v.shape[1:]) for name, v in given.items()}
-    # With gradients: a parametrized weight that is computed here is the one that the sequence is run with.
+    # With gradients: a parametrized weight that is computed here is cached and used for the sequence.
     return take_step(cell, zeros, record=True)[1]
 
 
 def _shared(cell: Step, given: Mapping[str, Tensor]) -> set[str]:
-    """The names of values that have no row for each sequence, such as those of parameters only.
+    """The names of values without a batch dimension, such as those that depend on parameters only.
 
-    A shape does not tell whether its first dimension is the batch, but with two rows for one only the batch grows.
+    One shape does not tell whether its first dimension is the batch, but running one row and two rows does.
     """
     one, two = (_named_on_zeros(cell, given, rows) for rows in (1, 2))
     return {name for name, value in one.items() if name in two and value.shape[:1] == two[name].shape[:1]}
@@ -149,7 +160,7 @@ def _no_values(
     constants: Mapping[str, Tensor],
     record: bool,
 ) -> dict[str, Tensor]:
-    """The values of no steps at all, [0, B, ...], in the shapes that a step would give them."""
+    """The values over zero steps, [0, B, ...], with the shapes that a step would give them."""
     if not record and not cell.over_time:
         return {}
     given = {name: stream.new_zeros(stream.shape[1:]) for name, stream in streams.items()}
@@ -162,9 +173,9 @@ def _no_values(
 
 
 def check_new(cell: Step, result: Any, old: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """What `step` returned, as a tuple: the new states and the extra outputs.
+    """The result of `step` as a tuple: the new states and the extra outputs.
 
-    Raises ValueError unless it is a tensor of each state's shape, and for each extra output one with the same rows.
+    Raises ValueError unless each new state has the shape of the old one, and each extra output as many rows.
     """
     new = tuple(result) if isinstance(result, tuple | list) else (result,)
     wanted = [list(value.shape) for value in old]
@@ -181,21 +192,21 @@ def check_new(cell: Step, result: Any, old: Sequence[Tensor]) -> tuple[Tensor, .
 
 
 def place(cell: Any) -> str:
-    """Where a cell's step is written, for messages."""
+    """The name, file and line of a cell's step, for messages."""
     code = inspect.unwrap(type(cell).step).__code__
     return f"{type(cell).__name__}.step ({Path(code.co_filename).name}, line {code.co_firstlineno})"
 
 
 @contextmanager
 def _watched(cell: Any, named: dict[str, Tensor]) -> Iterator[None]:
-    """Inside, fills `named` with the tensors that `step` has in its local variables when it returns.
+    """Within this context, fills `named` with the tensors in the local variables of `step` when it returns.
 
-    What it was given, under whatever name, and parameters are left out. The values of a cell within the cell, and of
-    any other module in it with a `step`, have its path before their names: "inner.f".
+    Arguments, under any name, and parameters are left out. The names of values of a nested cell, or of any other
+    submodule with a `step`, are prefixed with its path: "inner.f".
     """
     paths = {module: path for path, module in cell.named_modules() if hasattr(type(module), "step")}
     codes = {code for module in paths for code in _step_codes(module)}
-    calls: list[list[Tensor]] = []  # what each step that is under way was given
+    calls: list[list[Tensor]] = []  # a stack: the arguments of each running step
 
     def look(frame: FrameType, event: str, _: Any) -> None:
         if frame.f_code not in codes or event not in ("call", "return"):
@@ -205,7 +216,7 @@ def _watched(cell: Any, named: dict[str, Tensor]) -> Iterator[None]:
             calls.append(list(values.values()))
             return
         given = calls.pop()
-        path = paths.get(frame.f_locals[frame.f_code.co_varnames[0]], "")  # the first argument, self as a rule
+        path = paths.get(frame.f_locals[frame.f_code.co_varnames[0]], "")  # the first argument, usually self
         for name, value in values.items():
             if not isinstance(value, nn.Parameter) and not any(value is other for other in given):
                 named[f"{path}.{name}" if path else name] = value
@@ -217,11 +228,11 @@ def _watched(cell: Any, named: dict[str, Tensor]) -> Iterator[None]:
     finally:
         sys.setprofile(previous if callable(previous) else None)
         if previous is not None and not callable(previous):
-            previous.enable()  # the profiler in C, which cannot be set again from Python
+            previous.enable()  # a profiler written in C, which sys.setprofile cannot restore
 
 
 def _step_codes(module: nn.Module) -> Iterator[CodeType]:
-    """The code of its `step`, and of those of its base classes, which it may call."""
+    """The code objects of its `step` and of its base classes' `step`, which it may call."""
     for cls in type(module).__mro__:
         if isinstance(vars(cls).get("step"), FunctionType):
             yield inspect.unwrap(vars(cls)["step"]).__code__

@@ -1,4 +1,4 @@
-"""Pictures as bytes."""
+"""Figures as PNG, drawn by matplotlib."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
 
 
 def figure(width: float, height: float) -> Figure:
-    """An empty figure, in inches. Raises BadInput where matplotlib is missing."""
+    """An empty figure, with its size in inches. Raises BadInput if matplotlib is not installed."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise BadInput("the pictures need matplotlib: pip install 'conveyor[plot]', then --resume the run") from error
+        raise BadInput("the figures need matplotlib: pip install 'conveyor[plot]', then --resume the run") from error
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def png(drawn: Figure) -> bytes:
-    """The figure as a PNG file."""
+    """The figure as the bytes of a PNG file."""
     data = io.BytesIO()
     drawn.savefig(data, format="png", dpi=130)
     return data.getvalue()

@@ -1,4 +1,4 @@
-"""Dropout on what a cell reads of its state, and zoneout: another step around the cell's own, with masks as inputs."""
+"""Variational dropout and zoneout: a step that wraps the cell's own step and takes the masks as inputs."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ from conveyor.eager import check_new
 
 
 def check_probability(name: str, value: Any) -> float:
+    """The value as a float. Raises ValueError unless it is a number between 0 and 1."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise ValueError(f"{name} must be a probability between 0 and 1, not {value!r}")
     return float(value)
 
 
 def zoneout_rates(cell: Cell, zoneout: float | Mapping[str, float]) -> dict[str, float]:
-    """The rate of every state of `cell` that zones out: {} if none does."""
+    """By name, the nonzero zoneout rates of the states of `cell`, from one rate for all or a rate by name.
+
+    Raises ValueError for unknown states and for rates that are not probabilities.
+    """
     rates = dict(zoneout) if isinstance(zoneout, Mapping) else dict.fromkeys(cell.state, zoneout)
     unknown = set(rates) - set(cell.state)
     if unknown:
@@ -30,10 +34,10 @@ def zoneout_rates(cell: Cell, zoneout: float | Mapping[str, float]) -> dict[str,
 
 
 def readers(cell: Cell) -> list[Affine]:
-    """The affine maps that read the cell's first state, of cells within it only where that is their first state, too.
+    """The affine maps that read the cell's first state, including those of nested cells that share this state.
 
-    That it is the same is known by its name and width: an LSTM within a VRNN has the h of the VRNN; the two LSTMs of
-    DRAW, whose first state is another, have each an h of its own.
+    A nested cell shares it if its first state has the same name and width: the LSTM within a VRNN has the h of the
+    VRNN, while each of the two LSTMs of DRAW, whose first state is c, has an h of its own.
     """
     first, width = cell.state[0], cell.widths[cell.state[0]]
 
@@ -47,27 +51,28 @@ def readers(cell: Cell) -> list[Affine]:
 
 
 def check_recurrent_dropout(cell: Cell, rate: Any) -> float:
+    """The rate as a float. Raises ValueError if it is not a probability, or no affine map reads the first state."""
     if check_probability("recurrent_dropout", rate) and not readers(cell):
         raise ValueError(
             f"recurrent_dropout acts where an affine map reads {cell.state[0]}, but {type(cell).__name__} has no such "
-            f'map: make one by self.affine("{cell.state[0]}", ...)'
+            f'map: create one with self.affine("{cell.state[0]}", ...)'
         )
     return float(rate)
 
 
 def dropout_mask(shape: tuple[int, ...], rate: float, like: Tensor) -> Tensor:
-    """Zero with probability `rate`, else 1 / (1 - rate), so that the mean stays as it was."""
-    kept = torch.rand(shape, device=like.device) >= rate  # in float32: a coarser type would shift small rates
+    """Elements that are 0 with probability `rate`, else 1 / (1 - rate), so that their mean is 1."""
+    kept = torch.rand(shape, device=like.device) >= rate  # in float32: half precision would distort small rates
     return kept.to(like.dtype) / (1 - rate) if rate < 1 else torch.zeros_like(kept, dtype=like.dtype)
 
 
 class Regularised:
-    """The step of `cell`, with masks that come in beside its own arguments.
+    """The step of `cell` with masks as additional arguments, [B, width] each.
 
-    `drop_<first state>`, the same over the sequence: multiplies the first state wherever an affine map of the cell
-    reads it (variational dropout, Gal & Ghahramani 2016); the state that is carried on is left whole.
-    `zone_<state>`, another at each step: the part of the old state that stays (zoneout, Krueger et al. 2016), drawn 0
-    or 1 in training, its mean in evaluation.
+    `drop_<first state>`, constant over the sequence, multiplies the first state wherever an affine map of the cell
+    reads it (variational dropout, Gal & Ghahramani 2016); the state that is carried over is not masked.
+    `zone_<state>`, new at each step, is the fraction of the old state that is kept (zoneout, Krueger et al. 2016):
+    sampled as 0 or 1 in training, its mean in evaluation.
     """
 
     def __init__(self, cell: Cell, recurrent_dropout: float, zoneout: Mapping[str, float]):
@@ -75,23 +80,23 @@ class Regularised:
         self.dropout = {cell.state[0]: recurrent_dropout} if recurrent_dropout > 0 and cell.training else {}
         self.readers = readers(cell) if self.dropout else []
         self.zoneout = zoneout
-        self.masks = (bool(self.dropout), tuple(zoneout))  # what the step depends on
+        self.masks = (bool(self.dropout), tuple(zoneout))  # the step depends on nothing else
         self.arguments = (*cell.arguments, *(f"drop_{n}" for n in self.dropout), *(f"zone_{n}" for n in zoneout))
 
     @classmethod
     def like(cls, cell: Cell, dropout: bool, zoneout: tuple[str, ...]) -> Regularised:
-        """One whose step is the same as that of another with these `masks`."""
+        """An instance with the same step as any other with these `masks`."""
         return cls(cell, float(dropout), dict.fromkeys(zoneout, 1.0))
 
     def constants(self, batch: int, like: Tensor) -> dict[str, Tensor]:
-        """A new mask [B, width] for every state that drops out."""
+        """New dropout masks, [B, width] each, by argument."""
         return {
             f"drop_{name}": dropout_mask((batch, self.cell.widths[name]), rate, like)
             for name, rate in self.dropout.items()
         }
 
     def streams(self, steps: int, batch: int, like: Tensor) -> dict[str, Tensor]:
-        """A new mask [T, B, width] for every state that zones out."""
+        """New zoneout masks, [T, B, width] each, by argument."""
 
         def zones(shape: tuple[int, ...], rate: float) -> Tensor:
             if not self.cell.training:
@@ -113,4 +118,5 @@ class Regularised:
         return (*kept, *extra)
 
     def named_modules(self) -> Iterator[tuple[str, nn.Module]]:
+        """The modules of the cell with their paths."""
         return self.cell.named_modules()

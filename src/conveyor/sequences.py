@@ -1,4 +1,4 @@
-"""What a layer may be given, brought to one form, and the result brought back to the form that came in."""
+"""Converts a layer's input (packed, padded, unbatched, batch first) to [T, B, ...], and the result back."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 @dataclass(frozen=True)
 class Form:
-    """How the caller's sequences are laid out; inside, all are [T, B, ...]."""
+    """The layout of the caller's sequences; internally all are [T, B, ...]."""
 
     batched: bool = True
     batch_first: bool = False
     packed: PackedSequence | None = None
 
     def inward(self, value: Tensor) -> Tensor:
-        """A stream of the caller as [T, B, ...]."""
+        """A stream in the caller's layout as [T, B, ...]."""
         if not self.batched:
             return value.unsqueeze(1)
         return value.transpose(0, 1) if self.batch_first else value
 
     def outward(self, value: Tensor, time: int = 0) -> Tensor:
-        """[..., T, B, ...], time at dimension `time`, as the caller lays it out."""
+        """A value [..., T, B, ...], with time at dimension `time`, in the caller's layout."""
         if not self.batched:
             return value.squeeze(time + 1)
         return value.transpose(time, time + 1) if self.batch_first else value
 
     def output(self, value: Tensor, lengths: Tensor | None) -> Tensor | PackedSequence:
-        """The output [T, B, ...] in the form of the input."""
+        """The output [T, B, ...] in the layout of the input."""
         if self.packed is None:
             return self.outward(value)
         assert lengths is not None
@@ -43,37 +43,40 @@ class Form:
         return PackedSequence(data, self.packed.batch_sizes, order, self.packed.unsorted_indices)
 
     def state(self, value: Tensor) -> Tensor:
-        """A state [layers * directions, B, width] as the caller holds it."""
+        """A state [layers * directions, B, width] in the caller's layout."""
         return value if self.batched else value.squeeze(1)
 
 
 def read(
     input: Tensor | PackedSequence, lengths: Tensor | Sequence[int] | None, batch_first: bool, width: int
 ) -> tuple[Tensor, Tensor | None, Form]:
-    """The input as [T, B, width], the lengths [B] or none, and the form it came in."""
+    """The input as [T, B, width], the lengths [B] or None, and the layout of the input.
+
+    Raises TypeError and ValueError for inputs and lengths of another type or shape.
+    """
     if isinstance(input, PackedSequence):
         if lengths is not None:
-            raise ValueError("a PackedSequence has its own lengths: leave lengths= out")
+            raise ValueError("a PackedSequence has its own lengths: omit lengths=")
         padded, lengths = pad_packed_sequence(input)
         _check_width(padded, width)
         return padded, lengths.to(padded.device), Form(batch_first=batch_first, packed=input)
     if not isinstance(input, Tensor):
-        raise TypeError(f"the input is a tensor or a PackedSequence, not {type(input).__name__}")
+        raise TypeError(f"the input must be a tensor or a PackedSequence, not {type(input).__name__}")
     if input.dim() not in (2, 3):
-        raise ValueError(f"the input has 3 dimensions, or 2 without a batch, but its shape is {list(input.shape)}")
+        raise ValueError(f"the input must have 3 dimensions, or 2 if unbatched, but its shape is {list(input.shape)}")
     _check_width(input, width)
     form = Form(batched=input.dim() == 3, batch_first=batch_first)
     x = form.inward(input)
     if lengths is None:
         return x, None, form
     if not form.batched:
-        raise ValueError("lengths= is for a batch: cut an unbatched sequence instead, input[:length]")
+        raise ValueError("lengths= requires a batch: truncate an unbatched sequence instead, input[:length]")
     counts = _lengths(lengths, *x.shape[:2]).to(x.device)
     return x, counts, form
 
 
 def reverse(x: Tensor, lengths: Tensor | None) -> Tensor:
-    """[T, B, ...] with each row's first `lengths` steps in the opposite order, the padding where it was."""
+    """[T, B, ...] with the first `lengths` steps of each row in reverse order, and the padding in place."""
     if lengths is None:
         return x.flip(0)
     t = torch.arange(x.shape[0], device=x.device)[:, None]
@@ -82,12 +85,12 @@ def reverse(x: Tensor, lengths: Tensor | None) -> Tensor:
 
 
 def is_transformed(value: Tensor) -> bool:
-    """Whether torch.func is at work on it, so that its numbers may not be looked at: vmap has many in one."""
+    """Whether a torch.func transform wraps the tensor, so that its elements cannot be read: under vmap it is many."""
     return not torch.compiler.is_compiling() and torch._C._functorch.is_functorch_wrapped_tensor(value)
 
 
 def is_transforming() -> bool:
-    """Whether torch.func is at work at all: vmap, grad, jacrev, ..."""
+    """Whether any torch.func transform is active: vmap, grad, jacrev, ..."""
     return torch._C._functorch.maybe_current_level() is not None
 
 
@@ -100,12 +103,12 @@ def _lengths(lengths: Any, steps: int, batch: int) -> Tensor:
     try:
         counts = torch.as_tensor(lengths if isinstance(lengths, Tensor) else list(lengths) or torch.zeros(0).long())
     except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"lengths is a list or tensor of whole numbers, not {lengths!r}") from error
+        raise TypeError(f"lengths must be a list or tensor of integers, not {lengths!r}") from error
     if counts.is_floating_point() or counts.is_complex() or counts.dtype == torch.bool:
-        raise TypeError(f"lengths are whole numbers, not {counts.dtype}")
+        raise TypeError(f"lengths must be integers, not {counts.dtype}")
     if counts.shape != (batch,):
         raise ValueError(f"lengths has shape {list(counts.shape)}, but the batch has {batch} rows")
-    known = not torch.compiler.is_compiling() and not is_transformed(counts)  # else the numbers come later
+    known = not torch.compiler.is_compiling() and not is_transformed(counts)  # whether the elements can be read
     if batch and known and (int(counts.min()) < 0 or int(counts.max()) > steps):
         raise ValueError(f"lengths must lie between 0 and the {steps} steps of the input, not {counts.tolist()}")
     return counts.long()

@@ -1,4 +1,4 @@
-"""What the compiler makes of a cell, at every stage."""
+"""`conveyor.compile`: the stages of compiling a cell, as text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from conveyor.targets.registry import TARGETS
 
 @dataclass(frozen=True)
 class Compilation:
-    """A cell's step on its way to a kernel. Each stage is text; `print` shows all of them."""
+    """The stages of compiling a cell's step to a kernel. Each is text; `print` shows all of them."""
 
     traced: Graph
     for_training: bool = True
@@ -27,27 +27,27 @@ class Compilation:
 
     @property
     def graph(self) -> str:
-        """The operations of the step."""
+        """The graph of the step: its operations."""
         return str(self.traced)
 
     @property
     def backward(self) -> str:
-        """The operations of one step back in time."""
+        """The graph of the backward pass of one step."""
         return str(self._pair[1].graph)
 
     @property
     def plan(self) -> str:
-        """The buffers, and what is done before, in and after the loop over time."""
+        """The plan: the buffers, and the work before, in and after the loop over time."""
         return "\n\n".join(map(str, self._plans))
 
     @property
     def source(self) -> str:
-        """The kernels in C."""
+        """The source of the kernels, in C."""
         return "\n\n".join(map(self.target.source, self._plans))
 
     @cached_property
     def _pair(self) -> tuple[Lowered, Lowered]:
-        """Forward and backward, with the gradients by all inputs of each step and all weights."""
+        """Forward and backward, with gradients with respect to all streams and all weights."""
         wanted = [(kind, name) for kind in ("stream", "weight") for name in self.traced.inputs(kind)]
         return training(self.traced, wanted)
 
@@ -68,21 +68,24 @@ def compile(
     dtype: torch.dtype = torch.float32,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Compilation:
-    """What the compiler makes of a cell.
+    """Compiles a cell and returns the stages for inspection.
 
         print(conveyor.compile(conveyor.zoo.LSTM(32, 128)).plan)
 
-    Nobody has to call this: a layer compiles its cells when it first runs. `shapes` are the shapes, without steps and
-    rows, of streams and constants whose width the cell does not know: {"keys": (49, 128)}.
-    Raises CannotCompile, which names the line, the operation and what to write instead.
+    A layer compiles its cells by itself when it first runs, so this is needed only to look at the stages. `training`
+    includes the backward pass. `shapes` gives the shapes, without the dimensions of time and batch, of streams and
+    constants whose width the cell does not know: {"keys": (49, 128)}.
+
+    Raises TypeError if `cell` is not a cell, ValueError if a shape is missing, and CannotCompile, which names the line,
+    the operation and what to write instead.
     """
     if not isinstance(cell, Cell):
-        raise TypeError(f"a cell is wanted, such as conveyor.zoo.LSTM(32, 128), or layer.cell, not {cell!r}")
+        raise TypeError(f"expected a cell such as conveyor.zoo.LSTM(32, 128), or layer.cell, not {cell!r}")
     given = shapes or {}
     names = [name for name in cell.arguments if name != "t"]
     missing = [name for name in names if name not in cell.widths and name not in given]
     if missing:
-        raise ValueError(f"the shape of {', '.join(missing)} is not known: give shapes={{{missing[0]!r}: (width,)}}")
+        raise ValueError(f"the shape of {', '.join(missing)} is not known: pass shapes={{{missing[0]!r}: (width,)}}")
     dims = tuple((name, tuple(given[name]) if name in given else (cell.widths[name],), None) for name in names)
     with torch.no_grad():
         kernel = kernel_of(cell, dims, cell.constant, dtype, record=False, target=TARGETS[0]).kernel

@@ -1,4 +1,4 @@
-"""How long it takes to make a cell's kernels."""
+"""How long it takes to compile the kernels of a cell."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from conveyor.zoo.find import find
 layer = conveyor.Recurrent(find(sys.argv[1]), 32, 128)
 x = torch.randn(3, 2, 32)
 with conveyor.backend("eager"):
-    layer(x)[0].sum().backward()  # what PyTorch does but once
+    layer(x)[0].sum().backward()  # the one-time initialisation of PyTorch
 with conveyor.backend("compiled"):
     began = time.perf_counter()
     layer(x)[0].sum().backward()
@@ -26,9 +26,9 @@ with conveyor.backend("compiled"):
 
 
 def compilation_seconds(cell: str) -> dict[str, float]:
-    """Seconds of a first training step from nothing ("first") and of one that finds its kernels ("from the cache").
+    """Seconds of a first training step with an empty cache ("first") and with cached kernels ("from the cache").
 
-    Each in a process of its own, with a cache of its own. Empty for a cell that has no kernel.
+    Each runs in a new process; the cache is a temporary folder. Empty for a cell that has no kernel.
     """
     with tempfile.TemporaryDirectory() as folder:
         found = {}

@@ -1,4 +1,4 @@
-"""The ways to compute a layer that are timed side by side."""
+"""The implementations of a layer that are timed against each other."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from conveyor.zoo.find import find
 
 @dataclass
 class Work:
-    """What every contender is to compute: one layer on one input; in training also the parameters' gradients.
+    """The computation to time: one layer on one input, in training also the gradients of the parameters.
 
-    `gradient` is that of the loss by the output. The input's own gradient is not asked for.
+    `gradient` is the gradient of the loss with respect to the output. The gradient of the input is not computed.
     """
 
     layer: Recurrent
@@ -35,14 +35,14 @@ class Work:
 
     @classmethod
     def make(cls, cell: type[Cell], shape: Shape, training: bool) -> Work:
-        """The work at one shape, with random numbers, the same every time."""
+        """The work at one shape, with reproducible random tensors. Raises ValueError if a stream's width is unknown."""
         torch.manual_seed(0)
         layer = Recurrent(cell, shape.inputs, shape.hidden).train(training)
         further = [name for name in cell.arguments if name not in ("x", "t", *cell.state, *cell.below)]
         unknown = [name for name in further if name not in layer.cell.widths]
         if unknown:
             raise ValueError(
-                f"the width of {', '.join(unknown)} is not known: give it to Cell.__init__ by name, "
+                f"the width of {', '.join(unknown)} is not known: pass it to Cell.__init__ by name, "
                 f"super().__init__(input_size, hidden_size, {unknown[0]}=...)"
             )
         steps_rows = (shape.steps, shape.batch)
@@ -55,15 +55,16 @@ class Work:
 
     @property
     def cell(self) -> type[Cell]:
+        """The class of the cell."""
         return type(self.layer.cell)
 
 
-Run = Callable[[], Any]  # computes it once, and returns the output, [T, B, width]
+Run = Callable[[], Any]  # runs the computation once and returns the output, [T, B, width]
 
 
 @dataclass
 class TorchRun:
-    """A module of PyTorch that does the work; with a `backend`, a layer of this library that is to take that one."""
+    """Runs the work by a PyTorch module; `backend` is set for a layer of this library."""
 
     module: nn.Module
     work: Work
@@ -84,14 +85,17 @@ class TorchRun:
 
 
 def kernel(work: Work) -> Run:
+    """Our compiled kernel."""
     return TorchRun(work.layer, work, "compiled")
 
 
 def eager(work: Work) -> Run:
+    """Our eager loop."""
     return TorchRun(work.layer, work, "eager")
 
 
 def torch_nn(work: Work) -> Run | None:
+    """The module of torch.nn with the same weights."""
     layers: dict[type[Cell], Callable[..., Any]] = {
         zoo.LSTM: dropin.LSTM,
         zoo.GRU: dropin.GRU,
@@ -106,24 +110,27 @@ def torch_nn(work: Work) -> Run | None:
 
 
 def onnx_runtime(work: Work) -> Run | None:
+    """ONNX Runtime's LSTM operator. Raises ImportError if it is not installed."""
     from conveyor.bench import onnx_op
 
     return onnx_op.run(work)
 
 
 def jax_scan(work: Work) -> Run | None:
+    """The cell as `jax.lax.scan`. Raises ImportError if JAX is not installed."""
     from conveyor.bench import jax_scan
 
     return jax_scan.run(work)
 
 
 def torch_compile(work: Work) -> Run:
+    """Our eager loop under torch.compile."""
     module: Any = torch.compile(work.layer)
     return TorchRun(module, work, "eager")
 
 
-# By the names of the command line; the first that runs is "ours", what the others are compared with. What makes the
-# contender returns none where there is no such layer, and raises ImportError where a library is not installed.
+# By their names on the command line. The first one that runs is "ours", the baseline of the ratios. A factory returns
+# None if the library has no such layer, and raises ImportError if the library is not installed.
 CONTENDERS: dict[str, Callable[[Work], Run | None]] = {
     "kernel": kernel,
     "eager": eager,
@@ -133,12 +140,12 @@ CONTENDERS: dict[str, Callable[[Work], Run | None]] = {
     "torch.compile": torch_compile,
 }
 OURS = ("kernel", "eager")
-CURES = dict.fromkeys(("onnxruntime", "jax"), "pip install 'conveyor[bench]'")  # where a library is not installed
+CURES = dict.fromkeys(("onnxruntime", "jax"), "pip install 'conveyor[bench]'")  # how to install a missing library
 ON_REQUEST = ("torch.compile",)  # takes minutes to compile
 
 
 def choose(against: list[str]) -> tuple[str, ...]:
-    """The contenders besides the kernel, in their order; none named: all that are quick to prepare."""
+    """The contenders in order, always with the kernel; by default all that are quick to prepare. Raises BadInput."""
     for name in against:
         if name not in CONTENDERS:
             raise BadInput(f"--against cannot be {name!r}; {suggest(name, CONTENDERS)}")
@@ -147,9 +154,9 @@ def choose(against: list[str]) -> tuple[str, ...]:
 
 
 def check_cells(names: tuple[str, ...], shape: Shape) -> None:
-    """Raises BadInput for a cell that is not there, or cannot be made or run: one's own can fail in any way."""
+    """Raises BadInput if a cell does not exist or does not run; a user's own cell can fail in any way."""
     for name in names:
-        with redirect_stdout(sys.stderr):  # what it prints must not get into the JSON
+        with redirect_stdout(sys.stderr):  # its output must not get into the JSON
             cell = find(name)
             try:
                 work = Work.make(cell, replace(shape, steps=1, batch=2), training=False)
@@ -160,6 +167,6 @@ def check_cells(names: tuple[str, ...], shape: Shape) -> None:
 
 
 def reason(error: Exception) -> str:
-    """The error in one line of a sensible length."""
+    """The error as one line of at most 200 characters."""
     text = f"{type(error).__name__}: {' '.join(str(error).split())}"
     return text if len(text) <= 200 else f"{text[:197]}..."

@@ -1,4 +1,4 @@
-"""What a cell asks of the machine, and so how fast it can be at best."""
+"""The operations of a cell, and a lower bound on its time."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from conveyor.cell import Cell
 class Cost:
     """Floating-point operations of a cell's matrix products, for one row in one step, forward.
 
-    `outer`: of those that read streams alone, which can be one product over all steps. `inner`: of those that must wait
-    for the step before. All else in a step (diagonal blocks, gates) is taken to cost nothing.
+    `outer` counts products of streams, which can be computed for all steps at once. `inner` counts products that depend
+    on the previous step. Everything else in a step (diagonal blocks, gates) is taken to be free.
     """
 
     outer: int
@@ -36,20 +36,20 @@ class Cost:
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of the weights that every step reads; each is multiplied once and added once for each row."""
+        """Bytes of the weights that every step reads; each takes one multiplication and one addition per row."""
         return self.inner // 2 * 4
 
     def operations(self, shape: Shape, training: bool) -> int:
-        """All of them: forward, and in training three times as many, less the input's own gradient."""
+        """The operations of all steps and rows: in training three times as many, without the gradient of the input."""
         rows = shape.steps * shape.batch
         return rows * (2 * self.outer + 3 * self.inner if training else self.outer + self.inner)
 
     def floor(self, shape: Shape, training: bool, machine: Machine) -> float:
-        """Seconds that it takes at the least.
+        """A lower bound on the seconds.
 
-        Products that can be one over all steps, which in training the weights' gradients can, at the speed of a large
-        matrix product. What goes step by step, forward and in training backward too, at that speed or at that of
-        reading its weights anew in each step, whichever is slower.
+        Products over all steps at once, including weight gradients in training, run at the speed of a large matrix
+        product. Products step by step, forward and in training also backward, run at that speed or at the speed of
+        reading their weights in each step, whichever is slower.
         """
         rows, passes = shape.steps * shape.batch, 2 if training else 1
         whole = rows * (2 * self.outer + self.inner if training else self.outer)

@@ -1,4 +1,4 @@
-"""Cells in JAX, as `lax.scan` of a step, with the weights of ours. The input's product is one, before the scan."""
+"""Cells in JAX, as `lax.scan` of a step, with our weights. The input product is computed once before the scan."""
 
 from __future__ import annotations
 
@@ -18,26 +18,30 @@ Array = Any
 Weights = dict[str, Array]
 States = tuple[Array, ...]
 
-# In each step, w are the weights and a is W · x + b, all maps side by side; U are the maps of h.
+# In each step, w are the weights, a [B, maps * H] is W · x + b with all maps side by side, and U are the maps of h.
 
 
 def rnn(w: Weights, a: Array, h: Array) -> States:
+    """A step of `zoo.RNN`."""
     return (jnp.tanh(a + h @ w["U"]),)
 
 
 def lstm(w: Weights, a: Array, h: Array, C: Array) -> States:
+    """A step of `zoo.LSTM`."""
     f, i, C_tilde, o = jnp.split(a + h @ w["U"], 4, axis=-1)
     C = sigmoid(f) * C + sigmoid(i) * jnp.tanh(C_tilde)
     return sigmoid(o) * jnp.tanh(C), C
 
 
 def lstm_peephole(w: Weights, a: Array, h: Array, C: Array) -> States:
+    """A step of `zoo.PeepholeLSTM`."""
     f, i, C_tilde, o = jnp.split(a + h @ w["U"], 4, axis=-1)
     C = sigmoid(f + w["forget.weight_C"] * C) * C + sigmoid(i + w["input.weight_C"] * C) * jnp.tanh(C_tilde)
     return sigmoid(o + w["output.weight_C"] * C) * jnp.tanh(C), C
 
 
 def gru(w: Weights, a: Array, h: Array) -> States:
+    """A step of `zoo.GRU`."""
     a_z, a_r, a_h = jnp.split(a, 3, axis=-1)
     u_z, u_r, u_h = jnp.split(h @ w["U"], 3, axis=-1)
     z, r = sigmoid(a_z + u_z), sigmoid(a_r + u_r)
@@ -55,7 +59,7 @@ CELLS: dict[type[Cell], tuple[Callable[..., States], tuple[str, ...], tuple[str,
 
 
 def run(work: Work) -> Run | None:
-    """None for cells that have no step here. In training: the gradients by all weights, and not by x, as in ours."""
+    """None for cells without a step here. In training it computes the gradients of all weights, but not of x."""
     if work.cell not in CELLS:
         return None
     step, maps_x, maps_h = CELLS[work.cell]

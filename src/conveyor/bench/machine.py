@@ -1,4 +1,4 @@
-"""What the machine can do, measured in the same run as what is compared with it."""
+"""The limits of the machine, measured in the same run as the contenders."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from conveyor.targets import CannotBuild
 from conveyor.targets.cpu.run import sgemm
 
 SIZE = 1024  # of the square matrices
-# Where the system does not tell the sizes of its caches: those of a small core.
+# Cache sizes of a small core, used if the system does not report them.
 ASSUMED = {"L1": 32 * 2**10, "L2": 512 * 2**10, "L3": 8 * 2**20}
 SYSTEM = Path("/sys/devices/system/cpu")
 CPUINFO = Path("/proc/cpuinfo")
@@ -41,11 +41,11 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Machine:
-    """The machine with so many threads.
+    """The machine with a given number of threads.
 
-    `products` are floating-point operations a second of float32 matrix products, by library; `caches` are bytes by
-    level, those of all threads' cores together; `reads` are bytes a second from L2, L3 and memory. `pinned`: the
-    process has just these processors.
+    `products` are floating-point operations per second of float32 matrix products, by library. `caches` are bytes by
+    level, summed over the cores of all threads. `reads` are bytes per second from L2, L3 and memory. `pinned` tells
+    whether the process is restricted to as many processors.
     """
 
     threads: int
@@ -56,11 +56,11 @@ class Machine:
 
     @property
     def sgemm(self) -> float:
-        """Floating-point operations a second of the fastest matrix product: what the machine is known to do."""
+        """Floating-point operations per second of the fastest matrix product measured."""
         return max(self.products.values())
 
     def bandwidth(self, size: int) -> float:
-        """Bytes a second at which so many bytes can be read over and over; from L1 faster than matters here."""
+        """Bytes per second at which `size` bytes can be read repeatedly; infinite for L1, which is never the limit."""
         for level, capacity in sorted(self.caches.items()):
             if size <= capacity:
                 return self.reads.get(level, math.inf)
@@ -68,7 +68,7 @@ class Machine:
 
 
 def measure(threads: int, pinned: bool, cpus: list[int], seconds: float = 0.5) -> Machine:
-    """The machine's figures, the best of many tries, with so many seconds for each figure."""
+    """Measures the machine: the best of many repetitions, with `seconds` for each figure."""
     caches = cache_sizes(cpus)
     products = {}
     for name, product in SGEMMS.items():
@@ -81,13 +81,13 @@ def measure(threads: int, pinned: bool, cpus: list[int], seconds: float = 0.5) -
 
 
 def torch_sgemm(seconds: float) -> float:
-    """Floating-point operations a second of PyTorch's matrix product."""
+    """Floating-point operations per second of PyTorch's matrix product."""
     a, b, c = (torch.ones(SIZE, SIZE) for _ in range(3))
     return 2 * SIZE**3 / _fastest(lambda: torch.mm(a, b, out=c), seconds)
 
 
 def jax_sgemm(seconds: float) -> float:
-    """That of JAX, which on some machines is twice as fast: not every library has a product for every processor."""
+    """Floating-point operations per second of JAX's matrix product, which is twice as fast on some machines."""
     import jax
 
     product, a = jax.jit(jax.numpy.matmul), jax.numpy.ones((SIZE, SIZE))
@@ -96,12 +96,12 @@ def jax_sgemm(seconds: float) -> float:
 
 
 def own_sgemm(seconds: float) -> float:
-    """Floating-point operations a second of the product that the kernels call."""
+    """Floating-point operations per second of the matrix product that our kernels call."""
     product = sgemm(SIZE)
     return 2 * SIZE**3 / _fastest(product, seconds)
 
 
-# All ways to multiply matrices; the fastest of them is what the machine can do. A further one is added here.
+# The matrix products that are measured; the fastest counts as the limit of the machine.
 SGEMMS: dict[str, Callable[[float], float]] = {"torch": torch_sgemm, "conveyor": own_sgemm, "jax": jax_sgemm}
 
 
@@ -116,7 +116,7 @@ def processor_name(cpuinfo: Path = CPUINFO) -> str:
 
 
 def cache_sizes(cpus: list[int], system: Path = SYSTEM) -> dict[str, int]:
-    """Bytes of each level of cache that these processors have together."""
+    """Bytes of each cache level, summed over the caches of these processors."""
     found: dict[str, dict[str, int]] = {}
     for cpu in cpus:
         for index in (system / f"cpu{cpu}" / "cache").glob("index*"):
@@ -124,7 +124,7 @@ def cache_sizes(cpus: list[int], system: Path = SYSTEM) -> dict[str, int]:
                 level, kind, size, shared = (
                     (index / name).read_text().strip() for name in ("level", "type", "size", "shared_cpu_list")
                 )
-            except OSError:  # a virtual machine may tell only some of it
+            except OSError:  # a virtual machine may report only part of it
                 continue
             if kind != "Instruction":
                 found.setdefault(f"L{level}", {})[shared] = _bytes(size)
@@ -140,7 +140,7 @@ def _bytes(text: str) -> int:
 
 
 def _reading_speed(size: int, seconds: float) -> float:
-    # Of PyTorch's operations that only read, the sum is the fastest.
+    # The sum is PyTorch's fastest operation that only reads.
     values = torch.ones(max(size // 4, 1))
     total = torch.empty(())
     return size / _fastest(lambda: torch.sum(values, 0, out=total), seconds)

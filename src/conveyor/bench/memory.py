@@ -1,4 +1,4 @@
-"""What a forward pass keeps for the backward one."""
+"""The memory that a forward pass saves for backward."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor
 
 
 def saved_bytes(forward: Callable[[], Any], apart_from: Iterable[Tensor]) -> int:
-    """Bytes that the forward pass saves for backward, each storage once.
+    """Bytes that the forward pass saves for backward, counting each storage once.
 
         saved_bytes(lambda: layer(x), [x, *layer.parameters()])
 
-    `apart_from` are tensors that are there in any case.
+    `apart_from` are tensors that exist anyway and are not counted.
     """
     known = {tensor.untyped_storage().data_ptr() for tensor in apart_from}
-    saved: dict[int, Tensor] = {}  # the tensors too, so that no address is given out twice
+    saved: dict[int, Tensor] = {}  # keeps the tensors, so that no address is reused
 
     def pack(tensor: Tensor) -> Tensor:
         saved[tensor.untyped_storage().data_ptr()] = tensor.detach()
@@ -25,6 +25,6 @@ def saved_bytes(forward: Callable[[], Any], apart_from: Iterable[Tensor]) -> int
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         output = forward()
-    total = sum(tensor.untyped_storage().nbytes() for place, tensor in saved.items() if place not in known)
-    del output  # up to here the graph held what it saved
+    total = sum(tensor.untyped_storage().nbytes() for address, tensor in saved.items() if address not in known)
+    del output  # the graph must live until here
     return total

@@ -1,4 +1,4 @@
-"""ONNX Runtime's operator LSTM with the weights of one of our cells. Inference only: it has no gradients."""
+"""ONNX Runtime's LSTM operator with the weights of one of our cells. Inference only: it has no gradients."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from onnx import TensorProto, helper, numpy_helper
 from conveyor import zoo
 from conveyor.bench.contenders import Run, Work
 
-OPSET, IR_VERSION = 14, 8  # the first with this operator as it is now; every later ONNX Runtime reads them
+OPSET, IR_VERSION = 14, 8  # the first with the current version of the operator; later ONNX Runtimes read them
 GATES = ("input", "output", "forget", "candidate")  # the order of the operator's blocks
 
 
 def run(work: Work) -> Run | None:
-    """None for cells that the operator does not have, and in training."""
+    """None in training, and for cells that the operator does not support."""
     if work.gradient is not None or work.cell not in (zoo.LSTM, zoo.PeepholeLSTM, zoo.CoupledLSTM):
         return None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.inter_op_num_threads = 1
-    # Else its threads go on spinning after a call, on the processors of whoever is measured next.
+    # Otherwise its threads keep spinning after a call and slow down the next contender.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     session = onnxruntime.InferenceSession(_model(work), options, providers=["CPUExecutionProvider"])
     given = {"X": work.x.numpy()}
 
     def once() -> Any:
-        output, *_ = session.run(None, given)  # with both last states, as our layer
+        output, *_ = session.run(None, given)  # also computes both final states, as our layer does
         return output[:, 0]  # [T, directions, B, H] -> [T, B, H]
 
     return once

@@ -1,4 +1,4 @@
-"""What is to be measured."""
+"""What to measure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MODES = ("training", "inference")
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes of one measurement: steps T, rows B of the batch, width I of the input, hidden units H."""
+    """The sizes of one measurement: steps T, rows B of the batch, input size I, hidden size H."""
 
     steps: int
     batch: int
@@ -24,7 +24,7 @@ class Shape:
 
     @classmethod
     def of(cls, text: str) -> Shape:
-        """`Shape.of("100,16,64,64")`. Raises BadInput for all but four numbers from one up."""
+        """Parses "100,16,64,64". Raises BadInput unless it is four positive integers that fit into memory."""
         words = text.split(",")
         try:
             sizes = [int(word) for word in words]
@@ -32,17 +32,17 @@ class Shape:
             sizes = []
         if len(sizes) != 4 or min(sizes) < 1:
             raise BadInput(
-                f"--shape {text!r} is not T,B,I,H: steps, rows of the batch, input and hidden size, four whole "
-                "numbers from 1 up such as 100,16,64,64"
+                f"--shape {text!r} is not T,B,I,H: steps, rows of the batch, input and hidden size, four positive "
+                "integers such as 100,16,64,64"
             )
         shape = cls(*sizes)
         if shape.memory > _memory():
-            raise BadInput(f"--shape {text} takes more memory than this machine has: take smaller numbers")
+            raise BadInput(f"--shape {text} takes more memory than this machine has: use smaller sizes")
         return shape
 
     @property
     def memory(self) -> int:
-        """Bytes that the smallest of layers takes at the least: input, output and two matrices."""
+        """The least memory of any layer in bytes: input, output and two matrices."""
         widths = self.inputs + self.hidden
         return 4 * (self.steps * self.batch * widths + self.hidden * widths)
 
@@ -60,12 +60,12 @@ SHAPES = (
     Shape(35, 20, 650, 650),
     Shape(64, 32, 1024, 1024),
 )
-MIDDLE = Shape(100, 16, 128, 128)  # around which the pictures vary one size at a time
+MIDDLE = Shape(100, 16, 128, 128)  # the plots vary one size of this shape at a time
 
 
 @dataclass(frozen=True)
 class Task:
-    """One measurement: all contenders on one cell, mode and shape. `sweep` names the size that a picture varies."""
+    """One measurement: all contenders on one cell, mode and shape. `sweep` names the size that a plot varies."""
 
     cell: str
     mode: str
@@ -82,7 +82,7 @@ class Plan:
 
         Plan(("lstm", "gru"), (Shape(100, 16, 64, 64),), threads=(1, 2), modes=("training",), against=("torch.nn",))
 
-    `seconds` is what each task may take, warm-up not counted. With `sweeps` the shapes of a picture are measured too.
+    `seconds` is the time for each task without warm-up. With `sweeps` the shapes of the plots are measured, too.
     """
 
     cells: tuple[str, ...] = ("lstm",)
@@ -94,6 +94,7 @@ class Plan:
     sweeps: bool = False
 
     def tasks(self) -> Iterator[Task]:
+        """The measurements, in order."""
         for cell in self.cells:
             for mode in self.modes:
                 yield from (Task(cell, mode, shape) for shape in self.shapes)
@@ -103,7 +104,7 @@ class Plan:
 
 
 def sweep(middle: Shape) -> Iterator[tuple[str, Shape]]:
-    """Shapes that differ from the middle one in a single size, with its name: "T", "B" or "H" (and I with it)."""
+    """Shapes that differ from the middle one in a single size, with its name: "T", "B" or "H" (which also varies I)."""
     for factor in (1 / 4, 1 / 2, 1, 2, 4):
         yield "T", replace(middle, steps=max(1, int(middle.steps * factor)))
     for factor in (1 / 16, 1 / 4, 1, 4):
@@ -114,7 +115,7 @@ def sweep(middle: Shape) -> Iterator[tuple[str, Shape]]:
 
 
 def check_mode(mode: str) -> tuple[str, ...]:
-    """The modes that `--mode` stands for."""
+    """The modes that `--mode` selects. Raises BadInput."""
     if mode == "both":
         return MODES
     if mode not in MODES:
@@ -123,7 +124,7 @@ def check_mode(mode: str) -> tuple[str, ...]:
 
 
 def check_threads(threads: list[int]) -> tuple[int, ...]:
-    """The numbers of threads, each once; none given: one, and as many as PyTorch takes by itself."""
+    """The numbers of threads without duplicates; by default one, and PyTorch's own number. Raises BadInput."""
     available = len(processors())
     if too_many := [number for number in threads if number > available]:
         raise BadInput(f"--threads {too_many[0]} is more than the {available} processors there are")
@@ -140,5 +141,5 @@ def processors() -> list[int]:
 def _memory() -> int:
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # where the system does not say, anything may fit
+    except (AttributeError, ValueError, OSError):  # unknown: assume that everything fits
         return 2**63

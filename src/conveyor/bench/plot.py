@@ -1,4 +1,4 @@
-"""A picture of time against each of the sizes."""
+"""Plots of time against each of the sizes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ SIZES = {"T": "steps T", "B": "rows B", "H": "hidden units H (and I)"}
 
 
 def check(path: Path) -> None:
-    """Raises BadInput if a picture cannot be drawn into this file."""
+    """Raises BadInput if matplotlib is missing or does not support this file type."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise BadInput("--plot needs matplotlib: pip install 'conveyor[plot]'") from error
     kinds = Figure().canvas.get_supported_filetypes()
     if path.suffix.removeprefix(".").lower() not in kinds:
-        raise BadInput(f"--plot {path}: the file's name must end with one of .{', .'.join(sorted(kinds))}")
+        raise BadInput(f"--plot {path}: the file name must end with one of .{', .'.join(sorted(kinds))}")
 
 
 def draw(results: Results, path: Path) -> None:
@@ -41,10 +41,10 @@ def draw(results: Results, path: Path) -> None:
             (row for row in rows if row.sweep == size and (row.cell, row.mode, row.threads) == kind),
             key=lambda row: _size(row, size),
         )
-        for place, name in enumerate(CONTENDERS):  # so that a contender has one colour in all axes
+        for index, name in enumerate(CONTENDERS):  # a contender has the same colour in all axes
             known = [(_size(row, size), row.seconds[name] * 1000) for row in points if name in row.seconds]
             if known:
-                axes.loglog(*zip(*known, strict=True), "o-", label=LABELS.get(name, name), color=f"C{place}")
+                axes.loglog(*zip(*known, strict=True), "o-", label=LABELS.get(name, name), color=f"C{index}")
         floor = [(_size(row, size), row.floor * 1000) for row in points if row.floor]
         if floor:
             axes.loglog(*zip(*floor, strict=True), "--", color="grey", label="the machine's floor")

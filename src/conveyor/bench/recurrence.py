@@ -1,4 +1,4 @@
-"""How fast the loop over time is by itself, when the input costs next to nothing."""
+"""The speed of the loop over time alone, with an input of size 1."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SECONDS = 0.5
 
 
 def recurrence(cell: type[Cell], shape: Shape, machine: Machine) -> float | None:
-    """The kernel's speed with an input of one number, as a part of that of a large matrix product; none without one."""
+    """The kernel's speed with input size 1, as a fraction of the fastest matrix product; None without a kernel."""
     work = Work.make(cell, Shape(shape.steps, shape.batch, 1, shape.hidden), training=False)
 
     def run() -> None:

@@ -1,4 +1,4 @@
-"""The results as a person reads them."""
+"""The results as tables."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ CONDITIONS = {
     "vectors": "the vector instructions",
     "torch": "the version of PyTorch",
 }
-TOLERANCE = 1e-4  # how far an output may be from ours before a contender is said to compute something else
+TOLERANCE = 1e-4  # the largest difference of an output from ours that is not reported
 
-BUSY = 0.5  # processes that want a processor, beyond which the figures are those of the machine's other work
+BUSY = 0.5  # the load above which the figures are unreliable
 
 
 def show(results: Results, console: Console) -> None:
-    """Prints the machine's figures, a table for each cell and mode, and what was not measured."""
+    """Prints the machine's figures, a table for each cell and mode, and remarks on what failed or is unreliable."""
 
     line = partial(_line, console)
     for machine in results.machines:
@@ -38,11 +38,11 @@ def show(results: Results, console: Console) -> None:
         line(f"{amount(machine.threads)}{pinned}: matrix products in GFLOP/s: {products}; reads in GB/s: {reads}")
     if any(row.seconds for row in results.rows):
         line(
-            "\nTimes are medians in ms, in brackets as multiples of the first column's. Its own bracket is the part of"
+            "\nTimes are medians in ms, in brackets relative to the first column. The first column has in brackets the"
         )
-        line("that time which the machine needs in any case for the products and for reading the weights (1: best).")
-        line("The loop alone: its speed with an input of one number, as a part of that of a large matrix product.")
-        line("What is saved for backward has in brackets what part it is of that of torch.nn.")
+        line("lower bound on its time, from the products and the reads of the weights, as a fraction of it (1: best).")
+        line("Loop alone: its speed with input size 1, as a fraction of the speed of a large matrix product.")
+        line("Saved: the memory saved for backward, in brackets as a fraction of torch.nn's.")
     for group in results.groups():
         line(f"\n{group.cell}, {group.mode}, {amount(group.threads)}")
         console.print(_table(group, results, console.is_terminal))
@@ -129,29 +129,31 @@ def _empty(terminal: bool, columns: Iterable[str]) -> Table:
 
 
 def remarks(results: Results) -> list[str]:
-    """What is missing from the tables, and what in them is not to be trusted; each once."""
+    """What is missing from the tables or unreliable in them, without duplicates."""
     lines = [f"not measured: {name}: {why}" for name, why in results.absent.items()]
     for row in results.rows:
         place = f"{row.cell}, {row.mode}"
         lines += [f"{name} fails on {place}: {why}" for name, why in row.failed.items()]
         lines += [
-            f"{LABELS.get(name, name)} gives other outputs on {place}: off by {error:.1g}"
+            f"{LABELS.get(name, name)} has different outputs on {place}: off by {error:.1g}"
             for name, error in row.errors.items()
             if error is not None and error > TOLERANCE
         ]
         lines += [
-            f"{LABELS.get(name, name)} gives no numbers on {place}" for name, e in row.errors.items() if e is None
+            f"{LABELS.get(name, name)} has outputs that are not finite on {place}"
+            for name, e in row.errors.items()
+            if e is None
         ]
     if results.load is not None and results.load > BUSY:
         busy = f"the machine was busy in the minute before (load {results.load:.1f})"
-        lines.append(f"{busy}: measure again if that went on, above all with several threads")
+        lines.append(f"{busy}: measure again if it stayed busy, especially with several threads")
     if not results.complete:
-        lines.append("not complete: this is what had been measured")
+        lines.append("incomplete: these are the measurements so far")
     return list(dict.fromkeys(lines))
 
 
 def digits(value: float | None) -> str:
-    """Three digits that matter, and no more: 1234, 12.3, 1.23, 0.0123."""
+    """The value with three significant digits: 1234, 12.3, 1.23, 0.0123."""
     if value is None or not math.isfinite(value):
         return "–"
     if value == 0:
@@ -160,6 +162,7 @@ def digits(value: float | None) -> str:
 
 
 def ratio(value: float | None) -> str:
+    """The value with two decimals, or a dash for None."""
     return "–" if value is None else f"{value:.2f}"
 
 
@@ -197,7 +200,7 @@ def _cell(row: Row, name: str, ours: str | None, comparison: float | None) -> st
 
 
 def _saved(row: Row) -> str:
-    """What ours keeps for backward, and in brackets as a part of what torch.nn keeps."""
+    """The MB that ours saves for backward, in brackets as a fraction of torch.nn's."""
     saved = row.saved.get(row.ours or "")
     if saved is None:
         return "–"

@@ -1,4 +1,4 @@
-"""What was measured, and what follows from it."""
+"""The measurements, and figures derived from them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ FORMAT = 1  # of the file; a file of another one is not read
 
 @dataclass
 class Row:
-    """What one task gave, by contender: `seconds` are medians over so many `rounds`.
+    """The measurements of one task, by contender. `seconds` are medians over `rounds` repetitions.
 
-    `floor` is the seconds that it takes at the least, `recurrence` the speed of the kernel's loop over time by itself,
-    as a part of that of a large matrix product, `operations` those of the matrix products, `saved` the bytes kept
-    for backward, `errors` the largest difference of an output from that of the first contender (none: not a number),
-    `failed` why one did not run.
+    `floor` is the lower bound on the seconds; `recurrence` is the speed of the kernel's loop over time alone, as a
+    fraction of the speed of a large matrix product; `operations` counts those of the matrix products; `saved` is the
+    bytes saved for backward; `errors` is the largest difference from the output of the first contender (None: not
+    finite); `failed` says why a contender did not run.
     """
 
     cell: str
@@ -43,6 +43,7 @@ class Row:
 
     @classmethod
     def of(cls, task: Task, threads: int) -> Row:
+        """An empty row for a task."""
         return cls(task.cell, task.mode, task.shape, task.sweep, threads)
 
     @classmethod
@@ -53,12 +54,12 @@ class Row:
 
     @property
     def ours(self) -> str | None:
-        """The contender of this library that the others are compared with: its kernel, or else its loop."""
+        """The baseline of the ratios: our kernel, or else our loop."""
         return next((name for name in OURS if name in self.seconds), None)
 
     @property
     def ratios(self) -> dict[str, float]:
-        """How many times as long as ours the others take."""
+        """The times of the others relative to ours."""
         if self.ours is None:
             return {}
         own = self.seconds[self.ours]
@@ -66,16 +67,17 @@ class Row:
 
     @property
     def fraction(self) -> float | None:
-        """The part of the time that the machine needs in any case: 1 is as fast as can be."""
+        """The lower bound on our time as a fraction of it: 1 is optimal."""
         return self.floor / self.seconds[self.ours] if self.ours else None
 
     @property
     def saved_ratio(self) -> float | None:
-        """The bytes that ours saves for backward, as a part of those that torch.nn saves."""
+        """The bytes that ours saves for backward, as a fraction of torch.nn's."""
         theirs = self.saved.get("torch.nn")
         return self.saved[self.ours] / theirs if theirs and self.ours in self.saved else None
 
     def to_dict(self) -> dict[str, Any]:
+        """The measurements and derived figures for JSON."""
         return asdict(self) | {"ours": self.ours, "ratios": self.ratios, "fraction": self.fraction}
 
 
@@ -90,17 +92,17 @@ class Group:
 
     @property
     def contenders(self) -> list[str]:
-        """Those that ran at some shape, in their usual order."""
+        """The contenders that ran at some shape, in their usual order."""
         return [name for name in CONTENDERS if any(name in row.seconds for row in self.rows)]
 
     @property
     def ours(self) -> str | None:
-        """What the others are compared with: at shapes where it did not run, they are not."""
+        """The baseline of the ratios; shapes where it did not run are left out of them."""
         return next((name for name in OURS if name in self.contenders), None)
 
     @property
     def ratios(self) -> dict[str, float | None]:
-        """The geometric means, of the contenders that ran at every shape where ours did."""
+        """The geometric means of the ratios, for contenders that ran at every shape where ours did."""
         rows = [row.ratios for row in self.rows if row.ours == self.ours]
         return {
             name: geometric_mean(row[name] for row in rows) for name in self.contenders if all(name in r for r in rows)
@@ -108,15 +110,15 @@ class Group:
 
     @property
     def fraction(self) -> float | None:
-        """The geometric mean of the parts of the time that the machine needs in any case."""
+        """The geometric mean of the rows' fractions."""
         return geometric_mean(row.fraction for row in self.rows if row.ours == self.ours)
 
 
 @dataclass
 class Results:
-    """All that one run of `conveyor bench` measured; it can be read at any moment of it.
+    """All measurements of one run of `conveyor bench`; can be read while it is running.
 
-    `load` is how many processes wanted a processor on average in the minute before it began.
+    `load` is the load average of the minute before the run.
     """
 
     machines: list[Machine] = field(default_factory=list)
@@ -129,13 +131,13 @@ class Results:
     conditions: Conditions = field(default_factory=Conditions.here)
 
     def groups(self) -> Iterator[Group]:
-        """The rows at the shapes asked for (not those that only a picture needs), in the order of measurement."""
+        """The rows at the requested shapes, without those for plots, in the order of measurement."""
         rows = [row for row in self.rows if not row.sweep]
         for (threads, cell, mode), members in groupby(rows, lambda row: (row.threads, row.cell, row.mode)):
             yield Group(threads, cell, mode, list(members))
 
     def per_operation(self, row: Row, other: str = "lstm") -> float | None:
-        """Our time for an operation of this cell against that for one of another, at the same shape, mode, threads."""
+        """Our time per operation of this cell relative to another's, at the same shape, mode and threads."""
         same = (row.shape, row.sweep, row.mode, row.threads)
         for base in self.rows:
             if base.cell == other and (base.shape, base.sweep, base.mode, base.threads) == same and row.operations:
@@ -146,7 +148,7 @@ class Results:
         return None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it. Times are seconds, speeds are a second, memory is in bytes."""
+        """The results for JSON. Times are in seconds, speeds per second, memory in bytes."""
         rows = [row.to_dict() | {"per_operation_of_lstm": self.per_operation(row)} for row in self.rows]
         keys = ("threads", "cell", "mode", "ours", "ratios", "fraction")
         return {
@@ -173,6 +175,6 @@ class Results:
 
 
 def geometric_mean(values: Iterable[float | None]) -> float | None:
-    """None of nothing."""
+    """The geometric mean of the values that are known; None if there are none."""
     known = [value for value in values if value]
     return statistics.geometric_mean(known) if known else None

@@ -1,4 +1,4 @@
-"""Runs a plan: a process of its own for each number of threads, and what they tell."""
+"""Runs a plan in one process for each number of threads, and collects the results."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from conveyor.errors import BadInput
 
 
 def run(plan: Plan, results: Results, note: Callable[[str], None]) -> None:
-    """Measures everything in the plan into `results`, where what there is can be read when it is interrupted.
+    """Measures everything in the plan into `results`, which holds partial results if this is interrupted.
 
         results = Results()
         run(Plan(cells=("gru",)), results, note=print)
 
-    `note` is told what is being measured. Raises BadInput if a process that measures ends before it is done.
+    `note` is called with a description of each measurement. Raises BadInput if a measuring process fails.
     """
     tasks = list(plan.tasks())
     done = 0
@@ -35,7 +35,7 @@ def run(plan: Plan, results: Results, note: Callable[[str], None]) -> None:
             "seconds": plan.seconds,
             "threads": threads,
         }
-        # In a session of its own a Ctrl-C does not reach it, and it cannot print over what is shown then.
+        # In a session of its own the process does not receive Ctrl-C, so it does not print over the results.
         with subprocess.Popen(
             [sys.executable, "-m", "conveyor.bench.worker"],
             env=environment(threads),
@@ -47,7 +47,7 @@ def run(plan: Plan, results: Results, note: Callable[[str], None]) -> None:
             try:
                 assert process.stdin is not None
                 assert process.stdout is not None
-                with contextlib.suppress(BrokenPipeError):  # it has ended already: its code tells
+                with contextlib.suppress(BrokenPipeError):  # it has ended already: see its exit code
                     process.stdin.write(json.dumps(order))
                     process.stdin.close()
                 for line in process.stdout:
@@ -60,13 +60,13 @@ def run(plan: Plan, results: Results, note: Callable[[str], None]) -> None:
             finally:
                 process.kill()
         if code:
-            how = f"was ended by signal {-code}" if code < 0 else f"failed with code {code}"
-            raise BadInput(f"the process that measures {how}: take smaller shapes if it ran out of memory")
+            how = f"was killed by signal {-code}" if code < 0 else f"failed with exit code {code}"
+            raise BadInput(f"the measuring process {how}: use smaller shapes if it ran out of memory")
     results.complete = True
 
 
 def take(message: dict[str, Any], results: Results) -> None:
-    """Adds what a process told."""
+    """Adds a message of the measuring process to the results."""
     if "machine" in message:
         results.machines.append(Machine(**message["machine"]))
     if "row" in message:
@@ -76,7 +76,7 @@ def take(message: dict[str, Any], results: Results) -> None:
 
 
 def environment(threads: int) -> dict[str, str]:
-    """What makes every library of the process take so many threads, as far as it heeds the environment."""
+    """The environment that sets the number of threads, for libraries that read it from there."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
     flags = os.environ.get("XLA_FLAGS", "")
     if threads == 1:
@@ -85,4 +85,5 @@ def environment(threads: int) -> dict[str, str]:
 
 
 def amount(threads: int) -> str:
+    """The number of threads in words."""
     return f"{threads} thread{'s' if threads != 1 else ''}"

@@ -1,4 +1,4 @@
-"""Times that can be compared, on a machine that has other work too."""
+"""Comparable times on a machine that is not idle."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-LEAST_ROUNDS = 3  # of fewer the median says nothing
-PAUSE = 0.01  # seconds after which the threads of the run before have gone to sleep
-LONG = 0.05  # seconds of a run that is not the longer for having to wake its own threads
+LEAST_ROUNDS = 3  # for a meaningful median
+PAUSE = 0.01  # seconds after which the threads of the previous run have gone to sleep
+LONG = 0.05  # seconds of a run for which waking its threads does not matter
 
 
 def interleaved(
@@ -18,16 +18,16 @@ def interleaved(
     threads: int = 1,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
-    """Seconds of every run, each once in a round, for as many rounds as begin within so many seconds.
+    """The seconds of every run, each timed once per round, for as many rounds as begin within `seconds`.
 
         times = interleaved({"ours": ours, "theirs": theirs}, seconds=10)
         statistics.median(times["theirs"]) / statistics.median(times["ours"])
 
-    A slow moment of the machine so hits all alike. The order within a round is drawn anew, so that none always finds
-    the caches as the same other one left them. The runs are to be warm: every time counts.
+    A slow phase of the machine thus affects all runs alike. The order within a round is random, so that no run always
+    follows the same other one and finds its caches. The runs must be warm: every time counts.
 
-    With several threads, those of the run before may go on waiting for work on the processors that the next one needs.
-    So each run has a pause before it, and, if it is short, runs once more, not timed, to wake its own threads.
+    With several threads, the threads of the previous run may keep spinning on the processors that the next one needs.
+    So there is a pause before each run, and a short run is first run once without timing to wake its own threads.
     """
     times: dict[str, list[float]] = {name: [] for name in runs}
     order, shuffle = list(runs), random.Random(0).shuffle

@@ -1,6 +1,6 @@
-"""The process that measures, with a number of threads that holds for every library in it.
+"""The measuring process, with one number of threads for all libraries.
 
-It reads what to do from standard input and writes what it finds to standard output, as lines of JSON.
+It reads its tasks from standard input and writes its results to standard output, as lines of JSON.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Tell = Callable[..., None]
 
 
 def work_off(tasks: list[Task], contenders: tuple[str, ...], seconds: float, threads: int, tell: Tell) -> None:
-    """Measures the machine and each of the tasks, and tells each figure as it is found."""
+    """Measures the machine and each of the tasks, and reports each result at once."""
     pinned = pin(threads)
     torch.set_num_threads(threads)
     figures = machine.measure(threads, pinned, processors()[:threads])
@@ -46,15 +46,15 @@ def work_off(tasks: list[Task], contenders: tuple[str, ...], seconds: float, thr
 
 
 def measure(task: Task, contenders: tuple[str, ...], seconds: float, figures: machine.Machine, tell: Tell) -> Row:
-    """All contenders on one task."""
+    """Measures all contenders on one task."""
     row, training = Row.of(task, figures.threads), task.mode == "training"
     try:
         work = Work.make(find(task.cell), task.shape, training)
-    except Exception as error:  # too large for the memory, or a cell of a person's own that fails at this size
+    except Exception as error:  # out of memory, or a user's own cell that fails at this size
         row.failed = dict.fromkeys(contenders, reason(error))
         return row
     runs = prepare(work, contenders, row, tell)
-    if not set(runs) & set(OURS):  # ratios are to be those of what this library would do by itself
+    if not set(runs) & set(OURS):  # the ratios need a baseline: what this library would run by default
         runs |= prepare(work, tuple({"eager"} - set(contenders)), row, tell)
     times = interleaved(runs, seconds, figures.threads)
     row.seconds = {name: statistics.median(values) for name, values in times.items()}
@@ -73,7 +73,7 @@ def measure(task: Task, contenders: tuple[str, ...], seconds: float, figures: ma
 
 
 def prepare(work: Work, contenders: tuple[str, ...], row: Row, tell: Tell) -> dict[str, Run]:
-    """Those of the contenders that run here, warm: each has run once, and its output was compared."""
+    """The contenders that run here, warmed up: each has run once, and its output has been compared with the first."""
     runs: dict[str, Run] = {}
     first: np.ndarray | None = None
     for name in contenders:
@@ -85,7 +85,7 @@ def prepare(work: Work, contenders: tuple[str, ...], row: Row, tell: Tell) -> di
         except ImportError as error:
             cure = f": {CURES[name]}" if name in CURES else ""
             tell(absent={name: f"{reason(error)}{cure}"})
-        except Exception as error:  # each library fails in its own way, and the others are still to be measured
+        except Exception as error:  # libraries fail in many ways, and the others are still measured
             row.failed[name] = reason(error)
         else:
             runs[name] = run
@@ -97,7 +97,7 @@ def prepare(work: Work, contenders: tuple[str, ...], row: Row, tell: Tell) -> di
 
 
 def pin(threads: int) -> bool:
-    """Keeps the process on so many processors: not every library can be told how many threads to take."""
+    """Restricts the process to this many processors, for libraries without a setting. False if the system cannot."""
     if not hasattr(os, "sched_setaffinity"):
         return False
     os.sched_setaffinity(0, processors()[:threads])
@@ -105,8 +105,9 @@ def pin(threads: int) -> bool:
 
 
 def main() -> None:
+    """Reads the tasks, measures and reports."""
     given = json.load(sys.stdin)
-    # What a cell or a library prints must not get between the lines.
+    # Keep the output of cells and libraries out of the JSON.
     lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 

@@ -1,4 +1,4 @@
-"""The commands, one verb each. What they do is in other folders; here is how a person asks for it."""
+"""The command line: one function per command. The commands parse flags and call the other packages."""
 
 from conveyor.cli.commands import main
 

@@ -1,4 +1,4 @@
-"""The commands, one verb each. What they do is in other files; here is how a person asks for it."""
+"""The entry point, and the commands train, run, evaluate, generate, cells, show and bench."""
 
 from __future__ import annotations
 
@@ -47,32 +47,32 @@ app = typer.Typer(
     help="Recurrent networks from the equations of one step.",
 )
 
-# What Typer raises for unknown commands and flags and for values of the wrong type; it has no public name for it.
+# The class that Typer raises for unknown commands and flags and for values of the wrong type; it has no public name.
 USAGE_ERRORS: Any = typer.BadParameter.__mro__[1]
 
-WIDE = 200  # columns of a table that goes to a file
+WIDE = 200  # columns of a table that is written to a file
 
 
 def _training(kind: type[Job], about: str, folder: Callable[[Any], str]) -> Callable[..., None]:
-    """The command that trains this kind of job, with a flag for every setting; `folder`: in runs/, if nobody says."""
+    """The command that trains this kind of job, with a flag for every setting. `folder` is the default under runs/."""
 
     def command(
-        config: Annotated[Path | None, typer.Option(help="a TOML file of settings; flags go before it")] = None,
+        config: Annotated[Path | None, typer.Option(help="a TOML file of settings; flags override it")] = None,
         out: Annotated[
             Path | None, typer.Option(metavar="PATH", parser=folder_name, help="the run's folder [default: in runs/]")
         ] = None,
         resume: Annotated[
             Path | None,
-            typer.Option(metavar="RUN", parser=folder_name, help="go on with this run as if it never stopped"),
+            typer.Option(metavar="RUN", parser=folder_name, help="resume this run as if it had never stopped"),
         ] = None,
-        force: Annotated[bool, typer.Option("--force", help="write over a run that is already in the folder")] = False,
+        force: Annotated[bool, typer.Option("--force", help="overwrite a run that is already in the folder")] = False,
         **flags: Any,
     ) -> None:
         given = {name: value for name, value in flags.items() if value is not None and value != []}
         if resume is not None and (given or config or out or force):
             named = [flag(name) for name in given] + ["--config"] * bool(config) + ["--out"] * bool(out)
             named += ["--force"] * force
-            raise BadInput(f"--resume goes on with a run as it is set up: leave out {', '.join(named)}")
+            raise BadInput(f"--resume uses the settings of the run: omit {', '.join(named)}")
         of = kind.settings_type.of
         settings = of(read_toml(config), str(config)) if config else kind.settings_type()
         settings = of({**settings.to_dict(), **given}, "the command line")
@@ -89,13 +89,13 @@ def _train(kind: type[Job], settings: Common, out: Path, resume: Path | None, fo
     finally:
         shown.end()
     if result.signal is not None:
-        shown.note(f"stopped at step {result.step} and saved; go on with: {kind.command} --resume {resume or out}")
+        shown.note(f"stopped at step {result.step} and saved; resume with: {kind.command} --resume {resume or out}")
         raise SystemExit(128 + result.signal)
     shown.note(result.summary)
 
 
 def _with_flags(command: Any, kind: type[Job]) -> Any:
-    """The command with a flag for every setting of the job, in place of its **flags."""
+    """The command with a flag for every setting of the job instead of its **flags."""
     signature = inspect.signature(command, eval_str=True)
     parameters = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
     for setting in own_first(kind.settings_type):
@@ -129,7 +129,7 @@ def _named(name: str, _: Common) -> str:
     return name
 
 
-runs = typer.Typer(help="Train a network of the papers on a small real task, and see what it learned.")
+runs = typer.Typer(help="Train a network from the literature on a small real task and write figures and pictures.")
 app.add_typer(runs, name="run")
 for _name, _kind in applications().items():
     runs.command(_name)(_training(_kind, inspect.getdoc(_kind) or "", partial(_named, _name)))
@@ -138,7 +138,9 @@ for _name, _kind in applications().items():
 @app.command()
 def evaluate(
     run: RunFolder,
-    text: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="none: the tail held out")] = None,
+    text: Annotated[
+        list[str] | None, typer.Argument(metavar="[TEXT]...", help="default: the run's held-out text")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     device: Device = "auto",
 ) -> None:
@@ -167,21 +169,25 @@ def evaluate(
     print(f"bits per character  {measure.bits_per_character:.4f}")
     print(f"perplexity          {measure.perplexity:.3f}")
     if unknown:
-        print(f"unknown             {unknown:.1%} of the words, which it need not spell: the figures flatter it")
+        print(
+            f"unknown             {unknown:.1%} of the words, which the model need not spell: the figures are too good"
+        )
     print(f"{measure.tokens:,} tokens, {speed:,.0f} tokens/s", file=sys.stderr)
 
 
 @app.command()
 def generate(
     run: RunFolder,
-    prompt: Annotated[str | None, typer.Option(help="the text to go on from [default: a new line]")] = None,
-    length: Annotated[int, typer.Option(min=0, help="tokens to write")] = 500,
-    temperature: Annotated[float, typer.Option(min=0, help="below 1 more careful; 0 always the likeliest")] = 0.8,
-    top_k: Annotated[int, typer.Option(min=0, help="draw from the k likeliest only; 0: from all")] = 0,
-    seed: Annotated[int | None, typer.Option(min=0, max=2**64 - 1, help="to write the same again")] = None,
+    prompt: Annotated[str | None, typer.Option(help="the text to continue [default: a new line]")] = None,
+    length: Annotated[int, typer.Option(min=0, help="tokens to generate")] = 500,
+    temperature: Annotated[
+        float, typer.Option(min=0, help="below 1: less random; 0: always the most likely token")
+    ] = 0.8,
+    top_k: Annotated[int, typer.Option(min=0, help="sample from the k most likely tokens only; 0: from all")] = 0,
+    seed: Annotated[int | None, typer.Option(min=0, max=2**64 - 1, help="for reproducible text")] = None,
     device: Device = "auto",
 ) -> None:
-    """Let a trained model write on from a prompt."""
+    """Generate text from a trained model, continuing a prompt."""
     if not math.isfinite(temperature):
         raise BadInput(f"--temperature must be a finite number, not {temperature}")
     device = find_device(device)
@@ -191,11 +197,11 @@ def generate(
     try:
         start = vocabulary.encode(prompt.encode())
     except UnicodeEncodeError as error:
-        raise BadInput("the prompt is not UTF-8: type it again in a terminal that is") from error
+        raise BadInput("the prompt is not valid UTF-8: use a terminal with UTF-8") from error
     if not len(start):
         raise BadInput("the prompt is empty: give at least one character")
     if vocabulary.unknown in start.tolist():
-        print(f"a word of the prompt is new to the model: it reads {UNKNOWN}", file=sys.stderr)
+        print(f"the model does not know a word of the prompt and reads {UNKNOWN} instead", file=sys.stderr)
     generator = torch.Generator()
     generator.manual_seed(seed) if seed is not None else generator.seed()
     began = time.perf_counter()
@@ -205,16 +211,16 @@ def generate(
         for piece in vocabulary.decode(drawn):
             print(piece, end="", flush=True)
         print(flush=True)
-    except BrokenPipeError:  # a reader such as `head` has seen enough
+    except BrokenPipeError:  # a reader such as `head` has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
     speed = (len(start) + length) / (time.perf_counter() - began)
-    print(f"{length:,} tokens written, {speed:,.0f} tokens/s", file=sys.stderr)
+    print(f"{length:,} tokens generated, {speed:,.0f} tokens/s", file=sys.stderr)
 
 
 @app.command()
 def cells(as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False) -> None:
-    """List the cells."""
+    """List the built-in cells."""
     about = {name: inspect.getdoc(cell).partition("\n")[0] for name, cell in CELLS.items()}  # type: ignore[union-attr]
     if as_json:
         print(json.dumps([{"name": name, "class": CELLS[name].__name__, "about": about[name]} for name in about]))
@@ -226,13 +232,13 @@ def cells(as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = 
 
 @app.command()
 def show(
-    cell: Annotated[str, typer.Argument(help="its name, or file.py:ClassName")],
+    cell: Annotated[str, typer.Argument(help="a cell's name, or file.py:ClassName")],
     stage: Annotated[str, typer.Option(help="graph, backward, plan or source")] = "plan",
     input_size: Annotated[int, typer.Option(min=1)] = 32,
     hidden_size: Annotated[int, typer.Option(min=1)] = 128,
-    inference: Annotated[bool, typer.Option("--inference", help="the kernel without a backward")] = False,
+    inference: Annotated[bool, typer.Option("--inference", help="compile without a backward pass")] = False,
 ) -> None:
-    """Show what the compiler makes of a cell."""
+    """Show a stage of compiling a cell."""
     from conveyor.compiler import CannotCompile
     from conveyor.show import compile
 
@@ -249,34 +255,36 @@ def show(
 
 @app.command()
 def bench(
-    cell: Annotated[list[str] | None, typer.Option(help="its name, or file.py:ClassName [default: lstm]")] = None,
+    cell: Annotated[list[str] | None, typer.Option(help="a cell's name, or file.py:ClassName [default: lstm]")] = None,
     shape: Annotated[
-        list[str] | None, typer.Option(metavar="T,B,I,H", help="steps, rows, inputs, hidden units [default: eight]")
+        list[str] | None,
+        typer.Option(metavar="T,B,I,H", help="steps, rows, input and hidden size [default: eight shapes]"),
     ] = None,
-    threads: Annotated[list[int] | None, typer.Option(min=1, help="[default: 1, and all]")] = None,
+    threads: Annotated[list[int] | None, typer.Option(min=1, help="[default: 1 and all]")] = None,
     mode: Annotated[str | None, typer.Option(help="training, inference or both [default: both]")] = None,
     against: Annotated[
         list[str] | None, typer.Option(help=f"{', '.join(CONTENDERS)} [default: all but {', '.join(ON_REQUEST)}]")
     ] = None,
-    seconds: Annotated[float, typer.Option(help="for each shape, mode and number of threads")] = 10.0,
+    seconds: Annotated[float, typer.Option(help="time for each shape, mode and number of threads")] = 10.0,
     against_file: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="measure again what --json wrote into FILE, and compare: now / then"),
     ] = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="write every figure as JSON; - prints it instead")
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="write all figures as JSON; - prints them instead"),
     ] = None,
     plot_file: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="draw time against T, B and H, which takes longer")
+        Path | None, typer.Option("--plot", metavar="FILE", help="plot time against T, B and H; takes longer")
     ] = None,
 ) -> None:
-    """Time the layers side by side with every other way to compute them.
+    """Time layers against torch.nn, ONNX Runtime, JAX and other implementations.
 
     --cell, --shape, --threads and --against can be given several times. With --against-file they are, where not given,
     those of the file.
     """
     if not 0 <= seconds < math.inf:
-        raise BadInput(f"--seconds must be a finite number from 0 up, not {seconds}")
+        raise BadInput(f"--seconds must be finite and at least 0, not {seconds}")
     then = None if against_file is None else earlier.read(against_file)
     if then is not None:
         usual = earlier.plan(then)
@@ -302,17 +310,17 @@ def bench(
 
 
 def _check_new(name: str, file: Path | None) -> None:
-    """Before minutes are spent on what is to go into the file. Raises BadInput."""
+    """Raises BadInput if the file exists or cannot be created. Called before measuring, which takes minutes."""
     if file is None or str(file) == "-":
         return
     if file.exists():
-        raise BadInput(f"{name} {file}: there is such a file already; take another name, or remove it")
+        raise BadInput(f"{name} {file}: the file exists already; use another name, or remove it")
     if not file.parent.is_dir():
-        raise BadInput(f"{name} {file}: there is no folder {file.parent}; make it first")
+        raise BadInput(f"{name} {file}: the folder {file.parent} does not exist; create it first")
 
 
 def _measure(plan: planning.Plan, then: Results | None, json_file: Path | None, plot_file: Path | None) -> None:
-    """Measures, and shows what there is however it ends; then leaves as it ended."""
+    """Measures and shows the results, also partial results after an interrupt or error, which it then raises again."""
     results, console = Results(), Console(stderr=True)
     ended: BaseException | None = None
     try:
@@ -348,12 +356,12 @@ app.command("draw")(pictures.draw)
 
 
 def main() -> None:
-    """Runs the command; bad input ends with one line on standard error and code 2, and never with a traceback."""
+    """Runs the command. Invalid input ends with one line on standard error and exit code 2, never with a traceback."""
     if sys.argv[1:] in ([], ["run"]):
         sys.argv.append("--help")
     warnings.showwarning = _tell
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character shows a ? for it
+        sys.stdout.reconfigure(errors="replace")  # print ? for characters that the terminal cannot encode
     try:
         code = app(standalone_mode=False)
     except USAGE_ERRORS as error:
@@ -361,8 +369,8 @@ def main() -> None:
     except BadInput as error:
         _fail(str(error))
     except OSError as error:
-        place = error.filename or "a file"
-        _fail(f"{place}: {error.strerror or error}: mend that and try again; nothing that was saved is lost")
+        file = error.filename or "a file"
+        _fail(f"{file}: {error.strerror or error}: fix that and try again; everything saved so far is kept")
     except KeyboardInterrupt:
         code = 130
     sys.exit(code)
@@ -374,5 +382,5 @@ def _fail(message: str) -> None:
 
 
 def _tell(message: Warning | str, *_where: Any, **_line: Any) -> None:
-    """In one line; of a warning without the place in the code, which only who writes code can use."""
+    """Prints an error or warning as one line, without its position in the code."""
     print(f"conveyor: {' '.join(str(message).split())}", file=sys.stderr)

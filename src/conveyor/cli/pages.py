@@ -1,4 +1,4 @@
-"""The command that makes a page of a trained language model: conveyor explain."""
+"""The command conveyor explain, which writes a page about a trained language model."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from conveyor.language.trained import load
 from conveyor.training.run import Run
 
 TRAINED = "conveyor train"
-FILE, PORT = Path("explain.html"), 8000  # where nobody says
+FILE, PORT = Path("explain.html"), 8000  # defaults
 
 
 def explain(
     run: RunFolder,
     beside: Annotated[
-        Path | None, typer.Argument(metavar="[RUN2]", help="another, to be seen side by side", show_default=False)
+        Path | None, typer.Argument(metavar="[RUN2]", help="another run, to compare side by side", show_default=False)
     ] = None,
     text: Annotated[
-        str | None, typer.Option(help="what the networks read at first [default: the beginning of what was held out]")
+        str | None, typer.Option(help="the text shown first [default: the beginning of the held-out text]")
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help=f"the page [default: {FILE}]", show_default=False)
     ] = None,
     serve: Annotated[
-        bool, typer.Option("--serve", help="show the page on this machine, with the runs' texts to be searched")
+        bool, typer.Option("--serve", help="serve the page on this machine, with search in the runs' texts")
     ] = False,
     port: Annotated[
-        int | None, typer.Option(help=f"with --serve: where; 0: any that is free [default: {PORT}]", show_default=False)
+        int | None, typer.Option(help=f"port of --serve; 0: any free port [default: {PORT}]", show_default=False)
     ] = None,
 ) -> None:
     """Write a page on which a trained language model runs: its text, its cell, each of its units.
 
-    The page is one file and needs nothing else, no server and no network. With --serve no file is written.
+    The page is a single file that works offline. With --serve no file is written.
     """
     if serve and out is not None:
-        raise BadInput(f"--serve writes no file: leave out --out {out}, or --serve")
+        raise BadInput(f"--serve writes no file: omit --out {out}, or --serve")
     if not serve and port is not None:
-        raise BadInput(f"--port {port} is for --serve: add that, or leave out --port")
+        raise BadInput(f"--port {port} requires --serve: add it, or omit --port")
     out = FILE if out is None else out
     if not serve:
         check_place(out, FILE.name)
@@ -62,7 +62,7 @@ def explain(
 
 
 def check_language(folder: Path) -> None:
-    """Raises BadInput for the folder of a run that trained something else than a language model."""
+    """Raises BadInput if the run in the folder did not train a language model."""
     maker = Run(folder).maker()
     if maker and maker != TRAINED:
-        raise BadInput(f"{folder} holds a run of {maker}, and no language model: name one that {TRAINED} made")
+        raise BadInput(f"{folder} is a run of {maker}, not a language model: give a run of {TRAINED}")

@@ -1,4 +1,4 @@
-"""The commands that show a cell."""
+"""The command conveyor draw."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ SUFFIXES = (".svg", ".png")
 
 
 def draw(
-    cell: Annotated[str, typer.Argument(help="its name, or file.py:ClassName")],
+    cell: Annotated[str, typer.Argument(help="a cell's name, or file.py:ClassName")],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="FILE.svg or FILE.png; - prints the SVG [default: CELL.svg]")
     ] = None,
-    unroll: Annotated[int, typer.Option(min=1, max=100, help="modules drawn in full; one of them is that of t")] = 1,
+    unroll: Annotated[int, typer.Option(min=1, max=100, help="modules drawn in full, one of them for step t")] = 1,
     highlight: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="light the way of this value; several can be given")
+        list[str] | None, typer.Option(metavar="NAME", help="highlight this value and its lines; can be repeated")
     ] = None,
-    theme: Annotated[str, typer.Option(help=f"{', '.join(THEMES)}: as the reader's machine is set")] = "auto",
-    scale: Annotated[float, typer.Option(min=0.1, max=20, help="of a PNG: pixels for each unit of the drawing")] = 2.0,
+    theme: Annotated[str, typer.Option(help=f"{', '.join(THEMES)}; auto follows the viewer's system")] = "auto",
+    scale: Annotated[float, typer.Option(min=0.1, max=20, help="of a PNG: pixels per unit of the drawing")] = 2.0,
     shape: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=SIZE,...", help="of a stream or constant whose shape the cell does not know"),
+        typer.Option(metavar="NAME=SIZE,...", help="shape of a stream or constant that the cell does not know"),
     ] = None,
     input_size: Annotated[int, typer.Option(min=1)] = 32,
     hidden_size: Annotated[int, typer.Option(min=1)] = 128,
@@ -45,9 +45,9 @@ def draw(
         circuit = _read(cell, input_size, hidden_size, _shapes(shape or []))
         picture = drawn(circuit, cell.rpartition(":")[2], unroll, tuple(highlight or ()), theme)
     except CannotDraw as error:
-        raise BadInput(f"{cell}: no picture of it could be laid out ({error}): {REPORT}") from error
+        raise BadInput(f"{cell}: its picture could not be laid out ({error}): {REPORT}") from error
     except RecursionError:
-        raise BadInput(f"{cell}: the step has too many operations in a row to be drawn: draw a part of it") from None
+        raise BadInput(f"{cell}: the step is too long to be drawn: draw a part of it") from None
     _write(picture, out, scale)
 
 
@@ -61,16 +61,16 @@ def _read(cell: str, input_size: int, hidden_size: int, shapes: dict[str, tuple[
 
 
 def _check_file(out: Path) -> None:
-    """Before anything is drawn. Raises BadInput."""
+    """Raises BadInput if the file cannot be written. Called before anything is drawn."""
     if str(out) == "-":
         return
     if out.suffix not in SUFFIXES:
-        raise BadInput(f"{out}: a picture is a file that ends in .svg or .png; {suggest(out.suffix, SUFFIXES)}")
+        raise BadInput(f"{out}: the name must end in .svg or .png; {suggest(out.suffix, SUFFIXES)}")
     check_place(out, f"cell{out.suffix}")
 
 
 def _shapes(given: list[str]) -> dict[str, tuple[int, ...]]:
-    """From key=49,128."""
+    """Parses shapes such as key=49,128. Raises BadInput."""
     found = {}
     for text in given:
         name, _, sizes = text.partition("=")

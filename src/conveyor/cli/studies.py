@@ -1,4 +1,4 @@
-"""The commands that try many networks: conveyor compare and conveyor search."""
+"""The commands that train many networks: conveyor compare and conveyor search."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from conveyor.compare.compare import Result, Tell
 from conveyor.compare.ledger import Counts
 from conveyor.compare.worker import DATABASE
 from conveyor.errors import BadInput
-from conveyor.search import quest
+from conveyor.search import config as defaults
 from conveyor.search import search as searching
 from conveyor.training import progress
 
 
 def _tasks(default: tuple[str, ...]) -> Any:
-    said = f"names, name:length, own.toml [default: {','.join(default)}]"
-    return Annotated[list[str] | None, typer.Option(help=said, show_default=False)]
+    about = f"names, name:length, own.toml [default: {','.join(default)}]"
+    return Annotated[list[str] | None, typer.Option(help=about, show_default=False)]
 
 
 CompareTasks: Any = _tasks(study.TASKS)
-SearchTasks: Any = _tasks(quest.TASKS)
-Seed = Annotated[int, typer.Option(help="of every random number")]
-Workers = Annotated[int, typer.Option(min=0, help="processes; 0: one a core")]
-Budget = Annotated[str | None, typer.Option(help="90s, 10m, 2h: then the report tells what there is")]
+SearchTasks: Any = _tasks(defaults.TASKS)
+Seed = Annotated[int, typer.Option(help="seed of all random numbers")]
+Workers = Annotated[int, typer.Option(min=0, help="processes; 0: one per core")]
+Budget = Annotated[str | None, typer.Option(help="stop after 90s, 10m, 2h, and report the results so far")]
 Database = Annotated[
     str | None,
     typer.Option(
         envvar=DATABASE,
-        help="the ledger's, postgresql://USER:PASSWORD@HOST/NAME for several machines [default: a file in --out]",
+        help="of the ledger, postgresql://USER:PASSWORD@HOST/NAME for several machines [default: a file in --out]",
     ),
 ]
 _DRAWN = " ".join(f"{name}={one}" for name, one in study.RANGES.items())
@@ -48,26 +48,28 @@ def compare(
         list[str] | None,
         typer.Option(help=f"names, or file.py:ClassName [default: {','.join(study.CELLS)}]", show_default=False),
     ] = None,
-    trials: Annotated[int, typer.Option(help="configurations that each cell tries on each task")] = 8,
-    seeds: Annotated[int, typer.Option(help="repeats of the best of them, with fresh seeds")] = 5,
-    steps: Annotated[int, typer.Option(help="steps of each training")] = 600,
-    parameters: Annotated[int, typer.Option(help="of each network, in place of equally many units; 0: units")] = 0,
+    trials: Annotated[int, typer.Option(help="configurations for each cell and task")] = 8,
+    seeds: Annotated[int, typer.Option(help="repetitions of the best of them, with new seeds")] = 5,
+    steps: Annotated[int, typer.Option(help="training steps of each trial")] = 600,
+    parameters: Annotated[int, typer.Option(help="of each network; 0: equal hidden sizes instead")] = 0,
     ranges: Annotated[
         list[str] | None,
-        typer.Option("--range", metavar="NAME=LOW:HIGH", help=f"what is drawn [default: {_DRAWN}]", show_default=False),
+        typer.Option(
+            "--range", metavar="NAME=LOW:HIGH", help=f"of a hyperparameter [default: {_DRAWN}]", show_default=False
+        ),
     ] = None,
     seed: Seed = 0,
     workers: Workers = 0,
     budget: Budget = None,
     database: Database = None,
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FOLDER", parser=folder_name, help="for report and runs")
+        Path, typer.Option("--out", "-o", metavar="FOLDER", parser=folder_name, help="of the report and runs")
     ] = Path("report"),
 ) -> None:
-    """Which cell is best, and do the differences matter? The same work for many cells, and a report.
+    """Compare cells on tasks, and report which is best and whether the differences are significant.
 
-    Every cell learns every task in the same random configurations; the best of them is repeated. Start it again with
-    the same flags to go on. --tasks and --cells can be given several times, or with commas.
+    Every cell learns every task in the same random configurations; the best of them is repeated with new seeds. Run the
+    same command again to resume. --tasks and --cells can be repeated or take names separated by commas.
     """
     config = study.ComparisonConfig(
         listed(tasks, study.TASKS),
@@ -84,7 +86,7 @@ def compare(
     counted = _counted(shown, comparison.best)
     result = comparison.compare(config, out, database, workers or os.cpu_count() or 1, limit, counted)
     if result.counts.failed and not result.counts.complete:
-        raise BadInput(f"every trial that ended has failed: {out / 'report.md'} says why")
+        raise BadInput(f"all trials have failed: {out / 'report.md'} says why")
     if (out / "report.html").exists():
         shown.note(f"the report: {out / 'report.html'} and report.md; every trial: {out / 'results.csv'}")
     _ended(result, shown)
@@ -94,32 +96,39 @@ def search(
     tasks: SearchTasks = None,
     start: Annotated[
         list[str] | None,
-        typer.Option(help=f"cells, or file.py:ClassName [default: {','.join(quest.START)}]", show_default=False),
+        typer.Option(help=f"cells, or file.py:ClassName [default: {','.join(defaults.START)}]", show_default=False),
     ] = None,
-    candidates: Annotated[int, typer.Option(help="cells to be tried, those of --start included")] = 200,
-    draws: Annotated[int, typer.Option(help="configurations in which a candidate learns each task")] = 2,
-    steps: Annotated[int, typer.Option(help="steps of each training")] = 300,
-    parameters: Annotated[int, typer.Option(help="of each network, about")] = 6_000,
-    abreast: Annotated[int, typer.Option(help="candidates that can be tried at the same time")] = 16,
+    candidates: Annotated[int, typer.Option(help="cells to evaluate, including those of --start")] = 200,
+    draws: Annotated[int, typer.Option(help="configurations for each candidate and task")] = 2,
+    steps: Annotated[int, typer.Option(help="training steps of each configuration")] = 300,
+    parameters: Annotated[int, typer.Option(help="of each network, approximately")] = 6_000,
+    abreast: Annotated[int, typer.Option(help="candidates that can be evaluated at the same time")] = 16,
     seed: Seed = 0,
     workers: Workers = 0,
     budget: Budget = None,
     database: Database = None,
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FOLDER", parser=folder_name, help="for report, cells and runs")
+        Path, typer.Option("--out", "-o", metavar="FOLDER", parser=folder_name, help="of the report, cells and runs")
     ] = Path("search"),
 ) -> None:
-    """Looks for better cells: changes the equations of good ones, and tries what comes of it.
+    """Search for better cells by evolution: mutate the equations of good cells and evaluate the results.
 
-    Every candidate is written as a file that can be used like any cell. Start it again with the same flags to go on.
+    Every candidate is written as a file that can be used like any cell. Run the same command again to resume.
     """
-    asked = quest.Quest(
-        listed(tasks, quest.TASKS), listed(start, quest.START), candidates, draws, steps, parameters, abreast, seed
+    config = defaults.SearchConfig(
+        listed(tasks, defaults.TASKS),
+        listed(start, defaults.START),
+        candidates,
+        draws,
+        steps,
+        parameters,
+        abreast,
+        seed,
     )
     limit = None if budget is None else duration(budget)
     shown = progress.for_terminal("candidate")
     counted = _counted(shown, searching.best)
-    result, source = searching.search(asked, out, database, workers or os.cpu_count() or 1, limit, counted)
+    result, source = searching.search(config, out, database, workers or os.cpu_count() or 1, limit, counted)
     if source:
         print(source)
     if (out / "search.md").exists():
@@ -130,13 +139,13 @@ def search(
 def _ended(result: Result, shown: progress.Progress) -> None:
     left = result.counts.waiting + result.counts.running
     if left:
-        shown.note(f"{left} are left when the time was over or a signal came; go on with the same command")
+        shown.note(f"{left} trials are left after the time limit or a signal; resume with the same command")
     if result.signal is not None:
         raise SystemExit(128 + result.signal)
 
 
 def _counted(shown: progress.Progress, best: Callable[[list[Any]], str]) -> Tell:
-    """Says how many have ended, when it has changed, how long the others may take, and which was best so far."""
+    """Reports, when it changes, how many trials have ended, the estimated time left, and the best so far."""
     last: list[int] = []
 
     def tell(counts: Counts, seconds: float, outcomes: Callable[[], list[Any]]) -> None:
@@ -146,7 +155,7 @@ def _counted(shown: progress.Progress, best: Callable[[list[Any]], str]) -> Tell
         last.append(ended)
         done = ended - last[0]
         left = f", about {(total - ended) * seconds / done / 60:.1f} minutes left" if done and total > ended else ""
-        said = f"{ended} of {total} trials have ended, {counts.failed} of them failed; {counts.running} are running"
-        shown.note(f"{said}{left}" + (f"; {best(outcomes())}" if ended else ""))
+        done_so_far = f"{ended} of {total} trials done, {counts.failed} of them failed, {counts.running} running"
+        shown.note(f"{done_so_far}{left}" + (f"; {best(outcomes())}" if ended else ""))
 
     return tell

@@ -1,7 +1,14 @@
-"""A search for better cells: evolution over the graphs of their equations, in the manner of Jozefowicz et al. 2015.
+"""A search for better cells: an evolutionary search over the graphs of their equations, after Jozefowicz et al. 2015.
 
-In the order of the files: `genome` a cell as a graph that can be changed; `reading` a genome out of a cell's step;
-`writing` a step out of a genome; `mutate` the changes; `breed` which candidate comes from which; `quest` what is asked,
-and what came of each; `appraise` what a candidate is worth; `search` all of it, with workers and a ledger; `report`
-what a person reads.
+The files, in the order in which they build on each other:
+
+    genome      a cell as a graph that can be mutated
+    reading     a cell's step to a genome
+    writing     a genome to the source of a cell
+    mutate      the mutations
+    population  which candidate descends from which
+    config      the configuration of a search, and the outcome of each candidate
+    evaluate    the fitness of one candidate
+    search      the whole search, with workers and a ledger
+    report      the results for a reader
 """

@@ -7,10 +7,10 @@ from pathlib import Path
 from conveyor.compare.compare import CONFIG
 from conveyor.compare.ledger import Ledger
 from conveyor.compare.worker import main
-from conveyor.search.appraise import Appraisal
-from conveyor.search.quest import Quest
+from conveyor.search.config import SearchConfig
+from conveyor.search.evaluate import Evaluation
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    quest = Quest.of_json((folder / CONFIG).read_text())
-    main(lambda url: (Ledger(url, quest), partial(Appraisal, quest=quest, folder=folder)))
+    config = SearchConfig.of_json((folder / CONFIG).read_text())
+    main(lambda url: (Ledger(url, config), partial(Evaluation, config=config, folder=folder)))

@@ -1,4 +1,4 @@
-"""A cell as a graph that can be changed: learned maps, functions of one value and of two, constants."""
+"""A cell as a graph that can be mutated: learned maps, unary and binary functions, constants."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ COMMUTATIVE = ("add", "mul")
 
 @dataclass(frozen=True)
 class Node:
-    """A value of a step. All have the cell's width but x, which only maps may read.
+    """A value of a step. All have the width `hidden_size` except x, which only maps may read.
 
-    `op`: "x", "state", "const", "map" (a learned map of its inputs), or one of UNARY and BINARY.
+    `op` is "x", "state", "const", "map" (a learned affine map of its inputs), or one of UNARY and BINARY.
     """
 
     op: str
     inputs: tuple[int, ...] = ()
-    name: str = ""  # what the equations call it
+    name: str = ""  # its name in the equations
     value: float = 0.0  # of a constant
-    weights: str = ""  # of a map, which weights; maps with the same name share them
-    diagonal: tuple[bool, ...] = ()  # of a map, which of its blocks
+    weights: str = ""  # of a map: the name of its weights; maps with the same name share them
+    diagonal: tuple[bool, ...] = ()  # of a map: for each input, whether its block is diagonal
     bias: bool = True  # of a map
 
 
 @dataclass(frozen=True)
 class Genome:
-    """`ends`: by the states' names, in their order, the node that each becomes. The first state is the output.
+    """A step as a graph. `updates` has, for each of `states`, the node of its new value. The first is the output.
 
-    Each node comes after its inputs, and every node is needed: `tidy` sees to it.
+    The nodes are in topological order and all of them are live: `canonicalise` makes it so.
     """
 
     nodes: tuple[Node, ...]
     states: tuple[str, ...]
-    ends: tuple[int, ...]
+    updates: tuple[int, ...]
 
     def users(self, i: int) -> list[tuple[int, int]]:
-        """The (node, place) where node i is read."""
+        """The users of node i, as (node, position among its inputs)."""
         return [(j, k) for j, node in enumerate(self.nodes) for k, one in enumerate(node.inputs) if one == i]
 
     def ancestors(self, i: int) -> set[int]:
-        """Node i and all that it is computed from."""
+        """Node i and all nodes that it is computed from."""
         found, stack = set[int](), [i]
         while stack:
             if (one := stack.pop()) not in found:
@@ -54,11 +54,11 @@ class Genome:
         return found
 
     def of(self, *ops: str) -> list[int]:
-        """The nodes of these operations."""
+        """The nodes with one of these operations."""
         return [i for i, node in enumerate(self.nodes) if node.op in ops]
 
     def maps(self) -> dict[str, Node]:
-        """A node of each set of weights, in their order."""
+        """By the names of the weights, in order, the first map that has them."""
         found: dict[str, Node] = {}
         for i in self.of("map"):
             found.setdefault(self.nodes[i].weights, self.nodes[i])
@@ -66,11 +66,11 @@ class Genome:
 
     @property
     def key(self) -> str:
-        """Equal only for genomes that compute the same in the same way, whatever the order and what things are called.
+        """A digest that ignores names and order: genomes with equal keys compute the same function in the same way.
 
-        Nearly always equal for such: what differs by the order of a map's operands alone has another key.
+        The converse nearly always holds; genomes that differ only in the order of a map's operands have other keys.
         """
-        forms: list[str] = []  # of each node, all but which weights its maps have
+        forms: list[str] = []  # digests of the nodes that ignore which weights their maps share
         for n in self.nodes:
             inputs = [forms[i] for i in n.inputs]
             inputs = sorted(inputs) if n.op in COMMUTATIVE else inputs
@@ -87,17 +87,17 @@ class Genome:
                 seen[i] = _digest((forms[i], weights, [spell(j) for j in inputs]))
             return seen[i]
 
-        return _digest((self.states, [spell(end) for end in self.ends]))
+        return _digest((self.states, [spell(end) for end in self.updates]))
 
-    def why_not(self) -> str:
-        """Why it is no cell to be tried: "" if it is one."""
+    def invalid_reason(self) -> str:
+        """Why it is not worth evaluating; "" if it is."""
         if len(self.nodes) > MOST_NODES or len(self.maps()) > MOST_MAPS:
             return "too large"
         if any(len(set(node.inputs)) < len(node.inputs) for node in self.nodes if node.op == "map"):
             return "a map reads a value twice"
         if not self.maps_fit():
             return "a map reads x where it cannot"
-        reached = self.remembered()
+        reached = self.live_nodes()
         if not any(self.nodes[i].op == "x" for i in reached):
             return "blind to x"
         if not self.recurrent(reached):
@@ -105,7 +105,7 @@ class Genome:
         return ""
 
     def maps_fit(self) -> bool:
-        """Whether x, which is of another width, is read by full blocks only, and alike by all that share weights."""
+        """Whether x, whose width differs, is read by full blocks only, and alike by maps that share weights."""
         forms: dict[str, tuple[bool, ...]] = {}
         for node in (self.nodes[i] for i in self.of("map")):
             form = tuple(self.nodes[i].op == "x" for i in node.inputs)
@@ -113,26 +113,26 @@ class Genome:
                 return False
         return True
 
-    def remembered(self) -> set[int]:
-        """The nodes that the output depends on, at whatever step."""
-        found = self.ancestors(self.ends[0])
+    def live_nodes(self) -> set[int]:
+        """The nodes that the output depends on, at this step or a later one."""
+        found = self.ancestors(self.updates[0])
         while True:
-            more = found.union(*(self.ancestors(end) for end in self.read_ends(found)))
+            more = found.union(*(self.ancestors(end) for end in self.live_updates(found)))
             if more == found:
                 return found
             found = more
 
     def recurrent(self, reached: set[int]) -> bool:
-        """Whether a state that counts depends on a state, other than by being one unchanged."""
+        """Whether the new value of a live state depends on a state, other than by being one unchanged."""
         return any(
             self.nodes[end].op != "state" and any(self.nodes[i].op == "state" for i in self.ancestors(end))
-            for end in self.read_ends(reached)
+            for end in self.live_updates(reached)
         )
 
-    def read_ends(self, nodes: set[int]) -> list[int]:
-        """What the states become that are among the nodes."""
+    def live_updates(self, nodes: set[int]) -> list[int]:
+        """The updates of the states that are among the nodes."""
         read = {self.nodes[i].name for i in nodes if self.nodes[i].op == "state"}
-        return [end for name, end in zip(self.states, self.ends, strict=True) if name in read]
+        return [end for name, end in zip(self.states, self.updates, strict=True) if name in read]
 
 
 def _digest(value: object) -> str:
@@ -142,55 +142,55 @@ def _digest(value: object) -> str:
 MOST_NODES, MOST_MAPS = 48, 10
 
 
-def tidy(nodes: dict[int, Node] | Iterable[Node], states: tuple[str, ...], ends: tuple[int, ...]) -> Genome:
-    """The genome of nodes by number, in any order and with any that are not needed; equal ones become one.
+def canonicalise(nodes: dict[int, Node] | Iterable[Node], states: tuple[str, ...], updates: tuple[int, ...]) -> Genome:
+    """A genome from numbered nodes in any order: sorted, without duplicates and without dead nodes.
 
-    States that the output does not depend on are left out, but for the output. Raises ValueError where a value would
-    need itself.
+    States that the output does not depend on are removed, except the output itself. Raises ValueError if there is a
+    cycle.
     """
     given = nodes if isinstance(nodes, dict) else dict(enumerate(nodes))
     while True:
-        made = _Tidy(given)
-        new = tuple(made.place(end) for end in ends)
+        made = _Canonicaliser(given)
+        new = tuple(made.visit(end) for end in updates)
         found = Genome(tuple(made.nodes), states, new)
-        read = {found.nodes[i].name for i in found.remembered() if found.nodes[i].op == "state"}
+        read = {found.nodes[i].name for i in found.live_nodes() if found.nodes[i].op == "state"}
         kept = [n for n, name in enumerate(states) if n == 0 or name in read]
         if len(kept) == len(states):
             return found
-        states, ends = tuple(states[n] for n in kept), tuple(ends[n] for n in kept)
+        states, updates = tuple(states[n] for n in kept), tuple(updates[n] for n in kept)
 
 
-class _Tidy:
-    """Nodes put in order, each after its inputs."""
+class _Canonicaliser:
+    """Sorts nodes topologically and merges equal ones."""
 
     def __init__(self, given: dict[int, Node]):
         self.given, self.nodes = given, list[Node]()
-        self.placed: dict[int, int] = {}
+        self.index: dict[int, int] = {}
         self.known: dict[Any, int] = {}
         self.open: set[int] = set()
 
-    def place(self, i: int) -> int:
-        if i in self.placed:
-            return self.placed[i]
+    def visit(self, i: int) -> int:
+        if i in self.index:
+            return self.index[i]
         if i in self.open:
-            raise ValueError("a value would need itself")
+            raise ValueError("a value depends on itself")
         self.open.add(i)
         node = self.given[i]
-        made = replace(node, inputs=tuple(self.place(j) for j in node.inputs))
+        made = replace(node, inputs=tuple(self.visit(j) for j in node.inputs))
         self.open.discard(i)
-        if (plain := self.plain(made)) is not None:
-            self.placed[i] = plain
-            return plain
+        if (other := self.simplified(made)) is not None:
+            self.index[i] = other
+            return other
         inputs = tuple(sorted(made.inputs)) if made.op in COMMUTATIVE else made.inputs
         identity = replace(made, inputs=inputs, name=made.name if made.op == "state" else "")
         if identity not in self.known:
             self.known[identity] = len(self.nodes)
             self.nodes.append(made)
-        self.placed[i] = self.known[identity]
-        return self.placed[i]
+        self.index[i] = self.known[identity]
+        return self.index[i]
 
-    def plain(self, node: Node) -> int | None:
-        """What the node is without any work, if so, as the compiler sees it, too: --a and 1 * a."""
+    def simplified(self, node: Node) -> int | None:
+        """The node that this one equals by --a = a or 1 * a = a, which the compiler simplifies, too; or None."""
         if node.op == "neg" and self.nodes[node.inputs[0]].op == "neg":
             return self.nodes[node.inputs[0]].inputs[0]
         if node.op == "mul":

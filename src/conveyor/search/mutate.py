@@ -1,4 +1,4 @@
-"""The changes that make a new cell of another: each takes a genome and chance, and gives one, or None if it cannot."""
+"""The mutations. Each changes a draft of a genome at random, or returns False where it does not apply."""
 
 from __future__ import annotations
 
@@ -6,69 +6,72 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from random import Random
 
-from conveyor.search.genome import BINARY, UNARY, Genome, Node, tidy
+from conveyor.search.genome import BINARY, UNARY, Genome, Node, canonicalise
 
-Mutation = Callable[["Sketch", Random], bool]
+Mutation = Callable[["Draft", Random], bool]
 
 
-class Sketch:
-    """A genome that is being changed: nodes by number, in no order; `ends` are read like inputs."""
+class Draft:
+    """A mutable genome: nodes by number, in any order. `updates` are uses of nodes like inputs."""
 
     def __init__(self, genome: Genome):
         self.genome = genome
         self.nodes = dict(enumerate(genome.nodes))
-        self.ends = list(genome.ends)
+        self.updates = list(genome.updates)
 
-    def done(self) -> Genome | None:
-        """The new genome; None where a value would need itself."""
+    def finish(self) -> Genome | None:
+        """The new genome; None if it has a cycle."""
         try:
-            return tidy(self.nodes, self.genome.states, tuple(self.ends))
+            return canonicalise(self.nodes, self.genome.states, tuple(self.updates))
         except ValueError:
             return None
 
     def add(self, node: Node) -> int:
+        """Adds a node; its number."""
         self.nodes[number := max(self.nodes) + 1] = node
         return number
 
-    def put(self, place: Place, i: int) -> None:
-        """Lets what reads there read node i."""
-        if place.node is None:
-            self.ends[place.slot] = i
+    def redirect(self, use: Use, i: int) -> None:
+        """Makes a use refer to node i."""
+        if use.node is None:
+            self.updates[use.slot] = i
             return
-        node = self.nodes[place.node]
-        inputs = (*node.inputs[: place.slot], i, *node.inputs[place.slot + 1 :])
-        self.nodes[place.node] = replace(node, inputs=inputs)
+        node = self.nodes[use.node]
+        inputs = (*node.inputs[: use.slot], i, *node.inputs[use.slot + 1 :])
+        self.nodes[use.node] = replace(node, inputs=inputs)
 
-    def put_all(self, old: int, new: int) -> None:
-        """Lets all that read one node read another."""
-        for place in self.places():
-            if place.value == old:
-                self.put(place, new)
+    def redirect_all(self, old: int, new: int) -> None:
+        """Replaces all uses of one node by another."""
+        for use in self.uses():
+            if use.value == old:
+                self.redirect(use, new)
 
-    def places(self) -> list[Place]:
-        """Where a value is read, but for constants, which stay where they are."""
+    def uses(self) -> list[Use]:
+        """All uses of nodes, except those of constants, which are left alone."""
         found = [
-            Place(i, slot, value)
+            Use(i, slot, value)
             for i, node in self.nodes.items()
             for slot, value in enumerate(node.inputs)
             if self.nodes[value].op != "const"
         ]
-        return [*found, *(Place(None, slot, value) for slot, value in enumerate(self.ends))]
+        return [*found, *(Use(None, slot, value) for slot, value in enumerate(self.updates))]
 
-    def is_map(self, place: Place) -> bool:
-        return place.node is not None and self.nodes[place.node].op == "map"
+    def is_map(self, use: Use) -> bool:
+        """Whether the user is a map, which may read x, too."""
+        return use.node is not None and self.nodes[use.node].op == "map"
 
-    def values(self, but: tuple[str, ...] = ("const", "x")) -> list[int]:
-        return [i for i, node in self.nodes.items() if node.op not in but]
+    def values(self, exclude: tuple[str, ...] = ("const", "x")) -> list[int]:
+        """The nodes whose operation is not excluded."""
+        return [i for i, node in self.nodes.items() if node.op not in exclude]
 
     def map(self, *inputs: int) -> int:
-        """A learned map with weights of its own."""
+        """Adds a learned map with weights of its own; its number."""
         names = {node.weights for node in self.nodes.values()}
         name = next(f"map{n}" for n in range(1, 999) if f"map{n}" not in names)
         return self.add(Node("map", inputs, weights=name, diagonal=(False,) * len(inputs)))
 
-    def with_operands(self, i: int, inputs: tuple[int, ...], diagonal: tuple[bool, ...]) -> bool:
-        """Another number of operands for a map, and with it weights of its own if it shared them."""
+    def set_operands(self, i: int, inputs: tuple[int, ...], diagonal: tuple[bool, ...]) -> bool:
+        """Changes the operands of a map, which gets weights of its own if it shared them."""
         node = self.nodes[i]
         if sum(one.weights == node.weights for one in self.nodes.values()) > 1:
             new = self.nodes[self.map(*inputs)]
@@ -78,111 +81,111 @@ class Sketch:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where node `value` is read: a node's input, or, where `node` is None, the end of a state."""
+class Use:
+    """A use of node `value`: input `slot` of `node`, or, where `node` is None, the new value of state `slot`."""
 
     node: int | None
     slot: int
     value: int
 
 
-def swap(sketch: Sketch, random: Random) -> bool:
-    """Another function in place of one: tanh for sigmoid, a product for a sum."""
-    found = [i for i, node in sketch.nodes.items() if node.op in UNARY + BINARY]
+def swap(draft: Draft, random: Random) -> bool:
+    """Replaces a function by another of the same arity: tanh by sigmoid, a product by a sum."""
+    found = [i for i, node in draft.nodes.items() if node.op in UNARY + BINARY]
     if not found:
         return False
     i = random.choice(found)
-    node = sketch.nodes[i]
+    node = draft.nodes[i]
     others = [op for op in (UNARY if node.op in UNARY else BINARY) if op != node.op]
-    sketch.nodes[i] = replace(node, op=random.choice(others))
+    draft.nodes[i] = replace(node, op=random.choice(others))
     return True
 
 
-def insert_function(sketch: Sketch, random: Random) -> bool:
-    """A function between a value and one of its readers."""
-    place = random.choice([p for p in sketch.places() if sketch.nodes[p.value].op != "x"])
-    sketch.put(place, sketch.add(Node(random.choice(UNARY), (place.value,))))
+def insert_function(draft: Draft, random: Random) -> bool:
+    """Inserts a unary function at one use of a value."""
+    use = random.choice([p for p in draft.uses() if draft.nodes[p.value].op != "x"])
+    draft.redirect(use, draft.add(Node(random.choice(UNARY), (use.value,))))
     return True
 
 
-def insert_operation(sketch: Sketch, random: Random) -> bool:
-    """A sum, difference or product of a value and another, in place of the value at one of its readers."""
-    place = random.choice([p for p in sketch.places() if sketch.nodes[p.value].op != "x"])
-    other = random.choice(sketch.values())
-    sketch.put(place, sketch.add(Node(random.choice(BINARY), (place.value, other))))
+def insert_operation(draft: Draft, random: Random) -> bool:
+    """Replaces one use of a value by its sum, difference or product with another value."""
+    use = random.choice([p for p in draft.uses() if draft.nodes[p.value].op != "x"])
+    other = random.choice(draft.values())
+    draft.redirect(use, draft.add(Node(random.choice(BINARY), (use.value, other))))
     return True
 
 
-def complement(sketch: Sketch, random: Random) -> bool:
-    """1 - a in place of a value at one of its readers, as coupled gates have it."""
-    place = random.choice([p for p in sketch.places() if sketch.nodes[p.value].op != "x"])
-    one = sketch.add(Node("const", value=1.0))
-    sketch.put(place, sketch.add(Node("sub", (one, place.value))))
+def complement(draft: Draft, random: Random) -> bool:
+    """Replaces one use of a value a by 1 - a, as in coupled gates."""
+    use = random.choice([p for p in draft.uses() if draft.nodes[p.value].op != "x"])
+    one = draft.add(Node("const", value=1.0))
+    draft.redirect(use, draft.add(Node("sub", (one, use.value))))
     return True
 
 
-def remove(sketch: Sketch, random: Random) -> bool:
-    """A function or operation goes; one of its inputs takes its place. So a gate is dropped."""
-    found = [i for i, node in sketch.nodes.items() if node.op in UNARY + BINARY]
+def remove(draft: Draft, random: Random) -> bool:
+    """Replaces a function by one of its inputs, which can remove a gate."""
+    found = [i for i, node in draft.nodes.items() if node.op in UNARY + BINARY]
     if not found:
         return False
     i = random.choice(found)
-    inputs = [j for j in sketch.nodes[i].inputs if sketch.nodes[j].op not in ("const", "x")]
+    inputs = [j for j in draft.nodes[i].inputs if draft.nodes[j].op not in ("const", "x")]
     if not inputs:
         return False
-    sketch.put_all(i, random.choice(inputs))
+    draft.redirect_all(i, random.choice(inputs))
     return True
 
 
-def rewire(sketch: Sketch, random: Random) -> bool:
-    """A reader reads another value."""
-    place = random.choice(sketch.places())
-    others = sketch.values(("const",) if sketch.is_map(place) else ("const", "x"))
-    sketch.put(place, random.choice(others))
+def rewire(draft: Draft, random: Random) -> bool:
+    """Replaces one use of a value by another value."""
+    use = random.choice(draft.uses())
+    others = draft.values(("const",) if draft.is_map(use) else ("const", "x"))
+    draft.redirect(use, random.choice(others))
     return True
 
 
-def add_map(sketch: Sketch, random: Random) -> bool:
-    """A learned map in place of a value at one of its readers: of the value, and perhaps of another."""
-    place = random.choice([p for p in sketch.places() if not sketch.is_map(p)])  # the ends always are such
-    values = [place.value]
-    others = [i for i in sketch.values(("const",)) if i != place.value]
+def add_map(draft: Draft, random: Random) -> bool:
+    """Replaces one use of a value by a learned map of it, and perhaps of another value."""
+    use = random.choice([p for p in draft.uses() if not draft.is_map(p)])  # never empty: the updates are uses
+    values = [use.value]
+    others = [i for i in draft.values(("const",)) if i != use.value]
     if others and random.random() < 0.5:
         values.append(random.choice(others))
-    sketch.put(place, sketch.map(*values))
+    draft.redirect(use, draft.map(*values))
     return True
 
 
-def widen_map(sketch: Sketch, random: Random) -> bool:
-    """A map reads one more value."""
-    maps = [i for i, node in sketch.nodes.items() if node.op == "map"]
+def widen_map(draft: Draft, random: Random) -> bool:
+    """Adds an operand to a map."""
+    maps = [i for i, node in draft.nodes.items() if node.op == "map"]
     if not maps:
         return False
     i = random.choice(maps)
-    node = sketch.nodes[i]
-    others = [j for j in sketch.values(("const",)) if j not in node.inputs]
+    node = draft.nodes[i]
+    others = [j for j in draft.values(("const",)) if j not in node.inputs]
     if not others:
         return False
-    return sketch.with_operands(i, (*node.inputs, random.choice(others)), (*node.diagonal, False))
+    return draft.set_operands(i, (*node.inputs, random.choice(others)), (*node.diagonal, False))
 
 
-def narrow_map(sketch: Sketch, random: Random) -> bool:
-    """A map reads one value less."""
-    maps = [i for i, node in sketch.nodes.items() if node.op == "map" and len(node.inputs) > 1]
+def narrow_map(draft: Draft, random: Random) -> bool:
+    """Removes an operand from a map."""
+    maps = [i for i, node in draft.nodes.items() if node.op == "map" and len(node.inputs) > 1]
     if not maps:
         return False
     i = random.choice(maps)
-    node = sketch.nodes[i]
+    node = draft.nodes[i]
     out = random.randrange(len(node.inputs))
     inputs = (*node.inputs[:out], *node.inputs[out + 1 :])
-    return sketch.with_operands(i, inputs, (*node.diagonal[:out], *node.diagonal[out + 1 :]))
+    return draft.set_operands(i, inputs, (*node.diagonal[:out], *node.diagonal[out + 1 :]))
 
 
-def share(sketch: Sketch, random: Random) -> bool:
-    """A map takes the weights of another that reads as many values."""
-    nodes = sketch.nodes
+def share(draft: Draft, random: Random) -> bool:
+    """Makes a map share the weights of another with the same shapes."""
+    nodes = draft.nodes
 
-    def form(i: int) -> tuple[object, ...]:  # what maps must have in common: x is of another width
+    def form(i: int) -> tuple[object, ...]:  # what maps that share weights must have in common; x has its own width
         node = nodes[i]
         return tuple(nodes[j].op == "x" for j in node.inputs), node.diagonal, node.bias
 
@@ -213,6 +216,6 @@ MUTATIONS: dict[str, Mutation] = {
 
 
 def mutate(genome: Genome, name: str, random: Random) -> Genome | None:
-    """The genome with one change of this name; None where it cannot be."""
-    sketch = Sketch(genome)
-    return sketch.done() if MUTATIONS[name](sketch, random) else None
+    """The genome after the mutation of this name; None if it does not apply."""
+    draft = Draft(genome)
+    return draft.finish() if MUTATIONS[name](draft, random) else None

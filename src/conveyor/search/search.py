@@ -1,4 +1,4 @@
-"""A search on this machine, and what it found."""
+"""Runs a search on this machine."""
 
 from __future__ import annotations
 
@@ -9,44 +9,45 @@ from conveyor.compare.compare import RUNS, Result, Tell, carry_out
 from conveyor.compare.ledger import Counts
 from conveyor.errors import BadInput
 from conveyor.search import report
-from conveyor.search.quest import TRIED, Quest, Worth
+from conveyor.search.config import EVALUATED, Outcome, SearchConfig
 
 
 def search(
-    quest: Quest, folder: Path, url: str | None, workers: int, budget: float | None, tell: Tell
+    config: SearchConfig, folder: Path, url: str | None, workers: int, budget: float | None, tell: Tell
 ) -> tuple[Result, str]:
-    """Tries all candidates that have not been, and writes the report into the folder; the source of the best.
+    """Evaluates all candidates that have not been evaluated and writes the report into the folder.
 
-    `url`, `budget` and what is raised: as in a comparison; and BadInput where the GRU learns nothing.
+    Returns the result and the source of the best cell. `url`, `budget` and exceptions are those of
+    `compare.compare.compare`; also raises BadInput if the GRU, the reference, learns nothing.
     """
 
-    def told(counts: Counts, seconds: float, outcomes: Callable[[], list[Worth]]) -> None:
-        if counts.complete == 1:  # the GRU goes before all
-            check(quest, folder, outcomes())
+    def told(counts: Counts, seconds: float, outcomes: Callable[[], list[Outcome]]) -> None:
+        if counts.complete == 1:  # the GRU comes first
+            check(config, folder, outcomes())
         tell(counts, seconds, outcomes)
 
-    ledger, result = carry_out("conveyor.search", quest, folder, url, workers, budget, told)
-    worths = ledger.outcomes()
-    if worths:
-        check(quest, folder, worths)
-        report.write(folder, quest, worths)
-    return result, "".join(quest.birth(one.number, worths).source for one in report.ranked(worths)[:1])
+    ledger, result = carry_out("conveyor.search", config, folder, url, workers, budget, told)
+    outcomes = ledger.outcomes()
+    if outcomes:
+        check(config, folder, outcomes)
+        report.write(folder, config, outcomes)
+    return result, "".join(config.candidate(one.number, outcomes).source for one in report.ranked(outcomes)[:1])
 
 
-def check(quest: Quest, folder: Path, worths: Sequence[Worth]) -> None:
-    """Raises BadInput where nobody can be measured by the GRU."""
-    reference = next((one for one in worths if one.number == 0), None)
+def check(config: SearchConfig, folder: Path, outcomes: Sequence[Outcome]) -> None:
+    """Raises BadInput if the GRU learns too little to serve as a reference."""
+    reference = next((one for one in outcomes if one.number == 0), None)
     if reference is None:
         return
-    weak = report.weak_tasks(quest, worths)
-    cure = f"give more --steps or --parameters, or other --tasks, and another --out; see {folder / RUNS / '0'}"
-    if reference.fate != TRIED:
-        raise BadInput(f"the GRU, by which all are measured, did not get far enough: it {reference.fate}; {cure}")
-    if len(weak) == len(quest.tasks):
-        raise BadInput(f"the GRU, by which all are measured, learns next to nothing of {', '.join(weak)}: {cure}")
+    weak = report.weak_tasks(config, outcomes)
+    cure = f"increase --steps or --parameters, or change --tasks, with another --out; see {folder / RUNS / '0'}"
+    if reference.status != EVALUATED:
+        raise BadInput(f"the GRU, the reference of the search, failed: {reference.status}; {cure}")
+    if len(weak) == len(config.tasks):
+        raise BadInput(f"the GRU, the reference of the search, learns next to nothing on {', '.join(weak)}: {cure}")
 
 
-def best(worths: Sequence[Worth]) -> str:
-    """The best so far, in a few words."""
-    first = [f"Candidate{one.number}, {one.worth:.3f} of the GRU" for one in report.ranked(worths)[:1]]
+def best(outcomes: Sequence[Outcome]) -> str:
+    """The best candidate so far, for the progress line."""
+    first = [f"Candidate{one.number}, fitness {one.fitness:.3f}" for one in report.ranked(outcomes)[:1]]
     return f"best: {''.join(first) or 'none yet'}"

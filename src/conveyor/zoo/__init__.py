@@ -35,7 +35,7 @@ from conveyor.zoo.storn import STORN, STORNCell
 from conveyor.zoo.translator import Translator
 from conveyor.zoo.vrnn import VRNN, VRNNCell
 
-# The names that the command line, configurations and reports use. A new cell joins here, and so joins every test.
+# The names used by the command line, configurations and reports. Adding a cell here adds it to every test.
 CELLS: dict[str, type[Cell]] = {
     "rnn": RNN,
     "rnn-relu": ReluRNN,

@@ -1,10 +1,10 @@
-"""Attention: at every step the network looks at some of many places, softly at all of them or hard at one.
+"""Attention: at every step the network attends to locations, softly to all of them or hard to one.
 
     layer = conveyor.Recurrent(conveyor.zoo.SoftAttention, 32, 128, annotation_size=64)
     output, (h, C), values = layer(x, a=a, mask=mask)       # x: [T, B, 32], a: [B, L, 64], mask: [B, L]
-    values["alpha"]                                         # where it looked: [1, 1, T, B, L]
+    values["alpha"]                                         # the attention weights: [1, 1, T, B, L]
 
-What Xu et al. add to the loss is in attention_loss.py.
+The terms that Xu et al. add to the loss are in attention_loss.py.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from torch import Tensor, sigmoid, softmax, tanh, where
 
 from conveyor.cell import Cell, check_sizes
 
-FAR = -3e4  # the score of a place that is not there, in every type: its exponential is 0, and it has no gradient
+FAR = -3e4  # the score of a padded location, for every dtype: its exponential is 0, and it has no gradient
 
 
 class ConditionedLSTM(Cell):
-    """LSTM whose gates also see a further stream z, such as what an attention gives (Xu et al. 2015).
+    """LSTM whose gates also read another stream z, such as an attention context (Xu et al. 2015).
 
     f_t = σ(W_f · [z_t, h_{t-1}, x_t] + b_f)
     i_t = σ(W_i · [z_t, h_{t-1}, x_t] + b_i)
@@ -53,27 +53,27 @@ class ConditionedLSTM(Cell):
 
 
 class SoftAttention(Cell):
-    """LSTM with soft attention over annotations a_1 ... a_L, one vector a place (Xu et al. 2015).
+    """LSTM with soft attention over annotations a_1 ... a_L, one vector per location (Xu et al. 2015).
 
     e_ti = U · tanh(W_ctx · a_i + W_d · h_{t-1} + b) + c
-    α_t = softmax(e_t)                          over the places that are there
+    α_t = softmax(e_t)                          over the locations that are not padding
     β_t = σ(W_sel · h_{t-1} + b_sel)            the selector
     z_t = β_t * Σ_i α_ti a_i
-    h_t, C_t: an LSTM step whose gates see [z_t, h_{t-1}, x_t] (`ConditionedLSTM`); x_t is E · y_{t-1} in the paper
+    h_t, C_t: an LSTM step whose gates read [z_t, h_{t-1}, x_t] (`ConditionedLSTM`); x_t is E · y_{t-1} in the paper
 
-    The annotations `a` and the `mask`, 1 where a place is there and 0 where it is padding, stay the same over the
-    sequence; α and z are given out. α is exactly 0 at a padded place, which has no gradient, and z is 0 where a row has
-    no place at all. W_ctx · a does not depend on the step: a kernel computes it before the loop.
+    The annotations `a` and the `mask` (1 at a location, 0 at padding) are constant over the sequence. α and z are extra
+    outputs. α is exactly 0 at a padded location, which gets no gradient, and z is 0 in a row that has only padding.
+    W_ctx · a does not depend on the step, so a kernel computes it before the loop.
 
-    Options: `annotation_size`; `attention_size`, of the scores' hidden layer, by default the same; selector=False for
-    β = 1 (in the authors' code the selector is optional).
+    Options: `annotation_size`; `attention_size`, the width of the scores' hidden layer, by default `annotation_size`;
+    selector=False for β = 1 (in the authors' code the selector is optional).
 
     Shapes: x [B, input]; h, C [B, hidden]; a [B, L, annotation]; mask, e, α [B, L]; z [B, annotation]; β [B, 1];
     W_ctx [attention, annotation], W_d [attention, hidden], U [1, attention], W_sel [1, hidden].
-    Paper: Xu et al. 2015, "Show, Attend and Tell", and the authors' code, whose scores these are: the paper leaves them
-    to a function f_att.
-    Departures: b and c, of which c moves all scores alike and so does nothing, as in the code.
-    Doubt: whether the selector of the code reads h_{t-1}, as here, in every setting.
+    Paper: Xu et al. 2015, "Show, Attend and Tell". The scores follow the authors' code; the paper only names a function
+    f_att.
+    Departures: the biases b and c, as in the code; c shifts all scores equally and so has no effect.
+    Doubt: whether the selector in the authors' code always reads h_{t-1}, as here.
     """
 
     state = ("h", "C")
@@ -105,35 +105,34 @@ class SoftAttention(Cell):
         return h, C, alpha, z
 
     def seen(self, weights: Tensor, a: Tensor, h: Tensor) -> Tensor:
-        """z [B, annotation]."""
+        """The context z, [B, annotation], from attention weights [B, L]."""
         mean = (weights[:, :, None] * a).sum(1)
         return mean if self.select is None else sigmoid(self.select(h)) * mean
 
     def scores(self, h: Tensor, a: Tensor, mask: Tensor) -> Tensor:
-        """e [B, L]."""
+        """The scores e, [B, L]; FAR at padded locations."""
         e = self.score(tanh(self.key(a) + self.query(h)[:, None])).squeeze(-1)
         return where(mask > 0, e, FAR)
 
 
 class HardAttention(SoftAttention):
-    """LSTM with hard attention: each step looks at one place, drawn with the probabilities α (Xu et al. 2015).
+    """LSTM with hard attention: each step attends to one location, sampled with probabilities α (Xu et al. 2015).
 
     e_t, α_t, β_t as in SoftAttention
-    s_t = one-hot of the place i at which e_ti + g_ti is largest
+    s_t = one-hot of the location i at which e_ti + g_ti is largest
     z_t = β_t * Σ_i s_ti a_i                    where the coin of the row is 1
     z_t = β_t * Σ_i α_ti a_i                    where it is 0
     h_t, C_t as in SoftAttention
 
-    The noise comes from outside, as the streams `g`, of Gumbel(0, 1), and `coin`; `hard_noise` draws both. With g = 0
-    the likeliest place is looked at. s is given out besides α and z, all zero where the coin is 0. No gradient goes
-    through the draw; the loss brings its own (see attention_loss.py).
+    The noise enters as the streams `g`, distributed as Gumbel(0, 1), and `coin`; `hard_noise` samples both. With g = 0
+    the most likely location is chosen. s is an extra output besides α and z, all zero where the coin is 0. No gradient
+    flows through the sampling; the loss adds one (see attention_loss.py).
 
     Shapes: as in SoftAttention; g, s [B, L]; coin [B, 1].
     Paper: Xu et al. 2015, "Show, Attend and Tell", section 4.1.
-    Departures: to draw by Gumbel noise, which gives just the probabilities α, where the paper draws from a multinomial;
-    places whose sums are equal to the last bit share the look.
-    Doubt: whether the authors toss the coin for each image, as here in `hard_noise` and as the paper says, or for a
-    batch.
+    Departures: sampling by Gumbel noise, which gives exactly the probabilities α, where the paper samples from a
+    multinomial; locations whose sums are bitwise equal share the weight.
+    Doubt: whether the authors toss the coin for each image, as in `hard_noise` and in the paper, or for each batch.
     """
 
     extra: ClassVar[tuple[str, ...]] = ("alpha", "z", "s")
@@ -155,9 +154,10 @@ class HardAttention(SoftAttention):
 def hard_noise(
     like: Tensor, places: int, hard: float = 0.5, generator: torch.Generator | None = None
 ) -> dict[str, Tensor]:
-    """The streams `g` and `coin` of HardAttention for an input `like` [T, B, ...].
+    """The streams `g` [T, B, places] and `coin` [T, B, 1] of HardAttention for an input `like` [T, B, ...].
 
-    Of the rows, `hard` draw their places, and the others take the expectation, over the whole sequence (section 4.1).
+    A row samples its locations with probability `hard`, and otherwise takes the expectation, over the whole sequence
+    (section 4.1 of Xu et al. 2015).
     """
     steps, batch = like.shape[:2]
     u = torch.rand(steps, batch, places, generator=generator, device=like.device, dtype=like.dtype)

@@ -1,4 +1,4 @@
-"""A network that describes an image in words, looking at a place of it for each (Xu et al. 2015)."""
+"""A network that captions an image, attending to it at each word (Xu et al. 2015)."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from conveyor.zoo.decoder import Decoder
 
 
 class Captioner(nn.Module):
-    """Annotations of an image's places by convolutions, and a decoder that attends to them.
+    """A convolutional encoder that annotates the locations of an image, and a decoder that attends to them.
 
         model = Captioner(21, side=28, hidden_size=96)
         a, mask = model.annotate(canvases)              # canvases: [B, 28, 28], a: [B, 49, annotation_size]
         scores, values = model.decoder(words, a, mask)  # words: [T, B]
 
-    Three convolutions, normalised over the image and the first two pooled by 2 x 2, make an annotation of every 4 x 4
-    points. To each is added a vector of its place, which is learnt: what a place shows does not say where it is.
-    `decoder` takes further arguments of `Decoder`, such as `attention`.
+    Three convolutions, each normalised over the image and the first two followed by 2 x 2 pooling, compute an
+    annotation for every 4 x 4 pixels. A learned position embedding is added to each. `decoder` takes further arguments
+    of `Decoder`, such as `attention`.
 
     Paper: Xu et al. 2015, "Show, Attend and Tell".
-    Departures: the paper's annotations are those of the last convolution of a network that knows a million photographs,
-    at 14 x 14 places, with nothing added.
+    Departures: the paper takes the annotations, at 14 x 14 locations, from the last convolution of a network trained on
+    a million photographs, without a position embedding.
 
-    Raises ValueError for images of another size or type.
+    Raises ValueError for images of another size or dtype.
     """
 
     def __init__(self, vocabulary_size: int, side: int, hidden_size: int, annotation_size: int = 64, **decoder: Any):
@@ -41,11 +41,11 @@ class Captioner(nn.Module):
         self.decoder = Decoder(vocabulary_size, hidden_size, annotation_size, **decoder)
 
     def annotate(self, canvases: Tensor) -> tuple[Tensor, Tensor]:
-        """a [B, L, annotation_size], from top left to bottom right by rows, and its mask [B, L] of ones."""
+        """The annotations [B, L, annotation_size], row by row from the top left, and their mask [B, L] of ones."""
         if canvases.dim() != 3 or canvases.shape[1:] != (self.side, self.side):
             raise ValueError(f"the images must be [B, {self.side}, {self.side}], not {list(canvases.shape)}")
         if canvases.dtype != self.place.dtype:
-            raise ValueError(f"the images must be {self.place.dtype} as the weights are, not {canvases.dtype}")
+            raise ValueError(f"the images must be {self.place.dtype}, like the weights, not {canvases.dtype}")
         a = self.convolutions(canvases[:, None]).flatten(2).transpose(1, 2) + self.place
         return a, a.new_ones(a.shape[:2])
 

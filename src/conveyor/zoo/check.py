@@ -1,4 +1,4 @@
-"""What a network is given, checked at its door."""
+"""Checks of a network's inputs."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from torch import Tensor
 
 
 def check_tensor(name: str, value: Tensor, shape: tuple[int | str, ...], weight: Tensor) -> None:
-    """That a tensor has this shape, where a name is any number, and the type of the weights.
+    """Checks that a tensor has this shape, in which a name stands for any size, and the dtype of the weights.
 
         check_tensor("x", x, ("T", "B", 88), weight)             # x must be [T, B, 88], not [5, 88]
 
-    Raises TypeError for what is no tensor, and ValueError.
+    Raises TypeError if it is not a tensor, and ValueError for another shape or dtype.
     """
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a tensor, not {type(value).__name__}")
@@ -26,13 +26,10 @@ def check_tensor(name: str, value: Tensor, shape: tuple[int | str, ...], weight:
 
 
 def check_probabilities(name: str, value: Tensor) -> None:
-    """That all numbers lie from 0 to 1, where they are there to be seen: not in a graph, nor under vmap.
-
-    Raises ValueError.
-    """
+    """Raises ValueError unless all elements lie between 0 and 1. Not checked under torch.compile and torch.func."""
     if torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(value):
         return
     if not ((value >= 0) & (value <= 1)).all():
         raise ValueError(
-            f"{name} must lie from 0 to 1, as probabilities do, but reaches from {value.min():g} to {value.max():g}"
+            f"{name} must lie between 0 and 1, but its elements lie between {value.min():g} and {value.max():g}"
         )

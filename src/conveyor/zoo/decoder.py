@@ -1,4 +1,4 @@
-"""A network that says a sentence about annotations: word by word, with a look at their places for each."""
+"""A decoder that generates a sentence word by word, attending to annotations at each word."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ State = tuple[Tensor, Tensor]
 
 
 class Decoder(nn.Module):
-    """Words from annotations a_1 ... a_L: of an image's places, or of a sentence's words (Xu et al. 2015).
+    """A decoder that attends to annotations a_1 ... a_L of an image's locations or a sentence's words (Xu et al. 2015).
 
         decoder = Decoder(1000, hidden_size=128, annotation_size=64)
         scores, values = decoder(words, a, mask)        # words: [T, B], a: [B, L, 64], mask: [B, L]
 
-    ā = the mean of the a_i that are there, 0 where none is
-    h_0 = tanh(f_h(ā)),  C_0 = tanh(f_C(ā))     each a layer of its own on a common one
+    ā = the mean of the a_i that are not padding, 0 if all are
+    h_0 = tanh(f_h(ā)),  C_0 = tanh(f_C(ā))     f_h and f_C share their first layer
     h_t, C_t, z_t = an attention step on E · y_{t-1}
     p(y_t) ∝ exp(L_o · (E · y_{t-1} + L_h · h_t + L_z · z_t))
 
-    `attention` is SoftAttention or HardAttention, and takes `options`. The noise of the latter is given by name, or
-    else drawn here in training; in eval mode it looks at the likeliest place. `dropout` acts on the embedding and
-    before L_o.
+    `attention` is SoftAttention or HardAttention, and takes `options`. The noise of the latter can be passed by name.
+    Otherwise it is sampled in training mode, and in eval mode the most likely location is chosen. `dropout` acts on the
+    embedding and before L_o.
 
-    Shapes: words y [T, B]; a [B, L, annotation]; mask [B, L]; scores [T, B, vocabulary]; values["alpha"] [T, B, L],
-    where it looked; E [vocabulary, embedding], L_h [embedding, hidden], L_z [embedding, annotation].
+    Shapes: words y [T, B]; a [B, L, annotation]; mask [B, L]; scores [T, B, vocabulary]; values["alpha"] [T, B, L], the
+    attention weights; E [vocabulary, embedding], L_h [embedding, hidden], L_z [embedding, annotation].
     Paper: Xu et al. 2015, "Show, Attend and Tell".
-    Departures: W_ctx, W_d, U and L_z start larger than the other weights: a mean over many places is small, and until
-    scores differ all places look alike.
+    Departures: the initial W_ctx, W_d, U and L_z are larger than the other weights: a mean over many locations is
+    small, and nothing distinguishes the locations until their scores differ.
     Doubt: how large the two networks for h_0 and C_0 are; the authors' code is thought to have a tanh around the sum in
     the output, which the paper's equation lacks.
 
-    Raises ValueError for words, annotations or a mask of another shape or type, and words beyond the vocabulary.
+    Raises ValueError for words, annotations or a mask of another shape or dtype, and for words outside the vocabulary.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Decoder(nn.Module):
             nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
 
     def start(self, a: Tensor, mask: Tensor) -> State:
-        """h_0 and C_0, [1, B, hidden_size] each."""
+        """The initial state h_0, C_0, [1, B, hidden_size] each."""
         self.check(a, mask)
         mean = where(mask[:, :, None] > 0, a, 0).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
         common = self.begin(mean)[None]
@@ -87,23 +87,24 @@ class Decoder(nn.Module):
         lengths: Tensor | None = None,
         **noise: Tensor,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The scores of the word after each of `words` [T, B], and the attention's values, [T, B, ...] by name."""
+        """The scores of the word after each of `words` [T, B], and the extra outputs of the attention, [T, B, ...]."""
         scores, _, values = self.run(words, a, mask, self.start(a, mask) if state is None else state, lengths, **noise)
         return scores, values
 
     def run(
         self, words: Tensor, a: Tensor, mask: Tensor, state: State, lengths: Tensor | None = None, **noise: Tensor
     ) -> tuple[Tensor, State, dict[str, Tensor]]:
-        """The same from a state on, which is given out after the last step too."""
+        """As `forward`, but starting from `state`; also returns the state after the last step."""
         check_words(words, self.embedding)
         x = self.dropout(self.embedding(words))
         noise = noise or self.noise(x, a)
         h, state, values = self.rnn(x, state, lengths=lengths, a=a, mask=mask, **noise)
         values = {name: value[0, 0] for name, value in values.items()}
-        said = x + self.from_h(h) + self.from_z(values["z"])
-        return self.output(self.dropout(said)), state, values
+        combined = x + self.from_h(h) + self.from_z(values["z"])
+        return self.output(self.dropout(combined)), state, values
 
     def check(self, a: Tensor, mask: Tensor) -> None:
+        """Raises ValueError for annotations or a mask of another shape or dtype."""
         width, type_ = self.begin[0].in_features, self.from_z.weight.dtype
         if a.dim() != 3 or a.shape[2] != width or a.dtype != type_:
             raise ValueError(f"annotations must be {type_} [B, L, {width}], not {a.dtype} {list(a.shape)}")
@@ -111,7 +112,7 @@ class Decoder(nn.Module):
             raise ValueError(f"the mask must be [B, L], {list(a.shape[:2])}, not {list(mask.shape)}")
 
     def noise(self, x: Tensor, a: Tensor) -> dict[str, Tensor]:
-        """The streams that a hard attention takes, for an input x [T, B, ...]; none for a soft one."""
+        """The noise streams of hard attention for an input x [T, B, ...]; none for soft attention."""
         if not isinstance(self.rnn.cell, HardAttention):
             return {}
         if self.training:
@@ -120,15 +121,14 @@ class Decoder(nn.Module):
 
 
 def check_words(words: Tensor, embedding: nn.Embedding) -> None:
-    """Raises ValueError unless they are [T, B], each a number of the embedding's."""
+    """Raises ValueError unless the words are integers [T, B], each an index into the embedding."""
     if words.dim() != 2 or words.is_floating_point():
-        raise ValueError(f"words must be whole numbers [T, B], not {words.dtype} {list(words.shape)}")
+        raise ValueError(f"words must be integers [T, B], not {words.dtype} {list(words.shape)}")
     if words.numel() and not 0 <= int(words.min()) <= int(words.max()) < embedding.num_embeddings:
-        raise ValueError(
-            f"words are numbers from 0 to {embedding.num_embeddings - 1}, not {int(words.min())} to {int(words.max())}"
-        )
+        low, high = int(words.min()), int(words.max())
+        raise ValueError(f"words must lie between 0 and {embedding.num_embeddings - 1}, not {low} and {high}")
 
 
 def negative_log_likelihood(scores: Tensor, targets: Tensor) -> Tensor:
-    """Of each row's words, summed: [B]. scores: [T, B, V], targets: [T, B], -100 where there is none."""
+    """The negative log-likelihood of each row's words, [B] in nats. scores: [T, B, V]; targets: [T, B], -100: none."""
     return F.cross_entropy(scores.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape).sum(0)

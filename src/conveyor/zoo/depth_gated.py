@@ -1,4 +1,4 @@
-"""The depth-gated LSTM, whose layers' memories are joined by gates."""
+"""The depth-gated LSTM, in which gates connect the memories of adjacent layers."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -9,7 +9,7 @@ from conveyor.cell import Cell
 
 
 class DepthGatedLSTM(Cell):
-    """LSTM whose memory also takes in that of the layer below, through a depth gate (Yao et al. 2015).
+    """LSTM with a depth gate that adds the memory of the layer below to its own (Yao et al. 2015).
 
     d_t = σ(W_d · [C_t^below, C_{t-1}, x_t] + b_d)
     f_t = σ(W_f · [C_{t-1}, h_{t-1}, x_t] + b_f)
@@ -20,13 +20,13 @@ class DepthGatedLSTM(Cell):
     h_t = o_t * tanh(C_t)
 
     C_t^below is the memory of the layer below at the same step; in the lowest layer it is a projection of x_t. The
-    blocks of W for memories are diagonal. With d shut this is a stack of LSTMs with peepholes.
+    blocks of W for memories are diagonal. With d = 0 this is a stack of LSTMs with peepholes.
 
     Shapes: x [B, input]; h, C, C^below [B, hidden].
     Paper: Yao, Cohn, Vylomova, Duh & Dyer 2015, "Depth-Gated LSTM".
     Departures: the authors' code has f = 1 - i and full matrices for C in i and o (`CoupledDepthGatedLSTM`).
-    Doubt: d_t and the projection are those of the authors' code; the other gates, each free and with diagonal
-    peepholes, are from memory of the paper, and so may be what the paper has under the lowest layer.
+    Doubt: d_t and the projection follow the authors' code; the other gates, independent and with diagonal peepholes,
+    are from memory of the paper, and the paper may treat the lowest layer differently.
     """
 
     state = ("h", "C")
@@ -52,14 +52,14 @@ class DepthGatedLSTM(Cell):
 
 
 class CoupledDepthGatedLSTM(Cell):
-    """Depth-gated LSTM as its authors' code has it: f = 1 - i, and peepholes through full matrices.
+    """Depth-gated LSTM as in its authors' code: f = 1 - i, and peepholes through full matrices.
 
     C_t = d_t * C_t^below + (1 - i_t) * C_{t-1} + i_t * C̃_t
 
-    The rest as in `DepthGatedLSTM`, but that in W_i and W_o the block for C is a full matrix.
+    The rest as in `DepthGatedLSTM`, except that the block for C is a full matrix in W_i and W_o.
 
     Shapes: as there.
-    Paper: the code to Yao et al. 2015 (kaishengyao/cnn, cnn/dglstm.cc).
+    Paper: the code of Yao et al. 2015 (kaishengyao/cnn, cnn/dglstm.cc).
     """
 
     state = ("h", "C")

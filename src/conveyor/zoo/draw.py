@@ -1,4 +1,4 @@
-"""DRAW: a pair of recurrent networks that draws an image in glimpses, with and without attention."""
+"""DRAW: a recurrent variational autoencoder that draws an image over several glimpses, with and without attention."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from conveyor.cell import Cell, check_sizes
 from conveyor.zoo.draw_window import Filterbanks, read, write
 from conveyor.zoo.lstm import LSTM
 
-Painted = tuple[Tensor, ...]  # the canvas and the decoder's two states after a glimpse, and with attention the window
+Painted = tuple[Tensor, ...]  # the canvas and the decoder's two states after a glimpse; with attention also the window
 
 
 class DRAW(Cell):
@@ -24,16 +24,17 @@ class DRAW(Cell):
     μ_t = W_μ · h_enc_t + b_μ,  log σ_t = W_σ · h_enc_t + b_σ,  z_t = μ_t + σ_t * ε_t,
     h_dec_t = LSTM_dec(h_dec_{t-1}, z_t),  c_t = c_{t-1} + W_c · h_dec_t + b_c
 
-    The paper's image x is the constant `image`, row by row, each pixel from 0 to 1; the stream called `x` is the noise
-    ε_t, standard normal. σ(c_T) is the probability of each pixel. `hidden_size` is the decoder's, `encoder_size` the
-    encoder's, by default the same. The values are μ and log σ. In the paper c_0, h_enc_0 and h_dec_0 are learnt: that
-    is `learn_initial_state=True` of the layer.
+    The paper's image x is the constant `image`, flattened row by row, with pixels between 0 and 1. The stream `x` is
+    the noise ε_t, standard normal. σ(c_T) is the probability of each pixel. `hidden_size` is the decoder's width,
+    `encoder_size` the encoder's, by default the same. The extra outputs are μ and log σ. In the paper c_0, h_enc_0 and
+    h_dec_0 are learned: pass `learn_initial_state=True` to the layer.
 
     Shapes: ε, z, μ, σ [B, latent]; image, x̂, c [B, height * width]; r [B, 2 * height * width]; h_enc, C_enc
     [B, encoder]; h_dec, C_dec [B, hidden]; W_μ, W_σ [latent, encoder]; W_c [height * width, hidden].
     Paper: Gregor, Danihelka, Graves, Rezende & Wierstra 2015, "DRAW: A Recurrent Neural Network For Image Generation".
-    Departures: with a learnt initial state, the memory cells' C_0 are learnt as well.
-    Doubt: the equations are from memory, and so is the LSTM: that of the essay, with a forget gate, without peepholes.
+    Departures: with a learned initial state, the C_0 of the memory cells are learned as well.
+    Doubt: the equations are from memory, and so is the choice of LSTM: with a forget gate, without peepholes, as in the
+    essay.
 
     Raises ValueError for sizes that are not positive and for images of another size.
     """
@@ -55,9 +56,11 @@ class DRAW(Cell):
         self.write = self.affine("h_dec", out=self.write_width())
 
     def read_width(self) -> int:
+        """The width of r."""
         return 2 * self.height * self.width
 
     def write_width(self) -> int:
+        """The width of what the decoder writes."""
         return self.height * self.width
 
     def step(
@@ -72,41 +75,41 @@ class DRAW(Cell):
         return c, h_enc, C_enc, h_dec, C_dec, mu, log_sigma, *read_window, *write_window
 
     def look(self, image: Tensor, x_hat: Tensor, h_dec: Tensor) -> tuple[Tensor, ...]:
-        """r, what the encoder sees of the image and of what the canvas lacks, and with attention the window."""
+        """The reading r of the image and of the error image x̂; with attention also the window, [B, 5]."""
         return (cat([image, x_hat], -1),)
 
     def paint(self, z: Tensor, c: Tensor, h_dec: Tensor, C_dec: Tensor) -> Painted:
-        """The decoder's half of the step: with z from the prior it draws an image of its own."""
+        """The decoder's half of the step. With z sampled from the prior it generates an image."""
         h_dec, C_dec = self.decoder.step(z, h_dec, C_dec)
         c = c + self.write(h_dec)
         return c, h_dec, C_dec
 
     def check(self, image: Tensor) -> None:
+        """Raises ValueError unless the image has height * width pixels."""
         if image.shape[-1] != self.height * self.width:
             raise ValueError(
-                f"the images are to have {self.height} * {self.width} = {self.height * self.width} pixels in a row, "
-                f"[B, {self.height * self.width}], but image is {list(image.shape)}: scale them, or make the cell "
-                "for their height and width"
+                f"image must be [B, {self.height * self.width}], flattened from {self.height} x {self.width} pixels, "
+                f"not {list(image.shape)}: scale the images, or create the cell with their height and width"
             )
 
 
 class AttentiveDRAW(DRAW):
-    """DRAW with attention: it reads and writes through windows that it moves and zooms (Gregor et al. 2015).
+    """DRAW with attention: it reads and writes through windows of variable position and zoom (Gregor et al. 2015).
 
         rnn = conveyor.Recurrent(zoo.AttentiveDRAW, latent, hidden, height=8, width=8, read_size=3, write_size=3)
 
-    r_t = γ [F_y · x · F_xᵀ, F_y · x̂_t · F_xᵀ]               a window placed by W · h_dec_{t-1} + b, see `Filterbanks`
-    c_t = c_{t-1} + F̂_yᵀ · w_t · F̂_x / γ̂,  w_t = W_w · h_dec_t + b_w    another, placed by Ŵ · h_dec_t + b̂
+    r_t = γ [F_y · x · F_xᵀ, F_y · x̂_t · F_xᵀ]               a window given by W · h_dec_{t-1} + b, see `Filterbanks`
+    c_t = c_{t-1} + F̂_yᵀ · w_t · F̂_x / γ̂,  w_t = W_w · h_dec_t + b_w    another, given by Ŵ · h_dec_t + b̂
 
-    the rest as in DRAW. The further values are the two windows: the centre g_x, g_y, the stride δ, the width σ of the
-    filters, all in pixels, and the strength γ.
+    The rest as in DRAW. The two windows are extra outputs: the centre g_x, g_y, the stride δ and the width σ of the
+    filters, all in pixels, and the intensity γ.
 
-    Shapes: as in DRAW, but x, x̂ and c are [B, height, width] here; F_y [B, read, height], F_x [B, read, width], F̂ alike
-    with write; r [B, 2 * read * read]; w [B, write, write]; the windows [B, 5]; W [5, hidden];
+    Shapes: as in DRAW, but x, x̂ and c are [B, height, width] here; F_y [B, read, height], F_x [B, read, width], F̂ the
+    same with write; r [B, 2 * read * read]; w [B, write, write]; the windows [B, 5]; W [5, hidden];
     W_w [write * write, hidden].
     Paper: Gregor et al. 2015, sections 3.2 and 3.3.
-    Departures: a log σ² below -40 counts as -40, where a filter is one pixel.
-    Doubt: from memory; which pixel is the first, see `Filterbanks`.
+    Departures: log σ² is clamped to at least -40, where a filter is one pixel.
+    Doubt: from memory; on the origin of the coordinates see `Filterbanks`.
     """
 
     extra = ("mu", "log_sigma", "read_window", "write_window")

@@ -1,4 +1,4 @@
-"""DRAW's windows: where it reads an image and where it writes on its canvas, by two banks of Gaussian filters."""
+"""DRAW's attention windows, through which it reads an image and writes on its canvas: banks of Gaussian filters."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, cat, einsum, exp, nn, softmax
 
 from conveyor.cell import check_sizes
 
-NARROWEST = -40.0  # of log σ²: such a filter is one pixel in every type, and 1 / σ² is far from infinite
+NARROWEST = -40.0  # the least log σ²: such a filter is one pixel in every dtype, and 1 / σ² does not overflow
 
 
 class Filterbanks(nn.Module):
@@ -17,17 +17,18 @@ class Filterbanks(nn.Module):
 
     (g̃_x, g̃_y, log σ², log δ̃, log γ) = place,
     g_x = (A + 1) / 2 (g̃_x + 1),  g_y = (B + 1) / 2 (g̃_y + 1),  δ = (max(A, B) - 1) / (N - 1) δ̃,
-    μ_x_i = g_x + (i - N / 2 - 1/2) δ,  F_x[i, a] = exp(-(a - μ_x_i)² / 2σ²) / Z_i,  F_y alike
+    μ_x_i = g_x + (i - N / 2 - 1/2) δ,  F_x[i, a] = exp(-(a - μ_x_i)² / 2σ²) / Z_i
 
-    with i = 1 ... N, a = 1 ... A, and Z_i such that a filter sums to 1 over the image. Pixels count from 1, as the
-    equations have it: the offsets are then symmetric about the centre, g̃ = 0 is the middle of 1 ... A, and with δ̃ = 1
-    the window's outer filters stand on the first and the last pixel. Where N is 1, the offset is 0 and δ has no part.
+    with i = 1 ... N, a = 1 ... A, and Z_i such that a filter sums to 1 over the image. F_y is analogous. Pixels are
+    numbered from 1, as in the equations: then the offsets are symmetric about the centre, g̃ = 0 is the middle of
+    1 ... A, and with δ̃ = 1 the outer filters are centred on the first and the last pixel. If N is 1, the offset is 0
+    and δ has no effect.
 
-    The equations are written from memory of the paper, and which pixel is the first is a doubt: to count a from 0 with
-    the same g_x, as a public port does, moves every window by one pixel, which the network can learn to undo.
+    The equations are from memory of the paper, and whether pixels are numbered from 1 is uncertain. A public port
+    numbers them from 0 with the same g_x, which moves every window by one pixel; the network can learn to undo it.
 
-    F is computed as a softmax over a, of distances beyond that of the nearest pixel: where every exp is 0, far outside
-    the image or by a small σ, there is then no 0 / 0. A log σ² below -40 counts as -40, where a filter is one pixel.
+    F is computed as a softmax over a, relative to the nearest pixel. So there is no 0 / 0 where every exp underflows,
+    far outside the image or for a small σ. log σ² is clamped to at least -40, where a filter is one pixel.
     """
 
     offsets: Tensor
@@ -58,10 +59,10 @@ class Filterbanks(nn.Module):
 
 
 def filterbank(mu: Tensor, precision: Tensor, pixels: Tensor) -> Tensor:
-    """exp(-(a - μ_i)² / 2σ²) over its sum over the pixels a: [R, N, A] from μ [R, N] and 1 / σ² [R, 1].
+    """exp(-(a - μ_i)² / 2σ²) normalised over the pixels a: [R, N, A] from μ [R, N] and 1 / σ² [R, 1].
 
-    (a - μ)² less that of the pixel n nearest to μ is (a - n) (a + n - 2μ): without rounding away what is small beside
-    the squares, never below 0, and 0 at n however large 1 / σ² is. n moves no filter, as it is the same for all a.
+    Let n be the pixel nearest to μ. Then (a - μ)² - (n - μ)² = (a - n) (a + n - 2μ). This form avoids cancellation, is
+    never negative, and is 0 at n however large 1 / σ² is. Subtracting the term for n does not change the softmax.
     """
     mu = mu[:, :, None]
     nearest = (mu + 0.5).floor().clamp(1, pixels.shape[0])
@@ -70,12 +71,12 @@ def filterbank(mu: Tensor, precision: Tensor, pixels: Tensor) -> Tensor:
 
 
 def read(images: Tensor, F_y: Tensor, F_x: Tensor) -> Tensor:
-    """F_y · image · F_xᵀ of each row's C images: [R, C, N, N] from [R, C, B * A]."""
+    """F_y · image · F_xᵀ for each row's C images: [R, C, N, N] from [R, C, B * A]."""
     images = images.unflatten(-1, (F_y.shape[-1], F_x.shape[-1]))
     return einsum("rib,rcba,rja->rcij", F_y, images, F_x)
 
 
 def write(patch: Tensor, F_y: Tensor, F_x: Tensor) -> Tensor:
-    """F_yᵀ · patch · F_x: [R, B * A] from [R, N * N]."""
+    """F_yᵀ · patch · F_x for each row: [R, B * A] from [R, N * N]."""
     patch = patch.unflatten(-1, (F_y.shape[-2], F_x.shape[-2]))
     return einsum("rib,rij,rja->rba", F_y, patch, F_x).flatten(1)

@@ -1,4 +1,4 @@
-"""A cell by what a person calls it."""
+"""Finds cells by name."""
 
 import importlib.util
 import inspect
@@ -11,29 +11,31 @@ from conveyor.zoo import CELLS
 
 
 def find(name: str) -> type[Cell]:
-    """The class of a cell: by its name in `CELLS`, or `file.py:ClassName` for one's own.
+    """The class of a cell: by its name in `CELLS`, or `file.py:ClassName` for a user's own.
 
-    Raises BadInput if there is no such cell, or the file cannot be run.
+        find("gru"), find("leaky.py:Leaky")
+
+    Raises BadInput if there is no such cell, or the file cannot be imported.
     """
     path, separator, cls = name.rpartition(":")
     if separator and path.endswith(".py"):
         return _load(Path(path), cls)
     if name.endswith(".py"):
-        raise BadInput(f"{name} is a file of cells: say which of them, {name}:ClassName")
+        raise BadInput(f"{name} is a file: name the class in it, {name}:ClassName")
     if name not in CELLS:
-        raise BadInput(f"no cell is called {name}: {suggest(name, CELLS)}; one's own is file.py:ClassName")
+        raise BadInput(f"no cell is called {name}: {suggest(name, CELLS)}; write your own as file.py:ClassName")
     return CELLS[name]
 
 
 def made(name: str, input_size: int, hidden_size: int) -> Cell:
-    """A cell, by what `find` knows it by. Raises BadInput."""
+    """An instance of the cell that `find` finds by this name. Raises BadInput."""
     kind = find(name)
     try:
         return kind(input_size, hidden_size)
     except (TypeError, ValueError) as error:
         raise BadInput(f"{name}: {error}") from error
-    except Exception as error:  # a person's own cell can fail in any way
-        raise BadInput(f"{name} cannot be made: {type(error).__name__}: {error}") from error
+    except Exception as error:  # a user's own cell can fail in any way
+        raise BadInput(f"{name} cannot be created: {type(error).__name__}: {error}") from error
 
 
 def _load(path: Path, name: str) -> type[Cell]:
@@ -47,13 +49,13 @@ def _load(path: Path, name: str) -> type[Cell]:
     sys.modules[module_name] = module  # so that the cell can be pickled and its source found
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # a person's own file can fail in any way
-        raise BadInput(f"{path} cannot be run: {type(error).__name__}: {error}") from error
+    except Exception as error:  # a user's own file can fail in any way
+        raise BadInput(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
     cells = {
         key: value
         for key, value in vars(module).items()
         if inspect.isclass(value) and issubclass(value, Cell) and value is not Cell
     }
     if name not in cells:
-        raise BadInput(f"{path} has no cell called {name}: {suggest(name, cells) if cells else 'it has none'}")
+        raise BadInput(f"{path} has no cell called {name}: {suggest(name, cells) if cells else 'there are none in it'}")
     return cells[name]

@@ -1,7 +1,7 @@
-"""The LSTM with peepholes and its eight variants that Greff et al. 2015 trained side by side.
+"""The LSTM with peepholes and its eight variants, as compared by Greff et al. 2015.
 
-The paper's z is C̃ here, its y is h, its c is C; its W, R and diagonal p are the blocks of W for x, h and C; its g and
-h, the squashing functions of the block's input and output, are both tanh.
+Symbols: the paper's z is C̃ here, its y is h, its c is C. Its W, R and diagonal p are the blocks of W for x, h and C.
+Its g and h, the activation functions of the block's input and output, are both tanh.
 """
 
 from torch import Tensor, sigmoid, tanh
@@ -23,8 +23,8 @@ class VanillaLSTM(Cell):
 
     Shapes: x [B, input]; h, C [B, hidden]; every W [hidden, hidden + input]; W_i, W_f, W_o also a diagonal [hidden].
     Paper: Greff, Srivastava, Koutník, Steunebrink & Schmidhuber 2015, "LSTM: A Search Space Odyssey".
-    Departures: none known. (`PeepholeLSTM` has the same equations, and can leave out peepholes.)
-    Doubt: these equations and those of the eight variants were written from memory; their list is confirmed.
+    Departures: none known. (`PeepholeLSTM` has the same equations, and its peepholes are optional.)
+    Doubt: these equations and those of the eight variants are from memory; the list of variants is confirmed.
     """
 
     state = ("h", "C")
@@ -158,9 +158,9 @@ class NoOutputActivationLSTM(VanillaLSTM):
 
 
 class NoPeepholesLSTM(Cell):
-    """Vanilla LSTM with no peepholes, NP (Greff et al. 2015): the essay's LSTM, its gates in the paper's order.
+    """Vanilla LSTM with no peepholes, NP (Greff et al. 2015): the essay's LSTM, with the gates in the paper's order.
 
-    i_t = σ(W_i · [h_{t-1}, x_t] + b_i),  f_t and o_t alike
+    i_t = σ(W_i · [h_{t-1}, x_t] + b_i),  f_t and o_t the same with their own weights
 
     The rest, shapes and paper as in the vanilla LSTM, without the diagonals.
     """
@@ -185,11 +185,11 @@ class NoPeepholesLSTM(Cell):
 
 
 class CoupledPeepholeLSTM(Cell):
-    """Vanilla LSTM with coupled input and forget gate, CIFG (Greff et al. 2015): peepholes, and f = 1 - i.
+    """Vanilla LSTM with coupled input and forget gates, CIFG (Greff et al. 2015): peepholes, and f = 1 - i.
 
     C_t = (1 - i_t) * C_{t-1} + i_t * C̃_t
 
-    The rest, shapes and paper as in the vanilla LSTM: f_t = 1 - i_t. (`CoupledLSTM` is the essay's: i_t = 1 - f_t, and
+    The rest, shapes and paper as in the vanilla LSTM: f_t = 1 - i_t. (The essay's `CoupledLSTM` has i_t = 1 - f_t and
     no peepholes.)
     """
 
@@ -212,18 +212,18 @@ class CoupledPeepholeLSTM(Cell):
 
 
 class FullGateRecurrenceLSTM(Cell):
-    """Vanilla LSTM with full gate recurrence, FGR (Greff et al. 2015): every gate sees all gates of t-1.
+    """Vanilla LSTM with full gate recurrence, FGR (Greff et al. 2015): every gate reads all gates of t-1.
 
     i_t = σ(W_i · [C_{t-1}, i_{t-1}, f_{t-1}, o_{t-1}, h_{t-1}, x_t] + b_i)
     f_t = σ(W_f · [C_{t-1}, i_{t-1}, f_{t-1}, o_{t-1}, h_{t-1}, x_t] + b_f)
     o_t = σ(W_o · [C_t, i_{t-1}, f_{t-1}, o_{t-1}, h_{t-1}, x_t] + b_o)
 
     The rest and the paper as in the vanilla LSTM. The paper's nine matrices R_ii, R_fi, ... are the blocks of W_i, W_f
-    and W_o for i, f and o; the gates are states, which begin at zero where no initial state is given.
+    and W_o for i, f and o. The gates are states, which are initially zero if no initial state is given.
 
     Shapes: x [B, input]; h, C, i, f, o [B, hidden]; W_C [hidden, hidden + input]; W_i, W_f, W_o [hidden,
     4 hidden + input] and a diagonal [hidden].
-    Doubt: as the vanilla LSTM's; that the gates before the first step are zero is our reading.
+    Doubt: as for the vanilla LSTM; that the gates before the first step are zero is our interpretation.
     """
 
     state = ("h", "C", "i", "f", "o")

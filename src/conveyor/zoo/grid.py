@@ -1,7 +1,7 @@
-"""Grid LSTM: a block has an LSTM in each of its dimensions, and each of them reads the hidden vectors of all.
+"""Grid LSTM: a block has an LSTM for each of its dimensions, and each of them reads the hidden vectors of all.
 
-Here are what the blocks are made of and the grid over time and depth; grids over depth alone and over an image and
-depth are in grid_networks.py.
+This file has the parts of a block and the grid over time and depth. Grids over depth alone and over an image and depth
+are in grid_networks.py.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ class Side(nn.Module):
     m' = f * m + u * m̃
     h' = tanh(o * m')
 
-    `cell` is the block, a cell, and `hidden` are the names that it has for the vectors of H.
+    `cell` is the block, and `hidden` are its names for the vectors of H.
     """
 
     def __init__(self, cell: Cell, *hidden: str):
@@ -41,18 +41,19 @@ class Side(nn.Module):
         return self.hidden(o, m), m
 
     def hidden(self, o: Tensor, m: Tensor) -> Tensor:
+        """h' from the output gate and the new memory, [B, hidden] each."""
         return tanh(o * m)
 
 
 class GateOutsideSide(Side):
-    """A side whose output gate stands outside the tanh, as in the LSTM: h' = o * tanh(m')."""
+    """A side with the output gate outside the tanh, as in the LSTM: h' = o * tanh(m')."""
 
     def hidden(self, o: Tensor, m: Tensor) -> Tensor:
         return o * tanh(m)
 
 
 class GridLSTM(Cell):
-    """Grid LSTM over time and depth, the paper's 2-LSTM: memory flows along both (Kalchbrenner et al. 2015).
+    """Grid LSTM over time and depth, the paper's 2-LSTM: both have memory cells (Kalchbrenner et al. 2015).
 
     H = [h_{t-1}, x_t]
     (h_t, m_t) = LSTM(H, m_{t-1}, W_time)
@@ -67,16 +68,16 @@ class GridLSTM(Cell):
     m' = f * m + u * m̃
     h' = tanh(o * m')
 
-    x_t is the hidden vector that comes from below, in the lowest layer the input; m_below is the memory that comes with
-    it, there a projection of the input. The output is h_depth. `num_layers` is the depth of the grid, and with
-    `tied=True` of `Recurrent` its layers have the same weights.
+    x_t and m_below are h_depth and m_depth of the layer below. In the lowest layer they are the input and a projection
+    of it. The output is h_depth. `num_layers` is the depth of the grid; with `tied=True` of `Recurrent` its layers
+    share their weights.
 
     Shapes: x [B, input]; all others [B, hidden]; every W [hidden, hidden + input].
     Paper: Kalchbrenner, Danihelka & Graves 2015, "Grid Long Short-Term Memory", sections 2 and 3.
-    Departures: biases, which `bias=False` takes away. The input enters H as it is, where the paper projects it to the
-    width of h_depth first: the same, but for tied layers, before which you put the projection.
-    Doubt: the equations are from memory, above all the tanh around o * m': a published port to Torch has o * tanh(m')
-    (`GateOutsideGridLSTM`).
+    Departures: biases, which `bias=False` removes. The input enters H directly, where the paper first projects it to
+    the width of h_depth. This is equivalent unless the layers are tied; then put the projection in front.
+    Doubt: the equations are from memory, in particular the tanh around o * m': a published port to Torch has
+    o * tanh(m') (`GateOutsideGridLSTM`).
     """
 
     state = ("h", "m")
@@ -97,7 +98,7 @@ class GridLSTM(Cell):
 
 
 class PriorityGridLSTM(GridLSTM):
-    """Grid LSTM with depth as the priority dimension: it reads what time has just made of the step.
+    """Grid LSTM with depth as the priority dimension: it is computed last and reads the new h.
 
     (h_t, m_t) = LSTM([h_{t-1}, x_t], m_{t-1}, W_time)
     (h_depth, m_depth) = LSTM([h_t, x_t], m_below, W_depth)
@@ -105,7 +106,7 @@ class PriorityGridLSTM(GridLSTM):
     The rest as in the Grid LSTM.
 
     Shapes: as there.
-    Paper: Kalchbrenner, Danihelka & Graves 2015, section 3.2; by a secondary source.
+    Paper: Kalchbrenner, Danihelka & Graves 2015, section 3.2; from a secondary source.
     """
 
     def step(self, x: Tensor, h: Tensor, m: Tensor, m_below: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

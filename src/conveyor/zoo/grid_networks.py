@@ -1,4 +1,4 @@
-"""Grid LSTMs that are networks: over depth alone (1-LSTM), and over an image's two axes and depth (3-LSTM)."""
+"""Grid LSTMs as networks: over depth alone (1-LSTM), and over the two axes of an image and depth (3-LSTM)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from conveyor.zoo.grid import Side
 
 
 class DepthBlock(Cell):
-    """One block of a 1-LSTM as a cell, whose steps go up and not through time: it reads no x.
+    """One block of a 1-LSTM as a cell that steps through layers instead of time. It ignores x.
 
     (h', m') = LSTM([h], m, W)
     """
@@ -29,7 +29,7 @@ class DepthBlock(Cell):
 
 
 class ImageBlock(Cell):
-    """One row of an image in a 3-LSTM, scanned from left to right; what comes from the row above are streams.
+    """One row of an image in a 3-LSTM, scanned from left to right; the vectors from the row above are streams.
 
     H = [h, h_above, x];  (h', m') = LSTM(H, m, W_along),  (h_down, m_down) = LSTM(H, m_above, W_down),
     (h_depth, m_depth) = LSTM(H, m_below, W_depth)
@@ -53,7 +53,7 @@ class ImageBlock(Cell):
 
 
 class PriorityImageBlock(ImageBlock):
-    """The same with depth as the priority dimension: H = [h', h_down, x] for it."""
+    """`ImageBlock` with depth as the priority dimension, for which H = [h', h_down, x]."""
 
     def step(
         self, x: Tensor, h: Tensor, m: Tensor, h_above: Tensor, m_above: Tensor, m_below: Tensor
@@ -65,7 +65,7 @@ class PriorityImageBlock(ImageBlock):
 
 
 class DepthLSTM(nn.Module):
-    """Grid LSTM over depth alone, the paper's 1-LSTM: a deep network whose layers are LSTM blocks.
+    """Grid LSTM over depth alone, the paper's 1-LSTM: a deep feed-forward network whose layers are LSTM blocks.
 
         network = conveyor.zoo.DepthLSTM(100, 64, num_layers=5, tied=True)
         output = network(x)                                  # x: [B, 100], output: [B, 64]
@@ -74,14 +74,14 @@ class DepthLSTM(nn.Module):
     m_0 = W_m · x + b_m
     (h_l, m_l) = LSTM([h_{l-1}], m_{l-1}, W_l),  l = 1 .. num_layers, as in `GridLSTM`
 
-    The output is the last h. `tied` layers have one W, and are a sequence for the kernel.
+    The output is the last h. `tied` layers share one W, and the kernel runs them as one sequence.
 
     Shapes: x [B, input]; h, m [B, hidden].
     Paper: Kalchbrenner, Danihelka & Graves 2015, section 3.
     Departures: none known.
-    Doubt: from memory, and so are the projections of the whole input.
+    Doubt: from memory, including the projections of the whole input.
 
-    Raises ValueError for an input of another shape or type.
+    Raises ValueError for an input of another shape or dtype.
     """
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, tied: bool = False):
@@ -95,7 +95,7 @@ class DepthLSTM(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         check_tensor("x", x, ("B", self.input_size), self.hidden.weight)
         h, m = self.hidden(x)[None], self.memory(x)[None]
-        steps = x.new_zeros(1).expand(self.num_layers // len(self.blocks), len(x), 1)  # a block reads nothing of them
+        steps = x.new_zeros(1).expand(self.num_layers // len(self.blocks), len(x), 1)  # a block ignores its input
         for block in self.blocks:
             _, (h, m) = block(steps, (h, m))
         return h[0]
@@ -107,24 +107,25 @@ class ImageGridLSTM(nn.Module):
         network = conveyor.zoo.ImageGridLSTM(1, 16, num_layers=2)
         output = network(images)                   # images: [B, rows, columns, 1], output: [B, rows, columns, 16]
 
-    At the place in row r and column c of each layer, LSTM as in `GridLSTM`:
+    At row r and column c of each layer, with LSTM as in `GridLSTM`:
 
     H = [h_{r,c-1}, h'_{r-1,c}, x]
     (h_{r,c}, m_{r,c}) = LSTM(H, m_{r,c-1}, W_along)
     (h'_{r,c}, m'_{r,c}) = LSTM(H, m'_{r-1,c}, W_down)
     (h_depth, m_depth) = LSTM(H, m_below, W_depth)
 
-    x and m_below are h_depth and m_depth of the layer below at the same place, in the lowest layer projections of the
-    place's own input; past the edges all are zero. The output is the highest h_depth, which depends on all that lies
-    above the place and to its left. With `priority`, depth comes last and reads H = [h_{r,c}, h'_{r,c}, x]. `tied`
-    layers have the same weights.
+    x and m_below are h_depth and m_depth of the layer below at the same pixel; in the lowest layer they are projections
+    of the pixel. Outside the image all vectors are zero. The output is h_depth of the top layer, which depends on all
+    pixels above and to the left. With `priority`, depth is computed last and reads H = [h_{r,c}, h'_{r,c}, x]. `tied`
+    layers share their weights.
 
-    Shapes: all vectors [B, hidden] at each place.
+    Shapes: all vectors [B, hidden] at each pixel.
     Paper: Kalchbrenner, Danihelka & Graves 2015, section 3.
-    Departures: one scan, from one corner.
-    Doubt: from memory, and so is what else the paper does with images (patches for pixels, scans from other corners).
+    Departures: a single scan from one corner.
+    Doubt: from memory, including what else the paper does with images (patches instead of pixels, scans from other
+    corners).
 
-    Raises ValueError for images of another shape or type, and for images without a pixel.
+    Raises ValueError for images of another shape or dtype, and for images without pixels.
     """
 
     def __init__(
@@ -142,14 +143,14 @@ class ImageGridLSTM(nn.Module):
         check_tensor("images", images, ("B", "rows", "columns", self.input_size), self.hidden.weight)
         if not images.shape[1] * images.shape[2]:
             raise ValueError(f"an image has at least one row and one column, but the shape is {list(images.shape)}")
-        places = images.permute(1, 2, 0, 3)
-        h, m = self.hidden(places), self.memory(places)  # [rows, columns, B, hidden_size]
+        pixels = images.permute(1, 2, 0, 3)
+        h, m = self.hidden(pixels), self.memory(pixels)  # [rows, columns, B, hidden_size]
         for layer in range(self.num_layers):
             h, m = self._layer(self.scans[layer % len(self.scans)], h, m)
         return h.permute(2, 0, 1, 3)
 
     def _layer(self, scan: nn.Module, x: Tensor, m_below: Tensor) -> tuple[Tensor, Tensor]:
-        """What a layer gives to the next, from what it is given."""
+        """h_depth and m_depth of a layer from x and m_below, [rows, columns, B, hidden_size] each."""
         h_above = m_above = torch.zeros_like(x[0])
         up = []
         for row, memory in zip(x, m_below, strict=True):

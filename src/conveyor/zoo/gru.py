@@ -6,7 +6,7 @@ from conveyor.cell import Cell
 
 
 class GRU(Cell):
-    """Gated recurrent unit as `torch.nn.GRU` computes it: reset after the matrix product, with biases, z keeps.
+    """Gated recurrent unit as in `torch.nn.GRU`: reset after the matrix product, biases, and z keeps the state.
 
     z_t = σ(W_z · [h_{t-1}, x_t] + b_z)
     r_t = σ(W_r · [h_{t-1}, x_t] + b_r)
@@ -37,7 +37,7 @@ class GRU(Cell):
 
 
 class ResetBeforeGRU(Cell):
-    """Gated recurrent unit as the essay writes it: reset before the matrix product, no biases (Cho et al. 2014).
+    """Gated recurrent unit as in the essay: reset before the matrix product, no biases (Cho et al. 2014).
 
     z_t = σ(W_z · [h_{t-1}, x_t])
     r_t = σ(W_r · [h_{t-1}, x_t])
@@ -46,7 +46,7 @@ class ResetBeforeGRU(Cell):
 
     Shapes: x [B, input]; h [B, hidden]; every W [hidden, hidden + input].
     Paper: Cho et al. 2014, as in GRU.
-    Departures: the paper's z keeps the state, it is this 1 - z; the essay and Chung et al. 2014 have it as here.
+    Departures: the paper's z is 1 - z here (it keeps the state); the essay and Chung et al. 2014 have it as here.
     """
 
     state = ("h",)

@@ -1,4 +1,4 @@
-"""The three best cells of a search over ten thousand, and the LSTM that starts by remembering."""
+"""The three best cells of a search over ten thousand, and the LSTM with a large initial forget bias."""
 
 import math
 
@@ -9,7 +9,7 @@ from conveyor.zoo.lstm import LSTM
 
 
 class MUT1(Cell):
-    """The first of three mutated cells found by search: z sees the input only (Jozefowicz et al. 2015).
+    """The first of three mutated cells found by search: z reads only the input (Jozefowicz et al. 2015).
 
     e_t = W_x · x_t
     z_t = σ(W_z · e_t + b_z)
@@ -19,9 +19,9 @@ class MUT1(Cell):
 
     Shapes: x [B, input]; e, h [B, hidden]; W_x [hidden, input]; W_z, W_h [hidden, hidden]; W_r [hidden, 2 hidden].
     Paper: Jozefowicz, Zaremba & Sutskever 2015, "An Empirical Exploration of Recurrent Network Architectures".
-    Departures: the paper's x is e here. It adds its bare input to values of the width of h, so the input is brought to
-    that width by a matrix of its own, W_x, which is learnt; with the identity as W_x, the cell is the paper's.
-    Doubt: the equations are those of two secondary sources, which agree.
+    Departures: the paper's x is e here. The paper adds the input itself to values of the width of h, so here a learned
+    matrix W_x maps the input to that width; with the identity as W_x, the cell is the paper's.
+    Doubt: the equations are from two secondary sources, which agree.
     """
 
     state = ("h",)
@@ -43,7 +43,7 @@ class MUT1(Cell):
 
 
 class MUT2(Cell):
-    """The second of three mutated cells found by search: r sees the bare input (Jozefowicz et al. 2015).
+    """The second of three mutated cells found by search: r adds the input without weights (Jozefowicz et al. 2015).
 
     e_t = W_x · x_t
     z_t = σ(W_z · [h_{t-1}, e_t] + b_z)
@@ -53,8 +53,8 @@ class MUT2(Cell):
 
     Shapes: x [B, input]; e, h [B, hidden]; W_x [hidden, input]; W_z, W_h [hidden, 2 hidden]; W_r [hidden, hidden].
     Paper: as MUT1.
-    Departures: as in MUT1, the paper's x is e here. (A matrix for the bare x alone would make r a GRU's.)
-    Doubt: as MUT1's.
+    Departures: as in MUT1, the paper's x is e here. (With a matrix for x in r alone, r would be that of the GRU.)
+    Doubt: as for MUT1.
     """
 
     state = ("h",)
@@ -76,7 +76,7 @@ class MUT2(Cell):
 
 
 class MUT3(Cell):
-    """The third of three mutated cells found by search: z sees tanh(h) (Jozefowicz et al. 2015).
+    """The third of three mutated cells found by search: z reads tanh(h) (Jozefowicz et al. 2015).
 
     z_t = σ(W_z · [tanh(h_{t-1}), x_t] + b_z)
     r_t = σ(W_r · [h_{t-1}, x_t] + b_r)
@@ -86,7 +86,7 @@ class MUT3(Cell):
     Shapes: x [B, input]; h [B, hidden]; every W [hidden, hidden + input].
     Paper: as MUT1.
     Departures: none known.
-    Doubt: as MUT1's.
+    Doubt: as for MUT1.
     """
 
     state = ("h",)
@@ -106,26 +106,27 @@ class MUT3(Cell):
 
 
 class ForgetBiasLSTM(LSTM):
-    """LSTM whose forget gate starts open: its bias is 1 at first (Gers et al. 2000; Jozefowicz et al. 2015).
+    """LSTM with an initial forget bias of 1 (Gers et al. 2000; Jozefowicz et al. 2015).
 
-    The equations and shapes of the LSTM; at the start every b_f is `forget_bias`, and what else is learnt is random.
+    The equations and shapes are those of the LSTM. Initially every element of b_f is `forget_bias`; all other
+    parameters are random.
 
     Paper: Jozefowicz, Zaremba & Sutskever 2015, "An Empirical Exploration of Recurrent Network Architectures".
     Departures: a layer with `bias=False` has no forget bias either.
-    Doubt: secondary sources write that paper's own LSTM with o_t = tanh(W_o · [h_{t-1}, x_t] + b_o) in place of the σ.
-    That was not confirmed, and this is the essay's LSTM.
+    Doubt: secondary sources give that paper's LSTM with o_t = tanh(W_o · [h_{t-1}, x_t] + b_o) in place of σ. This was
+    not confirmed; the cell here is the essay's LSTM.
     """
 
     def __init__(self, input_size: int, hidden_size: int, forget_bias: float = 1.0):
         super().__init__(input_size, hidden_size)
         if not isinstance(forget_bias, int | float) or isinstance(forget_bias, bool):
-            raise TypeError(f"forget_bias is a number, not {forget_bias!r}")
+            raise TypeError(f"forget_bias must be a number, not {forget_bias!r}")
         if not math.isfinite(forget_bias):
             raise ValueError(f"forget_bias must be finite, not {forget_bias!r}")
         self.forget_bias = forget_bias
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """The forget bias; the maps draw the rest themselves, before this."""
+        """Sets the forget bias. The affine maps initialise all other parameters before this."""
         if self.forget.bias is not None:
             nn.init.constant_(self.forget.bias, self.forget_bias)

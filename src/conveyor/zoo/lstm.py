@@ -1,4 +1,4 @@
-"""Long short-term memory, and what the essay varies in it: peepholes, and forget and input gate coupled."""
+"""Long short-term memory and the essay's variants of it: peepholes, and coupled forget and input gates."""
 
 from collections.abc import Collection
 
@@ -22,8 +22,8 @@ class LSTM(Cell):
 
     Shapes: x [B, input]; h, C [B, hidden]; every W [hidden, hidden + input].
     Paper: Gers, Schmidhuber & Cummins 2000, "Learning to Forget: Continual Prediction with LSTM"; in the essay's form.
-    Departures: both tanh, where the paper of 1997 has scaled logistic functions (`OriginalLSTM`), and the gradient is
-    whole, where the papers cut it off at what gates and cells read.
+    Departures: both activations are tanh, where the paper of 1997 has scaled logistic functions (`OriginalLSTM`). The
+    gradient is exact, where the papers truncate it at the inputs of gates and cells.
     """
 
     state = ("h", "C")
@@ -46,7 +46,7 @@ class LSTM(Cell):
 
 
 class ProjectedLSTM(Cell):
-    """LSTM whose output is a projection of `proj_size` units, as torch.nn has it (after Sak et al. 2014).
+    """LSTM whose output is a projection to `proj_size` units, as in torch.nn (after Sak et al. 2014).
 
     m_t = o_t * tanh(C_t)
     h_t = W · m_t
@@ -81,20 +81,20 @@ class ProjectedLSTM(Cell):
 
 
 class PeepholeLSTM(Cell):
-    """LSTM with peepholes: the gates see the memory, each unit its own (Gers & Schmidhuber 2000).
+    """LSTM with peepholes: the gates of each unit read its own memory cell (Gers & Schmidhuber 2000).
 
     f_t = σ(W_f · [C_{t-1}, h_{t-1}, x_t] + b_f)
     i_t = σ(W_i · [C_{t-1}, h_{t-1}, x_t] + b_i)
     o_t = σ(W_o · [C_t, h_{t-1}, x_t] + b_o)
 
-    The rest as in the LSTM. The blocks of W for C are diagonal; the output gate sees the new C.
+    The rest as in the LSTM. The blocks of W for C are diagonal; the output gate reads the new C.
 
-    Option: `peepholes` names the gates that look, any of "forget", "input", "output".
+    Option: `peepholes` names the gates with peepholes, any of "forget", "input", "output".
 
-    Shapes: those of the LSTM; W_f, W_i, W_o also have a diagonal [hidden].
+    Shapes: as in the LSTM; W_f, W_i, W_o also have a diagonal [hidden].
     Paper: Gers & Schmidhuber 2000, "Recurrent Nets that Time and Count".
-    Departures: as the LSTM's; by a secondary source, the paper's C̃ goes without a tanh.
-    Doubt: the paper is remembered to put out h_t = o_t * C_t, also without a tanh.
+    Departures: as for the LSTM; according to a secondary source, the paper's C̃ has no tanh.
+    Doubt: from memory, the paper's output is h_t = o_t * C_t, also without a tanh.
     """
 
     state = ("h", "C")
@@ -103,15 +103,15 @@ class PeepholeLSTM(Cell):
     def __init__(self, input_size: int, hidden_size: int, peepholes: Collection[str] = GATES):
         super().__init__(input_size, hidden_size)
         if not isinstance(peepholes, Collection) or isinstance(peepholes, str):
-            raise ValueError(f"peepholes is a list of gates out of {GATES}, not {peepholes!r}")
+            raise ValueError(f"peepholes must be a list of gates out of {GATES}, not {peepholes!r}")
         for gate in peepholes:
             if gate not in GATES:
-                raise ValueError(f"peepholes names {gate!r}, which is no gate: {suggest(str(gate), GATES)}")
-        looks = {gate: self.peephole if gate in peepholes else "zero" for gate in GATES}
-        self.forget = self.affine("C", "h", "x", C=looks["forget"])
-        self.input = self.affine("C", "h", "x", C=looks["input"])
+                raise ValueError(f"peepholes names {gate!r}, which is not a gate: {suggest(str(gate), GATES)}")
+        blocks = {gate: self.peephole if gate in peepholes else "zero" for gate in GATES}
+        self.forget = self.affine("C", "h", "x", C=blocks["forget"])
+        self.input = self.affine("C", "h", "x", C=blocks["input"])
         self.candidate = self.affine("h", "x")
-        self.output = self.affine("C", "h", "x", C=looks["output"])
+        self.output = self.affine("C", "h", "x", C=blocks["output"])
 
     def step(self, x: Tensor, h: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
         f = sigmoid(self.forget(C, h, x))
@@ -124,24 +124,24 @@ class PeepholeLSTM(Cell):
 
 
 class FullPeepholeLSTM(PeepholeLSTM):
-    """LSTM with peepholes through full matrices, as the essay writes W · [C, h, x]: a gate sees every unit's memory.
+    """LSTM with peepholes through full matrices, the essay's W · [C, h, x]: a gate reads the memory of all units.
 
-    The equations and the option of the peephole LSTM; the blocks of W for C are full matrices.
+    The equations and the option are those of the peephole LSTM, but the blocks of W for C are full matrices.
 
-    Shapes: those of the LSTM; W_f, W_i, W_o [hidden, 2 hidden + input].
-    Paper: the essay, which writes the peepholes of Gers & Schmidhuber 2000 so.
-    Departures: from that paper, the full matrices.
+    Shapes: as in the LSTM; W_f, W_i, W_o [hidden, 2 hidden + input].
+    Paper: the essay, which writes the peepholes of Gers & Schmidhuber 2000 in this form.
+    Departures: the full matrices, which that paper does not have.
     """
 
     peephole = "full"
 
 
 class CoupledLSTM(Cell):
-    """LSTM with coupled forget and input gates, also known as CIFG: it takes in only what it forgets room for.
+    """LSTM with coupled forget and input gates (CIFG): it writes to the memory exactly as much as it forgets.
 
     C_t = f_t * C_{t-1} + (1 - f_t) * C̃_t
 
-    The rest as in the LSTM, and its shapes.
+    The rest, and the shapes, as in the LSTM.
 
     Paper: the essay; Greff et al. 2015 have f = 1 - i and peepholes (`CoupledPeepholeLSTM`).
     Departures: none known.

@@ -1,4 +1,4 @@
-"""The page of all cells, from the cells: `python -m conveyor.zoo.page > docs/cells.md`."""
+"""Generates the page of all cells: `python -m conveyor.zoo.page > docs/cells.md`."""
 
 import inspect
 import textwrap
@@ -10,8 +10,8 @@ from conveyor.affine import Affine
 from conveyor.cell import Cell
 from conveyor.zoo import CELLS
 
-INPUT, HIDDEN = 32, 128  # the sizes that the page's counts are of
-# What has no name of its own on the command line: cells that take more than x, or are nearly another, and networks.
+INPUT, HIDDEN = 32, 128  # the sizes for which parameters are counted
+# Without a name on the command line: cells with more inputs than x, close variants of other cells, and networks.
 FURTHER: list[type[nn.Module]] = [
     zoo.ProjectedLSTM,
     zoo.CoupledDepthGatedLSTM,
@@ -34,21 +34,21 @@ FURTHER: list[type[nn.Module]] = [
 ]
 HEAD = f"""# The cells and networks
 
-Made from the classes in `src/conveyor/zoo/` by `python -m conveyor.zoo.page > docs/cells.md`.
+Generated from the classes in `src/conveyor/zoo/` by `python -m conveyor.zoo.page > docs/cells.md`.
 
-In the equations, σ is the logistic function, `*` multiplies element by element, `·` is a matrix product and `[a, b]`
-stands for a and b one after the other. `W · [h, x]` is kept as one block of W for h and one for x, [hidden, hidden] and
-[hidden, input]. The first state is the output unless the cell says otherwise. Every initial state is zero where none is
-given. Under each docstring stands the step as it is run. Counted are a cell's maps (each with a W, and mostly with a
-bias) and the numbers in them for input {INPUT} and hidden {HIDDEN}.
+In the equations, σ is the logistic function, `*` is the elementwise product, `·` is the matrix product and `[a, b]` is
+the concatenation of a and b. The W of `W · [h, x]` is stored as one block for h, [hidden, hidden], and one for x,
+[hidden, input]. The first state is the output unless the cell says otherwise. Initial states are zero unless given.
+Each docstring is followed by the step as it runs. The table has the number of a cell's affine maps (each with a W, and
+most with a bias) and of its parameters for input {INPUT} and hidden {HIDDEN}.
 
-| name | class | states | maps | numbers | |
+| name | class | states | maps | parameters | |
 |---|---|---|---|---|---|
 """
 
 
 def page() -> str:
-    """All cells of `CELLS`, in a table and one by one."""
+    """The text of the page: all cells of `CELLS` in a table and one by one, then FURTHER."""
     made = {name: cell(INPUT, HIDDEN) for name, cell in CELLS.items()}
     rows, sections = (map(part, made, made.values()) for part in (_row, _section))
     further = (_section(kind.__name__, kind) for kind in FURTHER)
@@ -56,7 +56,7 @@ def page() -> str:
 
 
 FURTHER_HEAD = """
-Further cells, which take more than x or are nearly another, and networks built of cells:
+Further cells, with more inputs than x or closely related to another cell, and networks built from cells:
 
 """
 

@@ -12,7 +12,7 @@ class RNN(Cell):
 
     Shapes: x [B, input]; h [B, hidden]; W [hidden, hidden + input].
     Paper: Elman 1990, "Finding Structure in Time".
-    Departures: the tanh, which is the essay's; Elman's units are logistic.
+    Departures: tanh, as in the essay; Elman's units are logistic.
     """
 
     state = ("h",)
@@ -27,14 +27,14 @@ class RNN(Cell):
 
 
 class ReluRNN(RNN):
-    """Plain RNN with a rectifier in place of the tanh.
+    """Plain RNN with a rectifier instead of tanh.
 
     h_t = max(0, W · [h_{t-1}, x_t] + b)
 
     Shapes: as in the plain RNN.
-    Paper: as `torch.nn.RNN` computes it; Le, Jaitly & Hinton 2015 ("A Simple Way to Initialize Recurrent Networks of
-    Rectified Linear Units") train it from a recurrent block of W that is the identity.
-    Departures: W starts random here.
+    Paper: as in `torch.nn.RNN`; Le, Jaitly & Hinton 2015 ("A Simple Way to Initialize Recurrent Networks of Rectified
+    Linear Units") initialise the recurrent block of W with the identity.
+    Departures: W is initialised randomly here.
     """
 
     def step(self, x: Tensor, h: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The stochastic recurrent network: noise enters a plain RNN at every step, and another RNN recognises it."""
+"""The stochastic recurrent network: a plain RNN with a latent input at every step, inferred by another RNN."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from conveyor.zoo.latent import (
 
 
 class STORNCell(Cell):
-    """One step of a stochastic recurrent network: an RNN with a latent input, and its recogniser (Bayer et al. 2014).
+    """One step of a stochastic recurrent network: an RNN with a latent input and a recognition RNN (Bayer et al. 2014).
 
     recogniser  h'_t = tanh(W' · x_t + R' · h'_{t-1} + b'),   μ, σ from W_q · h'_t + b_q,   z_t = μ + σ * ε_t
     prior       N(0, 1), independent of everything
     generator   h_t = tanh(W · x_{t-1} + R · h_{t-1} + V · z_t + b),   θ_t = W_y · h_t + b_y
 
-    x, `past` = x_{t-1} (zero at first) and the noise ε ~ N(0, 1) are streams; `recogniser_size` is the width of h'
-    (written `r` in `step`), by default `hidden_size`. W_q · h'_t + b_q is (μ, a) with σ = softplus(a) + 1e-4, as in
-    `latent.gaussian`. Extra outputs: θ, the parameters of p(x_t | z_1..t, x_1..t-1), which the network's likelihood
-    reads; kl = KL(N(μ, σ) || N(0, 1)) and ratio = ln N(z_t; μ, σ) - ln N(z_t; 0, 1), in nats.
+    x, `past` = x_{t-1} (zero in the first step) and the noise ε ~ N(0, 1) are streams. `recogniser_size` is the width
+    of h' (called `r` in `step`), by default `hidden_size`. W_q · h'_t + b_q is (μ, a) with σ = softplus(a) + 1e-4, as
+    in `latent.gaussian`. Extra outputs: θ, the parameters of p(x_t | z_1..t, x_1..t-1) for the network's likelihood;
+    kl = KL(N(μ, σ) || N(0, 1)) and ratio = ln N(z_t; μ, σ) - ln N(z_t; 0, 1), in nats.
 
     Shapes: x, past [B, input]; ε, z, μ, σ [B, latent]; h [B, hidden]; h' [B, recogniser]; θ [B, outputs]; kl, ratio
     [B]; W' [recogniser, input], R' [recogniser, recogniser], W_q [2 * latent, recogniser]; W [hidden, input],
     R [hidden, hidden], V [hidden, latent], W_y [outputs, hidden].
     Paper: Bayer & Osendorfer 2014, "Learning Stochastic Recurrent Networks".
-    Departures: σ is at least 1e-4; a map that reads many numbers starts smaller than by `hidden_size`
-    (`latent.start_no_larger`).
-    Doubt: from memory; how the paper has σ (it is said as σ² there, perhaps without softplus), whether its recogniser
-    has layers more than this one, and its transfer functions.
+    Departures: σ is at least 1e-4; affine maps with many inputs have smaller initial weights than `hidden_size` would
+    give (`latent.start_no_larger`).
+    Doubt: from memory; the parametrisation of σ (the paper has σ², perhaps without softplus), whether the paper's
+    recogniser has more layers, and its activation functions.
 
-    Raises ValueError and TypeError for sizes that are no whole numbers from 1.
+    Raises ValueError and TypeError for sizes that are not positive integers.
     """
 
     state = ("h", "r")
@@ -81,18 +81,18 @@ class STORN(LatentNetwork):
     """Stochastic recurrent network (Bayer & Osendorfer 2014) over sequences x [T, B, input_size].
 
         network = STORN(88, 200, latent_size=32, likelihood=Bernoulli())
-        loss = network(x, lengths).bound.sum() / sum(lengths)    # nats a frame
+        loss = network(x, lengths).bound.sum() / sum(lengths)    # nats per frame
 
-    The equations are those of `STORNCell`; what the network gives is said in `LatentNetwork`. `generate` runs as a loop
-    in Python, not as a kernel, as every x_t is drawn in it. `recurrent_dropout` is that of the layer: in training it
-    masks what the maps read of h, without which a few hundred sequences are soon learnt by heart.
+    The equations are those of `STORNCell`; the interface is that of `LatentNetwork`. `generate` is a loop in Python,
+    not a kernel, since x_t is sampled at every step. `recurrent_dropout` is passed to the layer: in training it masks
+    the h that the affine maps read. Without it the network overfits a few hundred sequences quickly.
 
     Shapes: x [T, B, input]; ε [T, B, latent]; θ [T, B, outputs], outputs = input, or 2 * input for `Gaussian`; nll, kl
     and ratio [T, B]; `generate` [T, B, input].
-    Paper: Bayer & Osendorfer 2014; the estimate is that of Burda et al. 2016.
-    Departures: as the cell's; the recurrent dropout is not the paper's.
+    Paper: Bayer & Osendorfer 2014; the estimate is from Burda et al. 2016.
+    Departures: as for the cell; the recurrent dropout is not in the paper.
 
-    Raises ValueError for x or noise of another shape or type, and for what the likelihood cannot explain.
+    Raises ValueError for x or noise of another shape or dtype, and for x outside the support of the likelihood.
     """
 
     def __init__(

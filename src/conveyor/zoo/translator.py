@@ -1,4 +1,4 @@
-"""A network that says a sentence in another language, looking at its words as it goes (after Bahdanau et al. 2015)."""
+"""A network that translates a sentence, attending to its words (after Bahdanau et al. 2015)."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from conveyor.zoo.gru import GRU
 
 
 class Translator(nn.Module):
-    """Annotations of a sentence's words by a GRU in both directions, and a decoder that attends to them.
+    """A bidirectional GRU encoder that annotates the words of a sentence, and a decoder that attends to them.
 
         model = Translator(3000, 3000, hidden_size=128)
         a, mask = model.annotate(words, lengths)        # words: [S, B], lengths: [B], a: [B, S, 128], mask: [B, S]
-        scores, values = model.decoder(said, a, mask)   # said: [T, B], values["alpha"]: [T, B, S]
+        scores, values = model.decoder(target, a, mask) # target: [T, B], values["alpha"]: [T, B, S]
 
-    An annotation is what both directions have at the word, half of `hidden_size` each. `decoder` takes further
-    arguments of `Decoder`.
+    An annotation concatenates the outputs of both directions at the word, half of `hidden_size` each. `decoder` takes
+    further arguments of `Decoder`.
 
     Paper: Bahdanau et al. 2015, "Neural Machine Translation by Jointly Learning to Align and Translate".
-    Departures: the decoder is that of Xu et al. 2015, with an LSTM and a selector; Bahdanau et al. have a GRU, a maxout
+    Departures: the decoder is from Xu et al. 2015, with an LSTM and a selector; Bahdanau et al. have a GRU, a maxout
     output and no selector.
 
-    Raises ValueError for a hidden size that is odd, and for words that are not numbers [S, B] of the vocabulary.
+    Raises ValueError for an odd hidden size, and for words that are not integers [S, B] within the vocabulary.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Translator(nn.Module):
         super().__init__()
         check_sizes(source_size=source_size, hidden_size=hidden_size, embedding_size=embedding_size)
         if hidden_size % 2:
-            raise ValueError(f"hidden_size is shared by the two directions, so it must be even, not {hidden_size}")
+            raise ValueError(f"hidden_size is split between the two directions, so it must be even, not {hidden_size}")
         self.embedding = nn.Embedding(source_size, embedding_size)
         nn.init.normal_(self.embedding.weight, std=embedding_size**-0.5)
         self.encoder = Recurrent(GRU, embedding_size, hidden_size // 2, bidirectional=True)
@@ -52,7 +52,7 @@ class Translator(nn.Module):
         self.decoder = Decoder(target_size, hidden_size, hidden_size, **sizes, **decoder)  # type: ignore[arg-type]
 
     def annotate(self, words: Tensor, lengths: Tensor | Sequence[int]) -> tuple[Tensor, Tensor]:
-        """The annotations [B, S, hidden_size], 0 past a sentence's length, and where there are words, [B, S]."""
+        """The annotations [B, S, hidden_size], 0 past a sentence's length, and their mask [B, S], 1 at words."""
         check_words(words, self.embedding)
         output, _ = self.encoder(self.dropout(self.embedding(words)), lengths=lengths)
         places = torch.arange(len(words), device=words.device)

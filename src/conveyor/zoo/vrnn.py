@@ -1,4 +1,4 @@
-"""The variational recurrent network: a latent variable at every step, with a prior that the past sets."""
+"""The variational recurrent network: a latent variable at every step, with a prior that depends on the past."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from conveyor.zoo.lstm import LSTM
 
 
 class VRNNCell(Cell):
-    """One step of a variational recurrent network: a latent z_t between the past and x_t (Chung et al. 2015).
+    """One step of a variational recurrent network: a latent z_t with a prior given the past (Chung et al. 2015).
 
     φ_x = relu(W_x · x_t + b_x),  φ_z = relu(W_z · z_t + b_z)
     prior       N(μ_0, σ_0),  μ_0, σ_0 = φ_prior(h_{t-1})
@@ -31,20 +31,20 @@ class VRNNCell(Cell):
     likelihood  θ_t = φ_dec(φ_z, h_{t-1})
     recurrence  h_t, C_t = LSTM([φ_x, φ_z], h_{t-1}, C_{t-1})
 
-    φ_prior, φ_enc and φ_dec are one hidden layer of rectifiers and an affine map each, W' · relu(W · [...] + b) + b',
-    which gives θ, or else μ and a with σ = softplus(a) + 1e-4, as in `latent.gaussian`. x and the noise ε ~ N(0, 1) are
-    streams. Extra outputs: θ, the parameters of p(x_t | z_1..t, x_1..t-1), which the network's likelihood reads;
+    φ_prior, φ_enc and φ_dec have one hidden layer of rectifiers and an affine map each, W' · relu(W · [...] + b) + b'.
+    φ_dec gives θ; the others give μ and a with σ = softplus(a) + 1e-4, as in `latent.gaussian`. x and the noise
+    ε ~ N(0, 1) are streams. Extra outputs: θ, the parameters of p(x_t | z_1..t, x_1..t-1) for the network's likelihood;
     kl = KL(N(μ, σ) || N(μ_0, σ_0)) and ratio = ln N(z_t; μ, σ) - ln N(z_t; μ_0, σ_0), in nats.
 
     Shapes: x [B, input]; ε, z, μ, σ, μ_0, σ_0 [B, latent]; φ_x, φ_z and the hidden layers [B, feature]; h, C
     [B, hidden]; θ [B, outputs]; kl, ratio [B].
     Paper: Chung, Kastner, Dinh, Goel, Courville & Bengio 2015, "A Recurrent Latent Variable Model for Sequential Data",
     section 3.
-    Departures: one hidden layer in each φ, where the authors' networks have up to four; σ is at least 1e-4; a map that
-    reads many numbers starts smaller than by `hidden_size` (`latent.start_no_larger`).
+    Departures: one hidden layer in each φ, where the authors' networks have up to four; σ is at least 1e-4; affine maps
+    with many inputs have smaller initial weights than `hidden_size` would give (`latent.start_no_larger`).
     Doubt: the equations are from memory, compared with the authors' code.
 
-    Raises ValueError and TypeError for sizes that are no whole numbers from 1.
+    Raises ValueError and TypeError for sizes that are not positive integers.
     """
 
     state = ("h", "C")
@@ -86,11 +86,11 @@ class VRNNCell(Cell):
         return h, C, theta, kl, ratio
 
     def expect(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        """The prior's μ_0 and σ_0."""
+        """The prior's μ_0 and σ_0, [B, latent] each."""
         return gaussian(self.prior(relu(self.prior_hidden(h))))
 
     def decode(self, phi_z: Tensor, h: Tensor) -> Tensor:
-        """The likelihood's θ."""
+        """The likelihood's θ, [B, outputs]."""
         return self.likelihood(relu(self.likelihood_hidden(phi_z, h)))
 
 
@@ -98,19 +98,19 @@ class VRNN(LatentNetwork):
     """Variational recurrent network (Chung et al. 2015) over sequences x [T, B, input_size].
 
         network = VRNN(88, 128, latent_size=32, likelihood=Bernoulli())
-        loss = network(x, lengths).bound.sum() / sum(lengths)    # nats a frame
+        loss = network(x, lengths).bound.sum() / sum(lengths)    # nats per frame
 
-    The equations are those of `VRNNCell`; what the network gives is said in `LatentNetwork`. `generate` runs as a loop
-    in Python, not as a kernel, as every x_t is drawn in it. `recurrent_dropout` is that of the layer: in training it
-    masks what the maps read of h, without which a few hundred sequences are soon learnt by heart.
+    The equations are those of `VRNNCell`; the interface is that of `LatentNetwork`. `generate` is a loop in Python, not
+    a kernel, since x_t is sampled at every step. `recurrent_dropout` is passed to the layer: in training it masks the h
+    that the affine maps read. Without it the network overfits a few hundred sequences quickly.
 
     Shapes: x [T, B, input]; ε [T, B, latent]; θ [T, B, outputs], outputs = input, or 2 * input for `Gaussian`; nll, kl
     and ratio [T, B]; `generate` [T, B, input].
-    Paper: Chung et al. 2015, sections 3 and 4; the estimate is that of Burda et al. 2016.
-    Departures: as the cell's; no mixture of Gaussians as a likelihood, which the paper has for speech; the recurrent
-    dropout is not the paper's.
+    Paper: Chung et al. 2015, sections 3 and 4; the estimate is from Burda et al. 2016.
+    Departures: as for the cell; no mixture of Gaussians as likelihood, which the paper uses for speech; the recurrent
+    dropout is not in the paper.
 
-    Raises ValueError for x or noise of another shape or type, and for what the likelihood cannot explain.
+    Raises ValueError for x or noise of another shape or dtype, and for x outside the support of the likelihood.
     """
 
     def __init__(
