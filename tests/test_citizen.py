@@ -86,6 +86,60 @@ def test_gradients_are_right_and_can_be_differentiated_again(name):
         assert gradgradcheck(run, inputs, fast_mode=True)
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_gradients_of_many_losses_at_once_are_those_of_one_after_the_other(name):
+    layer = CASES[name].layer(2, 3, dtype=torch.float64)
+    x, further = torch.randn(2, 2, 2, dtype=torch.float64, requires_grad=True), others(layer, 2, 2)
+    with conveyor.backend("compiled"):
+        output, last, *_ = layer(x, lengths=[2, 1], **further)
+    ends, wanted = (output, *tensors(last)), (x, *layer.parameters())
+    losses = [torch.randn(2, *end.shape, dtype=end.dtype) for end in ends]
+
+    def gradients(weights, **keywords):
+        return torch.autograd.grad(ends, wanted, weights, retain_graph=True, allow_unused=True, **keywords)
+
+    found = gradients(losses, is_grads_batched=True)
+    one_by_one = [gradients([loss[k] for loss in losses]) for k in range(2)]
+    for tensor, value, *alone in zip(wanted, found, *one_by_one, strict=True):
+        none = torch.zeros_like(tensor)  # of what nothing depends on, there may be no gradient
+        stacked = torch.stack([none if gradient is None else gradient for gradient in alone])
+        assert_equal(torch.zeros_like(stacked) if value is None else value, stacked, "gradient", KERNEL)
+
+
+@pytest.mark.parametrize("backend", ["compiled", "eager"])
+def test_a_state_that_is_computed_of_the_input_counts_once(backend):
+    """Whichever way the gradient is computed: a kernel's is the loop's, where it is to be differentiated again."""
+    layer, start = conveyor.GRU(3, 3).double(), torch.nn.Linear(3, 3).double()
+    x = torch.randn(4, 2, 3, dtype=torch.float64, requires_grad=True)
+    with conveyor.backend(backend):
+        output, _ = layer(x, start(x[:1]))
+    (once,) = torch.autograd.grad(output.sum(), x, retain_graph=True)
+    (again,) = torch.autograd.grad(output.sum(), x, create_graph=True)
+    assert_equal(again, once, "gradient", KERNEL)
+
+
+def test_jacobians_of_a_kernel_are_right_in_every_way_to_compute_them():
+    layer, x = conveyor.LSTM(2, 3, num_layers=2).double(), torch.randn(3, 2, 2, dtype=torch.float64)
+
+    def run(x):
+        return layer(x)[0]
+
+    jacobian = torch.autograd.functional.jacobian(run, x)
+    assert_equal(torch.autograd.functional.jacobian(run, x, vectorize=True), jacobian, "vectorised", KERNEL)
+    assert_equal(torch.func.jacrev(run)(x), jacobian, "jacrev", KERNEL)
+    x.requires_grad_()
+    output = run(x)
+    units = torch.eye(output.numel(), dtype=x.dtype).view(-1, *output.shape)
+    by_vmap = torch.func.vmap(lambda unit: torch.autograd.grad(output, x, unit, retain_graph=True)[0])(units)
+    assert_equal(by_vmap.view(jacobian.shape), jacobian, "vmap over the backward of a kernel", KERNEL)
+
+    def loss(x):
+        return run(x).square().sum()
+
+    hessian = torch.autograd.functional.hessian(loss, x)
+    assert_equal(torch.autograd.functional.hessian(loss, x, vectorize=True), hessian, "hessian", KERNEL)
+
+
 def test_a_gradient_that_is_differentiated_again_is_the_loops():
     layer = conveyor.GRU(3, 4, num_layers=2, bidirectional=True).double()
     x = torch.randn(5, 2, 3, dtype=torch.float64, requires_grad=True)
