@@ -15,7 +15,7 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.rnn import PackedSequence
 
 from conveyor.affine import Affine
-from conveyor.cell import Cell
+from conveyor.cell import Cell, is_whole, size_of
 from conveyor.eager import Step, Unrolled, place
 from conveyor.errors import warn
 from conveyor.execute import run as run_loop
@@ -81,8 +81,10 @@ class Recurrent(nn.Module):
         **options: Any,
     ):
         super().__init__()
-        _check(cell, num_layers, options)
-        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
+        _check(cell, options)
+        self.input_size = input_size = size_of("input_size", input_size)
+        self.hidden_size = hidden_size = size_of("hidden_size", hidden_size)
+        self.num_layers = num_layers = size_of("num_layers", num_layers)
         self.bias, self.batch_first, self.bidirectional = bias, batch_first, bidirectional
         self.dropout = check_probability("dropout", dropout)
         self.input_dropout = check_probability("input_dropout", input_dropout)
@@ -170,14 +172,14 @@ class Recurrent(nn.Module):
         [layers, directions, T, B, ...], or, where the layers' shapes differ, a list of one tensor
         [directions, T, B, ...] for each layer; past a row's length they are zero.
         """
-        if not isinstance(start, int) or isinstance(start, bool) or start < 0:
+        if not is_whole(start) or start < 0:
             raise ValueError(f"start is the number of the first step, a whole number from 0, not {start!r}")
         x, counts, form = read(input, lengths, self.batch_first, self.input_size)
         self._check_type(x)
         states = self._initial(x, hx, form)
         streams, constants = self._others(others, x, form)
         with self._parametrized_once():
-            run = partial(self._run, lengths=counts, record=record, start=start)
+            run = partial(self._run, lengths=counts, record=record, start=int(start))
             x, lasts, values = self._stack(x, states, streams, constants, counts, run, rounding(x, form))
         state = tuple(form.state(torch.stack(tensors)) for tensors in zip(*lasts, strict=True))
         result = form.output(x, counts), state[0] if len(state) == 1 else state
@@ -401,13 +403,9 @@ def _squeeze(value: Tensor | list[Tensor], time: int) -> Tensor | list[Tensor]:
     return value.squeeze(2 + time) if isinstance(value, Tensor) else [layer.squeeze(1 + time) for layer in value]
 
 
-def _check(cell: type[Cell], num_layers: int, options: dict[str, Any]) -> None:
+def _check(cell: type[Cell], options: dict[str, Any]) -> None:
     if not (isinstance(cell, type) and issubclass(cell, Cell)):
         raise TypeError(f"the cell is a class made from conveyor.Cell, such as conveyor.zoo.LSTM, not {cell!r}")
-    if not isinstance(num_layers, int) or isinstance(num_layers, bool):
-        raise TypeError(f"num_layers is a whole number, not {num_layers!r}")
-    if num_layers <= 0:
-        raise ValueError(f"num_layers must be greater than zero, not {num_layers}")
     parameters = list(inspect.signature(cell).parameters.values())[2:]
     known = [parameter.name for parameter in parameters]
     unknown = [name for name in options if name not in known]
