@@ -1,6 +1,7 @@
 """A layer that runs by kernels does with PyTorch's other parts what torch.nn's layers do."""
 
 import copy
+import io
 
 import pytest
 import torch
@@ -64,6 +65,30 @@ def test_the_operators_keep_pytorchs_rules():
     given = [x, *states, *(get() for get in found.weights.values())]
     wanted = [tensor.requires_grad for tensor in given]
     library.opcheck(operator.forward, (given, None, number, 4, 2, 0, wanted))
+
+
+class Streaming(Model):
+    def forward(self, x, h, C):
+        output, state = self.rnn.step(x, (h, C))
+        return self.out(output), *state
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.*torch.jit.trace:DeprecationWarning")
+def test_a_traced_loop_is_refused_and_a_traced_step_is_right():
+    """A trace would hold a loop of as many steps as the input that it was made with."""
+    with pytest.raises(RuntimeError, match=r"length and cut longer ones short: take torch\.export"):
+        torch.jit.trace(Model(), torch.randn(4, 2, 3))
+    model = Streaming(num_layers=2)
+    traced = torch.jit.trace(model, (torch.randn(1, 3), *torch.randn(2, 2, 1, 5)))
+    given = (torch.randn(7, 3), *torch.randn(2, 2, 7, 5))
+    for value, wanted in zip(traced(*given), model(*given), strict=True):
+        assert_equal(value, wanted)
+
+
+@pytest.mark.filterwarnings("ignore")  # it tells of its end
+def test_the_export_that_traces_is_refused():
+    with pytest.raises(RuntimeError, match=r"take torch\.export"):
+        torch.onnx.export(Model(), (torch.randn(4, 2, 3),), io.BytesIO(), dynamo=False)
 
 
 @pytest.mark.parametrize("name", CASES)

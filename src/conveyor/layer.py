@@ -172,6 +172,23 @@ class Recurrent(nn.Module):
         [layers, directions, T, B, ...], or, where the layers' shapes differ, a list of one tensor
         [directions, T, B, ...] for each layer; past a row's length they are zero.
         """
+        if torch.jit.is_tracing():
+            raise RuntimeError(
+                "torch.jit.trace, and torch.onnx.export(dynamo=False) by it, would record the loop of this input's "
+                "length and cut longer ones short: take torch.export.export, or trace the layer's step, and where a "
+                "model must run for others under torch.jit.trace, ask torch.jit.is_tracing()"
+            )
+        return self._forward(input, hx, lengths, record, start, others)
+
+    def _forward(
+        self,
+        input: Tensor | PackedSequence,
+        hx: State | None,
+        lengths: Tensor | Sequence[int] | None,
+        record: bool,
+        start: int,
+        others: dict[str, Tensor],
+    ) -> Any:
         if not is_whole(start) or start < 0:
             raise ValueError(f"start is the number of the first step, a whole number from 0, not {start!r}")
         x, counts, form = read(input, lengths, self.batch_first, self.input_size)
@@ -200,7 +217,11 @@ class Recurrent(nn.Module):
             raise ValueError(f"a step's input is [B, {self.input_size}] or [{self.input_size}], not {list(x.shape)}")
         time = 1 if self.batch_first and x.dim() == 2 else 0
         others = {n: v if n in self.cell.constant else v.unsqueeze(time) for n, v in others.items()}
-        output, state, *values = self(x.unsqueeze(time), state, start=start, **others)
+        if torch.jit.is_tracing():  # which a loop of one step is right for
+            result = self._forward(x.unsqueeze(time), state, None, False, start, others)
+        else:
+            result = self(x.unsqueeze(time), state, start=start, **others)
+        output, state, *values = result
         now = ({name: _squeeze(value, time) for name, value in named.items()} for named in values)
         return output.squeeze(time), state, *now
 
