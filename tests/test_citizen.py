@@ -67,6 +67,47 @@ def test_the_operators_keep_pytorchs_rules():
     library.opcheck(operator.forward, (given, None, number, 4, 2, 0, wanted))
 
 
+class Asking(Model):
+    """With a state, lengths and recorded values, as a user may ask for them."""
+
+    def forward(self, x, state, lengths):
+        output, (h, C), values = self.rnn(x, state, lengths=lengths, record=True, start=2)
+        again, _ = self.rnn(x, hx=(h, C), lengths=[4, 0, 2])
+        return self.out(output + again), values["f"]
+
+
+@pytest.mark.parametrize("keywords", [{}, {"num_layers": 2, "bidirectional": True}], ids=["one layer", "stack"])
+def test_fx_sees_a_leaf(keywords):
+    model = Model(**keywords).eval()
+    graph = torch.fx.symbolic_trace(model)
+    theirs = Model()
+    theirs.rnn = torch.nn.LSTM(3, 5)
+    assert str(graph.graph) == str(torch.fx.symbolic_trace(theirs).graph)
+    assert graph.rnn is model.rnn
+    x, lengths = torch.randn(4, 3, 3), torch.tensor([4, 0, 2])
+    assert torch.equal(graph(x), model(x))
+    assert torch.equal(graph(x, lengths), model(x, lengths))
+    asking = Asking(**keywords)
+    rows = asking.rnn.state_rows
+    given = (x, (torch.randn(rows, 3, 5), torch.randn(rows, 3, 5)), lengths)
+    for value, wanted in zip(torch.fx.symbolic_trace(asking)(*given), asking(*given), strict=True):
+        assert torch.equal(value, wanted)
+
+
+def test_fx_sees_further_streams_and_constants():
+    class Fed(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = CASES["own, with streams"].layer(3, 5)
+
+        def forward(self, x, drive, key):
+            return self.rnn(x, drive=drive, key=key)[0]
+
+    model, x = Fed(), torch.randn(4, 3, 3)
+    further = others(model.rnn, 4, 3, torch.float32)
+    assert torch.equal(torch.fx.symbolic_trace(model)(x, **further), model(x, **further))
+
+
 class Streaming(Model):
     def forward(self, x, h, C):
         output, state = self.rnn.step(x, (h, C))

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.rnn import PackedSequence
 
@@ -172,6 +172,10 @@ class Recurrent(nn.Module):
         [layers, directions, T, B, ...], or, where the layers' shapes differ, a list of one tensor
         [directions, T, B, ...] for each layer; past a row's length they are zero.
         """
+        asked = {"lengths": lengths, "record": record, "start": start, **others}
+        tracer = _symbolic_tracer(input, hx, *asked.values())
+        if tracer is not None:
+            return _as_leaf(tracer, self, (input,) if hx is None else (input, hx), asked)
         if torch.jit.is_tracing():
             raise RuntimeError(
                 "torch.jit.trace, and torch.onnx.export(dynamo=False) by it, would record the loop of this input's "
@@ -413,6 +417,19 @@ def rounding(x: Tensor, form: Form) -> Callable[[Tensor], Tensor]:
         return value.to(lower) if value.is_floating_point() and value.dtype != torch.float64 else value
 
     return rounded
+
+
+def _symbolic_tracer(*given: Any) -> fx.proxy.TracerBase | None:
+    """What runs the layer by torch.fx.symbolic_trace, if so."""
+    values = (v for value in given for v in (value if isinstance(value, tuple | list) else (value,)))
+    return next((value.tracer for value in values if isinstance(value, fx.Proxy)), None)
+
+
+def _as_leaf(tracer: Any, layer: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> fx.Proxy:
+    """A call of the layer as one node, as the tracer itself makes it for the modules of torch.nn."""
+    usual = {"lengths": None, "record": False, "start": 0}
+    changed = {name: value for name, value in keywords.items() if name not in usual or value is not usual[name]}
+    return tracer.create_proxy("call_module", tracer.path_of_module(layer), arguments, changed)
 
 
 def _each(function: Callable[[Tensor], Tensor], named: dict[str, Tensor]) -> dict[str, Tensor]:
