@@ -1,6 +1,7 @@
 """A layer that runs by kernels does with PyTorch's other parts what torch.nn's layers do."""
 
 import copy
+import io
 
 import pytest
 import torch
@@ -66,6 +67,71 @@ def test_the_operators_keep_pytorchs_rules():
     library.opcheck(operator.forward, (given, None, number, 4, 2, 0, wanted))
 
 
+class Asking(Model):
+    """With a state, lengths and recorded values, as a user may ask for them."""
+
+    def forward(self, x, state, lengths):
+        output, (h, C), values = self.rnn(x, state, lengths=lengths, record=True, start=2)
+        again, _ = self.rnn(x, hx=(h, C), lengths=[4, 0, 2])
+        return self.out(output + again), values["f"]
+
+
+@pytest.mark.parametrize("keywords", [{}, {"num_layers": 2, "bidirectional": True}], ids=["one layer", "stack"])
+def test_fx_sees_a_leaf(keywords):
+    model = Model(**keywords).eval()
+    graph = torch.fx.symbolic_trace(model)
+    theirs = Model()
+    theirs.rnn = torch.nn.LSTM(3, 5)
+    assert str(graph.graph) == str(torch.fx.symbolic_trace(theirs).graph)
+    assert graph.rnn is model.rnn
+    x, lengths = torch.randn(4, 3, 3), torch.tensor([4, 0, 2])
+    assert torch.equal(graph(x), model(x))
+    assert torch.equal(graph(x, lengths), model(x, lengths))
+    asking = Asking(**keywords)
+    rows = asking.rnn.state_rows
+    given = (x, (torch.randn(rows, 3, 5), torch.randn(rows, 3, 5)), lengths)
+    for value, wanted in zip(torch.fx.symbolic_trace(asking)(*given), asking(*given), strict=True):
+        assert torch.equal(value, wanted)
+
+
+def test_fx_sees_further_streams_and_constants():
+    class Fed(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = CASES["own, with streams"].layer(3, 5)
+
+        def forward(self, x, drive, key):
+            return self.rnn(x, drive=drive, key=key)[0]
+
+    model, x = Fed(), torch.randn(4, 3, 3)
+    further = others(model.rnn, 4, 3, torch.float32)
+    assert torch.equal(torch.fx.symbolic_trace(model)(x, **further), model(x, **further))
+
+
+class Streaming(Model):
+    def forward(self, x, h, C):
+        output, state = self.rnn.step(x, (h, C))
+        return self.out(output), *state
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.*torch.jit.trace:DeprecationWarning")
+def test_a_traced_loop_is_refused_and_a_traced_step_is_right():
+    """A trace would hold a loop of as many steps as the input that it was made with."""
+    with pytest.raises(RuntimeError, match=r"length and cut longer ones short: take torch\.export"):
+        torch.jit.trace(Model(), torch.randn(4, 2, 3))
+    model = Streaming(num_layers=2)
+    traced = torch.jit.trace(model, (torch.randn(1, 3), *torch.randn(2, 2, 1, 5)))
+    given = (torch.randn(7, 3), *torch.randn(2, 2, 7, 5))
+    for value, wanted in zip(traced(*given), model(*given), strict=True):
+        assert_equal(value, wanted)
+
+
+@pytest.mark.filterwarnings("ignore")  # it tells of its end
+def test_the_export_that_traces_is_refused():
+    with pytest.raises(RuntimeError, match=r"take torch\.export"):
+        torch.onnx.export(Model(), (torch.randn(4, 2, 3),), io.BytesIO(), dynamo=False)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_gradients_are_right_and_can_be_differentiated_again(name):
     layer = CASES[name].layer(2, 3, dtype=torch.float64)
@@ -84,6 +150,60 @@ def test_gradients_are_right_and_can_be_differentiated_again(name):
     with conveyor.backend("compiled"):
         assert gradcheck(run, inputs, fast_mode=True)
         assert gradgradcheck(run, inputs, fast_mode=True)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_gradients_of_many_losses_at_once_are_those_of_one_after_the_other(name):
+    layer = CASES[name].layer(2, 3, dtype=torch.float64)
+    x, further = torch.randn(2, 2, 2, dtype=torch.float64, requires_grad=True), others(layer, 2, 2)
+    with conveyor.backend("compiled"):
+        output, last, *_ = layer(x, lengths=[2, 1], **further)
+    ends, wanted = (output, *tensors(last)), (x, *layer.parameters())
+    losses = [torch.randn(2, *end.shape, dtype=end.dtype) for end in ends]
+
+    def gradients(weights, **keywords):
+        return torch.autograd.grad(ends, wanted, weights, retain_graph=True, allow_unused=True, **keywords)
+
+    found = gradients(losses, is_grads_batched=True)
+    one_by_one = [gradients([loss[k] for loss in losses]) for k in range(2)]
+    for tensor, value, *alone in zip(wanted, found, *one_by_one, strict=True):
+        none = torch.zeros_like(tensor)  # of what nothing depends on, there may be no gradient
+        stacked = torch.stack([none if gradient is None else gradient for gradient in alone])
+        assert_equal(torch.zeros_like(stacked) if value is None else value, stacked, "gradient", KERNEL)
+
+
+@pytest.mark.parametrize("backend", ["compiled", "eager"])
+def test_a_state_that_is_computed_of_the_input_counts_once(backend):
+    """Whichever way the gradient is computed: a kernel's is the loop's, where it is to be differentiated again."""
+    layer, start = conveyor.GRU(3, 3).double(), torch.nn.Linear(3, 3).double()
+    x = torch.randn(4, 2, 3, dtype=torch.float64, requires_grad=True)
+    with conveyor.backend(backend):
+        output, _ = layer(x, start(x[:1]))
+    (once,) = torch.autograd.grad(output.sum(), x, retain_graph=True)
+    (again,) = torch.autograd.grad(output.sum(), x, create_graph=True)
+    assert_equal(again, once, "gradient", KERNEL)
+
+
+def test_jacobians_of_a_kernel_are_right_in_every_way_to_compute_them():
+    layer, x = conveyor.LSTM(2, 3, num_layers=2).double(), torch.randn(3, 2, 2, dtype=torch.float64)
+
+    def run(x):
+        return layer(x)[0]
+
+    jacobian = torch.autograd.functional.jacobian(run, x)
+    assert_equal(torch.autograd.functional.jacobian(run, x, vectorize=True), jacobian, "vectorised", KERNEL)
+    assert_equal(torch.func.jacrev(run)(x), jacobian, "jacrev", KERNEL)
+    x.requires_grad_()
+    output = run(x)
+    units = torch.eye(output.numel(), dtype=x.dtype).view(-1, *output.shape)
+    by_vmap = torch.func.vmap(lambda unit: torch.autograd.grad(output, x, unit, retain_graph=True)[0])(units)
+    assert_equal(by_vmap.view(jacobian.shape), jacobian, "vmap over the backward of a kernel", KERNEL)
+
+    def loss(x):
+        return run(x).square().sum()
+
+    hessian = torch.autograd.functional.hessian(loss, x)
+    assert_equal(torch.autograd.functional.hessian(loss, x, vectorize=True), hessian, "hessian", KERNEL)
 
 
 def test_a_gradient_that_is_differentiated_again_is_the_loops():

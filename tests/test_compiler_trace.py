@@ -1,5 +1,6 @@
 """What a trace of one step cannot stand for is refused, and what only looks like it is not."""
 
+import warnings
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +16,19 @@ REFUSED = {
     "a * a.shape[0]": "depends on the batch",
     "a / len(a)": "depends on the batch",
     "torch.full_like(a, len(a)) * a": "depends on the batch",
+    "a[:2].sum(0) + b": "takes some rows",  # two, as one of the batches has with which a step is traced
+    "a[:2, 1:4].mean() + b": "takes some rows",
+    "a[:2, 0].sum() + b": "takes some rows",
+    "a[:1] + b": "takes some rows",
+    "a[-1:] + b": "takes some rows",
+    "a[0] + b": "over the batch dimension",
+    "a.narrow(0, 0, 1) + b": "over the batch dimension",
+    "a.roll(1, 0)": "over the batch dimension",
+    "a[::2].sum() + b": "joins it with another",
+    "a.split(1)[0] + b": "as many parts as the batch has rows",
+    "a[torch.tensor([0])] + b": "indexes by a tensor",
+    "self.v[True] * a with v = matrix(H)": "indexes by a truth value",
+    "a.flip(0)": "flip has no rule",
     "a[:, len(a) : len(a) + 2]": "depends on the batch",
     "a[:, len(a)][:, None]": "depends on the batch",
     "a.chunk(len(a), -1)[0][:, :2]": "as many parts as the batch has rows",
@@ -50,8 +64,22 @@ def layer_of(text):
 @pytest.mark.parametrize("text", REFUSED)
 def test_a_step_that_a_trace_does_not_stand_for_is_refused(text):
     layer = layer_of(text)
-    with pytest.raises(NotCompiled, match=REFUSED[text]), backend("compiled"):
+    with pytest.raises(NotCompiled, match=rf"line \d+: .*{REFUSED[text]}.*; \w+"), backend("compiled"):
         results(layer, draw_inputs(layer, 3, 5))
+
+
+@pytest.mark.parametrize("text", [text for text, why in REFUSED.items() if "rows" in why or "batch" in why])
+def test_a_step_that_mixes_rows_is_left_to_the_loop(text):
+    layer = layer_of(text)
+    for batch in (2, 3, 5):
+        inputs = draw_inputs(layer, 3, batch)
+        with backend("eager"):
+            loop = results(layer, inputs)
+        with warnings.catch_warnings(), backend("auto"):
+            warnings.simplefilter("ignore", RuntimeWarning)  # which is for each reason given once in a process
+            found = results(layer, inputs)
+        for name, value in found.items():
+            assert torch.equal(value, loop[name])
 
 
 @pytest.mark.parametrize("text", TAKEN)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping
+from numbers import Integral
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -88,8 +89,9 @@ class Cell(nn.Module):
 
     def __init__(self, input_size: int, hidden_size: int, **widths: int):
         super().__init__()
-        self.input_size, self.hidden_size = _size("input_size", input_size), _size("hidden_size", hidden_size)
-        given = {name: _size(name, width) for name, width in widths.items()}
+        self.input_size = input_size = size_of("input_size", input_size)
+        self.hidden_size = hidden_size = size_of("hidden_size", hidden_size)
+        given = {name: size_of(name, width) for name, width in widths.items()}
         usual = dict.fromkeys((*self.state, *_upward(type(self)), *self.below), hidden_size)
         self.widths = {"x": input_size, **usual, **given}
         for stream, name in self.below.items():
@@ -113,7 +115,7 @@ class Cell(nn.Module):
                 f"it knows {', '.join(self.widths)}: pass other widths to Cell.__init__ by name"
             )
         widths = {name: self.widths[name] for name in operands}
-        out = self.hidden_size if out is None else _size("out", out)
+        out = self.hidden_size if out is None else size_of("out", out)
         return Affine(out, widths, blocks, bias, bound=1 / math.sqrt(self.hidden_size))
 
     def step(self, *arguments: Any) -> Tensor | tuple[Tensor, ...]:
@@ -126,18 +128,22 @@ def _upward(cls: type[Cell]) -> set[str]:
     return {*cls.below.values(), *([] if cls.output_name is None else [cls.output_name])}
 
 
-def check_sizes(**sizes: int) -> None:
-    """Raises TypeError for sizes that are not integers, and ValueError for sizes that are not positive."""
-    for name, value in sizes.items():
-        _size(name, value)
+def check_sizes(**sizes: int) -> tuple[int, ...]:
+    """The sizes, in order. Raises TypeError unless they are integers, and ValueError unless they are positive."""
+    return tuple(size_of(name, value) for name, value in sizes.items())
 
 
-def _size(name: str, value: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
+def size_of(name: str, value: Any) -> int:
+    """A size as Python's own number: NumPy's are taken, too, but no truth values."""
+    if not is_whole(value):
         raise TypeError(f"{name} must be an integer, not {value!r}")
     if value <= 0:
         raise ValueError(f"{name} must be greater than zero, not {value}")
-    return value
+    return int(value)
+
+
+def is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _arguments(cls: type[Cell]) -> tuple[str, ...]:

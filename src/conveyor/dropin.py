@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from conveyor import zoo
-from conveyor.cell import Cell
+from conveyor.cell import Cell, is_whole
 from conveyor.layer import Recurrent
 
 # For torch.nn's matrices weight_ih and weight_hh, the affine maps whose blocks each holds one above the other.
@@ -152,12 +152,14 @@ class LSTM(_DropIn):
         dtype: torch.dtype | None = None,
         **further: Any,
     ):
+        if not is_whole(proj_size):
+            raise TypeError(f"proj_size is a whole number, not {proj_size!r}")
         if not 0 <= proj_size < max(hidden_size, 1):
             raise ValueError(f"proj_size must lie between 0 and hidden_size - 1 = {hidden_size - 1}, not {proj_size}")
         cell, options = (zoo.ProjectedLSTM, {"proj_size": proj_size}) if proj_size else (zoo.LSTM, {})
         arguments = (input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional)
         super().__init__(cell, *arguments, device=device, dtype=dtype, **options, **further)
-        self.proj_size = proj_size
+        self.proj_size = int(proj_size)
 
 
 class GRU(_DropIn):

@@ -73,7 +73,7 @@ def _unfit(tensors: Sequence[Tensor]) -> str | None:
         return "torch.func transforms"
     if forward_ad._current_level >= 0:
         return "derivatives in forward mode"
-    if torch.jit.is_tracing():
+    if torch.jit.is_tracing():  # a single step
         return "torch.jit.trace"
     for tensor in tensors:
         if type(tensor) not in (Tensor, nn.Parameter):

@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.rnn import PackedSequence
 
 from conveyor.affine import Affine
-from conveyor.cell import Cell
+from conveyor.cell import Cell, is_whole, size_of
 from conveyor.eager import Step, Unrolled, place
 from conveyor.errors import warn
 from conveyor.execute import run as run_loop
@@ -81,8 +81,10 @@ class Recurrent(nn.Module):
         **options: Any,
     ):
         super().__init__()
-        _check(cell, num_layers, options)
-        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
+        _check(cell, options)
+        self.input_size = input_size = size_of("input_size", input_size)
+        self.hidden_size = hidden_size = size_of("hidden_size", hidden_size)
+        self.num_layers = num_layers = size_of("num_layers", num_layers)
         self.bias, self.batch_first, self.bidirectional = bias, batch_first, bidirectional
         self.dropout = check_probability("dropout", dropout)
         self.input_dropout = check_probability("input_dropout", input_dropout)
@@ -170,14 +172,35 @@ class Recurrent(nn.Module):
         [layers, directions, T, B, ...], or, where the layers' shapes differ, a list of one tensor
         [directions, T, B, ...] for each layer; past a row's length they are zero.
         """
-        if not isinstance(start, int) or isinstance(start, bool) or start < 0:
+        asked = {"lengths": lengths, "record": record, "start": start, **others}
+        tracer = _symbolic_tracer(input, hx, *asked.values())
+        if tracer is not None:
+            return _as_leaf(tracer, self, (input,) if hx is None else (input, hx), asked)
+        if torch.jit.is_tracing():
+            raise RuntimeError(
+                "torch.jit.trace, and torch.onnx.export(dynamo=False) by it, would record the loop of this input's "
+                "length and cut longer ones short: take torch.export.export, or trace the layer's step, and where a "
+                "model must run for others under torch.jit.trace, ask torch.jit.is_tracing()"
+            )
+        return self._forward(input, hx, lengths, record, start, others)
+
+    def _forward(
+        self,
+        input: Tensor | PackedSequence,
+        hx: State | None,
+        lengths: Tensor | Sequence[int] | None,
+        record: bool,
+        start: int,
+        others: dict[str, Tensor],
+    ) -> Any:
+        if not is_whole(start) or start < 0:
             raise ValueError(f"start is the number of the first step, a whole number from 0, not {start!r}")
         x, counts, form = read(input, lengths, self.batch_first, self.input_size)
         self._check_type(x)
         states = self._initial(x, hx, form)
         streams, constants = self._others(others, x, form)
         with self._parametrized_once():
-            run = partial(self._run, lengths=counts, record=record, start=start)
+            run = partial(self._run, lengths=counts, record=record, start=int(start))
             x, lasts, values = self._stack(x, states, streams, constants, counts, run, rounding(x, form))
         state = tuple(form.state(torch.stack(tensors)) for tensors in zip(*lasts, strict=True))
         result = form.output(x, counts), state[0] if len(state) == 1 else state
@@ -198,7 +221,11 @@ class Recurrent(nn.Module):
             raise ValueError(f"a step's input is [B, {self.input_size}] or [{self.input_size}], not {list(x.shape)}")
         time = 1 if self.batch_first and x.dim() == 2 else 0
         others = {n: v if n in self.cell.constant else v.unsqueeze(time) for n, v in others.items()}
-        output, state, *values = self(x.unsqueeze(time), state, start=start, **others)
+        if torch.jit.is_tracing():  # which a loop of one step is right for
+            result = self._forward(x.unsqueeze(time), state, None, False, start, others)
+        else:
+            result = self(x.unsqueeze(time), state, start=start, **others)
+        output, state, *values = result
         now = ({name: _squeeze(value, time) for name, value in named.items()} for named in values)
         return output.squeeze(time), state, *now
 
@@ -392,6 +419,19 @@ def rounding(x: Tensor, form: Form) -> Callable[[Tensor], Tensor]:
     return rounded
 
 
+def _symbolic_tracer(*given: Any) -> fx.proxy.TracerBase | None:
+    """What runs the layer by torch.fx.symbolic_trace, if so."""
+    values = (v for value in given for v in (value if isinstance(value, tuple | list) else (value,)))
+    return next((value.tracer for value in values if isinstance(value, fx.Proxy)), None)
+
+
+def _as_leaf(tracer: Any, layer: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> fx.Proxy:
+    """A call of the layer as one node, as the tracer itself makes it for the modules of torch.nn."""
+    usual = {"lengths": None, "record": False, "start": 0}
+    changed = {name: value for name, value in keywords.items() if name not in usual or value is not usual[name]}
+    return tracer.create_proxy("call_module", tracer.path_of_module(layer), arguments, changed)
+
+
 def _each(function: Callable[[Tensor], Tensor], named: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: function(value) for name, value in named.items()}
 
@@ -401,13 +441,9 @@ def _squeeze(value: Tensor | list[Tensor], time: int) -> Tensor | list[Tensor]:
     return value.squeeze(2 + time) if isinstance(value, Tensor) else [layer.squeeze(1 + time) for layer in value]
 
 
-def _check(cell: type[Cell], num_layers: int, options: dict[str, Any]) -> None:
+def _check(cell: type[Cell], options: dict[str, Any]) -> None:
     if not (isinstance(cell, type) and issubclass(cell, Cell)):
         raise TypeError(f"the cell is a class made from conveyor.Cell, such as conveyor.zoo.LSTM, not {cell!r}")
-    if not isinstance(num_layers, int) or isinstance(num_layers, bool):
-        raise TypeError(f"num_layers is a whole number, not {num_layers!r}")
-    if num_layers <= 0:
-        raise ValueError(f"num_layers must be greater than zero, not {num_layers}")
     parameters = list(inspect.signature(cell).parameters.values())[2:]
     known = [parameter.name for parameter in parameters]
     unknown = [name for name in options if name not in known]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from numbers import Real
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from conveyor.eager import check_new
 
 def check_probability(name: str, value: Any) -> float:
     """The value as a float. Raises ValueError unless it is a number between 0 and 1."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) <= 1:
         raise ValueError(f"{name} must be a probability between 0 and 1, not {value!r}")
     return float(value)
 

@@ -110,7 +110,7 @@ class _Run(torch.autograd.Function):
         job: Job = ctx.job
         saved = ctx.saved_tensors
         tensors, kept = saved[: ctx.count], dict(zip(ctx.kept, saved[ctx.count :], strict=True))
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or any(map(_is_batched, gradients)):
             return None, *_again(job, tensors, gradients, ctx.needs_input_grad[1:])
         return None, *without_graph(job, ctx.kernels, tensors, kept, gradients, ctx.needs_input_grad[1:])
 
@@ -190,14 +190,25 @@ def _gradient(job: Job, result: Result, source: Source) -> Tensor | None:
     return job.rows.unsort(found) if kind == "constant" else found
 
 
+def _is_batched(gradient: Tensor | None) -> bool:
+    """Whether it is many gradients in one, as is_grads_batched and jacobian(vectorize=True) give them."""
+    functorch = torch._C._functorch
+    return gradient is not None and (
+        functorch.is_legacy_batchedtensor(gradient) or functorch.is_functorch_wrapped_tensor(gradient)
+    )
+
+
 def _again(
     job: Job, tensors: Sequence[Tensor], gradients: Sequence[Tensor | None], needed: Sequence[bool]
 ) -> list[Tensor | None]:
-    """A gradient that is to be differentiated again comes from the eager loop."""
-    outputs = job.eager(*tensors)
+    """A gradient that is to be differentiated again, or that is batched, comes from the eager loop."""
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        tensors = [tensor.view_as(tensor) for tensor in tensors]  # one may be computed of another: both count once
+        outputs = job.eager(*tensors)
     ends = [(o, g) for o, g in zip(outputs, gradients, strict=True) if g is not None and o.requires_grad]
     wanted = [t for t, n in zip(tensors, needed, strict=True) if n]
     found = iter(
-        torch.autograd.grad([o for o, _ in ends], wanted, [g for _, g in ends], create_graph=True, allow_unused=True)
+        torch.autograd.grad([o for o, _ in ends], wanted, [g for _, g in ends], create_graph=again, allow_unused=True)
     )
     return [next(found) if n else None for n in needed]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn, tanh, where
 
 from conveyor.affine import Affine
-from conveyor.cell import Cell
+from conveyor.cell import Cell, is_whole
 
 
 class ClockworkRNN(Cell):
@@ -39,6 +39,7 @@ class ClockworkRNN(Cell):
 
     def __init__(self, input_size: int, hidden_size: int, periods: Sequence[int] = (1, 2, 4, 8)):
         super().__init__(input_size, hidden_size)
+        hidden_size = self.hidden_size
         self.periods = check_periods(periods)
         if hidden_size % len(self.periods):
             raise ValueError(
@@ -64,10 +65,10 @@ def check_periods(periods: Sequence[int]) -> tuple[int, ...]:
     """The periods as a tuple. Raises ValueError unless they are ascending positive integers."""
     if not isinstance(periods, Sequence) or isinstance(periods, str) or not periods:
         raise ValueError(f"periods must be a list of integers such as [1, 2, 4, 8], not {periods!r}")
-    if any(not isinstance(period, int) or isinstance(period, bool) or period < 1 for period in periods):
+    if any(not is_whole(period) or period < 1 for period in periods):
         raise ValueError(f"periods must be positive integers, not {list(periods)}")
     if list(periods) != sorted(periods):
         raise ValueError(
             f"periods must ascend, since slow modules feed only fast ones: {sorted(periods)}, not {periods}"
         )
-    return tuple(periods)
+    return tuple(map(int, periods))

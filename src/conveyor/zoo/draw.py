@@ -45,7 +45,7 @@ class DRAW(Cell):
 
     def __init__(self, input_size: int, hidden_size: int, height: int, width: int, encoder_size: int | None = None):
         encoder = hidden_size if encoder_size is None else encoder_size
-        check_sizes(height=height, width=width, encoder_size=encoder)
+        height, width, encoder = check_sizes(height=height, width=width, encoder_size=encoder)
         pixels = height * width
         super().__init__(input_size, hidden_size, c=pixels, image=pixels, h_enc=encoder, C_enc=encoder)
         self.height, self.width = height, width
@@ -124,7 +124,7 @@ class AttentiveDRAW(DRAW):
         write_size: int,
         encoder_size: int | None = None,
     ):
-        check_sizes(read_size=read_size, write_size=write_size)
+        read_size, write_size = check_sizes(read_size=read_size, write_size=write_size)
         self.read_size, self.write_size = read_size, write_size
         super().__init__(input_size, hidden_size, height, width, encoder_size)
         self.read_place = self.affine("h_dec", out=5)

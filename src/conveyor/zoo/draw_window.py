@@ -37,7 +37,7 @@ class Filterbanks(nn.Module):
 
     def __init__(self, size: int, height: int, width: int):
         super().__init__()
-        check_sizes(size=size, height=height, width=width)
+        size, height, width = check_sizes(size=size, height=height, width=width)
         self.size, self.height, self.width = size, height, width
         for name, values in (
             ("offsets", torch.arange(1, size + 1) - size / 2 - 0.5),

@@ -1,6 +1,7 @@
 """The three best cells of a search over ten thousand, and the LSTM with a large initial forget bias."""
 
 import math
+from numbers import Real
 
 from torch import Tensor, nn, sigmoid, tanh
 
@@ -119,11 +120,11 @@ class ForgetBiasLSTM(LSTM):
 
     def __init__(self, input_size: int, hidden_size: int, forget_bias: float = 1.0):
         super().__init__(input_size, hidden_size)
-        if not isinstance(forget_bias, int | float) or isinstance(forget_bias, bool):
+        if not isinstance(forget_bias, Real) or isinstance(forget_bias, bool):
             raise TypeError(f"forget_bias must be a number, not {forget_bias!r}")
         if not math.isfinite(forget_bias):
             raise ValueError(f"forget_bias must be finite, not {forget_bias!r}")
-        self.forget_bias = forget_bias
+        self.forget_bias: float = float(forget_bias)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

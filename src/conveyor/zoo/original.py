@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor, sigmoid, tanh
 
-from conveyor.cell import Cell
+from conveyor.cell import Cell, is_whole
 
 # The activation functions by name; the first two are the paper's g and h.
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -51,7 +51,7 @@ class OriginalLSTM(Cell):
         super().__init__(input_size, hidden_size)
         self.activation_g, self.activation_h = _known("g", g), _known("h", h)
         self.block_size = _divisor(block_size, hidden_size)
-        blocks = hidden_size // block_size
+        blocks = self.hidden_size // self.block_size
         self.input = self.affine("h", "x", out=blocks)
         self.candidate = self.affine("h", "x")
         self.output = self.affine("h", "x", out=blocks)
@@ -78,8 +78,8 @@ def _known(option: str, name: str) -> str:
 
 
 def _divisor(block_size: int, hidden_size: int) -> int:
-    if not isinstance(block_size, int) or isinstance(block_size, bool):
+    if not is_whole(block_size):
         raise TypeError(f"block_size must be an integer number of cells, not {block_size!r}")
     if block_size < 1 or hidden_size % block_size:
         raise ValueError(f"hidden_size must be a multiple of block_size, but {hidden_size} is not one of {block_size}")
-    return block_size
+    return int(block_size)

@@ -71,6 +71,8 @@ def _getitem(s: Lowering, x: Value, index: Any) -> Value:
         raise NoRule("it takes as many parts as the batch has rows", NoRule.BATCH)
     dim = 0  # of x as it has become, the one that the next item is for
     for item in _without_ellipsis(index if isinstance(index, tuple) else (index,), x.rank):
+        if isinstance(item, bool):
+            raise NoRule("it indexes by a truth value", "write None for a new dimension")
         if isinstance(item, int):
             x = _select(s, x, dim, item)
             continue
@@ -102,7 +104,9 @@ def _new_axis(s: Lowering, x: Value, dim: int) -> Value:
 
 def _cut(s: Lowering, x: Value, dim: int, item: slice) -> Value:
     if dim == 0 and s.rows(x):
-        if item.start in (None, 0) and item.step in (None, 1) and (item.stop is None or item.stop == 2):
+        # The result has rows if its first dimension grew with the batch: x[:len(x)] is whole, x[:2] is not.
+        whole = s.shapes[0][1] and item.start in (None, 0) and item.step in (None, 1)
+        if whole and (item.stop is None or item.stop == 2):
             return x
         raise NoRule("it takes some rows of the batch", NoRule.BATCH)
     axis = s.axis(x, dim)
