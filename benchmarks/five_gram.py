@@ -1,9 +1,9 @@
-"""The bar for a character model: an interpolated 5-gram model of the same text, measured on the same held-out tail.
+"""A baseline for a character model: an interpolated 5-gram model, evaluated on the same held-out end of the same text.
 
     python benchmarks/five_gram.py runs/demo        # 10 seconds; exit code 1 if the run's model does not beat it
 
-Kneser-Ney smoothing, interpolated, with one discount an order estimated from the counts (Kneser & Ney 1995; Chen &
-Goodman 1999). It knows the characters of the whole text, as the run's model does.
+Interpolated Kneser-Ney smoothing, with one discount per order estimated from the counts (Kneser & Ney 1995; Chen &
+Goodman 1999). Its vocabulary is that of the whole text, as for the run's model.
 """
 
 import math
@@ -16,7 +16,7 @@ from conveyor.language.trained import load
 
 
 class KneserNey:
-    """An n-gram model: from the counts of the longest contexts down to the single character."""
+    """An n-gram model with interpolated Kneser-Ney smoothing."""
 
     def __init__(self, learnt: str, order: int, characters: int):
         self.order, self.characters = order, characters
@@ -25,7 +25,7 @@ class KneserNey:
             counts[-1][learnt[i - order + 1 : i]][learnt[i]] += 1
         for longer, shorter in zip(counts[:0:-1], counts[-2::-1], strict=True):
             for context, followers in longer.items():
-                for character in followers:  # how many different contexts, not how often
+                for character in followers:  # counts distinct contexts, not occurrences
                     shorter[context[1:]][character] += 1
         self.counts = counts
         self.totals = [{context: sum(f.values()) for context, f in level.items()} for level in counts]
@@ -51,9 +51,9 @@ def five_gram_bits(characters: str, held_out: float) -> float:
     """Bits per character on the held-out tail."""
     cut = len(characters) - int(len(characters) * held_out)
     model = KneserNey(characters[:cut], 5, len(set(characters)))
-    places = range(cut + 1, len(characters))  # the first character of the tail is given, as to the run's model
-    bits = sum(-math.log2(model.probability(characters[max(0, i - 4) : i], characters[i])) for i in places)
-    return bits / len(places)
+    positions = range(cut + 1, len(characters))  # the first character of the tail is given, as to the run's model
+    bits = sum(-math.log2(model.probability(characters[max(0, i - 4) : i], characters[i])) for i in positions)
+    return bits / len(positions)
 
 
 def main(folder: str) -> int:

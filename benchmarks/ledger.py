@@ -1,11 +1,11 @@
-"""What the ledger of `conveyor compare` costs, and how many trials a second it bears; docs/compare.md has the figures.
+"""The cost and throughput of the ledger of `conveyor compare`; docs/compare.md has the figures.
 
-    python benchmarks/ledger.py --processes 1 2 4 8             # 5 minutes: SQLite, in a folder that goes away
-    python benchmarks/ledger.py --server postgresql://me:secret@localhost/postgres    # makes databases, and drops them
+    python benchmarks/ledger.py --processes 1 2 4 8             # 5 minutes: SQLite in a temporary folder
+    python benchmarks/ledger.py --server postgresql://me:secret@localhost/postgres    # creates databases and drops them
 
-First with trainings of a second or two: trials a minute, and which share of the workers' time went by in the ledger.
-Then with what trials of a minute ask of it, without the training, 1200 of 60 tasks and cells: trials a second, and how
-long a claim takes. Sixty times as many workers as trials a second are what it bears.
+First with training runs of a second or two: trials per minute, and the fraction of the workers' time spent in the
+ledger. Then with the ledger's part of trials of a minute, without the training, for 1200 trials of 60 pairs of task and
+cell: trials per second, and the time of a claim. The ledger can serve sixty times as many workers as trials per second.
 """
 
 import argparse
@@ -31,13 +31,13 @@ from conveyor.zoo import CELLS
 
 SHORT = ComparisonConfig(tasks=("lag:5",), cells=("gru",), trials=12, seeds=0, steps=150)
 MANY = ComparisonConfig(tasks=("lag:5", "adding", "agreement"), cells=tuple(CELLS)[:20], trials=20, seeds=0)
-SECONDS = 8.0  # for which nothing is done
+SECONDS = 8.0  # how long each process runs without training
 BEATS = int(60 / BEAT) - 1
 CALLS = ("claim", "beat", "end", "counts", "recover", "release", "rest")
 
 
 class Timed(Ledger):
-    """Knows the seconds that went by in it, by the name of what was called; what that calls itself is in them."""
+    """A ledger that records the seconds of its outermost calls, by the name of the method."""
 
     def __init__(self, url: str, config: ComparisonConfig):
         super().__init__(url, config)
@@ -65,7 +65,7 @@ def train(ledger: Timed, folder: Path) -> None:
 
 
 def do_nothing(ledger: Timed, folder: Path) -> None:
-    """Claims, says that it is alive, and ends as a worker does whose training takes a minute, without the training."""
+    """Claims, sends heartbeats and ends trials like a worker with training runs of a minute, but does not train."""
     curve = tuple((step, 0.123456789) for step in range(10))
     until = time.perf_counter() + SECONDS
     while time.perf_counter() < until and (claim := ledger.claim()):
@@ -80,7 +80,7 @@ def do_nothing(ledger: Timed, folder: Path) -> None:
 def process(
     do: Callable[[Timed, Path], None], url: str, config: ComparisonConfig, folder: Path, ready: Any, found: Any
 ) -> None:
-    """One process; all begin at the same time."""
+    """One process; all start at the same time."""
     torch.set_num_threads(1)
     ledger = Timed(url, config)
     ready.wait()
@@ -91,7 +91,7 @@ def process(
 
 @contextlib.contextmanager
 def database(server: str, folder: str) -> Iterator[str]:
-    """A new one: its URL."""
+    """The URL of a new database, which is dropped afterwards."""
     if not server:
         yield f"sqlite:///{folder}/ledger.db"
         return
@@ -105,7 +105,7 @@ def database(server: str, folder: str) -> Iterator[str]:
 
 
 def measured(do: Callable[[Timed, Path], None], server: str, config: ComparisonConfig, processes: int) -> str:
-    """What so many processes make of all trials of a study: a row of a table."""
+    """Runs all trials with this many processes: a row of the table."""
     context = multiprocessing.get_context("spawn")
     ready, found = context.Barrier(processes), context.Queue()
     with tempfile.TemporaryDirectory() as folder, database(server, folder) as url:
@@ -120,19 +120,19 @@ def measured(do: Callable[[Timed, Path], None], server: str, config: ComparisonC
     seconds, trials = max(worked for worked, _ in said), sum(len(spent["end"]) for _, spent in said)
     share = sum(sum(sum(calls) for calls in spent.values()) for _, spent in said) / sum(worked for worked, _ in said)
     claims = sorted(claim for _, spent in said for claim in spent["claim"])
-    rate = f"{trials / seconds:.3g} a second, {60 * trials / seconds:.3g} a minute"
+    rate = f"{trials / seconds:.3g} per second, {60 * trials / seconds:.3g} per minute"
     return f"{processes:9} | {rate:34} | {share:6.1%} | {1000 * claims[len(claims) // 2]:.3g} ms"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--server", default="", help="the URL of a database of it [default: SQLite]")
+    parser.add_argument("--server", default="", help="the URL of a database of a PostgreSQL server [default: SQLite]")
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4, 8])
     asked = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     for what, do, config in [
-        ("trainings", train, SHORT),
-        ("trials of a minute, without the minute", do_nothing, MANY),
+        ("training runs", train, SHORT),
+        ("trials of a minute, without the training", do_nothing, MANY),
     ]:
         print(f"{what}\nprocesses | {'trials':34} | ledger | a claim, median")
         for number in asked.processes:

@@ -1,11 +1,12 @@
-"""How fast a language model runs in a page: milliseconds a step, with edits, and for gradients, in Chromium.
+"""How fast a language model runs in a page: milliseconds per step, with edits, and for gradients, in Chromium.
 
     PYTHONPATH=tests .venv/bin/python benchmarks/page.py                # half a minute; cells and sizes as below
     PYTHONPATH=tests .venv/bin/python benchmarks/page.py --cells gru grid --hidden 128 --layers 1
 
-The best of several runs of 100 steps, from token to logits, every value kept; the gradient is that of one prediction
-after 100 tokens by all states and inputs before it, computed a second time, when what it reads is at hand; the blend
-is of all weights with untrained ones, the first time and again; the text is the page's data and code for this model.
+The best of several runs of 100 steps, from token to logits, with every value recorded. The gradient is that of one
+prediction after 100 tokens with respect to all earlier states and inputs, computed a second time with its inputs
+cached. The blend is of all weights with untrained ones, the first time and again. The text is the page's data and code
+for this model.
 """
 
 import argparse
@@ -53,7 +54,7 @@ def main() -> None:
     options = parser.parse_args()
     print(f"{options.layers} layers of {options.hidden}, {len(VOCABULARY)} kinds of characters")
     heads = zip(
-        ("ms a step", "edited", "gradient", "blend", "weights MB", "text KB"), (10, 10, 10, 12, 12, 10), strict=True
+        ("ms/step", "edited", "gradient", "blend", "weights MB", "text KB"), (10, 10, 10, 12, 12, 10), strict=True
     )
     print(f"{'cell':20}" + "".join(f"{head:>{width}}" for head, width in heads))
     with started() as browser, tempfile.TemporaryDirectory() as folder:

@@ -2,9 +2,10 @@
 
     python benchmarks/papers/adding.py          # 5 seeds, 4 minutes; --quick: 50 steps
 
-Hochreiter & Schmidhuber 1997, experiment 4. Departures: Adam with batches of 32 for their online SGD; a forget gate
-that starts open (bias 5), as they have none; 8 cells in place of 2 x 2. As there the input gates start shut (bias -3).
-Errors are those of X_1 + X_2, 16 times the paper's target's: the bar of .005 is of these; a constant has 0.62.
+Hochreiter & Schmidhuber 1997, experiment 4. Departures: Adam with batches of 32 instead of online SGD; a forget gate,
+which they do not have, with initial bias 5; 8 cells instead of 2 x 2. As in the paper, the input gates have initial
+bias -3. Squared errors refer to X_1 + X_2 and are 16 times those of the paper's target. The bar of .005 refers to them;
+a constant output has 0.62.
 """
 
 from common import Network, arguments, generator, table, train

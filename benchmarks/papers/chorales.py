@@ -1,15 +1,15 @@
-"""Nats a frame on Bach's chorales: plain networks beside STORN and VRNN, beside what the papers have on JSB Chorales.
+"""Nats per frame on Bach's chorales: plain networks, STORN and VRNN, with the published results on JSB Chorales.
 
     python benchmarks/papers/chorales.py [--only GRU VRNN] [--seeds 2]
 
-Needs pip install 'conveyor[music]'. Every network is trained with the loop of `conveyor run`; the weights that are best
-on the validation part are measured on the test part: summed Bernoulli NLL of 88 keys, averaged over all frames (the
-first one too, which TCN's protocol leaves out). For the plain networks it is exact, for the others a bound and an
-importance-weighted estimate. CAUTION: the published figures are on other scores and another split; only the order of
-networks, and how far each is below the counted models, can be compared.
+Needs pip install 'conveyor[music]'. Every network is trained with the loop of `conveyor run`. The weights that are best
+on the validation part are evaluated on the test part: summed Bernoulli NLL of 88 keys, averaged over all frames
+(including the first, which TCN's protocol leaves out). It is exact for the plain networks, and a bound and an
+importance-weighted estimate for the others. CAUTION: the published figures are on other scores and another split; only
+the order of the networks, and their distance from the count-based models, can be compared.
 
-Measured with seed 0, on two cores that had other work too; the counted models have 10.67 (each key by itself) and 10.27
-(each key from its own last frame), on JSB Chorales 11.06 and 10.49:
+Measured with seed 0, on two cores that were not idle. The count-based models have 10.67 (each key by itself) and 10.27
+(each key given its previous frame); on JSB Chorales 11.06 and 10.49:
 
     network  published (other data)  nats a frame here  estimate     KL  seconds
     RNN      8.91                                 8.78      8.78   0.00       78
@@ -47,7 +47,7 @@ class PlainSettings(StochasticSettings):
 
 
 class Plain(nn.Module):
-    """A layer and a map of its output to the next frame's logits: no latent variable. Dropout in both."""
+    """A layer and a linear map of its output to the logits of the next frame, without a latent variable."""
 
     def __init__(self, cell: type[conveyor.Cell], width: int, hidden_size: int, dropout: float):
         super().__init__()

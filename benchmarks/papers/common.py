@@ -1,4 +1,4 @@
-"""What the findings share: a network of one layer, the loop that trains it, and the table of what came out."""
+"""Shared by the scripts: a network of one layer, its training loop, and the table of results."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from conveyor.training.settings import Common
 
 
 def generator(seed: int) -> torch.Generator:
-    """For the sequences; the weights are drawn by PyTorch's own, which this seeds, too."""
+    """A generator for the sequences; also seeds PyTorch's global generator, which initialises the weights."""
     torch.manual_seed(seed)
     return torch.Generator().manual_seed(seed)
 
 
 class Network(nn.Module):
-    """One layer of a cell and a linear map of its output, for the sizes of a task. `biases`: of gates, at first."""
+    """One layer of a cell and a linear map of its output, with the sizes of a task. `biases`: initial gate biases."""
 
     def __init__(
         self, cell: type[conveyor.Cell], task: Task, hidden: int, biases: dict[str, float] | None = None, **options: Any
@@ -56,10 +56,10 @@ def train(
     decay: bool = False,
     judged: Callable[[Tensor, Batch], Batch] = lambda _, batch: batch,
 ) -> int | None:
-    """Adam with gradients of norm 1 at most: how many sequences were seen until `done`, asked every so many steps.
+    """Trains by Adam with gradients clipped to norm 1; the number of sequences until `done`, or None if never.
 
-    None if it never was. `decay`: the rate falls along a cosine to a twentieth. `judged`: the batch as the loss is to
-    see it, once the outputs are known.
+    `done` is called every `every` steps. `decay`: the learning rate decays along a cosine to a twentieth. `judged` maps
+    the outputs and the batch to the batch for the loss.
     """
     optimizer = torch.optim.Adam(network.parameters(), rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, rate / 20 if decay else rate)
@@ -81,10 +81,12 @@ def train(
 
 
 def arguments(seeds: int, description: str | None) -> argparse.Namespace:
-    """--seeds and --quick, and one thread: small networks gain nothing from more."""
+    """Parses --seeds and --quick, and sets one thread: small networks gain nothing from more."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, metavar="N", help=f"of 0 to N - 1 (default: {seeds}, with --quick 2)")
-    parser.add_argument("--quick", action="store_true", help="fewer seeds, and a smaller version where there is one")
+    parser.add_argument(
+        "--seeds", type=int, metavar="N", help=f"use seeds 0 to N - 1 (default: {seeds}, with --quick 2)"
+    )
+    parser.add_argument("--quick", action="store_true", help="fewer seeds, and a smaller version if there is one")
     given = parser.parse_args()
     torch.set_num_threads(1)
     count = given.seeds if given.seeds is not None else 2 if given.quick else seeds
@@ -92,7 +94,7 @@ def arguments(seeds: int, description: str | None) -> argparse.Namespace:
 
 
 def trained(kind: type[Any], settings: Common) -> dict[str, float]:
-    """The figures that an application of `conveyor run` leaves, and its seconds as `time`."""
+    """Trains an application of `conveyor run`; its figures, and the seconds as `time`."""
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         if applications.start(kind, settings, Path(folder) / "run", Lines("sample", seconds=30)).signal:
@@ -104,7 +106,7 @@ def trained(kind: type[Any], settings: Common) -> dict[str, float]:
 def table(
     finding: str, published: str, measure: Callable[[int], str | float | None], seeds: Sequence[int]
 ) -> list[Any]:
-    """Measures every seed and prints the finding: what was published, what came out for each seed, and the time."""
+    """Measures every seed and prints the published result, the result of each seed, and the time."""
     print(f"\n{finding}\n  published: {published}", flush=True)
     began, found = time.perf_counter(), []
     for seed in seeds:

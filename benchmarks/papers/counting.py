@@ -1,9 +1,9 @@
-"""Counting: a^n b^n c^n learnt up to n = 10, and how far it goes on.
+"""Counting: a^n b^n c^n trained up to n = 10, and how far it generalises.
 
     python benchmarks/papers/counting.py        # 10 seeds of each language, 8 minutes
 
-Gers & Schmidhuber 2001. Departures: Adam, all ten strings a step, for their online SGD; 5 original LSTM cells (no
-forget gate, tanh) for their peephole LSTM: a memory that only adds up counts furthest here.
+Gers & Schmidhuber 2001. Departures: Adam with all ten strings per step instead of online SGD; 5 original LSTM cells (no
+forget gate, tanh) instead of their peephole LSTM: a memory that only accumulates counts furthest here.
 """
 
 from common import Network, arguments, generator, table, train
@@ -18,7 +18,7 @@ PUBLISHED = {
 
 
 def counted(seed: int, letters: int = 3, steps: int = 8000, top: int = 300) -> int:
-    """The largest n up to which every string is right at every step; not more than `top` is tried."""
+    """The largest n up to which every string is right at every step; at most `top`."""
     task = Counting(letters)
     generator(seed)
     network = Network(zoo.OriginalLSTM, task, 5, {"input": -1.0}, g="tanh", h="tanh")

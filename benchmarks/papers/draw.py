@@ -1,12 +1,12 @@
-"""Nats an image on handwritten digits: DRAW with attention, without, and a one-glimpse VAE of the same code.
+"""Nats per image on handwritten digits: DRAW with and without attention, and a one-glimpse VAE with the same code.
 
     python benchmarks/papers/draw.py [--data mnist --mnist package] [--only attention] [--seeds 2] [--steps 10000]
 
 Every network is trained by the loop of `conveyor run draw` with the same steps and batches; the weights that are best
-on the validation part are measured on the test part. CAUTION: the paper's figures are on all of MNIST, with 64 glimpses
-and 256 units, and are quoted from memory; only the order can be compared.
+on the validation part are evaluated on the test part. CAUTION: the paper's figures are on all of MNIST, with 64
+glimpses and 256 units, and are quoted from memory; only the order can be compared.
 
-Measured with one thread on a machine of two cores that was busy with other work, which the seconds show:
+Measured with one thread on a busy machine with two cores, which affects the seconds:
 
     data    network    seed  bound  estimate     KL  standard error  seconds
     digits  attention     0  22.32     21.97   5.07            0.20      181
@@ -22,8 +22,8 @@ Measured with one thread on a machine of two cores that was busy with other work
     mnist   VAE           0 119.62    113.62  17.56            0.81      115
     mnist   narrow-VAE    0 114.20
 
-With attention DRAW is better where a window is small beside the image (MNIST, as in the paper; 4.6 nats, one seed), and
-not on 8 x 8 points, where it is behind by 0.15 nats. The narrow VAE has as few latent numbers as one glimpse.
+DRAW is better with attention if the window is small relative to the image (MNIST, as in the paper; 4.6 nats, one seed),
+but not on 8 x 8 pixels, where it is worse by 0.15 nats. The narrow VAE has only as many latent units as one glimpse.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ SIZES: dict[str, dict[str, Any]] = {
 
 
 def of(name: str, settings: DrawSettings) -> DrawSettings:
-    """The network's settings. The VAE has one glimpse of as many latent numbers as all of the others', or as one."""
+    """The network's settings. The VAE has one glimpse with as many latent units as all glimpses of DRAW, or as one."""
     if name == "narrow-VAE":
         settings = replace(settings, glimpses=1)
     if name == "VAE":

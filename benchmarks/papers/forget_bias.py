@@ -1,11 +1,11 @@
-"""A forget gate that starts open learns long lags sooner: forget bias 1 against 0 and a random one.
+"""A large initial forget bias speeds up the learning of long lags: forget bias 1 against 0 and a random one.
 
     python benchmarks/papers/forget_bias.py     # 5 seeds of 4 biases, 8 minutes
 
 Jozefowicz, Zaremba & Sutskever 2015 (and Gers et al. 2000); they measured other tasks, where bias 1 closed the gap to
 the GRU. Here: temporal order with two signs, 50 to 55 steps (half the length of experiment 6a of Hochreiter &
-Schmidhuber 1997), Adam, batches of 32, 16 cells. The random bias is PyTorch's, uniform in +-1/4; 5 is beside it to show
-that a longer lag wants more than 1: a gate of bias b keeps for about e^b steps.
+Schmidhuber 1997), Adam, batches of 32, 16 cells. The random bias is PyTorch's, uniform in +-1/4. Bias 5 shows that a
+longer lag needs more than 1: a gate with bias b keeps the memory for about e^b steps.
 """
 
 from functools import partial

@@ -1,10 +1,10 @@
-"""The gradient over a lag: the plain network's vanishes, the LSTM's does not.
+"""The gradient over a lag: it vanishes in the plain network, but not in the LSTM.
 
     python benchmarks/papers/gradient.py        # 5 seeds, 3 seconds
 
-Hochreiter 1991; Bengio, Simard & Frasconi 1994; the constant error carousel of Hochreiter & Schmidhuber 1997. Networks
-as they start, 32 units, random inputs of 8, float64; the norm of d(w · h_T)/d h_{T-lag} for random w, and for the LSTM
-of d(w · C_T)/d C_{T-lag}, divided by that of w; mean over 16 sequences.
+Hochreiter 1991; Bengio, Simard & Frasconi 1994; the constant error carousel of Hochreiter & Schmidhuber 1997. Untrained
+networks with 32 units, random inputs of width 8, float64. Measured is the norm of d(w · h_T)/d h_{T-lag} for random w,
+or of d(w · C_T)/d C_{T-lag} for the LSTM, divided by the norm of w, as the mean over 16 sequences.
 """
 
 import torch
@@ -17,7 +17,7 @@ LAGS = (1, 10, 50, 100)
 
 
 def norms(seed: int, cell=zoo.RNN, forget: float | None = None, lags=LAGS) -> list[float]:
-    """How much of the gradient is left after each lag."""
+    """The fraction of the gradient that is left after each lag."""
     random = generator(seed)
     layer = conveyor.Recurrent(cell, 8, 32, dtype=torch.float64)
     if forget is not None:

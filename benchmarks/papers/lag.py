@@ -1,11 +1,11 @@
-"""The noise-free lag of 100 steps: the last symbol is the first.
+"""The noise-free lag of 100 steps: the last symbol equals the first.
 
     python benchmarks/papers/lag.py             # 10 seeds, 20 seconds
 
-Hochreiter & Schmidhuber 1997, experiment 2a. As there (from memory, unconfirmed), the output reads the input directly,
-too, and the memory cells are added once the error has stopped to fall without them; they are the original ones, without
-forget gate, and put out their memory as it is. Departures: Adam for their SGD, two sequences a step, four cells with an
-output gate for their one without.
+Hochreiter & Schmidhuber 1997, experiment 2a. As in the paper (from memory, unconfirmed), the output also reads the
+input directly, and the memory cells are added once the error has stopped decreasing without them. They are original
+cells, without a forget gate, and output their memory without an activation. Departures: Adam instead of SGD, two
+sequences per step, four cells with an output gate instead of one without.
 """
 
 from common import arguments, generator, table, train
@@ -20,7 +20,7 @@ ALONE = 250  # steps without the memory
 
 
 class Direct(nn.Module):
-    """From the symbol that is there to the next, without a memory."""
+    """Predicts the next symbol from the current one, without a memory."""
 
     def __init__(self, task: Lag):
         super().__init__()
@@ -31,7 +31,7 @@ class Direct(nn.Module):
 
 
 class WithMemory(Direct):
-    """With memory cells beside it."""
+    """The direct connection and memory cells."""
 
     def __init__(self, task: Lag, cell: type[conveyor.Cell], hidden: int, **options: str):
         super().__init__(task)
@@ -53,7 +53,7 @@ def plain(task: Lag) -> WithMemory:
 
 
 def sequences(seed: int, make=original, lag: int = 100, budget: int = 5_040) -> int | None:
-    """How many sequences were seen when no output was wrong by 0.25 any more."""
+    """The number of sequences until all outputs are within 0.25 of the target."""
     task, random = Lag(lag), generator(seed)
     both = task.both()
     alone, network = Direct(task), make(task)

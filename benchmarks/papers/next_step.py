@@ -1,10 +1,10 @@
-"""What comes next: the tasks `chorales`, `temperature` and `weather` of `conveyor compare`, beside simple forecasts.
+"""Prediction of the next step: `chorales`, `temperature` and `weather` of `conveyor compare`, against simple baselines.
 
     python benchmarks/papers/next_step.py TASK [--cells lstm gru] [--rates 0.003 0.01] [--seeds 2]
 
-Needs pip install 'conveyor[music,series]'. A cell of 128 units is trained as a comparison trains it, with every one of
-the learning rates; the one that is best on validation is shown. Of the chorales, frames 2 to T are judged (the script
-chorales.py judges the first one too).
+Needs pip install 'conveyor[music,series]'. A cell of 128 units is trained as in a comparison, with each of the learning
+rates; the best one on validation is shown. On the chorales, frames 2 to T are evaluated (chorales.py also evaluates the
+first).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from conveyor.tasks.weather import DailyTemperature, HourlyTemperature
 
 
 def logistic(penalties: Sequence[float] = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)) -> float:
-    """Nats a frame, if each key depends linearly on all 88 of the last frame; the penalty is the best on validation."""
+    """Nats per frame of logistic regression on the previous frame's 88 keys, with the penalty chosen on validation."""
     task, parts = music.Music(), music.parts()
     fitted = [_fitted(parts["learn"], penalty) for penalty in penalties]
     with torch.no_grad():
@@ -52,7 +52,7 @@ def _fitted(learn: Batch, penalty: float) -> torch.nn.Linear:
 
 
 def simple(task: str) -> dict[str, float]:
-    """The figures of who remembers nothing, or a step."""
+    """The figures of baselines with no memory, or a memory of one step."""
     if task == "chorales":
         return {
             "each key by itself": music.constant(),

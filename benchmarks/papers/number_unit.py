@@ -1,16 +1,16 @@
-"""The unit that carries the number of the subject, and what becomes of the verbs when it forgets.
+"""The unit that stores the number of the subject, and what happens to the verbs when it forgets.
 
     python benchmarks/papers/number_unit.py         # 5 seeds of 3 sizes, 7 minutes; needs the extra agreement
 
 Lakretz et al. 2019, "The emergence of number and syntax units in LSTM language models": two units of 1,300 carry the
-number over a distance, and without one verbs go wrong after a noun of the other number. Here a small language model
-reads 18,000 sentences of the corpus agreement. It has never been told what a number is.
+number over a distance, and without one verbs go wrong after a noun of the other number. Here a small language model is
+trained on 18,000 sentences of the corpus agreement, without labels of number.
 
-Found is the unit of C that tells best, from the main subject to its verb and over all clauses within, which number it
-has: the threshold is learnt on 1,000 sentences of the tail held out, the accuracy measured on the other 1,000. Then
-2,000 new sentences are read again with that unit's forget gate shut at every step; for comparison with each other
-unit's. Last, the unit's C right after the subject is replaced, once, by what it is if the subject has the other number,
-and nothing else is done. A verb is wrong if its other form is as likely or likelier.
+The script finds the unit of C that best indicates the number of the main subject, from the subject to its verb and
+through all clauses between. The threshold is learned on 1,000 held-out sentences, and the accuracy is measured on
+another 1,000. Then the model reads 2,000 new sentences with that unit's forget gate shut at every step, and for
+comparison with each other unit's. Finally, the unit's C is replaced once, right after the subject, by its value for a
+subject of the other number. A verb is wrong if its other form is at least as likely.
 """
 
 import tempfile
@@ -40,7 +40,7 @@ EXAMPLE = "the keys to the cabinet near the door are old .\nthe child swims ."
 
 
 class Edited(zoo.LSTM):
-    """The LSTM whose forget gate is multiplied by `keep`, and whose C is `given` where `swap` is 1."""
+    """An LSTM whose forget gate is multiplied by `keep`, and whose C is replaced by `given` where `swap` is 1."""
 
     def step(self, x: Tensor, h: Tensor, C: Tensor, keep: Tensor, swap: Tensor, given: Tensor):
         f = sigmoid(self.forget(h, x)) * keep
@@ -55,9 +55,10 @@ class Edited(zoo.LSTM):
 
 @dataclass(frozen=True)
 class Verbs:
-    """The verbs of sentences that are read side by side, `tokens` [T, B]; `turned`: with main subjects of the other
-    number. Of each verb [verbs]: where it is predicted, its token and its other form's, how many nouns of the other
-    number come between, whether any noun does, and whether it is the main verb.
+    """The verbs of a batch of sentences, `tokens` [T, B]; `turned` has main subjects of the other number.
+
+    For each verb [verbs]: where it is predicted, its token and that of its other form, the number of attractors
+    (intervening nouns of the other number), whether any noun intervenes, and whether it is the main verb.
     """
 
     tokens: Tensor
@@ -72,7 +73,7 @@ class Verbs:
 
 
 def trained(seed: int, hidden: int, steps: int, folder: Path) -> Trained:
-    """What `conveyor train agreement --tokens word --embedding-size 32 --dropout 0` makes."""
+    """The model of `conveyor train agreement --tokens word --embedding-size 32 --dropout 0`."""
     sizes = {"hidden_size": hidden, "embedding_size": 32, "dropout": 0.0}
     settings = Settings(text=("agreement",), tokens="word", steps=steps, evaluate_every=steps, seed=seed, **sizes)
     if training.start(Language, settings, folder, Lines("token", seconds=600)).signal:
@@ -81,14 +82,14 @@ def trained(seed: int, hidden: int, steps: int, folder: Path) -> Trained:
 
 
 def other_forms() -> dict[str, str]:
-    """The plurals of singulars, and the other way about, of all nouns and verbs."""
+    """Plurals by singulars and singulars by plurals, for all nouns and verbs."""
     known = lexicon()
     pairs = [*known.nouns, *known.verbs, *known.sees, ("is", "are")]
     return {one: other for a, b in pairs for one, other in ((a, b), (b, a))}
 
 
 def new_verbs(model: Trained, sentences: int) -> Verbs:
-    """Of sentences drawn anew, each after a line's end."""
+    """The verbs of new random sentences, each after a newline."""
     random, others = Random(1), other_forms()
     numbers = {symbol: n for n, symbol in enumerate(model.vocabulary.symbols)}
     texts = [sentence(random) for _ in range(sentences)]
@@ -107,7 +108,7 @@ def new_verbs(model: Trained, sentences: int) -> Verbs:
 
 @torch.no_grad()
 def wrong(model: Trained, verbs: Verbs, forget: int | None = None, swap: int | None = None) -> Tensor:
-    """Which verbs are wrong [verbs]: as the model is, if a unit forgets at every step, if one has been swapped."""
+    """Which verbs are wrong [verbs]: unchanged, with one unit forgetting at every step, or with one unit swapped."""
     layer = conveyor.Recurrent(Edited, model.settings.embedding_size, model.settings.hidden_size)
     layer.load_state_dict(model.model.rnn.state_dict())
     x = model.model.embedding(verbs.tokens)
@@ -126,9 +127,7 @@ def wrong(model: Trained, verbs: Verbs, forget: int | None = None, swap: int | N
 
 @dataclass(frozen=True)
 class Found:
-    """The unit, and which verbs are wrong [verbs]: as the model is, with the unit forgetting, swapped, and with each
-    other unit forgetting.
-    """
+    """The unit, and which verbs are wrong [verbs]: unchanged, with it forgetting, swapped, with others forgetting."""
 
     unit: Unit
     verbs: Verbs
@@ -173,7 +172,7 @@ def measure(model: Trained, sentences: int = 2_000) -> Found:
 
 
 def example(model: Trained, unit: Unit) -> str:
-    """The unit's memory along a sentence and into the next."""
+    """The unit's C along a sentence and into the next."""
     recording = record(model, EXAMPLE)
     values = recording.values["C"][0][:, unit.index].tolist()
     told = [f"{text.strip()} {value:+.1f}" for text, value in zip(recording.texts, values, strict=True) if text != "\n"]

@@ -1,11 +1,11 @@
-"""Parity of 100 bits that are seen all at once, by a Grid LSTM over depth alone (1-LSTM) with tied layers.
+"""Parity of 100 bits given all at once, by a Grid LSTM over depth alone (1-LSTM) with tied layers.
 
     python benchmarks/papers/parity.py          # 5 seeds of 2 starts, 3 minutes
 
-Kalchbrenner, Danihelka & Graves 2015. Departures: Adam with batches of 64 for their Adagrad, 128 units, 10 layers, and
-the start of the projections: every bit has the same weight in a unit, so that a unit first reads how many ones there
-are. From a random projection nothing is learnt within the budget: what one bit of so many changes is lost in the noise
-of a batch. How the paper's projections start is not known to us.
+Kalchbrenner, Danihelka & Graves 2015. Departures: Adam with batches of 64 instead of Adagrad, 128 units, 10 layers, and
+the initialisation of the projections: all bits have the same weight in a unit, so that a unit initially reads the
+number of ones. From a random projection nothing is learned within the budget: the effect of a single bit is lost in the
+noise of a batch. We do not know how the paper initialises its projections.
 """
 
 import torch
@@ -19,7 +19,7 @@ PUBLISHED = "up to 250 bits"
 
 
 class Grid(nn.Module):
-    """A tied 1-LSTM and a linear map of its output. `even`: every bit starts with the same weight in a unit."""
+    """A tied 1-LSTM and a linear map of its output. `even`: all bits have the same initial weight in a unit."""
 
     def __init__(self, task: Parity, hidden: int, layers: int, even: bool):
         super().__init__()
@@ -28,17 +28,17 @@ class Grid(nn.Module):
         for projection in (self.grid.hidden, self.grid.memory) if even else ():
             with torch.no_grad():
                 projection.weight.copy_(torch.randn(hidden, 1).expand(-1, task.bits) / 2)
-                # Each unit is at its steepest at a count of its own, near half of the bits.
+                # Each unit is steepest at a different count, near half of the bits.
                 count = task.bits / 2 + 1.5 * task.bits**0.5 * (2 * torch.rand(hidden) - 1)
                 projection.bias.copy_(-projection.weight[:, 0] * count)
 
     def forward(self, batch: Batch) -> Tensor:
-        """[T, B, 2]: all bits are seen at once, so that the output is the same at every step."""
+        """[T, B, 2]: all bits are given at once, so the output is the same at every step."""
         return self.readout(self.grid(batch.inputs[..., 0].t())).expand(len(batch.inputs), -1, -1)
 
 
 def sequences(seed: int, even: bool = True, bits: int = 100, steps: int = 8000) -> int | None:
-    """How many strings were seen when 99% of 1,000 others were right."""
+    """The number of strings until 99% of 1,000 others are right."""
     task, random = Parity(bits), generator(seed)
     network = Grid(task, 128, 10, even)
     test = task.draw(1000, random)

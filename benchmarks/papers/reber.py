@@ -1,11 +1,11 @@
-"""Embedded Reber grammar: every legal next symbol, and the T or P that was told at the beginning.
+"""Embedded Reber grammar: predict every legal next symbol, and repeat the T or P from the beginning.
 
     python benchmarks/papers/reber.py           # 10 seeds, 1 minute
 
-Hochreiter & Schmidhuber 1997, experiment 1: 256 strings to learn from, 256 to test with, one string a step. Departures:
-Adam for their SGD; cells with a forget gate, which starts open; 16 of them in place of 3 x 2 or 4 x 1; the strings of a
-test are all that is asked for success, at every step: no symbol that may not come is as likely as one that may, and the
-outer T or P is right.
+Hochreiter & Schmidhuber 1997, experiment 1: 256 training strings, 256 test strings, one string per step. Departures:
+Adam instead of SGD; cells with a forget gate and a large initial forget bias; 16 of them instead of 3 x 2 or 4 x 1;
+success requires only the test strings: at every step each legal symbol must be more likely than each illegal one, and
+the outer T or P must be right.
 """
 
 import torch
@@ -18,7 +18,7 @@ PUBLISHED = "100% at 8,440 sequences (3 x 2 cells, rate .5; from memory, unconfi
 
 
 def sequences(seed: int, budget: int = 10_000) -> int | None:
-    """How many strings were seen when every test string was right for the first time."""
+    """The number of strings until every test string is right for the first time."""
     task, random = Reber(), generator(seed)
     learn, test = task.draw(256, random), task.draw(256, random)
     network = Network(zoo.ForgetBiasLSTM, task, 16)
@@ -27,7 +27,7 @@ def sequences(seed: int, budget: int = 10_000) -> int | None:
         outputs = network(test)
         return bool((task.right(outputs, test) & task.outer(outputs, test)).all())
 
-    def draw():  # one string of those to learn from
+    def draw():  # one of the training strings
         return learn.rows(torch.randint(256, (1,), generator=random))
 
     return train(network, task, draw, budget, rate=0.02, done=solved, every=100)

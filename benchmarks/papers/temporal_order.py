@@ -1,10 +1,10 @@
-"""Temporal order: which signs came, and in which order, 40 to 100 steps later.
+"""Temporal order: which signs occurred, and in which order, 40 to 100 steps later.
 
     python benchmarks/papers/temporal_order.py  # 10 seeds of 6a and of 6b, 2 minutes
 
-Hochreiter & Schmidhuber 1997, experiments 6a (two signs) and 6b (three). Departures: Adam with batches of 32 for their
-online SGD; a forget gate that starts open (bias 5), as they have none; 16 cells in place of 2 x 2 and 3 x 2. The input
-gates start shut (bias -2), as there.
+Hochreiter & Schmidhuber 1997, experiments 6a (two signs) and 6b (three). Departures: Adam with batches of 32 instead of
+online SGD; a forget gate, which they do not have, with initial bias 5; 16 cells instead of 2 x 2 and 3 x 2. The input
+gates have initial bias -2, as in the paper.
 """
 
 from common import Network, arguments, generator, table, train
@@ -17,7 +17,7 @@ PUBLISHED = {"6a": "31,390 sequences, 1 of 2,560 wrong", "6b": "571,100 sequence
 
 
 def sequences(seed: int, windows=TWO, steps: int = 4000) -> int | None:
-    """How many sequences were seen when 99.9% of 2,560 others were right."""
+    """The number of sequences until 99.9% of 2,560 others are right."""
     task, random = TemporalOrder(windows), generator(seed)
     network = Network(zoo.LSTM, task, 16, {"forget": 5.0, "input": -2.0})
     test = task.draw(2560, random)

@@ -1,10 +1,10 @@
-"""A wave of 320 steps generated from nothing: the clockwork RNN's error against the LSTM's at equal parameters.
+"""A wave of 320 steps generated without input: the clockwork RNN's error against the LSTM's at equal parameter counts.
 
     python benchmarks/papers/wave.py            # 5 seeds of 3 networks, 6 minutes
 
-Koutník, Greff, Gomez & Schmidhuber 2014, section 4.1. Departures: the wave is a sum of six random sines, another for
-every seed, for their recorded music; Adam for their SGD with Nesterov's momentum. About 450 parameters each, of which
-some exceed the others by 5% at most; the LSTM's forget bias is 5, as theirs (from memory, unconfirmed).
+Koutník, Greff, Gomez & Schmidhuber 2014, section 4.1. Departures: the wave is a sum of six random sines, different for
+every seed, instead of recorded music; Adam instead of SGD with Nesterov momentum. About 450 parameters each, equal to
+within 5%; the LSTM's forget bias is 5, as in the paper (from memory, unconfirmed).
 """
 
 import statistics
@@ -30,7 +30,7 @@ def make(name: str, task: Wave) -> Network:
 
 
 def parameters(network: Network) -> int:
-    """But for the weights of the input, which is zero."""
+    """The number of parameters without the weights of the input, which is zero."""
     return sum(value.numel() for name, value in network.named_parameters() if not name.endswith("weight_x"))
 
 
