@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from conveyor.cell import Cell
 from conveyor.compiler import CannotCompile
+from conveyor.compiler.composites import composites, is_weight, learned_maps, weight_name
 from conveyor.compiler.graph import Graph
 from conveyor.compiler.graph import Node as Traced
 from conveyor.errors import BadInput
@@ -37,29 +36,14 @@ class _Unknown(Exception):
     """Something that a genome has not."""
 
 
-@dataclass(frozen=True)
-class _Sum:
-    """A learned map that is read in part: some products with its weights, and perhaps its bias."""
-
-    weights: str
-    operands: tuple[tuple[str, int, bool], ...] = ()  # of its blocks the name, the node and whether it is diagonal
-    bias: bool = False
-
-    def plus(self, other: _Sum) -> _Sum | None:
-        """Both, if they are of one map applied once."""
-        names = {name for name, *_ in (*self.operands, *other.operands)}
-        once = len(names) == len(self.operands) + len(other.operands) and not (self.bias and other.bias)
-        if self.weights != other.weights or not once:
-            return None
-        return _Sum(self.weights, self.operands + other.operands, self.bias or other.bias)
-
-
 class _Reader:
     def __init__(self, kind: type[Cell], graph: Graph):
         self.kind, self.graph = kind, graph
         self.nodes: list[Node] = []
         self.placed: dict[int, int] = {}  # where a node of the trace is among the genome's
-        self.sums: dict[int, _Sum] = {}  # nodes of the trace that are part of a map
+        self.whole = composites(graph, ("relu",))
+        self.maps = {i: one for i, one in learned_maps(graph, self.joins).items() if one.terms}
+        self.inside = {i for one in self.whole.values() for i in one.nodes[:-1]}
         self.turned: dict[str, str] = {}  # of each matrix the operation by which it is read
 
     def genome(self) -> Genome:
@@ -72,62 +56,40 @@ class _Reader:
         return tidy(self.nodes, tuple(output.name for output in graph.outputs), ends)
 
     def read(self, i: int, node: Traced) -> None:
-        if node.op == "input" and node.attrs[0] in ("stream", "state"):
+        op, inputs = (self.whole[i].op, self.whole[i].inputs) if i in self.whole else (node.op, node.inputs)
+        if op == "input" and node.attrs[0] in ("stream", "state"):
             self.add(i, Node("x" if node.attrs[0] == "stream" else "state", name=node.attrs[1]))
-        elif node.op == "const":
+        elif op == "const":
             self.add(i, Node("const", value=node.attrs[0]))
-        elif node.op in ("input", "le") or (node.op == "permute" and not node.rows):
-            return  # weights are read where they are used, and conditions
-        elif (one := self.rectified(node)) is not None:
-            self.add(i, Node("relu", (self.value(one),), node.name))
-        elif (part := self.part(node)) is not None:
-            self.sums[i] = part
-        elif node.op in UNARY + BINARY and node.rows:
-            self.add(i, Node(node.op, tuple(self.value(j) for j in node.inputs), node.name))
+        elif op == "input" or (op == "permute" and not node.rows) or i in self.inside or i in self.maps:
+            return  # these are read where they are used
+        elif op in UNARY + BINARY and node.rows:
+            self.add(i, Node(op, tuple(self.value(j) for j in inputs), node.name))
         else:
-            raise _Unknown(f"it has the operation {node.op}")
+            raise _Unknown(f"it has the operation {op}")
 
-    def part(self, node: Traced) -> _Sum | None:
-        """What the node is of a learned map, if it is of one."""
-        if node.op == "matmul":
-            value, weight = node.inputs
-            return self.product(value, weight, diagonal=False)
-        if node.op == "mul":
-            for value, weight in (node.inputs, node.inputs[::-1]):
-                if self.weight(weight) is not None and self.graph.nodes[value].rows:
-                    return self.product(value, weight, diagonal=True)
-        if node.op == "add":
-            a, b = (self.sums.get(j) or self.bias(j) for j in node.inputs)
-            return a.plus(b) if a is not None and b is not None else None
-        return None
+    def joins(self, part: int, whole: int) -> bool:
+        """Whether both are computed in one module, which is not the cell: so a sum of two maps is no map."""
+        module, weight = _module(self.graph.nodes[whole]), is_weight(self.graph, part)
+        return module != "" and module == (_owner(self.name(part)) if weight else _module(self.graph.nodes[part]))
 
-    def rectified(self, node: Traced) -> int | None:
-        """Of which value the node is the relu, if it is: the trace has where(a <= 0, 0, a)."""
-        if node.op != "where":
-            return None
-        nodes, (condition, zero, value) = self.graph.nodes, node.inputs
-        known = nodes[condition].op == "le" and nodes[condition].inputs == (value, zero)
-        return value if known and nodes[zero].op == "const" and nodes[zero].attrs[0] == 0 else None
+    def name(self, weight: int) -> str:
+        return weight_name(self.graph, weight)
 
-    def product(self, value: int, weight: int, diagonal: bool) -> _Sum:
-        name = self.weight(weight)
-        if name is None:
-            raise _Unknown("it multiplies by what is no weight")
-        if not diagonal and self.turned.setdefault(name, self.graph.nodes[weight].op) != self.graph.nodes[weight].op:
-            raise _Unknown(f"it multiplies by {name} and by its transpose")
-        weights, _, block = name.rpartition(".")
-        return _Sum(weights or block, ((block, self.value(value), diagonal),))
-
-    def bias(self, i: int) -> _Sum | None:
-        name = self.weight(i)
-        return None if name is None else _Sum(name.rpartition(".")[0] or name, bias=True)
-
-    def weight(self, i: int) -> str | None:
-        """The name of a weight, or of a weight turned round."""
-        node = self.graph.nodes[i]
-        if node.op == "permute":
-            return self.weight(node.inputs[0])
-        return node.attrs[1] if node.op == "input" and node.attrs[0] == "weight" else None
+    def map(self, i: int) -> Node:
+        """The genome's node of a learned map; its weights are named by the module that has them."""
+        one = self.maps[i]
+        names = [self.name(term.weight) for term in one.terms]
+        if len({_owner(name) for name in names}) > 1 or len(set(names)) < len(names) or len(one.biases) > 1:
+            raise _Unknown(f"it has the module {_module(self.graph.nodes[i])}, which is no single map")
+        for term, name in zip(one.terms, names, strict=True):
+            op = self.graph.nodes[term.weight].op
+            if term.block == "full" and self.turned.setdefault(name, op) != op:
+                raise _Unknown(f"it multiplies by {name} and by its transpose")
+        inputs = tuple(self.value(term.value) for term in one.terms)
+        diagonal = tuple(term.block == "diagonal" for term in one.terms)
+        weights = _owner(names[0]) or names[0]
+        return Node("map", inputs, self.graph.nodes[i].name, weights=weights, diagonal=diagonal, bias=bool(one.biases))
 
     def add(self, i: int, node: Node) -> None:
         if node.op not in ("x", "const") and self.graph.nodes[i].dims != (SIZE,):
@@ -136,14 +98,18 @@ class _Reader:
         self.nodes.append(node)
 
     def value(self, i: int) -> int:
-        """The genome's node of a node of the trace; a map is complete when it is read."""
+        """The genome's node of a node of the trace; a map is placed when it is first read."""
+        if i in self.maps and i not in self.placed:
+            self.add(i, self.map(i))
         if i not in self.placed:
-            if i not in self.sums:
-                name = self.weight(i)
-                raise _Unknown(f"it reads the parameter {name} by itself" if name else "it has a condition")
-            found = self.sums[i]
-            name = self.graph.nodes[i].name
-            inputs = tuple(node for _, node, _ in found.operands)
-            diagonal = tuple(diagonal for *_, diagonal in found.operands)
-            self.add(i, Node("map", inputs, name, weights=found.weights, diagonal=diagonal, bias=found.bias))
+            raise _Unknown(f"it reads {self.name(i)} by itself, which is no value of the step")
         return self.placed[i]
+
+
+def _owner(name: str) -> str:
+    """The module that has a weight of this name, "" for the cell itself."""
+    return name.rpartition(".")[0]
+
+
+def _module(node: Traced) -> str:
+    return node.origin.module if node.origin is not None else ""
