@@ -31,8 +31,12 @@ Given = tuple[str, tuple[int, ...], torch.dtype | None]
 
 @dataclass
 class CellKernel:
-    """A cell's kernel, and where its weights are now."""
+    """A cell's kernel, and where its weights are now.
 
+    `graph` is the cell's own: cells whose graphs are equal share the kernel, though their nodes come from elsewhere.
+    """
+
+    graph: Graph
     kernel: CompiledStep
     weights: dict[str, Callable[[], Tensor | None]]
     shapes: dict[str, tuple[int, ...]]
@@ -180,7 +184,7 @@ def _compile(
         weights = {name: weight for name, get in getters.items() if (weight := get()) is not None}
         with _unchanged(module):
             try:
-                traced = trace(step, arguments, cell.state, weights)
+                traced = trace(step, arguments, cell.state, weights, {m: path for path, m in module.named_modules()})
             except CannotCompile:
                 raise
             except Exception as error:  # a step can fail in any way, perhaps only on what it is traced with
@@ -193,7 +197,7 @@ def _compile(
     held = {**weights, **traced.found}
     whole = {name: _magnitude(held[name]) for name in used if not held[name].is_floating_point()}
     steps = steps_within(traced.graph, whole, 2**24 if dtype == torch.float32 else 2**53)
-    return CellKernel(kernel, {name: getters[name] for name in used}, shapes, traced.types, steps)
+    return CellKernel(traced.graph, kernel, {name: getters[name] for name in used}, shapes, traced.types, steps)
 
 
 def _magnitude(whole: Tensor) -> float:

@@ -88,5 +88,5 @@ def compile(
         raise ValueError(f"the shape of {', '.join(missing)} is not known: pass shapes={{{missing[0]!r}: (width,)}}")
     dims = tuple((name, tuple(given[name]) if name in given else (cell.widths[name],), None) for name in names)
     with torch.no_grad():
-        kernel = kernel_of(cell, dims, cell.constant, dtype, record=False, target=TARGETS[0]).kernel
-    return Compilation(kernel.graph, training)
+        graph = kernel_of(cell, dims, cell.constant, dtype, record=False, target=TARGETS[0]).graph
+    return Compilation(graph, training)

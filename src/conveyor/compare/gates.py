@@ -8,6 +8,7 @@ import torch
 
 from conveyor.cell import Cell
 from conveyor.compiler import CannotCompile
+from conveyor.compiler.composites import learned_maps, weight_name
 from conveyor.compiler.graph import Graph
 from conveyor.show import compile
 
@@ -61,9 +62,10 @@ def _biases(graph: Graph, i: int) -> Iterator[tuple[str, int]]:
 
 
 def _added(graph: Graph, i: int) -> Iterator[str]:
-    node = graph.nodes[i]
-    if node.op == "add":
-        for term in node.inputs:
+    """The biases of the learned maps in a sum."""
+    maps = learned_maps(graph)
+    if i in maps:
+        yield from (weight_name(graph, bias) for bias in maps[i].biases)
+    elif graph.nodes[i].op == "add":
+        for term in graph.nodes[i].inputs:
             yield from _added(graph, term)
-    elif node.op == "input" and node.attrs[0] == "weight" and len(node.dims) == 1:
-        yield node.attrs[1]

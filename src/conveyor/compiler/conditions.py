@@ -51,12 +51,7 @@ def depends(graph: Graph, kind: str) -> list[bool]:
 
 def _conditions(graph: Graph) -> list[bool]:
     """Whether a value is one number that comes of the step's number alone."""
-    found: list[bool] = []
-    for node in graph.nodes:
-        step = node.op == "input" and node.attrs[0] == "step"
-        made = node.kind == "pointwise" and all(found[j] or graph.nodes[j].op == "const" for j in node.inputs)
-        found.append(node.dims == () and not node.rows and (step or made))
-    return found
+    return [i in graph.step_values and node.dims == () for i, node in enumerate(graph.nodes)]
 
 
 def _thrown_away(graph: Graph, conditions: list[bool]) -> list[int | None]:

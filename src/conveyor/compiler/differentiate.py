@@ -72,9 +72,11 @@ def _backward(b: Builder, graph: Graph, wanted: set[tuple[str, str]], given: set
     for i in reversed(range(len(graph.nodes))):
         node = graph.nodes[i]
         if i in gradients and node.kind != "input":
+            b.origin = node.origin and node.origin.rewritten
             for j, gradient in zip(node.inputs, RULES[node.op](b, node, i, gradients[i]), strict=True):
                 if gradient is not None and j in active:
                     give(j, gradient)
+    b.origin = None
     return gradients
 
 
@@ -164,6 +166,7 @@ class _Backward:
             return self.new.input("before", node.attrs[1], node.dims, True, True)
         if i >= self.border or self._is_free(i):
             inputs = (self._known[j] for j in node.inputs)
+            self.new.origin = node.origin and node.origin.rewritten
             return self.new.node(node.op, *inputs, attrs=node.attrs, dims=node.dims, name=node.name, like=node)
         self.saved[i] = f"saved {node.name or 'value'} {i}"
         return self.new.input("saved", self.saved[i], node.dims, node.rows, node.time)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,11 +13,33 @@ from conveyor.compiler.ops import OPS
 
 
 @dataclass(frozen=True)
+class Origin:
+    """The call in a step that a node was lowered from.
+
+    `module` is the path of the module whose code made the call, "" for the cell itself; `op` is the PyTorch function,
+    such as "relu" or "addmm". `call` numbers the calls of a step: the nodes of a composite operation share it.
+    `inputs` are the nodes that the function was given. What a pass makes of a node keeps the module and the function,
+    and is part of no call (-1).
+    """
+
+    module: str
+    op: str
+    call: int = -1
+    inputs: tuple[int, ...] = ()
+
+    @property
+    def rewritten(self) -> Origin:
+        """That of a node which a pass makes of this one's."""
+        return Origin(self.module, self.op)
+
+
+@dataclass(frozen=True)
 class Node:
     """A value: `op` of the nodes at `inputs`. For each row it has an array of the shape `dims`.
 
     `rows`: it differs from row to row of the batch; `time`: it differs from step to step. A weight does neither.
-    `name` is what the step calls it.
+    `name` is what the step calls it. Where it comes from, `origin`, is no part of what it is: nodes and graphs that
+    compute the same are equal, and have one kernel, whatever they were lowered from.
     """
 
     op: str
@@ -27,6 +49,7 @@ class Node:
     rows: bool = False
     time: bool = False
     name: str = ""
+    origin: Origin | None = field(default=None, compare=False, repr=False)
 
     @property
     def size(self) -> int:
@@ -100,7 +123,18 @@ class Graph:
         """What comes out at each step, besides the states."""
         return [output.name for output in self.outputs if output.kind == "stream"]
 
+    @cached_property
+    def step_values(self) -> frozenset[int]:
+        """The nodes that are made of the step's number and constants alone, such as conditions on it."""
+        known: set[int] = set()
+        for i, node in enumerate(self.nodes):
+            given = node.op == "const" or (node.op == "input" and node.attrs[0] == "step")
+            if given or (node.inputs and known.issuperset(node.inputs)):
+                known.add(i)
+        return frozenset(i for i in known if self.nodes[i].time and not self.nodes[i].rows)
+
     def users(self) -> list[list[int]]:
+        """For each node the nodes that read it."""
         found: list[list[int]] = [[] for _ in self.nodes]
         for i, node in enumerate(self.nodes):
             for j in node.inputs:
@@ -140,18 +174,32 @@ def prune(graph: Graph) -> Graph:
     """Without the nodes that no output needs."""
     order = needed(graph.nodes, (output.node for output in graph.outputs))
     new = {old: i for i, old in enumerate(order)}
-    nodes = tuple(replace(graph.nodes[i], inputs=tuple(new[j] for j in graph.nodes[i].inputs)) for i in order)
+    nodes = tuple(_renumbered(graph.nodes[i], new) for i in order)
     return Graph(nodes, tuple(replace(output, node=new[output.node]) for output in graph.outputs))
 
 
+def _renumbered(node: Node, new: dict[int, int]) -> Node:
+    origin = node.origin
+    if origin is not None and origin.inputs:  # of which some may be needed no more
+        inputs = tuple(new.get(j, -1) for j in origin.inputs)
+        origin = origin.rewritten if -1 in inputs else replace(origin, inputs=inputs)
+    return replace(node, inputs=tuple(new[j] for j in node.inputs), origin=origin)
+
+
 class Builder:
-    """Makes nodes; equal ones are one, and what costs nothing to see is seen (x * 1, a slice of all, ...)."""
+    """Makes nodes; equal ones are one, and what costs nothing to see is seen (x * 1, a slice of all, ...).
+
+    New nodes have the `origin` that the builder has at the time; of equal ones, that of the first stays.
+    """
 
     def __init__(self, nodes: Sequence[Node] = ()) -> None:
         self.nodes: list[Node] = []
+        self.origin: Origin | None = None
         self._known: dict[Any, int] = {}
         for node in nodes:
+            self.origin = node.origin
             self.node(node.op, *node.inputs, attrs=node.attrs, dims=node.dims, name=node.name, like=node)
+        self.origin = None
 
     def node(
         self,
@@ -168,7 +216,8 @@ class Builder:
         key = (op, inputs, attrs if op != "const" else repr(attrs), dims, rows, time)
         if key not in self._known:
             self._known[key] = len(self.nodes)
-            self.nodes.append(Node(op, inputs, attrs, dims, rows, time, name))
+            origin = None if OPS[op].kind == "input" else self.origin
+            self.nodes.append(Node(op, inputs, attrs, dims, rows, time, name, origin))
         return self._known[key]
 
     def input(self, kind: str, name: str, dims: tuple[int, ...], rows: bool, time: bool) -> int:

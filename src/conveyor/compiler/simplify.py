@@ -43,6 +43,7 @@ class _Simplifier:
 
     def add(self, i: int) -> None:
         node = self.graph.nodes[i]
+        self.b.origin = node.origin and node.origin.rewritten
         if node.op == "add":
             self.new[i] = self.sum(self.terms(i))
         else:

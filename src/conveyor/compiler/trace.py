@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from conveyor.compiler.graph import Builder, Graph, Node, Output
+from conveyor.compiler.graph import Builder, Graph, Node, Origin, Output
 from conveyor.compiler.lower import LOWER, SAME, TOLD_SHAPES, Lowering, NoRule, Value
 
 
@@ -46,6 +47,7 @@ class _Call:
     kwargs: dict[str, Any]
     result: Any
     line: str
+    module: str  # the path of the module whose code made the call
 
 
 HOOKS = {"register_hook", "retain_grad", "register_post_accumulate_grad_hook", "requires_grad_"}
@@ -55,9 +57,9 @@ VALUE_READERS = {"__bool__", "item", "tolist", "__int__", "__float__", "__index_
 class _Recorder(TorchFunctionMode):
     """Runs every function, and writes down those that give tensors."""
 
-    def __init__(self, gradients: bool) -> None:
+    def __init__(self, gradients: bool, modules: Mapping[nn.Module, str]) -> None:
         super().__init__()
-        self.gradients = gradients
+        self.gradients, self.modules = gradients, modules
         self.calls: list[_Call] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -81,7 +83,7 @@ class _Recorder(TorchFunctionMode):
             raise CannotCompile(_line(), "the step writes into a tensor", "make a new one, by torch.where or torch.cat")
         result = func(*args, **kwargs)
         if _has_tensor(result):
-            self.calls.append(_Call(func, name, args, kwargs, result, _line()))
+            self.calls.append(_Call(func, name, args, kwargs, result, _line(), _module(self.modules)))
         return result
 
 
@@ -101,13 +103,31 @@ TORCH = str(Path(torch.__file__).parent)
 
 def _line() -> str:
     """The line of the step that is being run."""
-    frame: Any = sys._getframe(1)
-    while frame is not None:
+    for frame in _frames():
         file = frame.f_code.co_filename
         if not file.startswith((OURS, TORCH, AFFINE)) and Path(file).name != "contextlib.py":
             return f"{Path(file).name}, line {frame.f_lineno}"
-        frame = frame.f_back
     return "the step"
+
+
+def _module(modules: Mapping[nn.Module, str]) -> str:
+    """The path of the module whose method is being run, the innermost; "" if it is none of these."""
+    if not modules:
+        return ""
+    for frame in _frames():
+        names = frame.f_code.co_varnames[: min(frame.f_code.co_argcount, 1)]
+        owner = frame.f_locals.get(names[0]) if names else None
+        if isinstance(owner, nn.Module) and owner in modules:
+            return modules[owner]
+    return ""
+
+
+def _frames() -> Iterator[FrameType]:
+    """What is being run, the innermost first."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
 
 
 BATCHES = (2, 3)  # two sizes of the batch show which dimension is the batch's
@@ -124,18 +144,25 @@ class Trace:
     types: Mapping[str, torch.dtype]
 
 
-def trace(step: Step, arguments: Sequence[Argument], states: Sequence[str], weights: Mapping[str, Tensor]) -> Trace:
+def trace(
+    step: Step,
+    arguments: Sequence[Argument],
+    states: Sequence[str],
+    weights: Mapping[str, Tensor],
+    modules: Mapping[nn.Module, str] | None = None,
+) -> Trace:
     """The graph of `step`. `weights` are the tensors that it may use besides its arguments, by name.
 
+    `modules` are those whose code it may run, with their paths, which become part of the nodes' origin.
     Its outputs are the new states, and a stream for each further value.
     Raises CannotCompile if an operation has no rule, the batch is not kept apart, or a branch depends on a value.
     """
     dtype = next((w.dtype for w in weights.values() if w.is_floating_point()), torch.get_default_dtype())
     gradients = not any(w.is_inference() for w in weights.values())  # which cannot have any
-    runs = [_run(step, arguments, dtype, gradients, batch) for batch in BATCHES]
+    runs = [_run(step, arguments, dtype, gradients, batch, modules or {}) for batch in BATCHES]
     (given, calls, ends, named, labels), (_, others, other_ends, other_named, _) = runs
     wanted = [call.name for call in calls], list(named)
-    for run in (runs[1], *(_run(step, arguments, dtype, gradients, batch) for batch in OTHERS)):
+    for run in (runs[1], *(_run(step, arguments, dtype, gradients, batch, {}) for batch in OTHERS)):
         if ([call.name for call in run[1]], list(run[3])) != wanted:
             raise CannotCompile(
                 "the step", "it does other things for another size of the batch", "treat all rows alike"
@@ -150,8 +177,8 @@ def trace(step: Step, arguments: Sequence[Argument], states: Sequence[str], weig
         rows, time = argument.kind != "step", argument.kind != "constant"
         i = builder.input(argument.kind, argument.name, argument.dims, rows, time)
         known[id(tensor)] = Value(i, tensor.dim())
-    for call, other in zip(calls, others, strict=True):
-        _lower(lowering, call, other, known, found)
+    for number, (call, other) in enumerate(zip(calls, others, strict=True)):
+        _lower(lowering, number, call, other, known, found)
     for name, tensor in labels.items():
         if id(tensor) in known:
             builder.name(known[id(tensor)].i, name)
@@ -178,9 +205,16 @@ class _Found:
         return Value(self.builder.input("weight", name, tuple(tensor.shape), False, False), tensor.dim())
 
 
-def _run(step: Step, arguments: Sequence[Argument], dtype: torch.dtype, gradients: bool, batch: int) -> Any:
+def _run(
+    step: Step,
+    arguments: Sequence[Argument],
+    dtype: torch.dtype,
+    gradients: bool,
+    batch: int,
+    modules: Mapping[nn.Module, str],
+) -> Any:
     shapes = [() if a.kind == "step" else (batch, *a.dims) for a in arguments]
-    recorder = _Recorder(gradients)
+    recorder = _Recorder(gradients, modules if batch == BATCHES[0] else {})
     # With gradients, as in training: what a step does without them has other derivatives.
     with torch.inference_mode(False), torch.set_grad_enabled(gradients), torch.random.fork_rng(devices=[]):
         given = [_dummy(a, shape, dtype) for a, shape in zip(arguments, shapes, strict=True)]
@@ -198,11 +232,14 @@ def _dummy(argument: Argument, shape: tuple[int, ...], dtype: torch.dtype) -> Te
     return torch.full(shape, 0.5, dtype=dtype, requires_grad=True)
 
 
-def _lower(lowering: Lowering, call: _Call, other: _Call, known: dict[int, Value], found: _Found) -> None:
+def _lower(lowering: Lowering, number: int, call: _Call, other: _Call, known: dict[int, Value], found: _Found) -> None:
+    given: list[int] = []  # the nodes that it reads
+
     def read(value: Any) -> Any:
         if isinstance(value, Tensor):
             if id(value) not in known:
                 known[id(value)] = found.add(value)
+            given.append(known[id(value)].i)
             return known[id(value)]
         if isinstance(value, tuple | list):
             return type(value)(map(read, value)) if not hasattr(value, "_fields") else value
@@ -221,7 +258,10 @@ def _lower(lowering: Lowering, call: _Call, other: _Call, known: dict[int, Value
             raise NoRule(f"{call.name} has no rule")
         _check_numbers(call, other, lowering.shapes[0][1])
         _check_types(call)
-        result = rule(lowering, *map(read, call.args), **{k: read(v) for k, v in call.kwargs.items()})
+        args, kwargs = [read(v) for v in call.args], {k: read(v) for k, v in call.kwargs.items()}
+        lowering.b.origin = Origin(call.module, call.name, number, tuple(given))
+        result = rule(lowering, *args, **kwargs)
+        lowering.b.origin = None
         _keep(result, call.result, lowering, known)
     except NoRule as error:
         raise CannotCompile(call.line, str(error), error.cure) from None

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from conveyor.compiler.composites import LearnedMap, Term, composites, is_weight, learned_maps
 from conveyor.compiler.graph import Graph, Node
 
 # How a circle is labelled; `{}` stands for a number that is part of the operation.
@@ -38,17 +39,9 @@ LABELS = {
     "matmul": "·",
     "pad": "0…",
 }
-SQUASHES = ("sigmoid", "tanh")  # and relu, which a trace has as a choice
+SQUASHES = ("sigmoid", "tanh", "relu")  # which are drawn on the layer whose sum they are of
+WHOLE = ("relu", "softmax")  # composite operations that are drawn as one
 SEEN_OTHERWISE = ("expand", "reshape", "permute", "stop")  # the same numbers
-
-
-@dataclass(frozen=True)
-class Term:
-    """`weight · value`, one block of a layer: the traced nodes of both, and "full" or "diagonal"."""
-
-    value: int
-    weight: int
-    block: str
 
 
 @dataclass(frozen=True)
@@ -124,19 +117,6 @@ class Circuit:
         return [wire.target for wire in self.wires if wire.source == part]
 
 
-@dataclass(frozen=True)
-class _Sum:
-    """A learned map as far as it has been read."""
-
-    nodes: tuple[int, ...]
-    terms: tuple[Term, ...]
-    biases: tuple[int, ...]
-
-    def plus(self, other: _Sum, node: int) -> _Sum:
-        nodes = (*self.nodes, *other.nodes, node)
-        return _Sum(nodes, (*self.terms, *other.terms), (*self.biases, *other.biases))
-
-
 class _Reader:
     def __init__(self, graph: Graph):
         self.graph, self.nodes = graph, graph.nodes
@@ -144,28 +124,29 @@ class _Reader:
         self.given = {output.node for output in graph.outputs}
         self.parts: list[Part] = []
         self.owner: dict[int, int] = {}
-        self.sums: dict[int, _Sum] = {}  # nodes that are a learned map which may still grow
-        self.within = dict(_rectifiers(graph)) | dict(_softmaxes(graph))  # nodes inside a larger thing: its last node
+        self.whole = composites(graph, WHOLE)
+        self.maps = learned_maps(graph, self.joins)
+        # Nodes inside a larger thing, which is read at its last node.
+        self.inside = {i for one in self.whole.values() for i in one.nodes[:-1]}
+        self.inside |= {i for one in self.maps.values() for i in one.inner}
 
     def circuit(self) -> Circuit:
         for i, node in enumerate(self.nodes):
-            self.read(i, node)
+            if i not in self.inside:
+                self.read(i, node)
         ends = tuple(End(o.kind, o.name, self.part(o.node)) for o in self.graph.outputs)
         return Circuit(self.graph, tuple(self.parts), self.wires(), ends)
 
     def read(self, i: int, node: Node) -> None:
-        if i in self.within and self.within[i] != i:
-            return  # the last of them is read for all
         if node.op == "input" and node.attrs[0] in ("stream", "state", "constant"):
             self.add(Part(node.attrs[0], i, (i,), node.attrs[1], node.attrs[1]))
-        elif node.op in ("input", "const") or not node.rows:
+        elif node.op in ("input", "const") or not node.rows or self.is_layer(i):
             return  # these are read where they are used
         elif node.op in SEEN_OTHERWISE:
             self.alias(i, node)
-        elif (found := self.map(i, node)) is not None:
-            self.sums[i] = found
-        elif self.is_squash(i, node):
-            self.squash(i, node)
+        elif self.is_squash(i):
+            of = self.operands(i)[0]
+            self.layer(self.maps[of], i, (*self.maps[of].nodes, *self.made_by(i)), self.op(i), of)
         else:
             self.circle(i, node)
 
@@ -182,88 +163,48 @@ class _Reader:
         self.parts[at] = replace(old, nodes=(*old.nodes, i), name=old.name or node.name)
         self.owner[i] = at
 
-    def map(self, i: int, node: Node) -> _Sum | None:
-        """The learned map that this node is, or goes on with, if it is of one."""
-        if node.op == "matmul" and self.nodes[node.inputs[1]].shared:
-            value, weight = node.inputs
-            return _Sum((i,), (Term(value, weight, "full"),), ())
-        if node.op == "mul":
-            for value, weight in (node.inputs, node.inputs[::-1]):
-                if self.is_weight(weight) and self.nodes[value].rows and self.is_term(i, node):
-                    return _Sum((i,), (Term(value, weight, "diagonal"),), ())
-        if node.op == "add":
-            a, b = (self.mappable(j) for j in node.inputs)
-            return a.plus(b, i) if a is not None and b is not None and (a.terms or b.terms) else None
-        return None
+    def joins(self, part: int, whole: int) -> bool:
+        """Whether a learned map is drawn as a part of a larger one: nobody else reads it, and it has no name."""
+        same = self.nodes[part].op != "mul" or self.nodes[part].dims == self.nodes[whole].dims
+        return is_weight(self.graph, part) or (self.is_read_once(part) and same)
 
-    def is_term(self, i: int, node: Node) -> bool:
-        """Whether a product with a weight is added to a map, or to a bias: by itself it is a circle."""
-        return self.alone(i) and all(
-            self.nodes[j].op == "add" and node.dims == self.nodes[j].dims and self.sums_up(j, i) for j in self.users[i]
-        )
+    def is_read_once(self, i: int, by: int = 1) -> bool:
+        return len(self.users[i]) == by and not self.nodes[i].name and i not in self.given
 
-    def sums_up(self, total: int, i: int) -> bool:
-        (other,) = [j for j in self.nodes[total].inputs if j != i] or [i]
-        return other != i and (self.is_weight(other) or self.sums.get(other) is not None or self.is_product(other))
+    def is_layer(self, i: int) -> bool:
+        """Whether it is the sum of a layer; a lone product with a vector of weights is a circle."""
+        return i in self.maps and (len(self.maps[i].nodes) > 1 or self.nodes[i].op == "matmul")
 
-    def is_product(self, i: int) -> bool:
-        node = self.nodes[i]
-        return node.op == "matmul" or (node.op == "mul" and any(map(self.is_weight, node.inputs)))
+    def op(self, i: int) -> str:
+        return self.whole[i].op if i in self.whole else self.nodes[i].op
 
-    def mappable(self, i: int) -> _Sum | None:
-        """The node as a piece of a larger map: a map that nobody else reads or names, or a bias."""
-        if i in self.sums and self.alone(i):
-            return self.sums[i]
-        return _Sum((), (), (i,)) if self.is_weight(i) else None
+    def operands(self, i: int) -> tuple[int, ...]:
+        return self.whole[i].inputs if i in self.whole else self.nodes[i].inputs
 
-    def alone(self, i: int) -> bool:
-        """Whether one node reads it, and it has no name of its own."""
-        return len(self.users[i]) == 1 and not self.nodes[i].name and i not in self.given
+    def made_by(self, i: int) -> tuple[int, ...]:
+        return self.whole[i].nodes if i in self.whole else (i,)
 
-    def is_weight(self, i: int) -> bool:
-        """A learned tensor itself, or one seen otherwise."""
-        node = self.nodes[i]
-        if node.op in SEEN_OTHERWISE:
-            return node.shared and self.is_weight(node.inputs[0])
-        return node.op == "input" and node.attrs[0] == "weight" and bool(node.dims)
+    def is_squash(self, i: int) -> bool:
+        """Whether it is a squashing function of the sum of a layer, which nothing else reads."""
+        if self.op(i) not in SQUASHES:
+            return False
+        (of,) = self.operands(i)
+        within = set(self.users[of]) <= set(self.made_by(i))
+        return self.is_layer(of) and within and self.is_read_once(of, len(self.users[of]))
 
-    def is_squash(self, i: int, node: Node) -> bool:
-        if node.op in SQUASHES:
-            return self.mappable(node.inputs[0]) is not None and node.inputs[0] in self.sums
-        return i in self.within and node.op == "where" and self.is_rectified(node)
-
-    def is_rectified(self, node: Node) -> bool:
-        of = node.inputs[2]
-        alone = {self.within.get(j, j) for j in self.users[of]} == {self.within[node.inputs[0]]}
-        return of in self.sums and alone and not self.nodes[of].name and of not in self.given
-
-    def squash(self, i: int, node: Node) -> None:
-        of = node.inputs[-1]
-        found, op = self.sums.pop(of), "relu" if node.op == "where" else node.op
-        nodes = (*found.nodes, *self.inner(i), i)
-        self.layer(found, i, nodes, op, of)
-
-    def layer(self, found: _Sum, node: int, nodes: tuple[int, ...], op: str, total: int) -> int:
+    def layer(self, found: LearnedMap, node: int, nodes: tuple[int, ...], op: str, total: int) -> int:
         for term in found.terms:
             self.part(term.value)
         name = self.nodes[node].name
         label = LABELS.get(op, op)
         return self.add(Part("layer", node, nodes, label, name, op, found.terms, found.biases, total))
 
-    def inner(self, last: int) -> tuple[int, ...]:
-        """The nodes inside the larger thing that ends here."""
-        return tuple(sorted(j for j, end in self.within.items() if end == last and j != last))
-
     def circle(self, i: int, node: Node) -> None:
-        op, operands = node.op, node.inputs
-        if i in self.within:  # a rectifier or a softmax, of one value
-            op = "relu" if node.op == "where" else "softmax"
-            operands = (_whole(self.graph, i),)
+        op, operands = self.op(i), self.operands(i)
         for j in operands:
             if self.nodes[j].op != "const":
                 self.part(j)
-        nodes = (*self.inner(i), i)
-        self.add(Part("op", i, nodes, self.label(op, node, operands), node.name, op, operands=operands))
+        self.add(Part("op", i, self.made_by(i), self.label(op, node, operands), node.name, op, operands=operands))
 
     def label(self, op: str, node: Node, operands: tuple[int, ...]) -> str:
         sign = LABELS.get(op, op)
@@ -280,10 +221,9 @@ class _Reader:
         if i in self.owner and not self.is_inside_a_clock(i):
             return self.owner[i]
         node = self.nodes[i]
-        if i in self.sums:
-            found = self.sums.pop(i)
-            return self.layer(found, i, found.nodes, "", i)
-        if self.is_clock(i):
+        if self.is_layer(i):
+            return self.layer(self.maps[i], i, self.maps[i].nodes, "", i)
+        if i in self.graph.step_values:
             return self.clock(i)
         if node.op == "input":
             return self.add(Part("parameter", i, (i,), node.attrs[1], node.attrs[1]))
@@ -295,13 +235,6 @@ class _Reader:
         else:
             self.circle(i, node)
         return self.owner[i]
-
-    def is_clock(self, i: int) -> bool:
-        """Whether it is made of the step's number and of nothing else but numbers."""
-        node = self.nodes[i]
-        if node.op == "input":
-            return node.attrs[0] == "step"
-        return node.time and not node.rows and all(self.nodes[j].op == "const" or self.is_clock(j) for j in node.inputs)
 
     def is_inside_a_clock(self, i: int) -> bool:
         """Whether it is on the way to a part made of the step's number, and not that part's value."""
@@ -354,59 +287,3 @@ def number(value: float) -> str:
     """As a person writes it."""
     text = f"{value:.6g}" if value == 0 or abs(value) >= 1e-4 else f"{value:.10f}".rstrip("0")
     return (text if float(text) else f"{value:.6g}").replace("-", "−")
-
-
-def _whole(graph: Graph, last: int) -> int:
-    """What a rectifier or a softmax, which ends here, is of."""
-    node = graph.nodes[last]
-    if node.op == "where":
-        return node.inputs[2]
-    exp = graph.nodes[node.inputs[0]]
-    return graph.nodes[exp.inputs[0]].inputs[0]
-
-
-def _rectifiers(graph: Graph) -> Iterable[tuple[int, int]]:
-    """where(a <= 0, 0, a): the nodes, and the last of them."""
-    nodes, users = graph.nodes, graph.users()
-    for i, node in enumerate(nodes):
-        if node.op == "where":
-            condition, zero, value = node.inputs
-            if nodes[condition].op == "le" and nodes[condition].inputs == (value, zero) and _is(nodes[zero], 0):
-                yield i, i
-                if users[condition] == [i]:
-                    yield condition, i
-
-
-def _softmaxes(graph: Graph) -> Iterable[tuple[int, int]]:
-    """exp(a - max a) / sum(exp(a - max a)): the nodes, and the last of them."""
-    nodes, users = graph.nodes, graph.users()
-
-    def plain(j: int) -> int:
-        return plain(nodes[j].inputs[0]) if nodes[j].op in SEEN_OTHERWISE else j
-
-    for i, node in enumerate(nodes):
-        if node.op != "div" or nodes[node.inputs[0]].op != "exp":
-            continue
-        exp, total = node.inputs
-        shifted = nodes[exp].inputs[0]
-        if nodes[plain(total)].op != "sum" or nodes[plain(total)].inputs != (exp,) or nodes[shifted].op != "sub":
-            continue
-        a, peak = nodes[shifted].inputs
-        if nodes[plain(peak)].op != "max" or nodes[plain(peak)].inputs != (a,):
-            continue
-        inside = {exp, shifted, *_between(nodes, total, exp), *_between(nodes, peak, a)}
-        if all(set(users[j]) <= inside | {i} for j in inside):
-            yield from ((j, i) for j in (*inside, i))
-
-
-def _between(nodes: tuple[Node, ...], last: int, first: int) -> list[int]:
-    """A chain of nodes of one input, without the first."""
-    found = []
-    while last != first:
-        found.append(last)
-        last = nodes[last].inputs[0]
-    return found
-
-
-def _is(node: Node, value: float) -> bool:
-    return node.op == "const" and node.attrs[0] == value

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from conveyor.cell import Cell
 from conveyor.compiler import CannotCompile
+from conveyor.compiler.composites import composites, is_weight, learned_maps, weight_name
 from conveyor.compiler.graph import Graph
 from conveyor.compiler.graph import Node as Traced
 from conveyor.errors import BadInput
@@ -37,29 +36,14 @@ class _Unsupported(Exception):
     """Something that a genome cannot express."""
 
 
-@dataclass(frozen=True)
-class _PartialMap:
-    """Part of a learned map: products with some of its weight blocks, and perhaps its bias."""
-
-    weights: str
-    operands: tuple[tuple[str, int, bool], ...] = ()  # for each block its name, its node, and whether it is diagonal
-    bias: bool = False
-
-    def plus(self, other: _PartialMap) -> _PartialMap | None:
-        """The sum of both, if they belong to the same application of one map; else None."""
-        names = {name for name, *_ in (*self.operands, *other.operands)}
-        once = len(names) == len(self.operands) + len(other.operands) and not (self.bias and other.bias)
-        if self.weights != other.weights or not once:
-            return None
-        return _PartialMap(self.weights, self.operands + other.operands, self.bias or other.bias)
-
-
 class _Reader:
     def __init__(self, kind: type[Cell], graph: Graph):
         self.kind, self.graph = kind, graph
         self.nodes: list[Node] = []
         self.index: dict[int, int] = {}  # from nodes of the trace to nodes of the genome
-        self.partial: dict[int, _PartialMap] = {}  # nodes of the trace that are part of a map
+        self.whole = composites(graph, ("relu",))
+        self.maps = {i: one for i, one in learned_maps(graph, self.joins).items() if one.terms}
+        self.inside = {i for one in self.whole.values() for i in one.nodes[:-1]}
         self.orientation: dict[str, str] = {}  # for each matrix the operation that reads it: as it is or transposed
 
     def genome(self) -> Genome:
@@ -72,65 +56,40 @@ class _Reader:
         return canonicalise(self.nodes, tuple(output.name for output in graph.outputs), updates)
 
     def read(self, i: int, node: Traced) -> None:
-        if node.op == "input" and node.attrs[0] in ("stream", "state"):
+        op, inputs = (self.whole[i].op, self.whole[i].inputs) if i in self.whole else (node.op, node.inputs)
+        if op == "input" and node.attrs[0] in ("stream", "state"):
             self.add(i, Node("x" if node.attrs[0] == "stream" else "state", name=node.attrs[1]))
-        elif node.op == "const":
+        elif op == "const":
             self.add(i, Node("const", value=node.attrs[0]))
-        elif node.op in ("input", "le") or (node.op == "permute" and not node.rows):
-            return  # weights and conditions are handled where they are used
-        elif (one := self.relu_input(node)) is not None:
-            self.add(i, Node("relu", (self.value(one),), node.name))
-        elif (part := self.part(node)) is not None:
-            self.partial[i] = part
-        elif node.op in UNARY + BINARY and node.rows:
-            self.add(i, Node(node.op, tuple(self.value(j) for j in node.inputs), node.name))
+        elif op == "input" or (op == "permute" and not node.rows) or i in self.inside or i in self.maps:
+            return  # these are read where they are used
+        elif op in UNARY + BINARY and node.rows:
+            self.add(i, Node(op, tuple(self.value(j) for j in inputs), node.name))
         else:
-            raise _Unsupported(f"it uses the operation {node.op}")
+            raise _Unsupported(f"it uses the operation {op}")
 
-    def part(self, node: Traced) -> _PartialMap | None:
-        """The part of a learned map that the node computes, or None."""
-        if node.op == "matmul":
-            value, weight = node.inputs
-            return self.product(value, weight, diagonal=False)
-        if node.op == "mul":
-            for value, weight in (node.inputs, node.inputs[::-1]):
-                if self.weight(weight) is not None and self.graph.nodes[value].rows:
-                    return self.product(value, weight, diagonal=True)
-        if node.op == "add":
-            a, b = (self.partial.get(j) or self.bias(j) for j in node.inputs)
-            return a.plus(b) if a is not None and b is not None else None
-        return None
+    def joins(self, part: int, whole: int) -> bool:
+        """Whether both are computed in one module, which is not the cell: so a sum of two maps is not a map."""
+        module, weight = _module(self.graph.nodes[whole]), is_weight(self.graph, part)
+        return module != "" and module == (_owner(self.name(part)) if weight else _module(self.graph.nodes[part]))
 
-    def relu_input(self, node: Traced) -> int | None:
-        """The node a, if this node is relu(a), which is traced as where(a <= 0, 0, a); or None."""
-        if node.op != "where":
-            return None
-        nodes, (condition, zero, value) = self.graph.nodes, node.inputs
-        known = nodes[condition].op == "le" and nodes[condition].inputs == (value, zero)
-        return value if known and nodes[zero].op == "const" and nodes[zero].attrs[0] == 0 else None
+    def name(self, weight: int) -> str:
+        return weight_name(self.graph, weight)
 
-    def product(self, value: int, weight: int, diagonal: bool) -> _PartialMap:
-        name = self.weight(weight)
-        if name is None:
-            raise _Unsupported("it multiplies by a matrix that is not a weight")
-        if (
-            not diagonal
-            and self.orientation.setdefault(name, self.graph.nodes[weight].op) != self.graph.nodes[weight].op
-        ):
-            raise _Unsupported(f"it multiplies both by {name} and by its transpose")
-        weights, _, block = name.rpartition(".")
-        return _PartialMap(weights or block, ((block, self.value(value), diagonal),))
-
-    def bias(self, i: int) -> _PartialMap | None:
-        name = self.weight(i)
-        return None if name is None else _PartialMap(name.rpartition(".")[0] or name, bias=True)
-
-    def weight(self, i: int) -> str | None:
-        """The name of a weight or of a transposed weight; None for other nodes."""
-        node = self.graph.nodes[i]
-        if node.op == "permute":
-            return self.weight(node.inputs[0])
-        return node.attrs[1] if node.op == "input" and node.attrs[0] == "weight" else None
+    def map(self, i: int) -> Node:
+        """The genome's node of a learned map; its weights are named by the module that has them."""
+        one = self.maps[i]
+        names = [self.name(term.weight) for term in one.terms]
+        if len({_owner(name) for name in names}) > 1 or len(set(names)) < len(names) or len(one.biases) > 1:
+            raise _Unsupported(f"it has the module {_module(self.graph.nodes[i])}, which is not a single map")
+        for term, name in zip(one.terms, names, strict=True):
+            op = self.graph.nodes[term.weight].op
+            if term.block == "full" and self.orientation.setdefault(name, op) != op:
+                raise _Unsupported(f"it multiplies both by {name} and by its transpose")
+        inputs = tuple(self.value(term.value) for term in one.terms)
+        diagonal = tuple(term.block == "diagonal" for term in one.terms)
+        weights = _owner(names[0]) or names[0]
+        return Node("map", inputs, self.graph.nodes[i].name, weights=weights, diagonal=diagonal, bias=bool(one.biases))
 
     def add(self, i: int, node: Node) -> None:
         if node.op not in ("x", "const") and self.graph.nodes[i].dims != (SIZE,):
@@ -139,14 +98,18 @@ class _Reader:
         self.nodes.append(node)
 
     def value(self, i: int) -> int:
-        """The genome's node for a node of the trace. A map is complete when its result is first read."""
+        """The genome's node of a node of the trace; a map is added when it is first read."""
+        if i in self.maps and i not in self.index:
+            self.add(i, self.map(i))
         if i not in self.index:
-            if i not in self.partial:
-                name = self.weight(i)
-                raise _Unsupported(f"it uses the parameter {name} outside a map" if name else "it has a condition")
-            found = self.partial[i]
-            name = self.graph.nodes[i].name
-            inputs = tuple(node for _, node, _ in found.operands)
-            diagonal = tuple(diagonal for *_, diagonal in found.operands)
-            self.add(i, Node("map", inputs, name, weights=found.weights, diagonal=diagonal, bias=found.bias))
+            raise _Unsupported(f"it uses {self.name(i)} outside a map")
         return self.index[i]
+
+
+def _owner(name: str) -> str:
+    """The module that has a weight of this name, "" for the cell itself."""
+    return name.rpartition(".")[0]
+
+
+def _module(node: Traced) -> str:
+    return node.origin.module if node.origin is not None else ""

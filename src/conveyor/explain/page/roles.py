@@ -192,8 +192,9 @@ class _Reader:
             yield i
 
     def is_timed(self, part: Part) -> bool:
-        owner = self.circuit.owners.get(part.operands[0], -1)
-        return owner >= 0 and {self.parts[i].kind for i in self.below[owner]} <= {"clock", "parameter", "op"}
+        """Whether its condition differs from step to step, and not from row to row."""
+        condition = self.circuit.graph.nodes[part.operands[0]]
+        return condition.time and not condition.rows
 
 
 def _closure(circuit: Circuit, near: Callable[[int], list[int]]) -> dict[int, set[int]]:

@@ -79,7 +79,7 @@ def _level(rnn: Recurrent, row: int) -> Level:
     for name, value in cell.below.items():
         streams[name] = value if row else rnn.ground[0][name]  # type: ignore[index]
     initial, learnt = _initial(rnn, row, weight), rnn.learn_initial_state
-    circuit, output = Circuit.of(found.kernel.graph), cell.output_name or cell.state[0]
+    circuit, output = Circuit.of(found.graph), cell.output_name or cell.state[0]
     return Level(circuit, weights, initial, learnt, streams, output)
 
 
