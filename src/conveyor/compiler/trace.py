@@ -161,12 +161,13 @@ def trace(
     gradients = not any(w.is_inference() for w in weights.values())  # which cannot have any
     runs = [_run(step, arguments, dtype, gradients, batch, modules or {}) for batch in BATCHES]
     (given, calls, ends, named, labels), (_, others, other_ends, other_named, _) = runs
-    wanted = [call.name for call in calls], list(named)
+    wanted = [call.name for call in calls], set(named)
     for run in (runs[1], *(_run(step, arguments, dtype, gradients, batch, {}) for batch in OTHERS)):
-        if ([call.name for call in run[1]], list(run[3])) != wanted:
+        if ([call.name for call in run[1]], set(run[3])) != wanted:
             raise CannotCompile(
                 "the step", "it does other things for another size of the batch", "treat all rows alike"
             )
+    named = {name: named[name] for name in other_named}  # in the order that they have when no frame is looked into
     builder = Builder()
     lowering, found = Lowering(builder, dtype), _Found(builder)
     known: dict[int, Value] = {}
