@@ -25,7 +25,7 @@ import torch
 
 from conveyor.compare.ledger import Ledger
 from conveyor.compare.study import ComparisonConfig
-from conveyor.compare.training import Training
+from conveyor.compare.training import TrialWork
 from conveyor.compare.worker import BEAT, Worker
 from conveyor.zoo import CELLS
 
@@ -61,7 +61,7 @@ class Timed(Ledger):
 
 
 def train(ledger: Timed, folder: Path) -> None:
-    Worker(ledger, partial(Training, config=ledger.config, folder=folder)).run()
+    Worker(ledger, partial(TrialWork, config=ledger.config, folder=folder)).run()
 
 
 def do_nothing(ledger: Timed, folder: Path) -> None:
@@ -73,7 +73,7 @@ def do_nothing(ledger: Timed, folder: Path) -> None:
             ledger.rest()
             ledger.beat(claim)
         ledger.rest()
-        nothing = Training(claim, MANY, folder).failed("")
+        nothing = TrialWork(claim, MANY, folder).failed("")
         ledger.end(claim, replace(nothing, value=0.5, validation=0.5, folder=str(folder), curve=curve))
 
 

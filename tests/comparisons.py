@@ -15,7 +15,7 @@ from conveyor.compare.compare import CONFIG, LEDGER, RUNS
 from conveyor.compare.ledger import Claim, Ledger
 from conveyor.compare.outcomes import Outcome
 from conveyor.compare.study import ComparisonConfig
-from conveyor.compare.training import Training
+from conveyor.compare.training import TrialWork
 from conveyor.compare.worker import Worker
 
 SMALL = ComparisonConfig(tasks=("adding:24", "lag:5"), cells=("rnn", "gru"), trials=2, seeds=1, steps=20, batch_size=4)
@@ -37,12 +37,12 @@ def done(claim: Claim, value: float = 0.5) -> Outcome:
 
 
 def failed(claim: Claim, error: str = "") -> Outcome:
-    return Training(claim, SMALL, Path()).failed(error)
+    return TrialWork(claim, SMALL, Path()).failed(error)
 
 
 def work(folder: Path, book: Ledger) -> None:
     """Does every trial, in this process and those that it begins."""
-    Worker(book, partial(Training, config=book.config, folder=folder / RUNS)).run()
+    Worker(book, partial(TrialWork, config=book.config, folder=folder / RUNS)).run()
 
 
 def claim_all(where: Path | str, config: ComparisonConfig, found: Any) -> None:

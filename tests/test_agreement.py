@@ -105,8 +105,8 @@ def test_a_number_is_told_before_each_verb():
         length = int(batch.lengths[row])
         assert [lexicon().words[n] for n in batch.inputs[:length, row].argmax(-1)] == text[:-1]
         verbs = verbs_of(text)
-        assert batch.judged[:, row].nonzero()[:, 0].tolist() == [verb.place - 1 for verb in verbs]
-        assert batch.targets[batch.judged[:, row], row].tolist() == [verb.number for verb in verbs]
+        assert batch.mask[:, row].nonzero()[:, 0].tolist() == [verb.place - 1 for verb in verbs]
+        assert batch.targets[batch.mask[:, row], row].tolist() == [verb.number for verb in verbs]
 
 
 @pytest.mark.parametrize("objective", ["number", "language"])
@@ -130,7 +130,9 @@ def test_errors_are_of_verbs_and_by_attractors(objective):
         mine = [bad for _, m, bad in wrong if m == n]
         details[f"{n} attractors"] = pytest.approx(sum(mine) / len(mine))
     assert task.details(outputs, batch) == details
-    assert task.right(outputs, batch).tolist() == [not any(bad for r, _, bad in wrong if r == row) for row in range(50)]
+    assert task.correct(outputs, batch).tolist() == [
+        not any(bad for r, _, bad in wrong if r == row) for row in range(50)
+    ]
 
 
 def test_what_cannot_be_is_refused(tmp_path, monkeypatch):

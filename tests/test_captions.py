@@ -9,7 +9,7 @@ from conveyor.applications.attend import Attend, AttendSettings
 from conveyor.errors import BadInput
 from conveyor.tasks.digits import digits, read
 from conveyor.tasks.scenes import CANVAS, FIELD, NAMES, PLACES, WORDS, Scenes, split
-from conveyor.tasks.words import Said, Words
+from conveyor.tasks.words import TokenBatch, WordVocabulary
 from conveyor.zoo.captioner import Captioner
 
 
@@ -58,7 +58,7 @@ def test_what_cannot_be_a_scene_or_a_caption_is_refused():
         Scenes.draw(images[:, :, 1:], labels, 1, 3, rng)
     with pytest.raises(BadInput, match="from 1 to 9 digits, not 10"):
         Scenes.draw(images, labels, 1, 10, rng)
-    with pytest.raises(BadInput, match="words that are not known, tree: did you mean three"):
+    with pytest.raises(BadInput, match="unknown words, tree: did you mean three"):
         WORDS.encode("a tree top left")
     model = Captioner(len(WORDS), CANVAS, 4, 4, embedding_size=4)
     with pytest.raises(ValueError, match=r"must be \[B, 28, 28\], not \[2, 28, 27\]"):
@@ -68,10 +68,10 @@ def test_what_cannot_be_a_scene_or_a_caption_is_refused():
 
 
 def test_words_as_a_decoder_reads_and_says_them():
-    words = Words.of(["b a", "a c"], limit=2, unknown=True)
+    words = WordVocabulary.of(["b a", "a c"], limit=2, unknown=True)
     assert words.symbols == ("<end>", "<start>", "<unk>", "a", "b")
     assert words.encode("a strange b") == [3, 2, 4]
-    said = Said.of([[3, 4], [3]])
+    said = TokenBatch.of([[3, 4], [3]])
     assert said.inputs.tolist() == [[1, 1], [3, 3], [4, 0]]
     assert said.targets.tolist() == [[3, 3], [4, 0], [0, -100]]
     assert (said.lengths.tolist(), said.count) == ([3, 2], 5)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from conveyor.compare import report
-from conveyor.compare.outcomes import About, Outcome
+from conveyor.compare.outcomes import Outcome, TaskInfo
 from conveyor.compare.statistics import interval
 from conveyor.errors import BadInput
 
@@ -56,7 +56,7 @@ def trials(tasks=("adding:20", "adding:40"), cells=("lstm", "gru", "rnn"), count
 
 def about(tasks=("adding:20", "adding:40")):
     rules = {"the nearest": 0.25}
-    return [About(task, "mean squared error", 0.167, 0.0, "The sum of two marked numbers.", rules) for task in tasks]
+    return [TaskInfo(task, "mean squared error", 0.167, 0.0, "The sum of two marked numbers.", rules) for task in tasks]
 
 
 class Page(HTMLParser):
@@ -134,7 +134,7 @@ def test_the_page_is_closed_in_itself(written):
 
 def test_hostile_names_are_text(tmp_path):
     tasks, cells = (HOSTILE + ":1", HOSTILE + ":2"), (HOSTILE, "_gru", "=1+1")
-    named = [About(task, HOSTILE, 0.167, math.nan, HOSTILE) for task in tasks]
+    named = [TaskInfo(task, HOSTILE, 0.167, math.nan, HOSTILE) for task in tasks]
     report.write(tmp_path, trials(tasks, cells, count=4, seeds=2), named, facts={HOSTILE: HOSTILE})
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     page = Page(text)

@@ -22,10 +22,10 @@ from conveyor.language import LanguageModel
 from conveyor.language.settings import Settings
 from conveyor.training import train
 from conveyor.training.interrupt import signals
-from conveyor.training.job import Job
+from conveyor.training.job import TrainingJob
 from conveyor.training.progress import Lines, Progress
 from conveyor.training.run import Run
-from conveyor.training.settings import Common, setting
+from conveyor.training.settings import TrainingSettings, setting
 from conveyor.training.train import Result, learning_rate, optimiser
 
 TRAIN = ["train", "text.txt", *SMALL, "--steps", 10]
@@ -125,14 +125,14 @@ def test_weight_decay_is_for_matrices_and_the_rate_rises_within_a_tenth() -> Non
 
 
 @dataclass(frozen=True)
-class LineSettings(Common):
+class LineSettings(TrainingSettings):
     steps: int = setting(20, "steps", low=1)
     evaluate_every: int = setting(4, "steps between validations", low=1)
     line_width: int = setting(3, "of what is shown", low=1, results=True)
     shade: float = setting(0.5, "of what is shown", low=0, results=True)
 
 
-class Line(Job):
+class Line(TrainingJob):
     """The smallest job: a line through a point."""
 
     settings_type = LineSettings

@@ -28,7 +28,7 @@ def test_the_first_symbol_comes_again_behind_distractors():
     assert {symbol for one in drawn for symbol in one[1:]} == set(range(7))
     assert len({tuple(one[1:]) for one in drawn}) > 290, "they are noise"
     assert batch.targets[-1].tolist() == [one[0] - X for one in drawn]
-    assert batch.judged.sum(0).tolist() == [1] * 300
+    assert batch.mask.sum(0).tolist() == [1] * 300
 
 
 def test_an_open_end_comes_when_it_comes():
@@ -61,7 +61,7 @@ def test_a_stream_is_judged_along_its_whole_length():
         expected = [set(after) for one in strings for after in [*reber.successors(one)[:-1], "B"]]
         for step, after in enumerate(expected[:-1]):
             assert {reber.SYMBOLS[n] for n in batch.targets[step, row].nonzero()[:, 0].tolist()} == after
-        assert batch.judged[:, row].sum() == len(text) - 1
+        assert batch.mask[:, row].sum() == len(text) - 1
 
 
 def test_a_wrong_step_makes_its_string_wrong_and_no_other():
@@ -73,14 +73,14 @@ def test_a_wrong_step_makes_its_string_wrong_and_no_other():
         other = outputs.clone()
         other[list(steps), 1] *= -1
         assert task.measure(other, batch) == pytest.approx(wrong / 10)
-        assert task.right(other, batch).tolist() == [True, wrong == 0]
+        assert task.correct(other, batch).tolist() == [True, wrong == 0]
 
 
 def test_who_guesses_the_outer_symbol_is_at_chance():
     task = ContinualReber(40)
     batch = draw(task, 30)
     outputs = perfect(batch)
-    outer = torch.zeros_like(batch.judged)
+    outer = torch.zeros_like(batch.mask)
     for row, numbers in enumerate(symbols(batch)):
         text = "".join(reber.SYMBOLS[n] for n in numbers)
         outer[[i - 1 for i in range(1, len(text) - 1) if text[i - 1] == text[i + 1] == "E" and i > 1], row] = True

@@ -13,7 +13,7 @@ def test_every_frame_but_the_first_is_judged():
     read, task = chorales.read(), Music()
     for part, kept in (("validation", read.valid), ("test", read.test)):
         batch = task.held_out(part, 1000)
-        assert batch.judged.sum() == sum(len(chorale.roll) - 1 for chorale in kept)
+        assert batch.mask.sum() == sum(len(chorale.roll) - 1 for chorale in kept)
         for row, chorale in enumerate(kept):
             length = len(chorale.roll) - 1
             assert torch.equal(batch.inputs[:length, row], chorale.roll[:-1])
@@ -34,7 +34,7 @@ def test_the_metric_is_the_nats_that_a_frame_takes():
     task, batch = Music(), Music().held_out("test", 3)
     outputs = torch.randn(*batch.targets.shape)
     nats = binary_cross_entropy(outputs.sigmoid(), batch.targets, reduction="none").sum(-1)
-    assert task.measure(outputs, batch) == pytest.approx(float(nats[batch.judged].mean()), rel=1e-5)
+    assert task.measure(outputs, batch) == pytest.approx(float(nats[batch.mask].mean()), rel=1e-5)
 
 
 def test_what_the_counted_models_know():
@@ -46,7 +46,7 @@ def test_what_the_counted_models_know():
     chances = torch.stack([(after * (now == state)).sum(0) + 1 for state in (0, 1)])
     chances /= torch.stack([(now == state).sum(0) + 2 for state in (0, 1)])
     first_order = task.measure(torch.where(test.inputs > 0, chances[1], chances[0]).logit(), test)
-    assert len(now) == learn.judged.sum()
+    assert len(now) == learn.mask.sum()
     assert task.chance == pytest.approx(alone, abs=0.02)
     assert music.markov() == pytest.approx(first_order, abs=0.02)
     assert (round(task.chance, 2), round(music.markov(), 2)) == (10.69, 10.28)

@@ -134,13 +134,13 @@ def test_every_step_may_have_a_target(tmp_path):
     task = problems.find(write(tmp_path, toml + 'target = ["y", "z"]\n', mine_csv=table))
     learn = task.parts["learn"]
     assert learn.targets.shape[1:] == (6, 2)
-    assert learn.judged.sum(0).tolist() == learn.lengths.tolist()
+    assert learn.mask.sum(0).tolist() == learn.lengths.tolist()
     steps = learn.targets * task.unit
     assert torch.allclose(steps[1, :, 0] - steps[0, :, 0], torch.ones(len(learn.lengths)), atol=1e-5)
     task = problems.find(write(tmp_path, toml.replace("numbers", "classes") + 'target = "z"\n', mine_csv=table))
     learn = task.parts["learn"]
     assert torch.equal(learn.targets[0] + 2, learn.lengths)
-    assert learn.judged.sum(0).tolist() == learn.lengths.tolist()
+    assert learn.mask.sum(0).tolist() == learn.lengths.tolist()
 
 
 def test_what_comes_next_in_one_long_series(tmp_path):
@@ -180,11 +180,11 @@ def test_arrays(tmp_path):
     assert ahead.chance == pytest.approx(1e6, rel=1e-4)
     arrays(tmp_path, inputs=inputs[1:], targets=inputs[1:, :, 0])
     every = problems.find(write(tmp_path, toml.replace("classes", "numbers") + 'judged = "every"\n'))
-    assert every.parts["learn"].judged.all()
+    assert every.parts["learn"].mask.all()
     targets = np.where(np.arange(6) < lengths[1:, None], inputs[1:, :, 0], np.nan)
     arrays(tmp_path, inputs=inputs[1:], targets=targets, lengths=lengths[1:])
     some = problems.find(str(tmp_path / "mine.toml")).parts["learn"]
-    assert some.judged.sum(0).tolist() == some.lengths.tolist()
+    assert some.mask.sum(0).tolist() == some.lengths.tolist()
     assert torch.allclose(some.targets[..., 0], some.inputs[..., 0], atol=1e-5), "past the length is nothing"
 
 
@@ -240,7 +240,7 @@ def test_a_function(tmp_path):
     task = problems.find(write(tmp_path, DRAWN.replace("draw", "numbers").replace("classes", "numbers")))
     batch = task.held_out("test", 50)
     assert batch.inputs.shape == (4, 50, 2)
-    assert torch.equal(batch.judged, torch.arange(4)[:, None] == batch.lengths - 1)
+    assert torch.equal(batch.mask, torch.arange(4)[:, None] == batch.lengths - 1)
     assert not batch.inputs[torch.arange(4)[:, None] >= batch.lengths].any()
     assert task.chance == pytest.approx((8 / 12) ** 0.5, rel=0.1)
 
@@ -335,14 +335,17 @@ WRONG = {
         in_table("s1,1,5,b", "s1,1,5,c"),
         "line 5: label is c, and it was b before in the same sequence, s1: a sequence has one target, or write judged",
     ),
-    "one class": (in_table("", re.sub("[abc]$", "a", TABLE, flags=re.M)), "every target is a, and one class cannot"),
+    "one class": (
+        in_table("", re.sub("[abc]$", "a", TABLE, flags=re.M)),
+        "every target is a; at least two classes are needed",
+    ),
     "too many classes": (
         in_table("", "id,x1,x2,label\n" + "".join(f"{i},1,1,{i / 7}\n" for i in range(1001))),
-        "has 1001 different targets, such as 0.0 and 0.14285714285714285: if they are no classes, write",
+        "has 1001 different targets, such as 0.0 and 0.14285714285714285: if they are not classes, write",
     ),
     "one number": (
         lambda: (LABELLED.replace("classes", "numbers").replace('"label"', '"x2"'), GOOD),
-        "mine.csv: the target is the same everywhere",
+        "mine.csv: the target is constant",
     ),
     "few sequences": (in_table("", TABLE[: TABLE.index("s2")]), "has 2 sequences, too few to learn from some and hold"),
     "a short series": (
@@ -351,7 +354,7 @@ WRONG = {
     ),
     "a sequence of one step": (
         in_table("s0,1,5,a\n", "", LABELLED.replace("classes", "next").replace('"label"', '"x1"')),
-        "mine.csv: sequence s0 has one step only, so that there is no next one",
+        "mine.csv: sequence s0 has only one step, so there is no next step to predict",
     ),
     "a part of another name": (
         lambda: (LABELLED + 'part = "label"', GOOD),
@@ -436,7 +439,7 @@ WRONG = {
     ),
     "other chance": (
         in_function("    return torch.rand(rows, 4), torch.arange(rows) % 2"),
-        "mine.py:draw draws others for an equal seed: all chance must come from its generator",
+        "mine.py:draw draws different sequences for equal seeds: all randomness must come from its generator",
     ),
 }
 
@@ -455,7 +458,7 @@ ARRAYS = {
         {"input": np.zeros((9, 3))},
         "has no array inputs, [sequences, steps, features]: did you mean input?",
     ),
-    "no targets": ({"inputs": np.zeros((9, 3))}, "has no array targets, with what is to be told of each sequence"),
+    "no targets": ({"inputs": np.zeros((9, 3))}, "has no array targets"),
     "inputs of another shape": ({"inputs": np.zeros(9)}, "with none of them 0, not float64 [9]"),
     "no sequences": ({"inputs": np.zeros((0, 3))}, "with none of them 0, not float64 [0, 3]"),
     "inputs that are no numbers": ({"inputs": np.full((9, 3), "x")}, "inputs are numbers"),

@@ -70,12 +70,12 @@ def test_speakers_are_told_at_the_end_of_their_utterances(tmp_path):
     read, task = vowels.read(tmp_path), Speakers(tmp_path)
     for name, part in (("learn", read.train), ("validation", read.valid), ("test", read.test)):
         batch = task.parts[name]
-        assert batch.judged.sum(0).tolist() == [1] * len(part)
+        assert batch.mask.sum(0).tolist() == [1] * len(part)
         for row, utterance in enumerate(part):
             length = len(utterance.frames)
             assert torch.equal(batch.inputs[:length, row], utterance.frames)
             assert batch.targets[length - 1, row] == int(utterance.speaker) - 1
-            assert batch.judged[length - 1, row]
+            assert batch.mask[length - 1, row]
     held_out = task.held_out("test", 2)
     assert torch.equal(held_out.inputs[:7, 1], task.parts["test"].inputs[:7, 2]), "spread over all four"
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from conveyor.compare import statistics
-from conveyor.compare.outcomes import About, Outcome
+from conveyor.compare.outcomes import Outcome, TaskInfo
 from conveyor.errors import BadInput
 
 stats = pytest.importorskip("scipy.stats")
@@ -101,7 +101,7 @@ def test_too_few_runs_are_not_tested_and_do_not_count_in_the_correction():
 def test_a_failed_run_counts_as_chance_or_else_as_the_worst():
     runs = [outcome(0.1, repeat=True), outcome(None, repeat=True), outcome(math.inf, repeat=True), outcome(0.3)]
     chosen = statistics.final(runs)
-    assert statistics.values(chosen, runs, [About("adding", "error", 0.5, 0.0, "")]) == {
+    assert statistics.values(chosen, runs, [TaskInfo("adding", "error", 0.5, 0.0, "")]) == {
         ("adding", "lstm"): [0.1, 0.5, 0.5]
     }
     assert statistics.values(chosen, runs, []) == {("adding", "lstm"): [0.1, 0.3, 0.3]}

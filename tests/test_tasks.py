@@ -89,12 +89,12 @@ def test_shapes_and_padding(task):
     steps = int(batch.lengths.max())
     assert batch.inputs.shape == (steps, 6, task.input_size)
     assert batch.targets.shape in [(steps, 6), (steps, 6, task.output_size)]
-    assert batch.judged.shape == (steps, 6)
+    assert batch.mask.shape == (steps, 6)
     padding = torch.arange(steps)[:, None] >= batch.lengths
     assert not batch.inputs[padding].any()
     assert not batch.targets[padding].any()
-    assert not batch.judged[padding].any()
-    assert batch.judged.any(0).all(), "every row is judged somewhere"
+    assert not batch.mask[padding].any()
+    assert batch.mask.any(0).all(), "every row is judged somewhere"
 
 
 @each_task
@@ -112,13 +112,13 @@ def test_equal_seeds_give_equal_sequences(task):
 def test_what_is_right_and_what_is_not(task):
     batch = draw(task, 6)
     outputs = perfect(task, batch)
-    assert task.right(outputs, batch).all()
+    assert task.correct(outputs, batch).all()
     assert task.loss(outputs, batch) < task.loss(torch.zeros_like(outputs), batch)
     for row in range(6):
         wrong = outputs.clone()
-        step = int(batch.judged[:, row].nonzero()[-1])  # one step wrong makes the row wrong, and no other row
+        step = int(batch.mask[:, row].nonzero()[-1])  # one step wrong makes the row wrong, and no other row
         wrong[step, row] = outputs[step, row] + 1 if isinstance(task, NUMBERS) else -outputs[step, row]
-        assert task.right(wrong, batch).tolist() == [other != row for other in range(6)]
+        assert task.correct(wrong, batch).tolist() == [other != row for other in range(6)]
         assert task.loss(wrong, batch) > task.loss(outputs, batch)
 
 
@@ -126,9 +126,9 @@ def test_what_is_right_and_what_is_not(task):
 def test_steps_that_are_not_judged_do_not_count(task):
     batch = draw(task, 6)
     outputs = perfect(task, batch)
-    other = torch.where(batch.judged[..., None], outputs, torch.randn_like(outputs))
+    other = torch.where(batch.mask[..., None], outputs, torch.randn_like(outputs))
     assert torch.equal(task.loss(outputs, batch), task.loss(other, batch))
-    assert task.right(other, batch).all()
+    assert task.correct(other, batch).all()
 
 
 @each_task
@@ -139,7 +139,7 @@ def test_some_of_the_rows(task):
     assert len(some.inputs) == some.lengths.max()
     outputs = torch.randn(*batch.inputs.shape[:2], task.output_size)
     chosen = outputs[: len(some.inputs), [4, 1, 1]]
-    assert torch.equal(task.right(chosen, some), task.right(outputs, batch)[[4, 1, 1]])
+    assert torch.equal(task.correct(chosen, some), task.correct(outputs, batch)[[4, 1, 1]])
 
 
 @each_task
@@ -154,7 +154,7 @@ def test_what_is_measured_is_least_for_who_is_right(task):
 def test_chance_of_the_tasks_with_numbers_is_that_of_their_mean():
     for task in (Adding(), HalvesAdding()):
         batch = draw(task, 100_000)
-        mean = batch.targets[batch.judged].mean()
+        mean = batch.targets[batch.mask].mean()
         assert task.measure(torch.full_like(batch.targets, mean), batch) == pytest.approx(task.chance, rel=0.02)
 
 
@@ -317,7 +317,7 @@ def test_reber_strings_and_what_may_come_next():
         assert [set(symbols) for symbols in reber.successors(string)] == legal
         for step, symbols in enumerate(legal[:-1]):
             assert {reber.SYMBOLS[n] for n in batch.targets[step, row].nonzero()[:, 0].tolist()} == symbols
-        assert batch.judged[:, row].sum() == len(string) - 1
+        assert batch.mask[:, row].sum() == len(string) - 1
 
 
 def test_reber_refuses_what_is_not_of_the_grammar():
@@ -341,14 +341,14 @@ def test_reber_outer_is_the_symbol_before_the_end():
     for row, length in enumerate(batch.lengths.tolist()):
         outputs[length - 3, row] *= -1
     assert not task.outer(outputs, batch).any()
-    assert not task.right(outputs, batch).any()
-    assert (~task.legal(outputs, batch) & batch.judged).sum() == 50
+    assert not task.correct(outputs, batch).any()
+    assert (~task.legal(outputs, batch) & batch.mask).sum() == 50
 
 
 def test_reber_learns_from_the_symbol_that_comes():
     """The loss of the true probabilities is the strings' own entropy: ln 2 at each step of two choices, else 0."""
     task, batch = Reber(), draw(Reber(), 200)
-    choices = (batch.targets.sum(-1)[batch.judged] == 2).float().mean()
+    choices = (batch.targets.sum(-1)[batch.mask] == 2).float().mean()
     assert torch.allclose(task.loss(perfect(task, batch), batch), choices * torch.log(torch.tensor(2.0)))
 
 
@@ -367,7 +367,7 @@ def test_adding_is_the_sum_of_the_marked():
         assert all(-1 <= number <= 1 for number in numbers)
         if 0 in ones:
             assert numbers[0] == 0
-        assert batch.judged[:, row].nonzero().tolist() == [[length - 1]]
+        assert batch.mask[:, row].nonzero().tolist() == [[length - 1]]
         assert batch.targets[length - 1, row].item() == pytest.approx(0.5 + sum(numbers[i] for i in ones) / 4, abs=1e-6)
     assert (batch.inputs[0, :, 1] == 1).any(), "the first step is marked now and then"
 
@@ -394,8 +394,8 @@ def test_temporal_order_is_the_class(windows):
         assert set(string[1:-1]) <= set("abcdXY")
         number = int("".join("01"[symbol == "Y"] for _, symbol in signs), 2)
         assert batch.targets[len(string) - 1, row] == number
-        assert batch.judged[:, row].nonzero().tolist() == [[len(string) - 1]]
-    assert set(batch.targets[batch.judged].tolist()) == set(range(2 ** len(windows)))
+        assert batch.mask[:, row].nonzero().tolist() == [[len(string) - 1]]
+    assert set(batch.targets[batch.mask].tolist()) == set(range(2 ** len(windows)))
 
 
 def test_lag_has_two_sequences():
@@ -421,7 +421,7 @@ def test_spikes_come_at_their_distances():
         assert 35 - 1 - places[-1] < 4 + 3, "spikes up to the end"
         seen |= set(delays)
     assert seen == {0, 2, 3}
-    assert torch.equal(measured.judged, measured.inputs[..., 0].bool())
+    assert torch.equal(measured.mask, measured.inputs[..., 0].bool())
 
 
 def test_generated_spikes_are_the_measured_ones_turned_round():

@@ -24,7 +24,7 @@ def errors(seed: int, cell=zoo.LSTM, biases=OPEN, length: int = 100, steps: int 
     train(network, task, lambda: task.draw(32, random), steps, rate=0.01, decay=True)
     test = task.draw(2560, random)
     outputs = network(test).detach()
-    return 16 * task.loss(outputs, test).item(), int((~task.right(outputs, test)).sum())
+    return 16 * task.loss(outputs, test).item(), int((~task.correct(outputs, test)).sum())
 
 
 def told(found: tuple[float, int]) -> str:

@@ -18,7 +18,7 @@ import conveyor
 from conveyor.tasks import Batch, Task
 from conveyor.training import train as applications
 from conveyor.training.progress import Lines
-from conveyor.training.settings import Common
+from conveyor.training.settings import TrainingSettings
 
 
 def generator(seed: int) -> torch.Generator:
@@ -93,7 +93,7 @@ def arguments(seeds: int, description: str | None) -> argparse.Namespace:
     return argparse.Namespace(seeds=range(count), quick=given.quick)
 
 
-def trained(kind: type[Any], settings: Common) -> dict[str, float]:
+def trained(kind: type[Any], settings: TrainingSettings) -> dict[str, float]:
     """Trains an application of `conveyor run`; its figures, and the seconds as `time`."""
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:

@@ -24,7 +24,7 @@ def counted(seed: int, letters: int = 3, steps: int = 8000, top: int = 300) -> i
     network = Network(zoo.OriginalLSTM, task, 5, {"input": -1.0}, g="tanh", h="tanh")
     learn, test = task.strings(list(range(1, 11))), task.strings(list(range(1, top + 1)))
     train(network, task, lambda: learn, steps, rate=0.01, decay=True)
-    return task.counted(task.right(network(test), test))
+    return task.counted(task.correct(network(test), test))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def sequences(seed: int, bias: float | None, steps: int = 4000) -> int | None:
         lambda: task.draw(32, random),
         steps,
         rate=0.01,
-        done=lambda: task.right(network(test), test).float().mean().item() >= 0.999,
+        done=lambda: task.correct(network(test), test).float().mean().item() >= 0.999,
         every=50,
     )
 

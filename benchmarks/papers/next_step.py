@@ -38,7 +38,7 @@ def logistic(penalties: Sequence[float] = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)) -> flo
 def _fitted(learn: Batch, penalty: float) -> torch.nn.Linear:
     model = torch.nn.Linear(88, 88)
     best = torch.optim.LBFGS(model.parameters(), max_iter=300, line_search_fn="strong_wolfe")
-    now, after = learn.inputs[learn.judged], learn.targets[learn.judged]
+    now, after = learn.inputs[learn.mask], learn.targets[learn.mask]
 
     def penalised() -> torch.Tensor:
         best.zero_grad()

@@ -48,7 +48,7 @@ def sequences(seed: int, even: bool = True, bits: int = 100, steps: int = 8000) 
         lambda: task.draw(64, random),
         steps,
         rate=0.002,
-        done=lambda: task.right(network(test), test).float().mean().item() >= 0.99,
+        done=lambda: task.correct(network(test), test).float().mean().item() >= 0.99,
         decay=True,
     )
 

@@ -25,7 +25,7 @@ def sequences(seed: int, budget: int = 10_000) -> int | None:
 
     def solved() -> bool:
         outputs = network(test)
-        return bool((task.right(outputs, test) & task.outer(outputs, test)).all())
+        return bool((task.correct(outputs, test) & task.outer(outputs, test)).all())
 
     def draw():  # one of the training strings
         return learn.rows(torch.randint(256, (1,), generator=random))

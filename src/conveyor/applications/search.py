@@ -1,4 +1,4 @@
-"""The best sentence that a model says: by beam search, of which the greedy search is the narrowest."""
+"""Beam search; greedy search is that of width 1."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ Step = Callable[[Tensor, State], tuple[Tensor, State]]
 
 
 @dataclass(frozen=True)
-class Found:
-    """The words of a sentence, without the start and the end, and the logarithm of its probability."""
+class Hypothesis:
+    """The word indices of a sentence, without start and end, and its log-probability."""
 
     words: list[int]
     score: float
@@ -23,20 +23,20 @@ class Found:
 
 def beam_search(
     step: Step, state: State, start: int, end: int, width: int, limit: int, length_power: float = 0.0
-) -> list[Found]:
-    """For each of B rows the best sentence that a search of this width finds.
+) -> list[Hypothesis]:
+    """The best sentence that a beam search of this width finds, for each of B rows.
 
-    `step(words [N], state)` gives the logarithms of the next word's probabilities [N, V] and the next state; `state`
-    are tensors [N, ...], here [B, ...], which the search gathers as it goes; `step` sees N = B * width rows, those of a
-    row side by side. A sentence ends with `end` or after `limit` words. Of those found the one is best whose score
-    divided by its length to the `length_power` is largest; the length counts the end.
+    `step(words [N], state)` returns the log-probabilities of the next word, [N, V], and the next state. The initial
+    `state` is a tuple of tensors [B, ...]; `step` sees N = B * width rows, the beams of a row next to each other. A
+    sentence ends with `end` or after `limit` words. The best is the one with the largest log-probability divided by
+    length ** `length_power`, where the length counts the end.
     """
     batch = len(state[0])
     state = tuple(value.repeat_interleave(width, 0) for value in state)
     device = state[0].device
     words = torch.full((batch, width, 1), start, device=device)
     scores = torch.full((batch, width), -math.inf, device=device)
-    scores[:, 0] = 0  # at first there is one beginning
+    scores[:, 0] = 0  # at the start all beams of a row are equal, so only one counts
     for _ in range(limit):
         if (words[:, :, -1] == end).all():
             break
@@ -45,14 +45,14 @@ def beam_search(
         state = tuple(value[origin] for value in state)
     lengths = 1 + (words[:, :, 1:] != end).sum(-1)
     best = (scores / lengths.clamp(max=words.shape[2] - 1) ** length_power).argmax(1).tolist()
-    return [Found(_said(words[b, k, 1:].tolist(), end), float(scores[b, k])) for b, k in enumerate(best)]
+    return [Hypothesis(_said(words[b, k, 1:].tolist(), end), float(scores[b, k])) for b, k in enumerate(best)]
 
 
 def _extended(words: Tensor, scores: Tensor, logs: Tensor, end: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The best `width` of all sentences one word longer, their scores, and which rows of the step they come from."""
+    """The best `width` extensions by one word, their scores, and the rows of `step` that they come from."""
     batch, width, vocabulary = logs.shape
     ended = torch.full_like(logs[0, 0], -math.inf)
-    ended[end] = 0  # a sentence that has ended goes on as it is
+    ended[end] = 0  # a sentence that has ended stays as it is
     logs = torch.where((words[:, :, -1] == end)[:, :, None], ended, logs)
     scores, best = (scores[:, :, None] + logs).flatten(1).topk(width)
     beam = best // vocabulary

@@ -1,4 +1,4 @@
-"""What the applications of VRNN and STORN share: sequences learnt by a bound, their figures and what is written."""
+"""Shared by the applications of VRNN and STORN: data, training by the variational bound, figures and results."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ from torch.nn.utils.rnn import pad_sequence
 from conveyor.applications.stochastic_pictures import lines, rolls
 from conveyor.tasks import chorales, vowels
 from conveyor.tasks.midi import check, midi
-from conveyor.training.job import Job
+from conveyor.training.job import TrainingJob
 from conveyor.training.run import Run
-from conveyor.training.settings import Common, setting
+from conveyor.training.settings import TrainingSettings, setting
 from conveyor.zoo.latent import Bernoulli, Gaussian, LatentNetwork, Likelihood, Terms
 
-DRAWS = 10  # of the noise, for the bound at the end
-ROWS = 256  # sequences that go through a network side by side where it is measured
-SHOWN = 0  # the held-out sequence of the pictures
+DRAWS = 10  # samples of the noise, for the bound at the end
+ROWS = 256  # sequences in a batch of an evaluation
+SHOWN = 0  # index of the test sequence in the pictures
 
 
 @dataclass(frozen=True)
-class StochasticSettings(Common):
+class StochasticSettings(TrainingSettings):
+    """The settings of both. Raises BadInput for values out of bounds."""
+
     data: str = setting("chorales", "Bach's chorales, or speech as 12 coefficients", choices=("chorales", "vowels"))
     folder: str = setting("", "with --data vowels: where JapaneseVowels_TRAIN.ts and _TEST.ts are, if not in aeon")
     hidden_size: int = setting(128, "units of the recurrent network", low=1)
@@ -45,7 +47,7 @@ class StochasticSettings(Common):
 
 @dataclass(frozen=True)
 class Sequences:
-    """A data set: sequences [T, D] in three parts, and what is to be known of it."""
+    """A data set: sequences [T, D] in three parts, with the likelihood of a frame and baselines."""
 
     train: list[Tensor]
     valid: list[Tensor]
@@ -53,18 +55,18 @@ class Sequences:
     likelihood: Likelihood
     digest: str
     kind: str  # what a sequence is called
-    shown: str  # the one that is shown
-    yardsticks: dict[str, float]  # nats a frame of simple models on the test part, by what they are
+    shown: str  # title of the sequence in the pictures
+    yardsticks: dict[str, float]  # baselines: nats a frame of simple models on the test part
     caution: str = ""
 
 
 def read(settings: StochasticSettings) -> Sequences:
-    """The data that the settings name. Raises BadInput where it is missing."""
+    """The data that the settings name. Raises BadInput if it is missing."""
     return _chorales() if settings.data == "chorales" else _vowels(settings.folder)
 
 
 def _chorales() -> Sequences:
-    check()  # or else it would be missed when all is learnt
+    check()  # now, and not only after the training
     found = chorales.read()
     train, valid, test = ([chorale.roll for chorale in part] for part in (found.train, found.valid, found.test))
     yardsticks = {
@@ -87,10 +89,10 @@ def _vowels(folder: str) -> Sequences:
     return Sequences(train, valid, test, Gaussian(), found.digest, "utterance", shown, yardsticks)
 
 
-class Stochastic(Job):
-    """A network of `LatentNetwork`, trained by its bound on whole sequences side by side."""
+class Stochastic(TrainingJob):
+    """Trains a LatentNetwork by its variational bound on batches of whole sequences."""
 
-    settings_type: ClassVar[type[Common]] = StochasticSettings
+    settings_type: ClassVar[type[TrainingSettings]] = StochasticSettings
     needs = ("matplotlib",)
     unit = "frame"
     model: LatentNetwork
@@ -118,13 +120,13 @@ class Stochastic(Job):
     def loss(self, step: int) -> tuple[Tensor, int]:
         size = min(self.settings.batch_size, len(self.data.train))
         chosen = np.random.default_rng([self.settings.seed, step]).permutation(len(self.data.train))[:size]
-        x, lengths = self.side_by_side([self.data.train[i] for i in chosen])
+        x, lengths = self.padded([self.data.train[i] for i in chosen])
         terms = self.model(x, lengths)
         weight = min(1.0, (step + 1) / max(1, self.settings.kl_warmup))
         frames = int(lengths.sum())
         return (terms.nll + weight * terms.kl).sum() / frames, frames
 
-    def side_by_side(self, sequences: list[Tensor]) -> tuple[Tensor, Tensor]:
+    def padded(self, sequences: list[Tensor]) -> tuple[Tensor, Tensor]:
         """The sequences padded, [T, B, D], and their lengths."""
         return pad_sequence(sequences).to(self.device), torch.tensor([len(sequence) for sequence in sequences])
 
@@ -133,9 +135,10 @@ class Stochastic(Job):
         return self.bound(self.data.valid, draws=1)
 
     def bound(self, sequences: list[Tensor], draws: int) -> dict[str, float]:
+        """The bound and its KL term in nats a frame: means over `draws` samples of the noise."""
         chance, found = torch.Generator().manual_seed(0), torch.zeros(2)
         for start in range(0, len(sequences), ROWS):
-            x, lengths = self.side_by_side(sequences[start : start + ROWS])
+            x, lengths = self.padded(sequences[start : start + ROWS])
             for _ in range(draws):
                 terms = self.model(x, lengths, generator=chance)
                 found += torch.stack([terms.bound.sum(), terms.kl.sum()]).cpu()
@@ -147,7 +150,7 @@ class Stochastic(Job):
         chance, found = torch.Generator().manual_seed(1), 0.0
         at_a_time = max(1, 4 * ROWS // self.settings.samples)
         for start in range(0, len(sequences), at_a_time):
-            x, lengths = self.side_by_side(sequences[start : start + at_a_time])
+            x, lengths = self.padded(sequences[start : start + at_a_time])
             found += self.model.estimate(x, lengths, self.settings.samples, chance).sum().item()
         return found / sum(map(len, sequences))
 
@@ -157,7 +160,7 @@ class Stochastic(Job):
         return {"figures.json": f"{json.dumps(self.figures, indent=1)}\n".encode(), **self.shown()}
 
     def shown(self) -> dict[str, bytes]:
-        """A held-out sequence, what the network makes of it, and a sequence out of the prior."""
+        """Files with a test sequence, its reconstruction, and a sample from the prior."""
         sequence = self.data.test[SHOWN]
         terms: Terms = self.model(sequence[:, None].to(self.device), generator=torch.Generator().manual_seed(2))
         kl = terms.kl[:, 0].cpu().numpy()

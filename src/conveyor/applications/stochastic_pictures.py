@@ -1,4 +1,4 @@
-"""Sequences under each other in one picture, with the KL over time below."""
+"""Pictures of sequences, one below the other, with the KL over time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from conveyor.picture import figure, png
 
-LOW, HIGH = 36, 84  # MIDI numbers between which the chorales mostly are
+LOW, HIGH = 36, 84  # MIDI notes, between which most of the chorales lie
 
 
 def rolls(rows: dict[str, Tensor], kl: np.ndarray) -> bytes:

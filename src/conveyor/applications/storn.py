@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from conveyor.applications.stochastic import Stochastic, StochasticSettings
-from conveyor.training.settings import Common, setting
+from conveyor.training.settings import TrainingSettings, setting
 from conveyor.zoo.storn import STORN
 
 
 @dataclass(frozen=True)
 class STORNSettings(StochasticSettings):
+    """The settings of `conveyor run storn`. Raises BadInput for values out of bounds."""
+
     hidden_size: int = setting(200, "units of the generator", low=1)
     latent_size: int = setting(128, "numbers drawn at each frame", low=1)
     recogniser_size: int = setting(200, "units of the network that recognises", low=1)
@@ -29,7 +31,7 @@ class STORNSettings(StochasticSettings):
 class LearnSTORN(Stochastic):
     """Learn chorales or speech with independent noise that drives a plain RNN (STORN, Bayer & Osendorfer 2014)."""
 
-    settings_type: ClassVar[type[Common]] = STORNSettings
+    settings_type: ClassVar[type[TrainingSettings]] = STORNSettings
     command = "conveyor run storn"
     settings: STORNSettings
 

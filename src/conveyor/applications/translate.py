@@ -22,14 +22,14 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor
 
-from conveyor.applications.sentences import bleu, judged, likelihood, looks, say, told
+from conveyor.applications.sentences import attention_maps, bleu, decode, describe_scores, nats_per_word, score
 from conveyor.picture import figure, png
 from conveyor.tasks.translation import DATA, choose, translation
 from conveyor.tasks.verses import CURE
-from conveyor.tasks.words import END, UNKNOWN, Said, Words, columns
-from conveyor.training.job import Job
+from conveyor.tasks.words import END, UNKNOWN, TokenBatch, WordVocabulary, columns
+from conveyor.training.job import TrainingJob
 from conveyor.training.run import Run
-from conveyor.training.settings import Common, setting
+from conveyor.training.settings import TrainingSettings, setting
 from conveyor.zoo.decoder import negative_log_likelihood
 from conveyor.zoo.translator import Translator
 
@@ -37,7 +37,9 @@ SHOWN = 4  # sentences in the picture
 
 
 @dataclass(frozen=True)
-class TranslateSettings(Common):
+class TranslateSettings(TrainingSettings):
+    """The settings of `conveyor run translate`. Raises BadInput for values out of bounds."""
+
     data: str = setting("auto", "verses or numbers; auto: verses where they are installed", choices=DATA)
     longest: int = setting(15, "verses: the most words of a sentence", low=1)
     numbers: int = setting(20_000, "numbers: how many", low=1, high=1_000_000)
@@ -55,10 +57,10 @@ class TranslateSettings(Common):
     lr: float = setting(4e-3, "highest learning rate", above=0, high=1e3)
 
 
-class Translate(Job):
+class Translate(TrainingJob):
     """Translate English into Spanish, looking at a word for every word (after Bahdanau et al. 2015, Xu et al. 2015)."""
 
-    settings_type: ClassVar[type[Common]] = TranslateSettings
+    settings_type: ClassVar[type[TrainingSettings]] = TranslateSettings
     command = "conveyor run translate"
     needs = ("matplotlib", "sacrebleu")
     unit = "word"
@@ -73,7 +75,9 @@ class Translate(Job):
         data = translation(choose(settings.data), settings.longest, settings.held_out, settings.numbers)
         self.digest = hashlib.sha256(repr(data).encode()).hexdigest()
         size = settings.vocabulary_size
-        self.english, self.spanish = (Words.of((p[k] for p in data.learnt), size, unknown=True) for k in (0, 1))
+        self.english, self.spanish = (
+            WordVocabulary.of((p[k] for p in data.learnt), size, unknown=True) for k in (0, 1)
+        )
         self.data = data
         self.learnt = self.encoded(data.learnt)
         self.model = Translator(
@@ -85,7 +89,7 @@ class Translate(Job):
         )
 
     def encoded(self, pairs: list[tuple[str, str]]) -> tuple[list[list[int]], list[list[int]]]:
-        """The numbers of the words, English and Spanish."""
+        """The word indices of the sentences, English and Spanish."""
         return [self.english.encode(e) for e, _ in pairs], [self.spanish.encode(s) for _, s in pairs]
 
     def describe(self) -> str:
@@ -97,36 +101,37 @@ class Translate(Job):
         rng = np.random.default_rng([self.settings.seed, step])
         chosen = rng.integers(len(self.learnt[0]), size=self.settings.batch_size)
         a, mask = self.annotate([self.learnt[0][i] for i in chosen])
-        said = Said.of([self.learnt[1][i] for i in chosen]).to(self.device)
+        said = TokenBatch.of([self.learnt[1][i] for i in chosen]).to(self.device)
         scores, _ = self.model.decoder(said.inputs, a, mask, lengths=said.lengths)
         return negative_log_likelihood(scores, said.targets).sum() / said.count, said.count
 
     def annotate(self, sentences: list[list[int]]) -> tuple[Tensor, Tensor]:
-        words, lengths = columns([[*sentence, Words.end] for sentence in sentences])
+        """The annotations of the sentences, [B, L, D], and their mask, [B, L]."""
+        words, lengths = columns([[*sentence, WordVocabulary.end] for sentence in sentences])
         return self.model.annotate(words.to(self.device), lengths)
 
     def measure(self) -> dict[str, float]:
-        """A word that is not known counts as <unk>, which flatters the likelihood, but not BLEU."""
+        """Nats a word and BLEU. Unknown words count as <unk>, which flatters the first but not the second."""
         english, spanish = self.encoded(self.data.validation)
-        loss = likelihood(self.model.decoder, Said.of(spanish).to(self.device), *self.annotate(english))
+        loss = nats_per_word(self.model.decoder, TokenBatch.of(spanish).to(self.device), *self.annotate(english))
         said = self.translations(self.data.validation, 1)
         return {"nats_a_word": loss, "bleu": bleu(said, [spanish for _, spanish in self.data.validation])}
 
     def translations(self, pairs: list[tuple[str, str]], width: int) -> list[str]:
-        """What the network makes of the English of pairs."""
+        """The Spanish that the network generates for the English of the pairs, with a beam of this width."""
         english, _ = self.encoded(pairs)
         limit = 2 + 2 * max(map(len, english))
         power = self.settings.length_power if width > 1 else 0.0
-        unsaid = (Words.start, self.spanish.symbols.index(UNKNOWN))
-        found = say(self.model.decoder, *self.annotate(english), width, limit, power, unsaid)
+        forbidden = (WordVocabulary.start, self.spanish.symbols.index(UNKNOWN))
+        found = decode(self.model.decoder, *self.annotate(english), width, limit, power, forbidden)
         return [self.spanish.decode(one.words) for one in found]
 
     def results(self) -> dict[str, bytes]:
         test = self.data.test
         said = self.translations(test, self.settings.beam)
         found = {"greedy": self.translations(test, 1), f"beam of {self.settings.beam}": said}
-        figures = judged(found, [spanish for _, spanish in test])
-        self.figures = told(figures, len(said))
+        figures = score(found, [spanish for _, spanish in test])
+        self.figures = describe_scores(figures, len(said))
         lines = [
             f"{english}\n  {one}" + ("" if one == spanish else f"\n  ({spanish})")
             for (english, spanish), one in zip(test, said, strict=True)
@@ -138,13 +143,13 @@ class Translate(Job):
         }
 
     def picture(self, translations: list[str]) -> bytes:
-        """For some sentences of middling length, where the network looked for every word."""
+        """A PNG with the attention weights of some sentences of medium length."""
         english, _ = self.encoded(self.data.test)
         middling = sorted(range(len(english)), key=lambda i: abs(len(english[i]) - 11))[:SHOWN]
         drawn = figure(11, 11)
         for axis, i in zip(drawn.subplots(2, 2).flat, sorted(middling), strict=True):
             sentence = self.spanish.encode(translations[i])
-            (alpha,) = looks(self.model.decoder, *self.annotate([english[i]]), [sentence])
+            (alpha,) = attention_maps(self.model.decoder, *self.annotate([english[i]]), [sentence])
             axis.imshow(alpha.numpy(), cmap="Greys", vmin=0, vmax=1, aspect="auto")
             axis.set_xticks(range(alpha.shape[1]), [*self.data.test[i][0].split(), END], rotation=60, ha="right")
             axis.set_yticks(range(len(alpha)), [*self.spanish.labels(sentence), END])

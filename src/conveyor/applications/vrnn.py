@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from conveyor.applications.stochastic import Stochastic, StochasticSettings
-from conveyor.training.settings import Common, setting
+from conveyor.training.settings import TrainingSettings, setting
 from conveyor.zoo.vrnn import VRNN
 
 
 @dataclass(frozen=True)
 class VRNNSettings(StochasticSettings):
+    """The settings of `conveyor run vrnn`. Raises BadInput for values out of bounds."""
+
     feature_size: int = setting(256, "units of the hidden layers around the recurrent network", low=1)
     lr: float = setting(2e-3, "highest learning rate", above=0, high=1e3)
 
@@ -27,7 +29,7 @@ class VRNNSettings(StochasticSettings):
 class LearnVRNN(Stochastic):
     """Learn chorales or speech with a latent variable that the past foresees (VRNN, Chung et al. 2015)."""
 
-    settings_type: ClassVar[type[Common]] = VRNNSettings
+    settings_type: ClassVar[type[TrainingSettings]] = VRNNSettings
     command = "conveyor run vrnn"
     settings: VRNNSettings
 

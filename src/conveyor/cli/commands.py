@@ -34,9 +34,9 @@ from conveyor.language.trained import load
 from conveyor.tasks.text import UNKNOWN
 from conveyor.training import progress
 from conveyor.training import train as training
-from conveyor.training.job import Job
+from conveyor.training.job import TrainingJob
 from conveyor.training.parallel import find_device
-from conveyor.training.settings import Common, flag, own_first, read_toml
+from conveyor.training.settings import TrainingSettings, flag, own_first, read_toml
 from conveyor.zoo import CELLS
 from conveyor.zoo.find import made
 
@@ -53,7 +53,7 @@ USAGE_ERRORS: Any = typer.BadParameter.__mro__[1]
 WIDE = 200  # columns of a table that is written to a file
 
 
-def _training(kind: type[Job], about: str, folder: Callable[[Any], str]) -> Callable[..., None]:
+def _training(kind: type[TrainingJob], about: str, folder: Callable[[Any], str]) -> Callable[..., None]:
     """The command that trains this kind of job, with a flag for every setting. `folder` is the default under runs/."""
 
     def command(
@@ -82,7 +82,7 @@ def _training(kind: type[Job], about: str, folder: Callable[[Any], str]) -> Call
     return _with_flags(command, kind)
 
 
-def _train(kind: type[Job], settings: Common, out: Path, resume: Path | None, force: bool) -> None:
+def _train(kind: type[TrainingJob], settings: TrainingSettings, out: Path, resume: Path | None, force: bool) -> None:
     shown = progress.for_terminal(kind.unit)
     try:
         result = training.resume(kind, resume, shown) if resume else training.start(kind, settings, out, shown, force)
@@ -94,7 +94,7 @@ def _train(kind: type[Job], settings: Common, out: Path, resume: Path | None, fo
     shown.note(result.summary)
 
 
-def _with_flags(command: Any, kind: type[Job]) -> Any:
+def _with_flags(command: Any, kind: type[TrainingJob]) -> Any:
     """The command with a flag for every setting of the job instead of its **flags."""
     signature = inspect.signature(command, eval_str=True)
     parameters = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
@@ -125,7 +125,7 @@ app.command("train")(
 )
 
 
-def _named(name: str, _: Common) -> str:
+def _named(name: str, _: TrainingSettings) -> str:
     return name
 
 

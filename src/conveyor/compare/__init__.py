@@ -1,6 +1,6 @@
 """Which cell is best, and do the differences matter? The same work for many cells, with statistics.
 
-From a study to a report, in the order of the files: `study` what is asked; `draws` the configurations; `trial` one
-training; `ledger` who does which trial; `worker` a process that does them; `outcomes` what came out; `statistics` what
-can be believed of it; `report` what a person reads.
+From configuration to report: `study` configures a comparison; `problems` names the tasks; `trial` is one training, and
+`training` how a worker runs it; `ledger` says which trial is waiting, running or done; `worker` is a process that runs
+trials; `compare` starts the workers; `outcomes`, `statistics`, `pictures` and `report` are for the results.
 """

@@ -1,4 +1,4 @@
-"""Which gates keep a cell's states, such as an LSTM's forget gate: found in its equations, so for every cell."""
+"""Finds the gates that keep a state, such as the forget gate of an LSTM, in the equations of any cell."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from conveyor.show import compile
 
 
 def open_gates(cell: Cell, by: float) -> None:
-    """Adds so much to the biases of the gates that keep a state, so that it lasts from the start; none for some cells.
+    """Adds `by` to the biases of the gates that keep a state, so that it lasts at the start; some cells have none.
 
     open_gates(zoo.LSTM(4, 8), 1.0)         # b_f += 1: Gers et al. 2000, Jozefowicz et al. 2015
     """

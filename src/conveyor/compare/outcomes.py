@@ -1,4 +1,4 @@
-"""What came out of a study's trials."""
+"""The outcomes of trials, and what the report says of a task."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Outcome:
-    """One trial that has ended.
+    """A trial that has ended.
 
-    In the search, index says which of the configurations it had, equal for all cells and tasks, and seed is the
-    study's; in the repeats (`repeat`) of the best configuration of its cell and task, seed is a fresh one.
+    In the search, `index` is that of the hyper-parameter configuration, equal for all cells and tasks, and `seed` is
+    the study's. A repeat (`repeat`) has the best configuration of its cell and task, and a new seed.
     """
 
     task: str
@@ -19,34 +19,36 @@ class Outcome:
     index: int
     seed: int
     repeat: bool
-    settings: dict[str, Any]  # what the configurations differ in: lr, hidden_size, dropout, scale
-    value: float | None  # the task's metric on the test part, the smaller the better; None for one that failed
-    validation: float | None  # the same on the validation part, by which the best is chosen
+    settings: dict[str, Any]  # the hyper-parameters: lr, hidden_size, dropout, scale, ...
+    value: float | None  # the task's metric on the test part, lower is better; None if the trial failed
+    validation: float | None  # the same on the validation part, which selects the best
     parameters: int = 0
     seconds: float = 0.0  # of the training
-    memory: int = 0  # the most bytes that the process held
-    folder: str = ""  # its run, in the report's folder: config.toml, metrics.jsonl, results/
+    memory: int = 0  # peak memory of the process in bytes
+    folder: str = ""  # of its run, relative to that of the report: config.toml, metrics.jsonl, results/
     error: str = ""  # why it failed
     curve: tuple[tuple[int, float], ...] = field(default=())  # (step, validation)
-    details: dict[str, float] = field(default_factory=dict)  # the metric on kinds of sequences
+    details: dict[str, float] = field(default_factory=dict)  # the metric on subsets of sequences
 
     @property
     def failed(self) -> bool:
+        """Whether the trial has no result."""
         return self.value is None
 
     @property
     def score(self) -> float:
+        """The validation result, lower is better; of a trial that has not failed."""
         assert self.validation is not None, "a trial that failed has none"
         return self.validation
 
 
 @dataclass(frozen=True)
-class About:
+class TaskInfo:
     """What the report says of a task."""
 
     name: str
     metric: str
     chance: float
     optimum: float  # NaN where it is not known
-    text: str  # a sentence on what is asked
-    rules: dict[str, float] = field(default_factory=dict)  # what simple rules have
+    text: str  # one sentence on the task
+    rules: dict[str, float] = field(default_factory=dict)  # the metric of simple baselines

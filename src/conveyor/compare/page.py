@@ -8,18 +8,18 @@ import textwrap
 from conveyor.compare.problems import PROBLEMS, Problem
 from conveyor.tasks import Task, own
 
-ROWS = 100  # of the validation part, of which the checksum is
+ROWS = 100  # validation sequences in the checksum
 HEAD = f"""# The tasks of a comparison
 
 Made from the classes in `src/conveyor/tasks/` by `python -m conveyor.compare.page > docs/tasks.md`.
 
-`conveyor compare --tasks adding:40,chorales` takes them by these names; a number behind a colon is in place of the one
-that stands here. Of every metric less is better. Chance is who has learnt all but what takes memory, or what else the
-card says. Validation chooses, and the test part is what is reported.
+`conveyor compare --tasks adding:40,chorales` takes them by these names; a number after a colon replaces the default
+that stands here. Of every metric lower is better. Chance is the metric of a model that has learnt everything but what
+takes memory, or what the card says. The validation part selects models, and the test part is reported.
 
-What is drawn by chance comes from a generator with a seed: for training the run's own, for validation and for testing
-always the same. Under `validation` stands the SHA-256 of the first {ROWS} sequences for validation, in thousandths.
-What is read is checked when it is read: under `checksum` stands the SHA-256 that it must have.
+Synthetic sequences come from a seeded generator: for training the run's own, for validation and test always the same.
+`validation` is the SHA-256 of the first {ROWS} validation sequences, in thousandths. Data that is read from files is
+checked: `checksum` is the SHA-256 that it must have.
 
 | name | what is asked | metric | chance | best possible |
 |---|---|---|---|---|
@@ -28,13 +28,13 @@ OWN = "\n## A task of one's own\n\n`conveyor compare --tasks mine.toml`. {}\n"
 
 
 def page() -> str:
-    """All tasks of `PROBLEMS`, in a table and one by one, and how to describe another."""
+    """The page: all tasks of `PROBLEMS` in a table and one by one, and how to describe your own."""
     rows, sections = (map(part, PROBLEMS, PROBLEMS.values()) for part in (_row, _section))
     return "".join([HEAD, *rows, *sections, OWN.format((own.__doc__ or "").strip())])
 
 
 def checksum(task: Task) -> str:
-    """Of the first sequences for validation."""
+    """The SHA-256 of the first validation sequences."""
     batch = task.held_out("validation", ROWS)
     found = hashlib.sha256()
     for values in (batch.inputs, batch.targets, batch.lengths * 1.0):

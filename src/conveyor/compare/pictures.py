@@ -1,4 +1,4 @@
-"""What a report shows in pictures: results, cost, curves, what each setting does, success against lag."""
+"""The plots of a report: results, cost, learning curves, effects of the settings, success against lag."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from conveyor import picture
 from conveyor.compare import statistics
-from conveyor.compare.outcomes import About
+from conveyor.compare.outcomes import TaskInfo
 from conveyor.compare.statistics import Study, need
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SOLVED = 0.9  # of the way from chance to the optimum
-INK, PAPER = "#1b1f24", "#fffffe"  # colours that nothing else has, so that a page can exchange them
+INK, PAPER = "#1b1f24", "#fffffe"  # unique colours, which the page replaces by those of its theme
 MARKERS = "os^vD*PX<>"
 LOOK = {
     "text.parse_math": False, "svg.hashsalt": "conveyor", "font.size": 9, "axes.titlesize": 10, "legend.framealpha": 0,
@@ -35,7 +35,7 @@ LOOK = {
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture in its files, and what it shows in words."""
+    """A plot in its file formats, with title and caption."""
 
     name: str
     title: str
@@ -45,18 +45,18 @@ class Picture:
 
 @dataclass(frozen=True)
 class Kind:
-    """A picture that can be drawn of a study: a panel for each row, mostly a task, and column."""
+    """A kind of plot: a panel for each row, mostly a task, and column."""
 
     title: str
     text: str
-    panel: Callable[[Study, Axes, str, str], None]  # draws nothing where there is nothing to draw
+    panel: Callable[[Study, Axes, str, str], None]  # leaves the axes empty if there is no data
     rows: Callable[[Study], Sequence[str]] = lambda study: list(study.about)
     columns: Callable[[Study], Sequence[str]] = lambda _: [""]
     height: Callable[[Study], float] = lambda _: 2.6
 
 
 def pictures(study: Study) -> list[Picture]:
-    """All that can be drawn of these outcomes."""
+    """All plots for which there is data."""
     with need("matplotlib").rc_context(LOOK), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # an emoji in a name: a box stands for it
         drawn = {name: _draw(study, kind) for name, kind in KINDS.items()}
@@ -95,25 +95,25 @@ def _files(drawn: Figure, title: str) -> dict[str, bytes]:
 
 
 def themed(svg: str) -> str:
-    """The picture in the reader's colours, light or dark, on no ground of its own."""
+    """The plot with the colours of the page, light or dark, and a transparent background."""
     style = f"<style>svg{{color:{INK}}}@media (prefers-color-scheme:dark){{svg{{color:#e4e7eb}}}}</style>"
     svg = svg[svg.index("<svg") :].replace(PAPER, "none").replace(INK, "currentColor")
     return re.sub(r"(<svg[^>]*>)", lambda found: found[1] + style, svg, count=1)
 
 
 def _label(text: str) -> str:
-    """A name that matplotlib shows as it is: it leaves out what begins with _, and SVG knows no control characters."""
+    """A name for matplotlib, which hides labels that begin with _, and for SVG, which allows no control characters."""
     return ("\N{NO-BREAK SPACE}" if text.startswith("_") else "") + "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _style(study: Study, cell: str) -> dict[str, Any]:
-    """A cell has one colour and marker everywhere."""
+    """The colour and marker of a cell, the same in all plots."""
     place = study.cells.index(cell)
     return {"color": f"C{place % 10}", "marker": MARKERS[(place + place // 10) % len(MARKERS)], "markersize": 4}
 
 
 def _scale(axis: Any, data: Sequence[float], log: bool | None = None) -> None:
-    """A logarithmic axis where it is wanted, or where the values ask for one, with plain numbers."""
+    """Makes the axis logarithmic if `log`, or by default if the values span a factor of 20."""
     low, high = min(data, default=0), max(data, default=0)
     if low > 0 and (high > 20 * low if log is None else log):
         ticker = need("matplotlib.ticker")
@@ -124,8 +124,8 @@ def _scale(axis: Any, data: Sequence[float], log: bool | None = None) -> None:
         axis.set_minor_formatter(ticker.NullFormatter())
 
 
-def _result(axes: Axes, about: About, data: Sequence[float], across: bool = False) -> None:
-    """The axis of the results, with chance and the optimum where they are known and the axis has them."""
+def _result(axes: Axes, about: TaskInfo, data: Sequence[float], across: bool = False) -> None:
+    """The axis of the results, with lines at chance and optimum if these are known and within it."""
     if not data:
         return
     _scale(axes.xaxis if across else axes.yaxis, data)
@@ -241,7 +241,7 @@ def _lag(study: Study, axes: Axes, kind: str, column: str) -> None:
     axes.set(xlabel="lag", ylabel=_label(column or study.about[next(iter(lags.values()))].metric))
 
 
-def _solved(sample: Sequence[float], about: About) -> float:
+def _solved(sample: Sequence[float], about: TaskInfo) -> float:
     """The part of the runs that came most of the way from chance to the optimum; NaN where either is not known."""
     bar = about.chance + SOLVED * (about.optimum - about.chance)
     return sum(value <= bar for value in sample) / len(sample) if math.isfinite(bar) else math.nan

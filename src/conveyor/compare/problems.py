@@ -1,4 +1,4 @@
-"""The tasks that a comparison knows by name; a number behind a colon is the length or lag that its name is about."""
+"""The registry of tasks by name, such as "adding:100"; the number after the colon is a length, a lag or a count."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from conveyor.compare.outcomes import About
+from conveyor.compare.outcomes import TaskInfo
 from conveyor.errors import BadInput, suggest
 from conveyor.tasks import (
     Adding,
@@ -31,25 +31,26 @@ from conveyor.tasks.task import PARTS
 from conveyor.tasks.temporal_order import THREE
 from conveyor.tasks.weather import DailyTemperature, HourlyTemperature
 
-FILE = ".toml"  # describes a person's own task
+FILE = ".toml"  # of a user-defined task
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A task by name, and what is asked in it."""
+    """An entry of the registry."""
 
     make: Callable[..., Task]
     about: str
-    number: int | None = None  # the one that may be given behind a colon, as it is by default
-    unit: str = ""  # what it counts
+    number: int | None = None  # default of the number after the colon; None if the task takes none
+    unit: str = ""  # of that number
 
     def made(self, number: int | None = None) -> Task:
-        """The task, with this number or the one by default."""
+        """The task with this number, or the default."""
         number = self.number if number is None else number
         return self.make() if number is None else self.make(number)
 
 
 def spikes(distance: int) -> Task:
+    """Spikes at a distance of `distance` steps, or one more."""
     return GeneratedSpikes(distance, (0, 1), 10)
 
 
@@ -98,37 +99,39 @@ PROBLEMS: dict[str, Problem] = {
 
 
 def find(name: str) -> Task:
-    """The task that a name such as "adding" or "adding:200", or a file such as "mine.toml", stands for.
+    """The task with a name such as "adding" or "adding:200", or of a file such as "mine.toml".
 
-    Raises BadInput for what is none, and where what it reads is missing.
+    Raises BadInput for an unknown name or a wrong number, and if the task's data is missing.
     """
     if name.endswith(FILE):
         return own.read(Path(name))
     plain, colon, number = name.partition(":")
     if plain not in PROBLEMS:
-        raise BadInput(f"no task is called {plain}; {suggest(plain, PROBLEMS)}; one's own is a file, mine.toml")
+        raise BadInput(
+            f"no task is called {plain}; {suggest(plain, PROBLEMS)}; a task of your own is a file, mine.toml"
+        )
     problem = PROBLEMS[plain]
     if colon and problem.number is None:
         raise BadInput(f"the task {plain} takes no number, as in {name}")
     if colon and not (number.isascii() and number.isdigit()):
-        raise BadInput(f"behind the colon of a task stands a whole number, as in {plain}:{problem.number}, not {name}")
+        raise BadInput(f"after the colon of a task comes a whole number, as in {plain}:{problem.number}, not {name}")
     task = problem.made(int(number) if colon else None)
-    task.held_out(PARTS[0], 1)  # for which its package must be there
+    task.held_out(PARTS[0], 1)  # raises BadInput if its data is missing
     return task
 
 
 def shown(name: str) -> str:
-    """What a report calls a task: a file by its name alone, "mine"."""
+    """The name of a task in a report: of a file its stem, "mine"."""
     return Path(name).stem if name.endswith(FILE) else name
 
 
 def folder(name: str) -> str:
-    """The name of a folder for the runs of a task."""
+    """The name of the folder for the runs of a task."""
     return shown(name).replace(":", "-")
 
 
-def about(name: str) -> About:
+def about(name: str) -> TaskInfo:
     """What a report says of a task."""
     task = find(name)
     text = own.about(Path(name)) if name.endswith(FILE) else PROBLEMS[name.partition(":")[0]].about
-    return About(shown(name), task.metric, task.chance, task.optimum, text, task.rules())
+    return TaskInfo(shown(name), task.metric, task.chance, task.optimum, text, task.rules())

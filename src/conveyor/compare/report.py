@@ -1,4 +1,4 @@
-"""What a person reads: report.html, report.md, results.csv and plots/, from a study's outcomes."""
+"""The report of a comparison: report.html, report.md, results.csv and plots/."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from typing import Any
 import numpy as np
 
 from conveyor.compare import statistics
-from conveyor.compare.outcomes import About, Outcome
+from conveyor.compare.outcomes import Outcome, TaskInfo
 from conveyor.compare.pictures import Picture, pictures, themed
 from conveyor.compare.statistics import Comparison, Study
 from conveyor.training.run import write_all
 
-SURE, LIKELY, SEEDS = 0.95, 0.8, 5  # from which probability, and with how many runs of each cell, words become firm
+SURE, LIKELY, SEEDS = 0.95, 0.8, 5  # probabilities, and runs of each cell, from which the wording becomes firm
 
 
 def write(
     folder: Path,
     outcomes: Sequence[Outcome],
-    about: Sequence[About],
+    about: Sequence[TaskInfo],
     reference: str = "",
     facts: Mapping[str, str] | None = None,
 ) -> None:
@@ -36,11 +36,11 @@ def write(
 
         write(Path("report"), outcomes, about, facts={"command": "conveyor compare ...", "seed": "0"})
 
-    The cells are compared with `reference`: the LSTM where the study has it, else its first cell, unless another is
-    named. The facts stand at the head. Every figure is of rows in results.csv, which name their runs; the tables say of
-    which. Files are written whole or not at all.
+    The cells are compared with `reference`, by default the LSTM, or the first cell if there is no LSTM. The facts stand
+    at the top. Each table names the rows of results.csv that its figures come from, and these name their runs. Files
+    are written atomically.
 
-    Raises BadInput for a reference that the study has not, and where matplotlib, scipy or optuna is missing.
+    Raises BadInput for an unknown reference, and if matplotlib, scipy, optuna or scikit-learn is missing.
     """
     study = Study.of(outcomes, about, reference)
     document = Document(dict(facts or {}), answer(study), tables(study), pictures(study))
@@ -54,6 +54,8 @@ def write(
 
 @dataclass(frozen=True)
 class Table:
+    """A table of the report, as text."""
+
     title: str
     note: str
     head: tuple[str, ...]
@@ -62,6 +64,8 @@ class Table:
 
 @dataclass(frozen=True)
 class Document:
+    """The content of the report, before it becomes Markdown or HTML."""
+
     facts: dict[str, str]
     answers: list[tuple[str, list[str]]]
     tables: list[Table]
@@ -72,7 +76,7 @@ class Document:
 
 
 def answer(study: Study) -> list[tuple[str, list[str]]]:
-    """The two questions, each with what can be said."""
+    """The headings of the answers, each with its sentences."""
     if not study.outcomes:
         return [("Which of these variants is best? Do the differences matter?", ["No trial has ended yet."])]
     return [
@@ -165,7 +169,7 @@ def _not_found(study: Study, others: int, tested: list[Comparison]) -> str:
 
 
 def _explained(study: Study) -> list[str]:
-    """What matters beside the cell."""
+    """Sentences on the importance of the hyper-parameters."""
     lines = []
     for task, shares in study.importance.items():
         if shares:
@@ -209,6 +213,7 @@ def _remark(one: Comparison) -> str:
 
 
 def tables(study: Study) -> list[Table]:
+    """All tables that have rows."""
     found = [
         _tasks(study),
         _means(study),
@@ -235,7 +240,7 @@ def _named(figures: Mapping[str, float]) -> str:
 
 
 def _kinds(study: Study) -> list[Table]:
-    """Of each task that tells it, the results on kinds of sequences."""
+    """For each task with `details`, the results on subsets of sequences."""
     found = []
     for task in study.about:
         of = {cell: [o for o in runs if o.details] for (name, cell), runs in study.final.items() if name == task}
@@ -326,7 +331,7 @@ def _costs(study: Study) -> Table:
 
 
 def _rows(study: Study, chosen: Sequence[Outcome]) -> str:
-    """Their rows in results.csv: 1–8, 12."""
+    """The rows of these outcomes in results.csv, such as 1–8, 12."""
     wanted, spans = {id(o) for o in chosen}, list[list[int]]()
     for row in (row for row, o in enumerate(study.outcomes, 1) if id(o) in wanted):
         if spans and spans[-1][1] == row - 1:
@@ -337,7 +342,7 @@ def _rows(study: Study, chosen: Sequence[Outcome]) -> str:
 
 
 def number(value: float) -> str:
-    """Three digits that matter: 0.00123, 12.3, 12,345; – for what is not known."""
+    """Three significant digits: 0.00123, 12.3, 12,345; – for NaN."""
     if math.isnan(value):
         return "–"
     if math.isinf(value):
@@ -346,6 +351,7 @@ def number(value: float) -> str:
 
 
 def setting(value: Any) -> str:
+    """The value of a hyper-parameter as text."""
     return number(value) if isinstance(value, float) else str(value)
 
 
@@ -353,7 +359,7 @@ def setting(value: Any) -> str:
 
 
 def results(outcomes: Sequence[Outcome]) -> str:
-    """A row for each trial, numbers in full."""
+    """results.csv: a row for each trial, numbers in full precision."""
     names = list(dict.fromkeys(name for o in outcomes for name in o.settings))
     fixed = ("task", "cell", "index", "seed", "repeat")
     measured = ("value", "validation", "parameters", "seconds", "memory", "folder", "error")
@@ -372,6 +378,7 @@ TITLE = "Which cell is best, and do the differences matter?"
 
 
 def markdown(document: Document) -> str:
+    """The report as Markdown."""
     lines = [f"# {TITLE}", "", *(f"- {_md(name)}: {_md(text)}" for name, text in document.facts.items()), ""]
     for question, said in document.answers:
         lines += [f"## {question}", "", *(f"{_md(text)}\n" for text in said)]
@@ -388,7 +395,7 @@ def _md_row(row: Sequence[str]) -> str:
 
 
 def _md(text: str) -> str:
-    """Text that is nothing else in Markdown: no HTML, no table's bar, no emphasis."""
+    """Escapes text for Markdown: HTML, table bars and emphasis."""
     plain = html.escape(" ".join(text.split()), quote=False)
     return re.sub(r"([\\`*\[\]|])|(?<!\w)_|_(?!\w)", lambda found: "\\" + found[0], plain)
 
@@ -405,11 +412,11 @@ figcaption, .note, dt { font-size: .9rem; opacity: .85 } dd { margin: 0 0 .5rem 
 th, td { border-bottom: 1px solid var(--line); padding: .25rem .6rem; text-align: left; vertical-align: top }
 th { background: var(--soft) } .answer { background: var(--soft); padding: .5rem 1rem; border-radius: .5rem }
 """
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # a browser then asks for nothing else either
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # so that a browser loads nothing else
 
 
 def page(document: Document, study: Study) -> str:
-    """One HTML page that needs nothing else."""
+    """The report as a self-contained HTML page."""
     e = html.escape
     facts = "".join(f"<dt>{e(name)}</dt><dd>{e(text)}</dd>" for name, text in document.facts.items())
     answers = "".join(
@@ -442,7 +449,7 @@ def _table(table: Table) -> str:
 
 
 def _trials(study: Study) -> str:
-    """Every row of results.csv with the place of its run."""
+    """All rows of results.csv, with the folders of their runs."""
     rows = [
         (f"{row}", o.task, o.cell, f"{o.index}", f"{o.seed}", "repeat" if o.repeat else "search",
          "failed" if o.value is None else number(o.value), o.folder, o.error)

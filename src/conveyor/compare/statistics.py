@@ -1,16 +1,15 @@
-"""What can be believed of the outcomes: means, tests, sizes of effect, and what the hyper-parameters explain.
+"""Statistics of the outcomes: means, tests, effect sizes, and the importance of the hyper-parameters.
 
-Everywhere a smaller value is the better one. Three choices, which the report repeats:
+Lower values are better everywhere. Three choices, which the report repeats:
 
-- A run that failed counts as a run at the task's chance level (where that is not known, as the worst run of the task):
-  whoever has no model can still guess. To leave it out would praise the cell that fails most.
-- Welch's t-test decides, with Holm's correction over all comparisons of the study. What a person wants of a cell is its
-  mean over seeds, which is what it compares; and it lets every cell have its own variance, as one that sometimes does
-  not learn at all has a larger one. Mann and Whitney's rank test stands beside it: it asks less of the values, but
-  answers another question, and with few seeds cannot pass Holm's correction whatever the values are. Where one outlier
-  hides a difference or makes one, the two part, and the report says so.
-- Runs of two cells with equal seeds may have seen the same data. The test makes no use of that, which errs on the side
-  of no difference.
+- A failed run counts as one at the task's chance level (or as the worst run of the task if that is unknown). To leave
+  it out would favour the cell that fails most.
+- Welch's t-test decides, with Holm's correction over all comparisons of the study. It compares means over seeds, which
+  are what one wants to know, and allows unequal variances: a cell that sometimes does not learn has a larger one. The
+  rank test of Mann and Whitney is reported beside it. It assumes less, but tests another hypothesis, and with few seeds
+  it can never pass Holm's correction. If an outlier hides or creates a difference, the two disagree, and the report
+  says so.
+- Runs of two cells with equal seeds may have seen the same data. The test ignores this, which is conservative.
 """
 
 from __future__ import annotations
@@ -24,21 +23,21 @@ from typing import Any
 
 import numpy as np
 
-from conveyor.compare.outcomes import About, Outcome
+from conveyor.compare.outcomes import Outcome, TaskInfo
 from conveyor.compare.study import RANGES
 from conveyor.errors import BadInput, suggest
 
-LEVEL = 0.05  # how often a study of identical cells may find a difference
-POWER = 0.8  # how often one that is there should be found, for seeds to be called enough
-FEW = 4  # runs without which the t-test alone cries wolf where a run either learns or does not: 8 % for 3, 36 % for 2
-ENOUGH = 10  # trials without which a forest explains nothing
-FOREST = {"n_trees": 32, "max_depth": 5}  # the time grows with the square of the leaves: so it is bounded
+LEVEL = 0.05  # family-wise error rate: how often a study of identical cells may find a difference
+POWER = 0.8  # the power at which seeds are called enough
+FEW = 4  # fewer runs inflate the t-test's error rate if a run either learns or not: 8 % with 3, 36 % with 2
+ENOUGH = 10  # trials, with fewer of which no importance is computed
+FOREST = {"n_trees": 32, "max_depth": 5}  # bounded, since the time grows with the square of the leaves
 Final = Mapping[tuple[str, str], Sequence[Outcome]]
 Values = Mapping[tuple[str, str], Sequence[float]]
 
 
 def need(name: str) -> Any:
-    """A module that comes with an extra. Raises BadInput where it is missing."""
+    """Imports a module of the extra `compare`. Raises BadInput if it is missing."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -50,12 +49,12 @@ def need(name: str) -> Any:
 
 
 def failed(outcome: Outcome) -> bool:
-    """Whether the run gave no number that can be used; one that ran away to infinity gave none."""
+    """Whether the run has no finite result."""
     return outcome.value is None or not math.isfinite(outcome.value)
 
 
-def worst(task: str, outcomes: Iterable[Outcome], about: Iterable[About]) -> float:
-    """What a failed run of this task counts as; NaN where nothing is known."""
+def worst(task: str, outcomes: Iterable[Outcome], about: Iterable[TaskInfo]) -> float:
+    """The value that a failed run of this task counts as; NaN if it is unknown."""
     chance = next((one.chance for one in about if one.name == task), math.nan)
     if math.isfinite(chance):
         return chance
@@ -65,7 +64,7 @@ def worst(task: str, outcomes: Iterable[Outcome], about: Iterable[About]) -> flo
 
 
 def final(outcomes: Sequence[Outcome]) -> dict[tuple[str, str], list[Outcome]]:
-    """The runs that speak for a cell on a task: its repeats, or else the best trial of the search, by validation."""
+    """The runs that represent a cell on a task: its repeats, or else the best trial of the search, by validation."""
     found: dict[tuple[str, str], list[Outcome]] = {}
     for key in dict.fromkeys((o.task, o.cell) for o in outcomes):
         trials = [o for o in outcomes if (o.task, o.cell) == key]
@@ -79,8 +78,8 @@ def _validation(outcome: Outcome) -> float:
     return outcome.validation if known and outcome.validation is not None else math.inf
 
 
-def values(chosen: Final, outcomes: Sequence[Outcome], about: Sequence[About]) -> dict[tuple[str, str], list[float]]:
-    """What each of the runs counts as."""
+def values(chosen: Final, outcomes: Sequence[Outcome], about: Sequence[TaskInfo]) -> dict[tuple[str, str], list[float]]:
+    """The values of the runs, failed ones at chance level; none for a cell of which all runs failed."""
     worsts = {task: worst(task, outcomes, about) for task in dict.fromkeys(task for task, _ in chosen)}
     counted = {
         key: [worsts[key[0]] if o.value is None or failed(o) else o.value for o in runs] for key, runs in chosen.items()
@@ -90,7 +89,7 @@ def values(chosen: Final, outcomes: Sequence[Outcome], about: Sequence[About]) -
 
 
 def reference_of(cells: Sequence[str], wanted: str = "") -> str:
-    """The cell that the others are compared with: the one wanted, or the LSTM, or the first; of none, none.
+    """The cell that the others are compared with: the one wanted, or the LSTM, or the first; "" without cells.
 
     Raises BadInput for a cell that the study does not have.
     """
@@ -104,7 +103,7 @@ def reference_of(cells: Sequence[str], wanted: str = "") -> str:
 
 @dataclass(frozen=True)
 class Interval:
-    """From where to where; NaN at both ends where too little is known."""
+    """An interval; NaN at both ends if there are too few values."""
 
     low: float
     high: float
@@ -114,7 +113,7 @@ UNKNOWN = Interval(math.nan, math.nan)
 
 
 def interval(sample: Sequence[float], seed: int = 0) -> Interval:
-    """Where the mean may lie: the bootstrap's 95 % interval (BCa, 10,000 resamples, a fixed seed).
+    """The 95 % bootstrap confidence interval of the mean (BCa, 10,000 resamples, a fixed seed).
 
         interval([0.11, 0.12, 0.19])        # Interval(low=0.11.., high=0.16..)
 
@@ -129,7 +128,7 @@ def interval(sample: Sequence[float], seed: int = 0) -> Interval:
     stats = need("scipy.stats")
     generator = np.random.default_rng(seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a degenerate sample, whose NaN is handled below
+        warnings.simplefilter("ignore")  # about degenerate samples, whose NaN is handled below
         found = stats.bootstrap((sample,), np.mean, n_resamples=10_000, method="BCa", rng=generator).confidence_interval
     if not (math.isfinite(found.low) and math.isfinite(found.high)):
         return Interval(min(sample), max(sample))  # the mean is in there in any case
@@ -137,17 +136,16 @@ def interval(sample: Sequence[float], seed: int = 0) -> Interval:
 
 
 def _constant(sample: Sequence[float]) -> bool:
-    """Whether values differ by no more than rounding, of which a variance would be noise."""
+    """Whether the values differ by rounding only, so that their variance would be noise."""
     return max(sample) - min(sample) <= 1e-12 * max(abs(value) for value in sample)
 
 
 def favourites(samples: Mapping[str, Sequence[float]], draws: int = 20_000, seed: int = 0) -> dict[str, float]:
-    """How probable it is for each cell that its mean over all seeds is the smallest.
+    """The probability, for each cell, that its mean over all seeds is the smallest.
 
         favourites({"lstm": [0.10, 0.12, 0.11], "gru": [0.20, 0.22, 0.19]})     # {"lstm": 0.99.., "gru": 0.00..}
 
-    Each mean is drawn from its t distribution, which is wide for few seeds. Cells with fewer than two runs leave the
-    question open: the answer is empty then.
+    Each mean is drawn from its t distribution, which is wide for few seeds. Empty if a cell has fewer than two runs.
     """
     if not samples or any(len(sample) < 2 for sample in samples.values()):
         return {}
@@ -168,25 +166,27 @@ def _possible_means(sample: np.ndarray, draws: int, generator: np.random.Generat
 
 @dataclass(frozen=True)
 class Comparison:
-    """A cell beside the reference on a task. What could not be tested has NaN and says why."""
+    """A test of a cell against the reference on a task. Untested values are NaN, and `why` says why."""
 
     task: str
     cell: str
     reference: str
-    difference: float = math.nan  # of the means, the cell's less the reference's: above 0 the cell is worse
+    difference: float = math.nan  # mean of the cell minus that of the reference: above 0 the cell is worse
     p: float = math.nan  # Welch's
-    corrected: float = math.nan  # the same after Holm's correction: this one decides
-    ranks: float = math.nan  # Mann and Whitney's, as it is
+    corrected: float = math.nan  # the same after Holm's correction, which decides
+    ranks: float = math.nan  # of Mann and Whitney's test, uncorrected
     effect: float = math.nan  # Hedges' g, in standard deviations
     effect_interval: Interval = UNKNOWN
-    why: str = ""  # what is to be said of the test
+    why: str = ""  # a remark on the test
 
     @property
     def tested(self) -> bool:
+        """Whether there were enough runs for a test."""
         return not math.isnan(self.p)
 
     @property
     def differs(self) -> bool:
+        """Whether the difference is significant after correction."""
         return self.corrected < LEVEL
 
 
@@ -221,13 +221,12 @@ def _pair(task: str, cell: str, reference: str, ours: Sequence[float], theirs: S
 
 
 def welch(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, str]:
-    """The two-sided p of Welch's t-test, and a remark where another test had to stand in.
+    """The two-sided p of Welch's t-test, and a remark if another test was used instead.
 
         welch([0.1, 0.2, 0.3, 0.4], [0.4, 0.5, 0.6, 0.7])[0]      # 0.016..
 
-    No p is below that of a shuffle (2 of the C(n + m, n) ways to deal out the runs part them best) where the t-test has
-    nothing to judge by: where no value varies, and for fewer than 4 runs. Three runs that happen to agree look
-    infinitely sure to it.
+    If no value varies, and for fewer than 4 runs, p is at least that of a permutation test, 2 / C(n + m, n): three runs
+    that happen to agree would otherwise seem almost certain.
     """
     shuffled = 2 / math.comb(len(ours) + len(theirs), len(ours))
     if _constant([*ours, *theirs]):
@@ -249,7 +248,7 @@ def ranks(ours: Sequence[float], theirs: Sequence[float]) -> float:
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """The p values, corrected so that all of them together cry wolf no more often than one may.
+    """The p values after the Holm-Bonferroni correction, which bounds the family-wise error rate.
 
     holm([0.01, 0.04, 0.03])        # [0.03, 0.06, 0.06]
     """
@@ -278,7 +277,7 @@ def effect(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, Inter
 
 
 def chance_to_find(size: float, seeds: int, comparisons: int = 1) -> float:
-    """How often a difference of this size, in standard deviations, is found, if it is the hardest to find.
+    """The power of the test for a difference of this size, in standard deviations, at Holm's strictest level.
 
     chance_to_find(1.0, seeds=10)                       # 0.56
     chance_to_find(1.0, seeds=10, comparisons=12)       # 0.2
@@ -289,7 +288,7 @@ def chance_to_find(size: float, seeds: int, comparisons: int = 1) -> float:
 
 
 def seeds_to_find(size: float, comparisons: int = 1) -> int:
-    """The fewest seeds that find a difference of this size four times in five.
+    """The smallest number of seeds with a power of 80 % for a difference of this size.
 
     seeds_to_find(1.0)      # 17
     """
@@ -303,7 +302,7 @@ def seeds_to_find(size: float, comparisons: int = 1) -> int:
 
 
 def size_found(seeds: int, comparisons: int = 1) -> float:
-    """The smallest difference, in standard deviations, that so many seeds find four times in five."""
+    """The smallest difference, in standard deviations, for which these seeds have a power of 80 %."""
     low, high = 0.0, 1.0
     while chance_to_find(high, seeds, comparisons) < POWER:
         high *= 2
@@ -317,31 +316,32 @@ def size_found(seeds: int, comparisons: int = 1) -> float:
 
 
 def varied(trials: Sequence[Outcome]) -> list[str]:
-    """The settings that the trials all have and do not all have alike."""
+    """The settings that all trials have, with differing values."""
     names = [name for name in (trials[0].settings if trials else {}) if all(name in o.settings for o in trials)]
     return [name for name in names if len({repr(o.settings[name]) for o in trials}) > 1]
 
 
 def is_number(trials: Sequence[Outcome], name: str) -> bool:
+    """Whether all values of a setting are finite numbers."""
     kinds = {type(o.settings[name]) for o in trials}
     return kinds <= {int, float} and all(math.isfinite(o.settings[name]) for o in trials)
 
 
 def is_logarithmic(trials: Sequence[Outcome], name: str) -> bool:
-    """Whether a setting was drawn by its logarithm, and so is to be looked at on that axis."""
+    """Whether a setting is drawn log-uniformly, and so belongs on a logarithmic axis."""
     log = getattr(RANGES.get(name), "log", False)
     return log and is_number(trials, name) and all(o.settings[name] > 0 for o in trials)
 
 
 def capped(outcome: Outcome, worst: float) -> float:
-    """What a run of the search counts as here: no worse than chance, or one that ran away would explain everything."""
+    """The result of a run, at most chance: an outlier would otherwise dominate the variance."""
     if outcome.value is None or failed(outcome):
         return worst
     return min(outcome.value, worst) if math.isfinite(worst) else outcome.value
 
 
 def importance(trials: Sequence[Outcome], worst: float, seed: int = 0) -> dict[str, float]:
-    """Which part of the variance of a task's search is explained by each setting alone, and by which cell it was.
+    """The fraction of the variance of a task's search that each setting, and the cell, explains alone.
 
         importance(trials, worst=0.167)     # {"lr": 0.62, "hidden_size": 0.11, "cell": 0.08, ...}; the rest is joint
 
@@ -360,7 +360,7 @@ def importance(trials: Sequence[Outcome], worst: float, seed: int = 0) -> dict[s
 
 
 def _column(trials: Sequence[Outcome], name: str) -> list[Any]:
-    """A setting of every trial; where its logarithm was drawn, that, so that all decades are as wide."""
+    """A setting of every trial; its logarithm if it is drawn log-uniformly."""
     if is_logarithmic(trials, name):
         return [math.log10(o.settings[name]) for o in trials]
     return [float(o.settings[name]) if is_number(trials, name) else str(o.settings[name]) for o in trials]
@@ -368,7 +368,7 @@ def _column(trials: Sequence[Outcome], name: str) -> list[Any]:
 
 def _fanova(columns: Mapping[str, Sequence[Any]], results: Sequence[float], seed: int) -> dict[str, float]:
     optuna = need("optuna")
-    need("sklearn")  # the forest's, which optuna asks for only when it grows
+    need("sklearn")  # which optuna imports only when the forest grows
     kinds = {name: _distribution(optuna.distributions, column) for name, column in columns.items()}
     trials = [
         optuna.trial.create_trial(
@@ -377,7 +377,7 @@ def _fanova(columns: Mapping[str, Sequence[Any]], results: Sequence[float], seed
         for place, result in enumerate(results)
     ]
     said = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # nobody asked for this study
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # about this study, which is internal
     try:
         study = optuna.create_study()
         study.add_trials(trials)
@@ -395,7 +395,7 @@ def _distribution(kinds: Any, column: Sequence[Any]) -> Any:
 
 @dataclass(frozen=True)
 class Bin:
-    """The trials with a setting in one part of its range."""
+    """The trials with a setting in one bin of its range."""
 
     middle: float
     mean: float
@@ -403,7 +403,7 @@ class Bin:
 
 
 def marginal(trials: Sequence[Outcome], name: str, worst: float, bins: int = 5) -> list[Bin]:
-    """The mean result along a numeric setting, in equal parts of its axis; empty parts are left out.
+    """The mean result along a numeric setting, in bins of equal width on its axis; empty bins are left out.
 
     marginal(trials, "lr", worst=0.167)[0]      # Bin(middle=0.0015, mean=0.141, count=9)
     """
@@ -426,10 +426,10 @@ def marginal(trials: Sequence[Outcome], name: str, worst: float, bins: int = 5) 
 
 @dataclass(frozen=True)
 class Study:
-    """The outcomes and all that follows from them; tasks and cells in one order everywhere."""
+    """The outcomes of a study and all statistics of them, in one order of tasks and cells."""
 
     outcomes: Sequence[Outcome]
-    about: dict[str, About]
+    about: dict[str, TaskInfo]
     cells: list[str]
     reference: str
     final: dict[tuple[str, str], list[Outcome]]
@@ -438,14 +438,14 @@ class Study:
     importance: dict[str, dict[str, float]]
 
     @classmethod
-    def of(cls, outcomes: Sequence[Outcome], about: Sequence[About], reference: str = "") -> Study:
+    def of(cls, outcomes: Sequence[Outcome], about: Sequence[TaskInfo], reference: str = "") -> Study:
         """Raises BadInput for a reference that the study does not have."""
         cells, known = list(dict.fromkeys(o.cell for o in outcomes)), {one.name: one for one in about}
         alive = [cell for cell in cells if not all(failed(o) for o in outcomes if o.cell == cell)]
         reference = reference_of(alive or cells, reference)
         seen = dict.fromkeys(o.task for o in outcomes)
         order = [name for name in known if name in seen] + [name for name in seen if name not in known]
-        tasks = {name: known.get(name, About(name, "result", math.nan, math.nan, "")) for name in order}
+        tasks = {name: known.get(name, TaskInfo(name, "result", math.nan, math.nan, "")) for name in order}
         found = final(outcomes)
         found = {(task, cell): found[task, cell] for task in tasks for cell in cells if (task, cell) in found}
         samples = values(found, outcomes, about)
@@ -454,7 +454,7 @@ class Study:
         return cls(outcomes, tasks, cells, reference, found, samples, compare(samples, reference), shares)
 
     def on(self, task: str) -> dict[str, list[float]]:
-        """The values of every cell that has any on this task."""
+        """The values of each cell on this task, without cells that have none."""
         return {cell: sample for (name, cell), sample in self.samples.items() if name == task and sample}
 
     def search(self, task: str, cell: str = "") -> list[Outcome]:
@@ -462,6 +462,7 @@ class Study:
         return [o for o in self.outcomes if o.task == task and not o.repeat and cell in ("", o.cell)]
 
     def worst(self, task: str) -> float:
+        """The value that a failed run of this task counts as."""
         return worst(task, self.outcomes, list(self.about.values()))
 
     def repeated(self, task: str, cell: str) -> bool:

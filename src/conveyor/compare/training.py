@@ -1,4 +1,4 @@
-"""What a worker does for a claim of a comparison: one training, in its folder, on from where it is."""
+"""How a worker trains the trial that it has claimed: in a folder of its own, from its checkpoint if there is one."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from conveyor.training.run import Run
 
 
 @dataclass(frozen=True)
-class Training:
-    """One trial; its run lies under `folder`."""
+class TrialWork:
+    """The Work of a comparison: one trial, whose run lies under `folder`."""
 
     claim: Claim
     config: ComparisonConfig
@@ -31,16 +31,19 @@ class Training:
 
     @property
     def run(self) -> Run:
+        """The folder of the run: task, cell, trial."""
         claim = self.claim
         names = (problems.folder(claim.task), cell_folder(claim.cell), str(claim.key))
         return Run(self.folder.joinpath(*names))
 
     def do(self) -> int:
+        """Trains the trial, in the child process. Returns the exit status."""
         self.run.folder.mkdir(parents=True, exist_ok=True)
         return teach(self.settings, self.run)
 
     @property
     def settings(self) -> TrialSettings:
+        """The settings of the training."""
         claim, config = self.claim, self.config
         made = TrialSettings(
             task=claim.task,
@@ -55,11 +58,12 @@ class Training:
         return replace(made, **claim.settings)
 
     def failed(self, error: str) -> Outcome:
+        """The outcome of a trial that failed with this error."""
         c = self.claim
         return Outcome(c.task, c.cell, c.key.index, c.seed, c.key.repeat, c.settings, None, None, error=error)
 
     def outcome(self, memory: int, complete: bool) -> Outcome:
-        """What the run says of itself."""
+        """The outcome, read from the files of the run."""
         run = self.run
         where = str(run.folder.relative_to(self.folder.parent))
         if not complete:
@@ -80,19 +84,19 @@ class Training:
 
 
 def seconds(run: Run) -> float:
-    """How long it was trained."""
+    """The seconds of training."""
     return max((line["seconds"] for line in run.history() if "seconds" in line), default=0.0)
 
 
 def teach(settings: TrialSettings, run: Run) -> int:
-    """Trains one trial in its folder, on from its checkpoint where there is one."""
+    """Trains a trial in its folder, from its checkpoint if there is one. Returns the exit status."""
     with open(run.folder / "log.txt", "a", buffering=1) as log:
         os.dup2(log.fileno(), sys.stderr.fileno())
         try:
             result = begun(settings, run)
-        except OSError:  # no fault of the trial's
+        except OSError:  # not the trial's fault
             raise
-        except Exception as error:  # a person's own cell can fail in any way, and would the next time, too
+        except Exception as error:  # user code can fail in any way, and would again
             traceback.print_exc()
             said = str(error) if isinstance(error, BadInput) else f"{type(error).__name__}: {error}"
             (run.folder / "error.txt").write_text(said)
@@ -101,7 +105,7 @@ def teach(settings: TrialSettings, run: Run) -> int:
 
 
 def occupied(run: Run) -> bool:
-    """Whether another process trains it."""
+    """Whether another process is training it."""
     try:
         with run.locked():
             return False
@@ -110,8 +114,8 @@ def occupied(run: Run) -> bool:
 
 
 def begun(settings: TrialSettings, run: Run) -> train.Result:
-    """Goes on with a run of these settings; begins it anew where there is none, or where it cannot be read."""
-    while occupied(run):  # by the training that a worker who was killed has left, for a moment
+    """Resumes a run with these settings; starts it anew if there is none, or if it cannot be read."""
+    while occupied(run):  # for a moment, by the child of a worker that was killed
         time.sleep(LOOK)
     if run.checkpoint.exists():
         try:

@@ -1,4 +1,4 @@
-"""One training of a comparison: a cell, a task, a configuration."""
+"""One trial of a comparison: a cell trained on a task with one configuration of hyper-parameters."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ from conveyor.errors import BadInput
 from conveyor.layer import Recurrent
 from conveyor.tasks import Batch, Task
 from conveyor.tasks.task import PARTS
-from conveyor.training.job import Job
+from conveyor.training.job import TrainingJob
 from conveyor.training.run import Run
-from conveyor.training.settings import Common, setting
+from conveyor.training.settings import TrainingSettings, setting
 from conveyor.training.train import Diverged
 from conveyor.zoo.find import find as find_cell
 
-HELD_OUT = 1_000  # sequences to validate on, and to test on, at most
-ROOM = 32  # how many units more a cell may need, to have a number of them that it can have
+HELD_OUT = 1_000  # sequences for validation, and for the test, at most
+ROOM = 32  # how many more units are tried for a cell that cannot have any number of them
 
 
 class Network(nn.Module):
-    """One layer of a cell and a linear map of its output, with dropout between.
+    """One recurrent layer, dropout, and a linear readout.
 
-    At the start the cell's matrices are `scale` times what they are by themselves, and `forget_bias` opens its gates.
+    `scale` multiplies the initial weight matrices of the cell; `forget_bias` is added to the initial biases of the
+    gates that keep a state.
     """
 
     def __init__(
@@ -58,28 +59,29 @@ class Network(nn.Module):
             open_gates(self.layer.cell, forget_bias)
 
     def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
-        """[T, B, task.output_size]"""
+        """The outputs, [T, B, task.output_size], for inputs [T, B, task.input_size] and lengths [B]."""
         output, _ = self.layer(inputs, lengths=lengths)
         return self.readout(self.dropout(output))
 
 
 def count(module: nn.Module) -> int:
+    """The number of parameters."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 def units(cell: type[Cell], hidden_size: int) -> int:
-    """So many, or the next number of units that the cell can have."""
+    """`hidden_size`, or the next larger number that the cell can have. Raises BadInput."""
     for more in range(ROOM):
         try:
             Recurrent(cell, 1, hidden_size + more, device="meta")
         except ValueError:
             continue
         return hidden_size + more
-    raise BadInput(f"{cell.__name__} can have none of {hidden_size} to {hidden_size + ROOM - 1} units")
+    raise BadInput(f"{cell.__name__} cannot have {hidden_size} to {hidden_size + ROOM - 1} units")
 
 
 def units_for(cell: type[Cell], task: Task, parameters: int) -> int:
-    """The number of units with which the network has as nearly as possible so many parameters."""
+    """The number of units with which the network has closest to this number of parameters."""
 
     @functools.cache
     def of(hidden_size: int) -> int:
@@ -96,7 +98,9 @@ def units_for(cell: type[Cell], task: Task, parameters: int) -> int:
 
 
 @dataclass(frozen=True)
-class TrialSettings(Common):
+class TrialSettings(TrainingSettings):
+    """The settings of one trial: cell, task and hyper-parameters. Raises BadInput for values out of bounds."""
+
     task: str = setting("adding", "what is learnt")
     cell: str = setting("lstm", "what learns it")
     hidden_size: int = setting(32, "units, or the next number that the cell can have", low=1)
@@ -108,10 +112,10 @@ class TrialSettings(Common):
     forget_bias: float = setting(0.0, "added at the start to the biases of the gates that keep a state")
 
 
-class Trial(Job):
-    """A cell that learns a task, in one configuration."""
+class Trial(TrainingJob):
+    """The training of one trial: a cell on a task."""
 
-    settings_type: ClassVar[type[Common]] = TrialSettings
+    settings_type: ClassVar[type[TrainingSettings]] = TrialSettings
     command = "conveyor compare"
     unit = "sequence"
     plots = False  # the report does
@@ -139,17 +143,18 @@ class Trial(Job):
         return {"validation": self.measured(self.validation)}
 
     def measured(self, batch: Batch) -> float:
+        """The metric of the network on a batch."""
         return self.task.measure(self.outputs(batch), batch)
 
     def outputs(self, batch: Batch) -> Tensor:
-        """Raises Diverged where one that is judged is no number: by no metric it may count as right."""
+        """The outputs of the network. Raises Diverged if one that counts is not finite."""
         found = self.model(batch.inputs, batch.lengths)
-        if not found[batch.judged].isfinite().all():
+        if not found[batch.mask].isfinite().all():
             raise Diverged("an output is no longer a finite number; try again with a lower --lr or --clip")
         return found
 
     def results(self) -> dict[str, bytes]:
-        """With the weights that were best on validation."""
+        """The figures of the best weights, by validation, as JSON."""
         figures = {
             "validation": self.measured(self.validation),
             "test": self.measured(self.test),
@@ -164,14 +169,14 @@ class Trial(Job):
 
 
 def try_out(task: str, cell: str) -> None:
-    """One step on two sequences. Raises BadInput where that fails, with the line of the cell's file."""
+    """Trains for one step on two sequences. Raises BadInput if that fails, with the line in the cell's file."""
     try:
         made = problems.find(task)
         network, batch = Network(find_cell(cell), made, units(find_cell(cell), 16)), made.draw(2, torch.Generator())
         made.loss(network(batch.inputs, batch.lengths), batch).backward()
     except BadInput:
         raise
-    except (Exception, SystemExit) as error:  # a person's own cell can fail in any way
+    except (Exception, SystemExit) as error:  # user code can fail in any way
         file = cell.rpartition(":")[0]
         frames = traceback.extract_tb(error.__traceback__)
         lines = [f" (line {frame.lineno})" for frame in frames if Path(frame.filename).name == Path(file).name]
@@ -179,5 +184,5 @@ def try_out(task: str, cell: str) -> None:
 
 
 def figures(run: Run) -> dict[str, Any]:
-    """What the results of a complete run say."""
+    """The figures that a complete run has written."""
     return json.loads((run.folder / "results" / "figures.json").read_text())

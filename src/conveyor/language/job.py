@@ -18,7 +18,7 @@ from conveyor.language.settings import Settings
 from conveyor.layer import State
 from conveyor.tasks import text
 from conveyor.tasks.text import Rows, Vocabulary
-from conveyor.training.job import Job
+from conveyor.training.job import TrainingJob
 from conveyor.training.parallel import Group
 from conveyor.training.run import Run, digest
 from conveyor.zoo.find import find
@@ -26,18 +26,19 @@ from conveyor.zoo.find import find
 
 @dataclass(frozen=True)
 class Data:
-    """A text, as one process of a training sees it."""
+    """A tokenised text, as one process of a training reads it."""
 
     vocabulary: Vocabulary
     rows: Rows
-    learnt: int  # tokens to learn from
-    held_out: Tensor
+    learnt: int  # number of training tokens
+    held_out: Tensor  # [N] token indices
     digest: str
     raw: bytes
 
     @classmethod
     def of(cls, raw: bytes, settings: Settings, group: Group) -> Data:
-        # A character that is only in the held-out tail must have a number, a word that is only there may be <unk>.
+        """Tokenises and splits the text. Raises BadInput if it is too short, or differs between the processes."""
+        # The vocabulary of words is that of the training part: others become <unk>. Characters have no <unk>.
         tail = int(len(raw) * settings.held_out) if settings.tokens == "word" else 0
         seen = raw[: len(raw) - tail].decode(errors="ignore").encode() if tail else raw
         vocabulary = Vocabulary.of(seen, settings.tokens, settings.vocabulary_size)
@@ -50,8 +51,8 @@ class Data:
         return cls(vocabulary, rows, len(learnt), held_out, digest(raw), raw)
 
 
-class Language(Job):
-    """A language model and its text; the recurrent state is carried from window to window."""
+class Language(TrainingJob):
+    """The training of a language model on a text; the recurrent state is carried from window to window."""
 
     settings_type = Settings
     command = "conveyor train"
@@ -113,10 +114,10 @@ class Language(Job):
         return {run.text: self.data.raw} if "-" in self.settings.text else {}  # standard input comes only once
 
     def loss(self, step: int) -> tuple[Tensor, int]:
-        """Of a window of text."""
+        """The cross-entropy on the next window of the text, in nats a token."""
         window = step % self.data.rows.count
         if window == 0:
-            self.state = None  # the rows begin anew
+            self.state = None  # back to the start of the rows
         inputs, targets = (tensor.to(self.device) for tensor in self.data.rows[step])
         scores, state = self.model(inputs, self.state, window * self.settings.window)
         self.state = detach(state)
@@ -143,14 +144,14 @@ class Language(Job):
 
 
 def read_text(run: Run, settings: Settings) -> bytes:
-    """The text of a run; what came through standard input lies in its folder."""
+    """The text of a run; one from standard input is kept in the folder."""
     if "-" in settings.text and run.text.is_file():
         return text.read([str(run.text)], settings.tokens)
     return text.read(settings.text, settings.tokens)
 
 
 def cell_digest(settings: Settings) -> str:
-    """Tells whether the file of a person's own cell is still the same; empty for one that is built in."""
+    """The digest of the file of a user-defined cell; empty for a built-in one."""
     path, colon, _ = settings.cell.rpartition(":")
     return digest(Path(path).read_bytes()) if colon else ""
 
@@ -164,14 +165,14 @@ def _is_utf8(name: str) -> bool:
 
 
 def detach(state: State) -> State:
-    """The state as a value: no gradient goes back past it."""
+    """The state without its graph: truncates backpropagation through time."""
     return state.detach() if isinstance(state, Tensor) else tuple(tensor.detach() for tensor in state)
 
 
 def build(settings: Settings, vocabulary_size: int) -> LanguageModel:
     """The model that the settings describe, with new weights.
 
-    Raises BadInput if it cannot be made, or cannot read a few tokens: a person's own cell can fail in any way.
+    Raises BadInput if it cannot be made or fails on a few tokens: user code can fail in any way.
     """
     cell = find(settings.cell)
     try:

@@ -1,4 +1,4 @@
-"""A language model: embedding, recurrent layers, a score for every token; how it is measured, and how it writes."""
+"""A recurrent language model, its loss on a text, and sampling from it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class LanguageModel(nn.Module):
     """Predicts the next token of a text from those before it.
 
         model = LanguageModel(100, conveyor.zoo.LSTM, hidden_size=256)
-        scores, state = model(tokens)                       # tokens: [T, B], scores: [T, B, 100]
+        logits, state = model(tokens)                       # tokens: [T, B], logits: [T, B, 100]
 
-    `embedding_size` 0 stands for the width of the output; where the two are equal and `tie` is set, the matrix of the
-    embedding is that of the output too (Press & Wolf 2017). `options` go to `conveyor.Recurrent`.
+    `embedding_size` 0 means the size of the output. If both sizes are equal and `tie` is set, embedding and output
+    share their matrix (Press & Wolf 2017). `options` go to `conveyor.Recurrent`.
     """
 
     def __init__(
@@ -51,9 +51,9 @@ class LanguageModel(nn.Module):
         self.bias = nn.Parameter(torch.zeros(vocabulary_size))
 
     def forward(self, tokens: Tensor, state: State | None = None, start: int = 0) -> tuple[Tensor, State]:
-        """The scores of the next token, [T, B, vocabulary], and the state after the last.
+        """The logits of the next token, [T, B, vocabulary], and the final state.
 
-        `start`: how many tokens the state has read, for a cell that counts its steps.
+        `tokens`: [T, B]. `start`: the number of tokens that the state has read, for cells that count their steps.
         """
         output, state, *_ = self.rnn(self.dropout(self.embedding(tokens)), state, start=start)
         weight = self.embedding.weight if self.tied else self.output
@@ -62,7 +62,7 @@ class LanguageModel(nn.Module):
 
 @dataclass(frozen=True)
 class Measure:
-    """How well a text was predicted: `loss` in nats a token; `characters` that the predicted tokens stand for."""
+    """How well a text is predicted: `loss` in nats a token, over `tokens` tokens that stand for `characters`."""
 
     loss: float
     tokens: int
@@ -70,22 +70,24 @@ class Measure:
 
     @property
     def bits_per_character(self) -> float:
+        """The loss in bits a character, which compares across tokenisations."""
         return self.loss * self.tokens / self.characters / math.log(2)
 
     @property
     def perplexity(self) -> float:
+        """exp(loss), per token."""
         return math.exp(min(self.loss, 700.0))
 
 
-ROWS, PIECE = 64, 128  # an evaluation reads this many rows side by side, this many tokens at a time
+ROWS, PIECE = 64, 128  # batch size and length of the pieces of an evaluation
 
 
 @torch.no_grad()
 def loss(model: nn.Module, tokens: Tensor) -> float:
-    """The mean loss over all tokens but the first, in nats.
+    """The mean cross-entropy over all tokens [N] but the first, in nats.
 
-    The text is read as up to 64 rows side by side, each from the initial state, so that it is the same figure in
-    training and afterwards; short texts are read as one row.
+    The text is cut into up to 64 rows, each read from the initial state, so that the figure is the same in training
+    and afterwards; a short text is one row. Raises BadInput for fewer than two tokens.
     """
     if len(tokens) < 2:
         raise BadInput("the text to measure on has fewer than two tokens: give more text")
@@ -115,10 +117,9 @@ def generate(
     top_k: int = 0,
     generator: torch.Generator | None = None,
 ) -> Iterator[int]:
-    """`length` further tokens after the prompt [N], as they are drawn.
+    """Samples `length` tokens after the prompt [N], one by one.
 
-    `temperature` divides the scores: below 1 the likely becomes likelier, 0 always takes the likeliest. `top_k` draws
-    from the k likeliest only, 0 from all.
+    `temperature` divides the logits; 0 is greedy. `top_k` restricts sampling to the k most probable tokens; 0 does not.
     """
     model.eval()
     scores, state = model(prompt[:, None])

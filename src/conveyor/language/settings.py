@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from conveyor.training.settings import Common, setting
+from conveyor.training.settings import TrainingSettings, setting
 
 
 @dataclass(frozen=True)
-class Settings(Common):
+class Settings(TrainingSettings):
     """The settings of a language model's training; raises BadInput for a value that is out of bounds."""
 
     text: tuple[str, ...] = setting((), "files, folders, corpora or - for standard input; none: the topics of pydoc")

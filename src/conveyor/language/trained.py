@@ -1,4 +1,4 @@
-"""A trained language model, found again in the folder of its run."""
+"""Loads a trained language model from the folder of its run."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from conveyor.training.run import Run, digest
 
 @dataclass(frozen=True)
 class Trained:
-    """A model that a run has trained, and what goes with it."""
+    """A trained model with its vocabulary, settings and run."""
 
     model: LanguageModel
     vocabulary: Vocabulary
     settings: Settings
     run: Run
-    digest: str  # of the text that it has learnt from
+    digest: str  # of its training text
 
     def own_text(self) -> bytes:
-        """The text that it has learnt from. Raises BadInput if it is no longer the same: the tail would be another."""
+        """The text of the training. Raises BadInput if it has changed, since the held-out tail would differ."""
         raw = read_text(self.run, self.settings)
         if digest(raw) != self.digest:
             raise BadInput("the text of this run has changed since the training: name a text to measure the model on")
         return raw
 
     def tokens(self, sources: Sequence[str] = ()) -> tuple[Tensor, Tensor]:
-        """A text to measure the model on, and how many characters each of its tokens has.
+        """The token indices of a text, [N], and the number of characters of each token, [N].
 
-        Of its own text, if none is named, that is the tail held out.
+        Without `sources` it is the held-out tail of the training text.
         """
         raw = text.read(sources, self.vocabulary.kind) if sources else self.own_text()
         tokens, lengths = self.vocabulary.encode(raw), self.vocabulary.lengths(raw)

@@ -6,9 +6,9 @@ The papers' own synthetic tasks are of the form that `task` describes, and have 
     batch = task.draw(32, torch.Generator().manual_seed(0))
 
 Of the same form are a text (`characters`), images point by point (`pixels`), Bach's chorales (`music`), speakers,
-Seattle's weather, sentences (`agreement`), and a person's own sequences, which a few lines of TOML describe (`own`).
+Seattle's weather, sentences (`agreement`), and user-supplied sequences, which a few lines of TOML describe (`own`).
 
-The other modules are what the language model and the applications learn from: `text`; `digits`, `mnist` and
+The other modules are the data of the language model and the applications: `text`; `digits`, `mnist` and
 `binarised`, images; `scenes`, images with captions; `verses`, `numbers` and `translation`, sentences in two languages
 (`words` makes numbers of them); `chorales`, with `midi` to hear them, and `vowels`, speech.
 """

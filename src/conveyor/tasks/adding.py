@@ -8,11 +8,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from conveyor.tasks.task import Batch, Numbers, at, before, between, check
+from conveyor.tasks.task import Batch, RegressionTask, at, before, between, check
 
 
 @dataclass(frozen=True)
-class Adding(Numbers):
+class Adding(RegressionTask):
     """The adding problem of Hochreiter & Schmidhuber 1997, experiment 4.
 
     A step's input is a number, uniform in [-1, 1], and a marker. The length is uniform in [T, T + T/10], T = `steps`.
@@ -50,7 +50,7 @@ class Adding(Numbers):
 
 
 @dataclass(frozen=True)
-class HalvesAdding(Numbers):
+class HalvesAdding(RegressionTask):
     """The adding problem as later papers have it (Le et al. 2015, Arjovsky et al. 2016).
 
     All sequences have `steps` steps; the numbers are uniform in [0, 1], the marker is 1 at one step of each half and

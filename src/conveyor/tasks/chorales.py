@@ -40,19 +40,23 @@ PARTS = (0.76, 0.12, 0.12)
 
 @dataclass(frozen=True)
 class Chorale:
+    """A chorale as a piano-roll."""
+
     name: str  # such as "BWV 227.1"
     roll: Tensor  # [T, 88], 1 where a note sounds
 
 
 @dataclass(frozen=True)
 class Chorales:
+    """All chorales, in three parts."""
+
     train: tuple[Chorale, ...]
     valid: tuple[Chorale, ...]
     test: tuple[Chorale, ...]
 
     @property
     def digest(self) -> str:
-        """Of every frame and of the split."""
+        """The SHA-256 of all frames and of the split, in hexadecimal."""
         found = hashlib.sha256()
         for part in (self.train, self.valid, self.test):
             for chorale in part:
@@ -62,7 +66,7 @@ class Chorales:
 
 @cache
 def read() -> Chorales:
-    """The chorales, in a second. Raises BadInput if music21 is missing or its corpus is another."""
+    """The chorales; takes a second. Raises BadInput if music21 is missing or its corpus differs."""
     paths = sorted(_folder().glob("*.mxl"))
     with _no_collection():
         scores = [chorale for path in paths if (chorale := _chorale(path)) is not None]
@@ -81,7 +85,7 @@ def read() -> Chorales:
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Inside, no search for circles of garbage: a million small objects have none, and it takes four times as long."""
+    """Disables the garbage collector: it would take three quarters of the time, and find nothing."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -110,7 +114,7 @@ def _bits(roll: Tensor) -> bytes:
 
 
 def _distinct(chorales: Sequence[Chorale]) -> list[Chorale]:
-    """Without those of which half is in one before: the corpus has several in other keys, parts and editions."""
+    """Drops chorales that share half of their passages with an earlier one: other keys, parts and editions."""
     kept: list[tuple[Chorale, set[bytes]]] = []
     for chorale in chorales:
         frames = [_bits(frame) for frame in chorale.roll]
@@ -124,7 +128,7 @@ def _chorale(path: Path) -> Chorale | None:
     """The chorale in a compressed MusicXML file, if it has four parts. Raises BadInput if it is damaged."""
     try:
         return _four_parts(path)
-    except Exception as error:  # a file that is no score can fail in any way
+    except Exception as error:  # a damaged file can fail in any way
         cure = "pip install --force-reinstall 'music21==10.5.1'"
         raise BadInput(f"{path} is damaged ({type(error).__name__}: {error}): {cure}") from error
 
@@ -176,14 +180,14 @@ def _number(pitch: ElementTree.Element) -> int:
 
 
 def unigram(train: Sequence[Tensor], test: Sequence[Tensor]) -> float:
-    """Nats a frame, if each key sounds as often as in `train`, whatever came before; each counted with one more."""
+    """Nats a frame of a baseline: each key independently, by its frequency in `train` with add-one smoothing."""
     frames = torch.cat(list(train))
     chance = (frames.sum(0) + 1) / (len(frames) + 2)
     return float(_nll(torch.cat(list(test)), chance).mean())
 
 
 def markov(train: Sequence[Tensor], test: Sequence[Tensor]) -> float:
-    """Nats a frame, if each key sounds as often as in `train` after it sounded or not; the first frame as `unigram`."""
+    """Nats a frame of a baseline: each key from its own last frame, by add-one counts; the first frame as `unigram`."""
     before, after = (torch.cat([roll[cut] for roll in train]) for cut in (slice(-1), slice(1, None)))
     on = (before * after).sum(0).add(1) / before.sum(0).add(2)
     off = ((1 - before) * after).sum(0).add(1) / (1 - before).sum(0).add(2)

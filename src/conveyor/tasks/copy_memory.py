@@ -10,14 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from conveyor.tasks.task import Batch, Classes, check
+from conveyor.tasks.task import Batch, ClassificationTask, check
 
 SYMBOLS = 8  # how many kinds
 BLANK, GO = 0, 9
 
 
 @dataclass(frozen=True)
-class CopyMemory(Classes):
+class CopyMemory(ClassificationTask):
     """The copying task (Hochreiter & Schmidhuber 1997; in the form of Arjovsky et al. 2016), of delay T = `delay`.
 
     Ten symbols (`count`) of 1 to 8, T - 1 blanks, the sign 9, ten blanks; to be told are T + 10 blanks and then the ten

@@ -8,11 +8,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from conveyor.tasks.task import Batch, Sets, before, between, check, one_hot
+from conveyor.tasks.task import Batch, MultiLabelTask, before, between, check, one_hot
 
 
 @dataclass(frozen=True)
-class Counting(Sets):
+class Counting(MultiLabelTask):
     """The languages a^n b^n (`letters=2`) and a^n b^n c^n (`letters=3`) of Gers & Schmidhuber 2001.
 
     A string begins with S and ends with T; n is uniform from `least` to `most`. The symbols that may come next are to
@@ -34,6 +34,7 @@ class Counting(Sets):
 
     @property
     def symbols(self) -> str:
+        """The alphabet: the start S, the letters, the end T."""
         return "S" + "".join(chr(ord("a") + letter) for letter in range(self.letters)) + "T"
 
     @property

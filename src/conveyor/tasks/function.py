@@ -1,4 +1,4 @@
-"""A person's own function that draws sequences, as a task."""
+"""A task whose sequences a user-supplied Python function draws."""
 
 from __future__ import annotations
 
@@ -15,40 +15,42 @@ import torch
 from torch import Tensor
 
 from conveyor.errors import BadInput, suggest
-from conveyor.tasks.sequences import Amounts, Answers, batch, of_arrays
+from conveyor.tasks.sequences import UserClassification, UserRegression, batch, of_arrays
 from conveyor.tasks.table import check_arrays
 from conveyor.tasks.task import Batch, Task, check
 
-PROBE = 1_000  # sequences from which sizes and chance are known
+PROBE = 1_000  # sequences from which the sizes and the chance level are computed
 Draw = Callable[[int, torch.Generator], Any]
 
 
 def load(path: Path, name: str, classes: bool, every: bool) -> Task:
-    """The task that a function of a file draws. Raises BadInput where it cannot be run or returns something else."""
+    """The task whose sequences this function of a Python file draws. Raises BadInput if it fails."""
     if not path.is_file():
         raise BadInput(f"cannot read {path}: there is no such file")
     spec = importlib.util.spec_from_file_location(f"conveyor_task_{path.stem}", path)
     if spec is None or spec.loader is None:
-        raise BadInput(f"{path} is no Python file")
+        raise BadInput(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # a person's own file can fail in any way
+    except Exception as error:  # user code can fail in any way
         raise BadInput(f"{path} cannot be run: {type(error).__name__}: {error}") from error
     functions = {key: value for key, value in vars(module).items() if callable(value)}
     if name not in functions:
         raise BadInput(f"{path} has no function {name}: {suggest(name, functions) if functions else 'it has none'}")
-    task = (DrawnClasses if classes else DrawnNumbers)(path, name, functions[name], every)
+    task = (FunctionClassification if classes else FunctionRegression)(path, name, functions[name], every)
     first, again = (task.draw(8, torch.Generator().manual_seed(0)) for _ in range(2))
     if not (torch.equal(first.inputs, again.inputs) and torch.equal(first.targets, again.targets)):
-        raise BadInput(f"{task.source} draws others for an equal seed: all chance must come from its generator")
-    task.output_size  # noqa: B018 - which is known from what it draws
+        raise BadInput(
+            f"{task.source} draws different sequences for equal seeds: all randomness must come from its generator"
+        )
+    task.output_size  # noqa: B018 - raises BadInput for impossible classes
     return task
 
 
 @dataclass(frozen=True, eq=False)
 class _Drawn(Task):
-    """Sequences of a function."""
+    """Sequences drawn by a function."""
 
     path: Path
     name: str
@@ -57,6 +59,7 @@ class _Drawn(Task):
 
     @property
     def source(self) -> str:
+        """File and function, for messages."""
         return f"{self.path}:{self.name}"
 
     @property
@@ -65,17 +68,18 @@ class _Drawn(Task):
 
     @functools.cached_property
     def probe(self) -> Batch:
+        """The first PROBE sequences."""
         return self.draw(PROBE, torch.Generator().manual_seed(2**40 - 1))
 
     def sample(self, part: str) -> Batch:
         return self.probe if part == "learn" else self.held_out(part, PROBE)
 
     def called(self, rows: int, generator: torch.Generator) -> dict[str, np.ndarray]:
-        """What the function returns, checked."""
+        """The arrays that the function returns, checked. Raises BadInput."""
         check("rows", rows, 1)
         try:
             found = self.function(rows, generator)
-        except Exception as error:  # a person's own function can fail in any way
+        except Exception as error:  # user code can fail in any way
             frames = traceback.extract_tb(error.__traceback__)
             line = [frame.lineno for frame in frames if Path(frame.filename).name == self.path.name]
             where = f" (line {line[-1]})" if line else ""
@@ -89,13 +93,14 @@ class _Drawn(Task):
         return arrays
 
     def drawn(self, rows: int, generator: torch.Generator, kind: str) -> Batch:
+        """A batch of classes or numbers, before the number of classes is known."""
         found = of_arrays(self.source, self.called(rows, generator), kind, self.every)
         return batch(found.inputs, found.targets, found.every)
 
 
 @dataclass(frozen=True, eq=False)
-class DrawnClasses(_Drawn, Answers):
-    """Sequences of a person's function, of which classes, 0, 1, ..., are to be told."""
+class FunctionClassification(_Drawn, UserClassification):
+    """Classification of sequences drawn by a function; classes are 0, 1, ..."""
 
     def draw(self, rows: int, generator: torch.Generator) -> Batch:
         found = self.drawn(rows, generator, "classes")
@@ -108,6 +113,7 @@ class DrawnClasses(_Drawn, Answers):
 
     @functools.cached_property
     def probe(self) -> Batch:
+        """The first PROBE sequences, from which the number of classes is computed."""
         return self.drawn(PROBE, torch.Generator().manual_seed(2**40 - 1), "classes")
 
     @functools.cached_property
@@ -119,8 +125,8 @@ class DrawnClasses(_Drawn, Answers):
 
 
 @dataclass(frozen=True, eq=False)
-class DrawnNumbers(_Drawn, Amounts):
-    """Sequences of a person's function, of which numbers are to be told."""
+class FunctionRegression(_Drawn, UserRegression):
+    """Regression on sequences drawn by a function."""
 
     def draw(self, rows: int, generator: torch.Generator) -> Batch:
         return self.drawn(rows, generator, "numbers")

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from conveyor.tasks.task import Batch, Classes, at, before, between, check
+from conveyor.tasks.task import Batch, ClassificationTask, at, before, between, check
 
 
 @dataclass(frozen=True)
-class Lag(Classes):
+class Lag(ClassificationTask):
     """The noise-free task with long lags (Hochreiter & Schmidhuber 1997, experiment 2a), of lag p = `lag`.
 
     There are two sequences of p + 1 symbols: x, a_1, ..., a_{p-1}, x and y, a_1, ..., a_{p-1}, y, each drawn with
@@ -60,7 +60,7 @@ class Lag(Classes):
 
 
 @dataclass(frozen=True)
-class NoisyLag(Classes):
+class NoisyLag(ClassificationTask):
     """The same with random symbols between (Hochreiter & Schmidhuber 1997, experiments 2b and 2c), of lag p = `lag`.
 
     Experiment 2b: x or y, then p - 1 symbols of a_1, ..., a_{p-1}, each drawn by chance, then the first again. It is
@@ -82,6 +82,7 @@ class NoisyLag(Classes):
 
     @property
     def distractors(self) -> int:
+        """The number of distractor symbols."""
         return self.lag if self.open_end else self.lag - 1
 
     @property

@@ -13,13 +13,13 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from conveyor.tasks import chorales
-from conveyor.tasks.task import PARTS, Batch, Data, Kept, Sets, before
+from conveyor.tasks.task import PARTS, Batch, Data, MultiLabelTask, StoredTask, before
 
 SMOOTHING = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # what is added to a count, one of which is best on validation
 
 
 @dataclass(frozen=True)
-class Music(Kept, Sets):
+class Music(StoredTask, MultiLabelTask):
     """Polyphonic music (Boulanger-Lewandowski et al. 2012): at every frame of a chorale, which keys sound in the next?
 
     The loss and the metric are the nats that a frame's 88 keys, 0 or 1, take together, of all frames but the first; the
@@ -77,7 +77,7 @@ def constant() -> float:
     """Nats a frame of the test part, if each key sounds as often as in the part to learn from, whatever came before."""
 
     def chances(learn: Batch, more: float) -> Callable[[Tensor], Tensor]:
-        after = learn.targets[learn.judged]
+        after = learn.targets[learn.mask]
         often = (after.sum(0) + more) / (len(after) + 2 * more)
         return lambda now: often.expand_as(now)
 
@@ -92,7 +92,7 @@ def markov() -> float:
     """
 
     def chances(learn: Batch, more: float) -> Callable[[Tensor], Tensor]:
-        now, after = learn.inputs[learn.judged], learn.targets[learn.judged]
+        now, after = learn.inputs[learn.mask], learn.targets[learn.mask]
         on = ((now * after).sum(0) + more) / (now.sum(0) + 2 * more)
         off = (((1 - now) * after).sum(0) + more) / ((1 - now).sum(0) + 2 * more)
         return lambda now: torch.where(now > 0, on, off)
@@ -104,7 +104,7 @@ def _smoothed(chances: Callable[[Batch, float], Callable[[Tensor], Tensor]]) -> 
     """Nats a frame of the test part, with the smoothing of the counts that is best on validation."""
 
     def nats(more: float, part: str) -> float:
-        now, after = (values[parts()[part].judged] for values in (parts()[part].inputs, parts()[part].targets))
+        now, after = (values[parts()[part].mask] for values in (parts()[part].inputs, parts()[part].targets))
         chance = chances(parts()["learn"], more)(now)
         return float(-torch.where(after > 0, chance, 1 - chance).log().sum(-1).mean())
 

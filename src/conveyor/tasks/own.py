@@ -1,4 +1,4 @@
-"""A person's own task, described in a few lines of TOML.
+"""A user-defined task, described in a few lines of TOML.
 
     [task]
     kind = "classes"            # which class is it? "numbers": how much is it? "next": what comes in the next step?
@@ -7,27 +7,27 @@
     inputs = ["x1", "x2"]
     target = "label"            # with "numbers" and "next" there may be several, ["y1", "y2"]
 
-Paths are relative to the TOML file. What else can be said:
+Paths are relative to the TOML file. Optional keys:
 
-    judged = "every"            # every step has a target of its own; else, "last", a sequence has one, told at its end
-    window = 48                 # in place of `sequence`: the file is one long series, cut into so many steps
+    judged = "every"            # each step has a target; by default, "last", a sequence has one, at its last step
+    window = 48                 # in place of `sequence`: the file is one long series, cut into windows of so many steps
     part = "part"               # the column that says learn, validation or test
-    validation = 0.15           # or else so many of all sequences, drawn by `seed`; of a series the middle and the end
+    validation = 0.15           # or fractions of all sequences, split by `seed`; of a series the middle and the end
     test = 0.15
     seed = 0
     about = "a sentence for the report"
 
 A .npz has `inputs` [sequences, steps, features], `targets` [sequences] (or [sequences, steps] with judged = "every",
-and a last dimension where there are several numbers), and may have `lengths` and `part` [sequences]; no column is named
-then. In place of `file`, either of
+and one more dimension for several numbers), and optionally `lengths` and `part` [sequences]; no columns are named then.
+In place of `file`, either of
 
     function = "mine.py:draw"   # draw(rows, generator) returns inputs, targets and, if they differ, lengths, as above
-    text = "mine.txt"           # for a language model; unit = "char" or "word", of which length = 64 are read at once
+    text = "mine.txt"           # for language modelling; unit = "char" or "word", in sequences of length = 64
 
-A text needs no kind. Inputs and numbers are brought to mean 0 and standard deviation 1 over the part to learn from, but
-for a function's. The metric of classes is the part of the answers that are wrong, and chance is who always says the
-most frequent one; of numbers it is the root of the mean squared error, in the numbers' own unit, and chance is who
-always says the mean or, of what comes next, that all stays as it is.
+A text needs no kind. Inputs and numeric targets are standardised over the training part, except those of a function.
+The metric of classes is the fraction of wrong answers, and chance is always predicting the most frequent class. The
+metric of numbers is the root mean squared error in their own unit, and chance is predicting the mean or, for the next
+step, no change.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ KINDS = {"classes": "which class is it?", "numbers": "how much is it?", "next": 
 SOURCES = ("file", "function", "text")
 PART = {"learn": "learn", "train": "learn", "valid": "validation", "val": "validation"} | {name: name for name in PARTS}
 TEXTS: dict[str, type[Characters]] = {"char": Characters, "word": NextWords}
-# What can be said of which source; "table" and "arrays" are both a file.
+# The keys that each source allows; "table" and "arrays" are both files.
 ALWAYS = {"kind", "about"}
 SPLIT = {"validation", "test", "seed"}
 KEYS = {
@@ -65,7 +65,7 @@ KEYS = {
 
 @dataclass(frozen=True)
 class Description:
-    """What a TOML file says of a task; the defaults are what it need not say."""
+    """The keys of the TOML file, with their defaults."""
 
     kind: str = ""
     file: str = ""
@@ -86,7 +86,7 @@ class Description:
 
 
 def read(path: Path) -> Task:
-    """The task that a TOML file describes, with its sequences. Raises BadInput for what cannot be used."""
+    """The task that a TOML file describes, with its data. Raises BadInput if either cannot be used."""
     said = describe(path)
     if said.function:
         file, _, name = said.function.rpartition(":")
@@ -108,14 +108,14 @@ def read(path: Path) -> Task:
 
 
 def files(path: Path) -> list[Path]:
-    """All that decides what the task is: the TOML file, and those that it names."""
+    """The files that define the task: the TOML file, and those that it names."""
     said = describe(path)
     place = path.parent / (said.file or said.text or said.function.rpartition(":")[0])
     return [path, *(sorted(one for one in place.rglob("*") if one.is_file()) if place.is_dir() else [place])]
 
 
 def about(path: Path) -> str:
-    """What is asked in the task, as a report says it."""
+    """The description of the task for a report."""
     said = describe(path)
     return said.about or f"{KINDS[said.kind]} ({said.file or said.function or said.text})"
 
@@ -125,12 +125,12 @@ def _text(place: Path, said: Description) -> Task:
         raise BadInput(f"cannot read {place}: there is no such file or folder")
     task = TEXTS[said.unit](str(place), said.length)
     for part in PARTS:
-        task.part(part)  # which is read, and must be long enough
+        task.part(part)  # raises BadInput if it is too short
     return task
 
 
 def describe(path: Path) -> Description:
-    """What the file says, checked as far as it can be without the data."""
+    """The contents of the file, checked as far as possible without the data. Raises BadInput."""
     try:
         text = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -151,7 +151,7 @@ def describe(path: Path) -> Description:
 
 
 def _value(path: Path, default: Any, name: str, value: Any) -> Any:
-    """Of the type that the key has."""
+    """The value in the type of its key. Raises BadInput."""
     if isinstance(default, tuple) and isinstance(value, str | list):
         values = [value] if isinstance(value, str) else value
         if values and all(isinstance(one, str) for one in values) and len(set(values)) == len(values):
@@ -204,7 +204,7 @@ SEQUENCE = "sequence names the column that tells sequences apart; or window is t
 
 
 def _of_table(table: Table, said: Description) -> tuple[Sequences, Sequence[Any] | None]:
-    """The sequences of a table, in the order of their first rows, and each one's part, if a column has it."""
+    """The sequences of a table, in the order of their first rows, and their parts, if there is such a column."""
     inputs, columns = table.numbers(said.inputs), [table.column(name) for name in said.target]
     groups = _windows(table, said) if said.window else _groups(table.column(said.sequence))
     last = said.kind != "next" and said.judged == "last"
@@ -231,7 +231,7 @@ def _groups(ids: Sequence[Any]) -> dict[str, list[int]]:
 
 
 def _windows(table: Table, said: Description) -> dict[str, list[int]]:
-    """The rows of each piece of one series, in the order of time. The next step of its last is in it, if asked for."""
+    """The rows of each window of a series, with the step after it for forecasts."""
     count, more = len(table.places), int(said.kind == "next")
     begins = range(0, count - said.window - more + 1, said.window)
     if not begins:
@@ -240,7 +240,7 @@ def _windows(table: Table, said: Description) -> dict[str, list[int]]:
 
 
 def _check_same(table: Table, groups: Mapping[str, Sequence[int]], column: str, cure: str) -> None:
-    """Raises BadInput where a column varies in a sequence."""
+    """Raises BadInput if a column varies within a sequence."""
     cells = table.column(column)
     for name, rows in groups.items():
         for row in rows:
@@ -250,7 +250,7 @@ def _check_same(table: Table, groups: Mapping[str, Sequence[int]], column: str, 
 
 
 def _named(found: Sequences, names: Sequence[Any]) -> list[str]:
-    """The parts, by what a person calls them."""
+    """The parts, from their names in the file. Raises BadInput for unknown ones."""
     for name, part in zip(found.names, names, strict=True):
         if part not in PART:
             raise BadInput(

@@ -7,11 +7,11 @@ from typing import ClassVar
 
 import torch
 
-from conveyor.tasks.task import Batch, Classes, at, check
+from conveyor.tasks.task import Batch, ClassificationTask, at, check
 
 
 @dataclass(frozen=True)
-class Parity(Classes):
+class Parity(ClassificationTask):
     """Parity of k random bits, k = `bits` (Kalchbrenner et al. 2015): class 1 if the number of ones is odd, else 0.
 
     One bit a step, 0 or 1, judged at the last. The paper's networks are given all bits at once, through one projection:

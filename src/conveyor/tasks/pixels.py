@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from conveyor.tasks.digits import CHECKSUM, digits
-from conveyor.tasks.task import PARTS, Batch, Classes, Data, Kept, at
+from conveyor.tasks.task import PARTS, Batch, ClassificationTask, Data, StoredTask, at
 
 
 @dataclass(frozen=True)
-class Pixels(Kept, Classes):
+class Pixels(StoredTask, ClassificationTask):
     """Sequential images (Le, Jaitly & Hinton 2015): which digit is it, read a point at a time?
 
     scikit-learn's digits, 8 x 8, by rows from the top left, or, `permuted`, in an order drawn once. Of 1,797 images a

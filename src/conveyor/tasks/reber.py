@@ -36,11 +36,11 @@ class _Grammar(Task):
     output_size: ClassVar[int] = len(SYMBOLS)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        judged = batch.judged[:-1]
-        return F.cross_entropy(outputs[:-1][judged], batch.inputs[1:].argmax(-1)[judged])
+        mask = batch.mask[:-1]
+        return F.cross_entropy(outputs[:-1][mask], batch.inputs[1:].argmax(-1)[mask])
 
-    def right(self, outputs: Tensor, batch: Batch) -> Tensor:
-        return (self.legal(outputs, batch) | ~batch.judged).all(0)
+    def correct(self, outputs: Tensor, batch: Batch) -> Tensor:
+        return (self.legal(outputs, batch) | ~batch.mask).all(0)
 
     def legal(self, outputs: Tensor, batch: Batch) -> Tensor:
         """At which steps, [T, B], every symbol that may come next has a larger output than every one that may not."""
@@ -107,7 +107,7 @@ class ContinualReber(_Grammar):
 
     def measure(self, outputs: Tensor, batch: Batch) -> float:
         number = (batch.inputs[..., SYMBOLS.index("B")].cumsum(0).long() - 1) // 2  # of the string: each has two B
-        wrong = (~self.legal(outputs, batch) & batch.judged).long()
+        wrong = (~self.legal(outputs, batch) & batch.mask).long()
         found = torch.zeros(self.strings, wrong.shape[1], dtype=torch.long)
         return float(found.scatter_reduce(0, number, wrong, "amax").float().mean())
 

@@ -10,14 +10,14 @@ from torch import Tensor
 
 from conveyor.errors import BadInput
 from conveyor.tasks.digits import SIDE, digits
-from conveyor.tasks.words import Words
+from conveyor.tasks.words import WordVocabulary
 
 NAMES = ("a zero", "a one", "a two", "a three", "a four", "a five", "a six", "a seven", "an eight", "a nine")
 ROWS, COLUMNS = ("top", "middle", "bottom"), ("left", "centre", "right")
 PLACES = tuple(f"{row} {column}" for row in ROWS for column in COLUMNS)
 FIELD = 9  # a digit of 8 x 8 points may lie anywhere in its field
 CANVAS = 28  # three fields, and one point more: a multiple of 4 is what convolutions like
-WORDS = Words.of([*NAMES, *PLACES, "and"])  # in an order that does not depend on what was drawn
+WORDS = WordVocabulary.of([*NAMES, *PLACES, "and"])  # in an order that does not depend on what was drawn
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A person's sequences as a task: brought to one scale, in three parts, with a chance that is counted."""
+"""User-supplied sequences as a task: standardised, split into three parts, with a chance level from the data."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from conveyor.errors import BadInput
-from conveyor.tasks.task import PARTS, Batch, Classes, Kept, Numbers, Task, at, before
+from conveyor.tasks.task import PARTS, Batch, ClassificationTask, RegressionTask, StoredTask, Task, at, before
 
 NAMES = ("learn", *PARTS)
-MOST = 1_000  # classes; more are numbers by mistake
+MOST = 1_000  # classes; with more, the targets are probably real numbers
 
 
 @dataclass(frozen=True)
 class Sequences:
-    """Sequences by name, [T, features] each, and what is to be told of them.
+    """Named sequences, [T, features] each, and their targets.
 
-    A target is a label, or numbers [K], of the whole sequence, or, with `every`, of each of its steps, [T] or [T, K].
+    A target is a label or a vector [K] for the whole sequence; with `every`, one for each step, [T] or [T, K].
     """
 
     source: str  # the file, for messages
@@ -33,22 +33,22 @@ class Sequences:
     inputs: Sequence[np.ndarray]
     targets: Sequence[np.ndarray]
     every: bool
-    columns: tuple[int, ...] = ()  # the inputs that are to be told a step ahead, if that is what is asked
+    columns: tuple[int, ...] = ()  # for forecasts: the input columns that are predicted one step ahead
 
     @classmethod
     def ahead(
         cls, source: str, names: Sequence[str], steps: Sequence[np.ndarray], columns: tuple[int, ...]
     ) -> Sequences:
-        """Some of the inputs are to be told a step ahead."""
+        """Sequences whose targets are some input columns one step ahead. Raises BadInput for one with a single step."""
         for name, one in zip(names, steps, strict=True):
             if len(one) < 2:
-                raise BadInput(f"{source}: sequence {name} has one step only, so that there is no next one")
+                raise BadInput(f"{source}: sequence {name} has only one step, so there is no next step to predict")
         inputs, targets = [one[:-1] for one in steps], [one[1:, list(columns)] for one in steps]
         return cls(source, names, inputs, targets, True, columns)
 
 
 def of_arrays(source: str, arrays: Mapping[str, np.ndarray], kind: str, every: bool) -> Sequences:
-    """From `inputs` [N, T, features], `targets` and `lengths` [N], as `table.read_arrays` checks them."""
+    """From `inputs` [N, T, features], `targets` and `lengths` [N], already checked by `table.check_arrays`."""
     lengths = arrays["lengths"].tolist()
     names = [str(row) for row in range(len(lengths))]
     inputs = [row[:length].astype(np.float64) for row, length in zip(arrays["inputs"], lengths, strict=True)]
@@ -57,7 +57,7 @@ def of_arrays(source: str, arrays: Mapping[str, np.ndarray], kind: str, every: b
     if kind == "next":
         return Sequences.ahead(source, names, inputs, tuple(range(inputs[0].shape[1])))
     if "targets" not in arrays:
-        raise BadInput(f"{source} has no array targets, with what is to be told of each sequence")
+        raise BadInput(f"{source} has no array targets")
     values = _targets(source, arrays["inputs"].shape[1], arrays["targets"], kind == "classes", every)
     targets = [row[:length] if every else row for row, length in zip(values, lengths, strict=True)]
     for name, row in zip(names, targets, strict=True):
@@ -67,7 +67,7 @@ def of_arrays(source: str, arrays: Mapping[str, np.ndarray], kind: str, every: b
 
 
 def _targets(source: str, steps: int, targets: np.ndarray, classes: bool, every: bool) -> np.ndarray:
-    """Labels [N] or [N, T], or numbers [N, K] or [N, T, K]."""
+    """Checks the targets: labels [N] or [N, T], or numbers [N, K] or [N, T, K]."""
     least = 2 if every else 1
     fits = targets.ndim == least or (targets.ndim == least + 1 and not classes)
     if not fits or (every and targets.shape[1] != steps):
@@ -89,7 +89,7 @@ def _check_finite(source: str, name: str, what: str, values: np.ndarray) -> None
 
 
 def split(found: Sequences, validation: float, test: float, seed: int, in_time: bool) -> list[str]:
-    """The part of each sequence: by a hash of its name, wherever in the file it is, or in the order of time."""
+    """The part of each sequence: by a hash of its name, or, with `in_time`, in the order of time."""
     count = len(found.names)
     held_out = [max(1, round(count * part)) for part in (validation, test)]
     learn = count - sum(held_out)
@@ -103,7 +103,7 @@ def split(found: Sequences, validation: float, test: float, seed: int, in_time: 
 
 
 def kept(found: Sequences, parts: Sequence[str], classes: bool) -> Task:
-    """The task; its inputs and numbers have mean 0 and deviation 1 over the part to learn from."""
+    """The task over these sequences. Inputs and numeric targets have mean 0 and deviation 1 over the training part."""
     for name in NAMES:
         if name not in parts:
             raise BadInput(f"{found.source}: no sequence is in the part {name}")
@@ -120,68 +120,70 @@ def kept(found: Sequences, parts: Sequence[str], classes: bool) -> Task:
 
     if classes:
         labels = np.array(labels_of(found))
-        return OwnClasses(batches([labels.searchsorted(one.astype(str)) for one in found.targets]), tuple(labels))
-    if found.columns:  # on the inputs' scale, so that a number that stays is the same in both
+        return FileClassification(
+            batches([labels.searchsorted(one.astype(str)) for one in found.targets]), tuple(labels)
+        )
+    if found.columns:  # on the inputs' scale, so that a value that does not change is equal in both
         mean, deviation = mean[list(found.columns)], deviation[list(found.columns)]
     else:
         mean, deviation = _scale([np.atleast_2d(found.targets[row]) for row in learnt])
     made = batches([(one - mean) / deviation for one in found.targets])
     if not made["learn"].targets.any():
-        raise BadInput(f"{found.source}: the target is the same everywhere, so that there is nothing to learn")
-    return OwnNumbers(made, torch.from_numpy(deviation).float(), found.columns)
+        raise BadInput(f"{found.source}: the target is constant, so there is nothing to learn")
+    return FileRegression(made, torch.from_numpy(deviation).float(), found.columns)
 
 
 def labels_of(found: Sequences) -> tuple[str, ...]:
-    """The classes. Raises BadInput for one only, and for more than can be."""
+    """The class labels, sorted. Raises BadInput if there is only one, or more than MOST."""
     labels = sorted({str(label) for one in found.targets for label in np.atleast_1d(one)})
     if len(labels) == 1:
-        raise BadInput(f"{found.source}: every target is {labels[0]}, and one class cannot be told from others")
+        raise BadInput(f"{found.source}: every target is {labels[0]}; at least two classes are needed")
     if len(labels) > MOST:
         many = f"{len(labels)} different targets, such as {labels[0]} and {labels[1]}"
-        raise BadInput(f'{found.source} has {many}: if they are no classes, write kind = "numbers"')
+        raise BadInput(f'{found.source} has {many}: if they are not classes, write kind = "numbers"')
     return tuple(labels)
 
 
 def _scale(values: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation of each column over all steps; the deviation of what never changes is 1."""
+    """Mean and standard deviation of each column over all steps; 1 for the deviation of a constant column."""
     together = np.concatenate(values)
     same = (together == together[0]).all(0)
     return np.where(same, together[0], together.mean(0)), np.where(same, 1.0, together.std(0))
 
 
 def batch(inputs: Sequence[np.ndarray], targets: Sequence[np.ndarray], every: bool) -> Batch:
-    """Sequences side by side; targets are whole numbers, of classes, or numbers."""
+    """A batch from arrays; integer targets are classes, others are real numbers."""
     lengths = torch.tensor([len(one) for one in inputs])
     wanted = [torch.from_numpy(np.asarray(one)) for one in targets]
     wanted = [one if one.dtype == torch.long else one.float() for one in wanted]
-    judged = before(lengths) if every else at(lengths - 1, lengths)
-    together = pad_sequence(wanted) if every else torch.stack(wanted).expand(len(judged), *[-1] * (wanted[0].dim() + 1))
-    mask = judged if together.dim() == 2 else judged[..., None]
-    return Batch(pad_sequence([torch.from_numpy(one).float() for one in inputs]), together * mask, judged, lengths)
+    mask = before(lengths) if every else at(lengths - 1, lengths)
+    together = pad_sequence(wanted) if every else torch.stack(wanted).expand(len(mask), *[-1] * (wanted[0].dim() + 1))
+    counted = mask if together.dim() == 2 else mask[..., None]
+    return Batch(pad_sequence([torch.from_numpy(one).float() for one in inputs]), together * counted, mask, lengths)
 
 
-class Answers(Classes):
-    """Classes of a person's own: the metric is the part of the answers that are wrong."""
+class UserClassification(ClassificationTask):
+    """Base class of user-supplied classification tasks: the metric is the fraction of wrong answers."""
 
     metric: ClassVar[str] = "answers wrong"
 
     @abstractmethod
     def sample(self, part: str) -> Batch:
-        """Many sequences of "learn" or "test"."""
+        """Sequences of "learn" or "test", from which the chance level is computed."""
 
     @property
     def chance(self) -> float:
-        """Of who always says the most frequent class."""
+        """The metric of always predicting the most frequent class."""
         learn, test = self.sample("learn"), self.sample("test")
-        most = torch.bincount(learn.targets[learn.judged]).argmax()
-        return float((test.targets[test.judged] != most).float().mean())
+        most = torch.bincount(learn.targets[learn.mask]).argmax()
+        return float((test.targets[test.mask] != most).float().mean())
 
     def measure(self, outputs: Tensor, batch: Batch) -> float:
-        return float((outputs.argmax(-1) != batch.targets)[batch.judged].float().mean())
+        return float((outputs.argmax(-1) != batch.targets)[batch.mask].float().mean())
 
 
-class Amounts(Numbers):
-    """Numbers of a person's own: the metric is the root of the mean squared error, in the numbers' own unit."""
+class UserRegression(RegressionTask):
+    """Base class of user-supplied regression tasks: the metric is the RMSE in the unit of the data."""
 
     tolerance: ClassVar[float] = 0.1
     metric: ClassVar[str] = "root mean squared error"
@@ -190,25 +192,25 @@ class Amounts(Numbers):
     @property
     @abstractmethod
     def unit(self) -> Tensor:
-        """What 1 is in the targets, [K]."""
+        """The size of one unit of the standardised targets in the unit of the data, [K]."""
 
     @abstractmethod
     def sample(self, part: str) -> Batch:
-        """Many sequences of "learn" or "test"."""
+        """Sequences of "learn" or "test", from which the chance level is computed."""
 
     @property
     def chance(self) -> float:
-        """Of who always says the mean."""
+        """The metric of always predicting the mean."""
         learn, test = self.sample("learn"), self.sample("test")
-        return self.measure(learn.targets[learn.judged].mean(0).expand_as(test.targets), test)
+        return self.measure(learn.targets[learn.mask].mean(0).expand_as(test.targets), test)
 
     def measure(self, outputs: Tensor, batch: Batch) -> float:
-        return float((((outputs - batch.targets) * self.unit)[batch.judged] ** 2).mean().sqrt())
+        return float((((outputs - batch.targets) * self.unit)[batch.mask] ** 2).mean().sqrt())
 
 
 @dataclass(frozen=True, eq=False)
-class _Own(Kept):
-    """Sequences of a file."""
+class _Own(StoredTask):
+    """Sequences read from a file."""
 
     batches: Mapping[str, Batch]
 
@@ -225,8 +227,8 @@ class _Own(Kept):
 
 
 @dataclass(frozen=True, eq=False)
-class OwnClasses(_Own, Answers):
-    """A person's sequences, of which classes are to be told. Chance is who always says the most frequent one."""
+class FileClassification(_Own, UserClassification):
+    """Classification of sequences from a file. Chance is always predicting the most frequent class."""
 
     labels: tuple[str, ...]
 
@@ -236,10 +238,10 @@ class OwnClasses(_Own, Answers):
 
 
 @dataclass(frozen=True, eq=False)
-class OwnNumbers(_Own, Amounts):
-    """A person's sequences, of which numbers are to be told. Chance is who always says the mean.
+class FileRegression(_Own, UserRegression):
+    """Regression on sequences from a file. Chance is always predicting the mean.
 
-    Where `columns` of the inputs are to be told a step ahead, chance is who says that they stay.
+    If `columns` of the inputs are predicted one step ahead, chance is predicting no change.
     """
 
     deviation: Tensor

@@ -13,13 +13,13 @@ from torch.nn.utils.rnn import pad_sequence
 
 from conveyor.errors import BadInput
 from conveyor.tasks import vowels
-from conveyor.tasks.task import PARTS, Batch, Classes, Data, Kept, at
+from conveyor.tasks.task import PARTS, Batch, ClassificationTask, Data, StoredTask, at
 
 SPEAKERS = 9
 
 
 @dataclass(frozen=True)
-class Speakers(Kept, Classes):
+class Speakers(StoredTask, ClassificationTask):
     """Speaker recognition (Kudo, Toyama & Shimbo 1999): which of nine men said the vowels a and e?
 
     12 coefficients for each of 7 to 29 frames, normalised; judged at the last frame. The test part is the data's own,

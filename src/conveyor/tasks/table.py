@@ -1,4 +1,4 @@
-"""A person's file of sequences: a table in CSV or Parquet, a row for each step, or arrays in NPZ."""
+"""Reads user-supplied sequences: a table in CSV or Parquet with a row for each step, or arrays in NPZ."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ ARRAYS = ("inputs", "targets", "lengths", "part")
 
 @dataclass(frozen=True)
 class Table:
-    """Columns by their names, and where each row stands, as a person would look for it."""
+    """Columns by name, and the position of each row in the file, for messages."""
 
     name: str
     columns: Mapping[str, Sequence[Any]]
     places: Sequence[str]  # such as "line 7"
 
     def column(self, name: str) -> Sequence[Any]:
-        """Raises BadInput if there is none of this name, or a cell of it is empty."""
+        """A column. Raises BadInput if there is none of this name, or one of its cells is empty."""
         if name not in self.columns:
             raise BadInput(f"{self.name} has no column {name}: {suggest(name, self.columns)}")
         column = self.columns[name]
@@ -37,7 +37,7 @@ class Table:
         return column
 
     def numbers(self, names: Sequence[str]) -> np.ndarray:
-        """These columns, [rows, names]. Raises BadInput for a cell that is no finite number."""
+        """These columns, [rows, names]. Raises BadInput for a cell that is not a finite number."""
         return np.stack([self._numbers(name) for name in names], 1)
 
     def _numbers(self, name: str) -> np.ndarray:
@@ -52,7 +52,7 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    """The table in a file. Raises BadInput if it cannot be read, or is none."""
+    """The table in a file. Raises BadInput if it cannot be read or has no rows."""
     table = _csv(path) if path.suffix.lower() == ".csv" else _parquet(path)
     if not table.places:
         raise BadInput(f"{path} has no rows, only the names of columns")
@@ -60,9 +60,9 @@ def read_table(path: Path) -> Table:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """`inputs` [N, T, features] or [N, T] and, where they are there, `targets`, `lengths` [N] and `part` [N].
+    """`inputs` [N, T, features] or [N, T] and, if present, `targets`, `lengths` [N] and `part` [N].
 
-    Raises BadInput for a file without inputs, or whose arrays do not fit one another.
+    Raises BadInput for a file without inputs, and for arrays of inconsistent shapes.
     """
     try:
         with np.load(io.BytesIO(_bytes(path)), allow_pickle=False) as file:
@@ -76,7 +76,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def check_arrays(source: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays, with `inputs` in three dimensions and `lengths`. Raises BadInput where they do not fit."""
+    """The arrays, with `inputs` in three dimensions and `lengths`. Raises BadInput for inconsistent shapes."""
     inputs = arrays["inputs"]
     if inputs.ndim not in (2, 3) or not inputs.size or inputs.dtype.kind not in "fiub":
         said = f"{inputs.dtype} {list(inputs.shape)}"
@@ -128,7 +128,7 @@ def _csv(path: Path) -> Table:
 
 
 def _lines(text: str) -> Iterator[tuple[int, list[str]]]:
-    """The cells of each line that is not empty, and its number; between them are commas, semicolons or tabs."""
+    """The cells of each line that is not empty, and its number; commas, semicolons or tabs separate them."""
     first = text.lstrip().splitlines()[0]
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), strict=True)
     return ((reader.line_num, cells) for cells in reader if cells)
@@ -150,7 +150,7 @@ def _parquet(path: Path) -> Table:
 
 
 def _number(cell: Any) -> float:
-    """NaN for what is none."""
+    """The cell as a number; NaN if it is none."""
     try:
         return float(cell)
     except (TypeError, ValueError, OverflowError):

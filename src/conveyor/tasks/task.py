@@ -1,4 +1,4 @@
-"""What a synthetic task is: sequences drawn by chance, a loss, and when a sequence is right. It knows no model."""
+"""The interface of a task: it draws batches of sequences, has a loss and a metric, and knows no model."""
 
 from __future__ import annotations
 
@@ -13,105 +13,105 @@ from torch import Tensor
 
 from conveyor.errors import BadInput
 
-PARTS = ("validation", "test")  # what is held out
+PARTS = ("validation", "test")  # the held-out parts; the other is "learn"
 
 
 @dataclass(frozen=True)
 class Data:
-    """What a task is read from, for its card."""
+    """Where the data of a task comes from, for its card in docs/tasks.md."""
 
     source: str  # the package with its version, and the file
     licence: str
-    checksum: str = ""  # SHA-256, checked when it is read; none for what may differ from machine to machine
-    counts: tuple[int, int, int] | None = None  # sequences to learn from, validate and test, of the length by default
+    checksum: str = ""  # SHA-256, checked on reading; empty for data that may differ from machine to machine
+    counts: tuple[int, int, int] | None = None  # sequences for training, validation and test, at the default length
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Sequences side by side: what goes in, what should come out, and where that is judged.
+    """A batch of sequences, time first, padded with zeros.
 
-    Past a row's length all is padding: zeros that are not judged.
+    `mask` is true at the steps that count in the loss and in the metric; it is false in the padding.
     """
 
     inputs: Tensor  # [T, B, input_size]
-    targets: Tensor  # [T, B] of class numbers, or [T, B, output_size] of numbers or of 0 and 1
-    judged: Tensor  # [T, B], True at the steps whose output is judged
-    lengths: Tensor  # [B]
+    targets: Tensor  # [T, B] class indices, or [T, B, output_size] of real numbers or of 0 and 1
+    mask: Tensor  # [T, B] bool
+    lengths: Tensor  # [B] int
 
     def rows(self, which: Tensor) -> Batch:
-        """Some of the rows, by their numbers, [N]."""
+        """The sequences with these indices, [N], cut to the longest of them."""
         lengths = self.lengths[which]
         steps = int(lengths.max())
-        return Batch(self.inputs[:steps, which], self.targets[:steps, which], self.judged[:steps, which], lengths)
+        return Batch(self.inputs[:steps, which], self.targets[:steps, which], self.mask[:steps, which], lengths)
 
 
 class Task(ABC):
-    """Sequences of a paper's task, drawn by chance, and the judgement of what a network puts out for them.
+    """A task: batches of sequences, a loss, and a metric for the outputs of a network.
 
         task = Adding(steps=100)
         batch = task.draw(32, torch.Generator().manual_seed(0))
         outputs = model(batch.inputs, batch.lengths)        # [T, B, task.output_size], whatever the model is
-        loss, right = task.loss(outputs, batch), task.right(outputs, batch)      # a number; [B] of bool
+        loss, correct = task.loss(outputs, batch), task.correct(outputs, batch)      # scalar; [B] of bool
 
-    Equal seeds give equal sequences. A task's sizes are checked when it is made: BadInput says what is wrong.
+    Equal seeds give equal sequences. The constructor raises BadInput for sizes out of bounds.
 
-    `measure` is what a comparison tells of a network: the part of the sequences that are wrong, or what else `metric`
-    says; the smaller the better, `optimum` at best, `chance` for who has learnt all but what takes memory.
+    `measure` computes the metric that a comparison reports, by default the fraction of sequences with an error. Lower
+    is better: `optimum` is the best possible value, `chance` that of a model without memory.
     """
 
     metric: ClassVar[str] = "sequences wrong"
     optimum: ClassVar[float] = 0.0
-    data: ClassVar[Data | None] = None  # what it is read from; None for what is drawn by chance alone
+    data: ClassVar[Data | None] = None  # None for synthetic sequences
 
     @property
     @abstractmethod
     def input_size(self) -> int:
-        """The width of the inputs."""
+        """The number of input features."""
 
     @property
     @abstractmethod
     def output_size(self) -> int:
-        """The width of what the network puts out."""
+        """The number of outputs that the network must have."""
 
     @property
     @abstractmethod
     def chance(self) -> float:
-        """What the metric is for who has learnt all but what takes memory."""
+        """The metric of a model that has learnt everything but what takes memory."""
 
     @abstractmethod
     def draw(self, rows: int, generator: torch.Generator) -> Batch:
-        """So many sequences, side by side."""
+        """A random training batch of `rows` sequences."""
 
     def held_out(self, part: str, rows: int) -> Batch:
-        """Sequences of "validation" or "test", always the same: at most so many rows. Raises BadInput for another part.
+        """At most `rows` sequences of "validation" or "test", the same at each call. Raises BadInput for another part.
 
-        What is drawn by chance has sequences of its own for each part, which nobody learns from but by chance.
+        Synthetic tasks draw them with seeds that training does not use.
         """
         return self.draw(rows, torch.Generator().manual_seed(2**40 + PARTS.index(check_part(part))))
 
     @abstractmethod
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """What training makes smaller: the mean over the judged steps of all rows."""
+        """The training loss of outputs [T, B, output_size]: a scalar, the mean over all unmasked steps."""
 
     @abstractmethod
-    def right(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Which rows, [B], are right at every step that is judged."""
+    def correct(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Whether each sequence is correct at all its unmasked steps, [B] of bool."""
 
     def measure(self, outputs: Tensor, batch: Batch) -> float:
-        """The metric."""
-        return 1 - float(self.right(outputs, batch).float().mean())
+        """The metric of these outputs; lower is better."""
+        return 1 - float(self.correct(outputs, batch).float().mean())
 
     def rules(self) -> dict[str, float]:
-        """What simple rules that learn no weights have on the test part, by name."""
+        """The metric of simple baselines without weights on the test part, by name."""
         return {}
 
     def details(self, outputs: Tensor, batch: Batch) -> dict[str, float]:
-        """The metric on kinds of sequences, or of steps, by name; none where all are of one kind."""
+        """The metric on subsets of sequences or steps, by name; empty if there are no subsets."""
         return {}
 
 
-class Numbers(Task):
-    """A task whose targets are numbers: squared error; a row is right if no error reaches `tolerance`."""
+class RegressionTask(Task):
+    """A regression task: mean squared error; a sequence is correct if every error is below `tolerance`."""
 
     tolerance: ClassVar[float]
     metric: ClassVar[str] = "squared error"
@@ -120,36 +120,36 @@ class Numbers(Task):
         return float(self.loss(outputs, batch))
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        return F.mse_loss(outputs[batch.judged], batch.targets[batch.judged])
+        return F.mse_loss(outputs[batch.mask], batch.targets[batch.mask])
 
-    def right(self, outputs: Tensor, batch: Batch) -> Tensor:
+    def correct(self, outputs: Tensor, batch: Batch) -> Tensor:
         near = ((outputs - batch.targets).abs() < self.tolerance).all(-1)
-        return (near | ~batch.judged).all(0)
+        return (near | ~batch.mask).all(0)
 
 
-class Classes(Task):
-    """A task whose targets are classes: cross-entropy; a row is right if the largest output is the class's."""
-
-    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        return F.cross_entropy(outputs[batch.judged], batch.targets[batch.judged])
-
-    def right(self, outputs: Tensor, batch: Batch) -> Tensor:
-        return ((outputs.argmax(-1) == batch.targets) | ~batch.judged).all(0)
-
-
-class Sets(Task):
-    """A task whose targets are sets, as 0 and 1: logistic loss; a row is right if just its sets' outputs are > 0."""
+class ClassificationTask(Task):
+    """A classification task: cross-entropy; a sequence is correct if the largest output is always the class's."""
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        return F.binary_cross_entropy_with_logits(outputs[batch.judged], batch.targets[batch.judged])
+        return F.cross_entropy(outputs[batch.mask], batch.targets[batch.mask])
 
-    def right(self, outputs: Tensor, batch: Batch) -> Tensor:
+    def correct(self, outputs: Tensor, batch: Batch) -> Tensor:
+        return ((outputs.argmax(-1) == batch.targets) | ~batch.mask).all(0)
+
+
+class MultiLabelTask(Task):
+    """A multi-label task, with targets 0 and 1: binary cross-entropy; correct if exactly the ones have outputs > 0."""
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        return F.binary_cross_entropy_with_logits(outputs[batch.mask], batch.targets[batch.mask])
+
+    def correct(self, outputs: Tensor, batch: Batch) -> Tensor:
         same = ((outputs > 0) == batch.targets.bool()).all(-1)
-        return (same | ~batch.judged).all(0)
+        return (same | ~batch.mask).all(0)
 
 
-class Kept(Task):
-    """A task whose sequences are not drawn by chance but kept: those of a part are side by side in `parts`."""
+class StoredTask(Task):
+    """A task over a fixed data set, whose parts are batches in `parts`."""
 
     @property
     @abstractmethod
@@ -163,23 +163,24 @@ class Kept(Task):
     def held_out(self, part: str, rows: int) -> Batch:
         found = self.parts[check_part(part)]
         count = min(rows, len(found.lengths))
-        return found.rows(torch.arange(count) * len(found.lengths) // count)  # spread over all there are
+        return found.rows(torch.arange(count) * len(found.lengths) // count)  # spread evenly
 
 
 def check_part(part: str) -> str:
+    """The part itself. Raises BadInput if it is not a held-out one."""
     if part not in PARTS:
         raise BadInput(f"the parts that are held out are {' and '.join(PARTS)}, not {part}")
     return part
 
 
 def check(name: str, value: int, least: int) -> None:
-    """Raises BadInput unless it is a whole number, `least` or more."""
+    """Raises BadInput unless `value` is an integer of at least `least`."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise BadInput(f"{name} is a whole number, {least} or more, not {value!r}")
 
 
 def one_hot(strings: Sequence[str], alphabet: str) -> Tensor:
-    """Strings as vectors of one 1 a symbol, [T, B, len(alphabet)]; past a string's end they are zero."""
+    """Strings as one-hot vectors, [T, B, len(alphabet)], padded with zeros."""
     steps = max(map(len, strings))
     numbers = [
         [alphabet.index(symbol) for symbol in string] + [len(alphabet)] * (steps - len(string)) for string in strings
@@ -188,15 +189,15 @@ def one_hot(strings: Sequence[str], alphabet: str) -> Tensor:
 
 
 def before(lengths: Tensor) -> Tensor:
-    """[T, B], True at the steps of each row that come before its length."""
+    """The mask of all steps within the lengths, [T, B]."""
     return torch.arange(int(lengths.max()))[:, None] < lengths
 
 
 def at(steps: Tensor, lengths: Tensor) -> Tensor:
-    """[T, B], True at one step of each row."""
+    """The mask of one step of each row, [T, B]."""
     return torch.arange(int(lengths.max()))[:, None] == steps
 
 
 def between(low: int, high: int, rows: int, generator: torch.Generator) -> Tensor:
-    """Whole numbers from `low` to `high`, both included, [B]."""
+    """Random integers from `low` to `high`, both included, [B]."""
     return torch.randint(low, high + 1, (rows,), generator=generator)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from conveyor.errors import BadInput
-from conveyor.tasks.task import Batch, Classes, at, before, between, check
+from conveyor.tasks.task import Batch, ClassificationTask, at, before, between, check
 
 SYMBOLS = "abcdXYEB"
 TWO = ((10, 20), (50, 60))  # experiment 6a: 4 classes
@@ -17,7 +17,7 @@ THREE = ((10, 20), (33, 43), (66, 76))  # experiment 6b: 8 classes
 
 
 @dataclass(frozen=True)
-class TemporalOrder(Classes):
+class TemporalOrder(ClassificationTask):
     """Temporal order (Hochreiter & Schmidhuber 1997, experiments 6a and 6b).
 
     A sequence has 100 to 110 symbols: E, then any of a, b, c and d, then B. In it is one sign, X or Y, at a random step

@@ -1,4 +1,4 @@
-"""Text: where it comes from, how it becomes tokens, and in what order a language model reads them."""
+"""Text for language models: sources, tokenisation, and batches for truncated backpropagation through time."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def _decodable(data: bytes, name: str, kind: str) -> bytes:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The tokens that a model knows, and text as their numbers.
+    """A vocabulary of characters, bytes or words.
 
         vocabulary = Vocabulary.of(b"to be or not to be", "char")
         numbers = vocabulary.encode(b"be")                  # tensor([2, 3])
@@ -155,15 +155,15 @@ class Vocabulary:
 
     @property
     def unknown(self) -> int | None:
-        """The number of `<unk>`, if there is one."""
+        """The index of `<unk>`, or None."""
         return 0 if self.kind == "word" else None
 
     def opening(self) -> str:
-        """Something to begin a text with: a new line, or else the first token there is."""
+        """A token to start a generated text with: a new line, if there is one."""
         return "\n" if self.kind == "byte" or "\n" in self.symbols else self.symbols[min(1, len(self) - 1)]
 
     def encode(self, data: bytes) -> Tensor:
-        """The numbers of the tokens, [N]. Raises BadInput for characters that are not in the vocabulary."""
+        """The token indices, [N]. Raises BadInput for characters that are not in the vocabulary."""
         if self.kind == "byte":
             return torch.from_numpy(np.frombuffer(data, np.uint8).astype(np.int64))
         text = data.decode()
@@ -184,7 +184,7 @@ class Vocabulary:
         return torch.from_numpy(index.astype(np.int64))
 
     def decode(self, numbers: Sequence[int] | Iterator[int]) -> Iterator[str]:
-        """The text of the tokens, as they come; bytes come when they make up a character."""
+        """The text of the tokens, one by one; bytes are joined into characters."""
         if self.kind != "byte":
             yield from (self.symbols[number] for number in numbers)
             return
@@ -193,7 +193,7 @@ class Vocabulary:
         yield decoder.decode(b"", final=True)
 
     def lengths(self, data: bytes) -> Tensor:
-        """How many characters each token of the text has, [N]; a word that is `<unk>` has those of the word."""
+        """The number of characters of each token, [N]; of `<unk>` that of the word it stands for."""
         if self.kind == "byte":  # each character has one byte that is not a continuation
             return torch.from_numpy((np.frombuffer(data, np.uint8) & 0xC0 != 0x80).astype(np.int64))
         text = data.decode()
@@ -203,17 +203,17 @@ class Vocabulary:
 
 
 def split(tokens: Tensor, held_out: float) -> tuple[Tensor, Tensor]:
-    """The part to learn from, and the tail that is held out."""
+    """The training part and the held-out tail; `held_out` is the fraction of the tail."""
     cut = len(tokens) - int(len(tokens) * held_out)
     return tokens[:cut], tokens[cut:]
 
 
 class Rows:
-    """A text as `batch_size` rows of equal length that are read side by side, `window` tokens at a time.
+    """A text as a batch of `batch_size` contiguous rows, read in windows of `window` tokens.
 
-    Each row goes on where its window before ended, so that a state can be carried from window to window; after `count`
-    windows, the last of which may be shorter, all begin anew. Of `world` processes, each reads `batch_size` rows of its
-    own.
+    The next window of a row starts where the last one ended, so that the state can be carried over. After `count`
+    windows, the last of which may be shorter, all rows start again. Each of `world` processes has rows of its own.
+    Raises BadInput for a text that is too short.
     """
 
     def __init__(self, tokens: Tensor, batch_size: int, window: int, rank: int = 0, world: int = 1):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from conveyor.errors import BadInput
-from conveyor.tasks.task import Batch, Numbers, Sets, check
+from conveyor.tasks.task import Batch, MultiLabelTask, RegressionTask, check
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class _Spikes:
 
 
 @dataclass(frozen=True)
-class MeasuredSpikes(_Spikes, Numbers):
+class MeasuredSpikes(_Spikes, RegressionTask):
     """Measuring spike delays (Gers, Schraudolph & Schmidhuber 2002): told at each spike, how late did it come?
 
     The input is 1 at a spike, else 0; at the n-th spike the target is its delay I(n), and only there it is judged.
@@ -64,7 +64,7 @@ class MeasuredSpikes(_Spikes, Numbers):
 
 
 @dataclass(frozen=True)
-class GeneratedSpikes(_Spikes, Sets):
+class GeneratedSpikes(_Spikes, MultiLabelTask):
     """Generating timed spikes (Gers, Schraudolph & Schmidhuber 2002): a spike is to be made at the right step.
 
     Input and target of the task above change places: all through the n-th interval the input is I(n), and the target is
@@ -75,5 +75,5 @@ class GeneratedSpikes(_Spikes, Sets):
 
     def draw(self, rows: int, generator: torch.Generator) -> Batch:
         spikes, delays = self.train(rows, generator)
-        judged = torch.ones_like(spikes)
-        return Batch(delays.float()[..., None], spikes.float()[..., None], judged, torch.full((rows,), len(spikes)))
+        mask = torch.ones_like(spikes)
+        return Batch(delays.float()[..., None], spikes.float()[..., None], mask, torch.full((rows,), len(spikes)))

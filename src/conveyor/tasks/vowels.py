@@ -31,12 +31,16 @@ HELP = "pip install 'conveyor[speech]' (600 MB; pip install --no-deps aeon bring
 
 @dataclass(frozen=True)
 class Utterance:
+    """Two vowels said by a speaker, as 12 coefficients a frame, normalised."""
+
     frames: Tensor  # [T, 12]
     speaker: str  # "1" to "9"
 
 
 @dataclass(frozen=True)
 class Vowels:
+    """All utterances, in three parts, with the normalisation of the coefficients."""
+
     train: tuple[Utterance, ...]
     valid: tuple[Utterance, ...]
     test: tuple[Utterance, ...]

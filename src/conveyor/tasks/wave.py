@@ -9,11 +9,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from conveyor.tasks.task import Batch, Numbers, check
+from conveyor.tasks.task import Batch, RegressionTask, check
 
 
 @dataclass(frozen=True)
-class Wave(Numbers):
+class Wave(RegressionTask):
     """A waveform in [-1, 1] that a network is to generate without input (after Koutník et al. 2014, section 4.1).
 
     The paper takes 320 steps, 7 ms, of recorded music at 44.1 kHz. This one is a sum of `partials` sines, drawn by

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from conveyor.errors import BadInput
-from conveyor.tasks.task import PARTS, Batch, Data, Kept, Numbers, at, check
+from conveyor.tasks.task import PARTS, Batch, Data, RegressionTask, StoredTask, at, check
 
 CURE = "pip install 'conveyor[series]'"
 VERSION = "vega_datasets 0.9.0"
@@ -62,7 +62,7 @@ DAYS = Table(
 
 
 @dataclass(frozen=True)
-class _Forecast(Kept, Numbers):
+class _Forecast(StoredTask, RegressionTask):
     """At the end of `length` steps, a temperature at the next is to be told. Windows of two parts share no step."""
 
     length: int

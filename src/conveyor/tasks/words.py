@@ -1,4 +1,4 @@
-"""Sentences as the numbers of their words."""
+"""A vocabulary of words, and batches of sentences as token indices."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ MARKS = (END, START, UNKNOWN)
 
 
 @dataclass(frozen=True)
-class Words:
-    """The words that a model knows, with marks for the start and the end of a sentence.
+class WordVocabulary:
+    """A vocabulary of words, with tokens for the start and the end of a sentence.
 
-        words = Words.of(["a three top left", "a seven top right"])
+        words = WordVocabulary.of(["a three top left", "a seven top right"])
         words.encode("a seven top left")                    # [2, 3, 6, 4]
         words.decode([2, 3, 6, 4, 0])                       # "a seven top left"
 
-    A word that is not among them is an error, or `<unk>` where that is one of them.
+    An unknown word is an error, or `<unk>` if the vocabulary has it.
     """
 
-    symbols: tuple[str, ...]  # <end> is number 0, <start> number 1, <unk>, where there is one, number 2
+    symbols: tuple[str, ...]  # by index: <end> is 0, <start> 1, and <unk>, if there is one, 2
     end = 0
     start = 1
 
     @classmethod
-    def of(cls, sentences: Iterable[str], limit: int | None = None, unknown: bool = False) -> Words:
-        """The words of sentences, by how frequent they are: the `limit` most frequent, or all."""
+    def of(cls, sentences: Iterable[str], limit: int | None = None, unknown: bool = False) -> WordVocabulary:
+        """The vocabulary of these sentences, by falling frequency: the `limit` most frequent words, or all."""
         counts = Counter(word for sentence in sentences for word in sentence.split())
         found = sorted(counts, key=lambda word: (-counts[word], word))[:limit]
         return cls((*MARKS[: 2 + unknown], *(word for word in found if word not in MARKS)))
@@ -43,30 +43,32 @@ class Words:
 
     @cached_property
     def numbers(self) -> dict[str, int]:
+        """The index of each word."""
         return {word: number for number, word in enumerate(self.symbols)}
 
     def encode(self, sentence: str) -> list[int]:
-        """The numbers of the words, without marks. Raises BadInput for words that the model does not know."""
+        """The indices of the words, without start and end. Raises BadInput for unknown words."""
         words, numbers = sentence.split(), self.numbers
         strange = [word for word in words if word not in numbers or word in MARKS[:2]]
         if strange and UNKNOWN not in numbers:
             near = suggest(strange[0], self.symbols[2:])
-            raise BadInput(f"the sentence {sentence!r} has words that are not known, {', '.join(strange)}: {near}")
+            raise BadInput(f"the sentence {sentence!r} has unknown words, {', '.join(strange)}: {near}")
         return [numbers[UNKNOWN] if word in strange else numbers[word] for word in words]
 
     def decode(self, numbers: Iterable[int]) -> str:
-        """The words up to the first end."""
+        """The words up to the first <end>."""
         return " ".join(self.labels(numbers)).partition(END)[0].strip()
 
     def labels(self, numbers: Iterable[int]) -> list[str]:
+        """The words of these indices, special tokens included."""
         return [self.symbols[number] for number in numbers]
 
 
 @dataclass(frozen=True)
-class Said:
-    """Sentences side by side, as a decoder reads them and is to say them, [T, B].
+class TokenBatch:
+    """A batch of sentences for a decoder with teacher forcing, [T, B].
 
-    `inputs` begin with the start, `targets` end with the end and are -100 behind it; `lengths` [B] counts the end.
+    `inputs` begin with <start>; `targets` end with <end> and are padded with -100; `lengths`, [B], count <end>.
     """
 
     inputs: Tensor
@@ -74,22 +76,24 @@ class Said:
     lengths: Tensor
 
     @classmethod
-    def of(cls, sentences: Sequence[Sequence[int]]) -> Said:
-        inputs = columns([[Words.start, *sentence] for sentence in sentences])[0]
-        targets, lengths = columns([[*sentence, Words.end] for sentence in sentences], -100)
+    def of(cls, sentences: Sequence[Sequence[int]]) -> TokenBatch:
+        """The batch of sentences that are given as word indices."""
+        inputs = columns([[WordVocabulary.start, *sentence] for sentence in sentences])[0]
+        targets, lengths = columns([[*sentence, WordVocabulary.end] for sentence in sentences], -100)
         return cls(inputs, targets, lengths)
 
     @property
     def count(self) -> int:
-        """How many words there are to say, the ends among them."""
+        """The number of target tokens, <end> included."""
         return int(self.lengths.sum())
 
-    def to(self, device: torch.device) -> Said:
-        return Said(self.inputs.to(device), self.targets.to(device), self.lengths)
+    def to(self, device: torch.device) -> TokenBatch:
+        """The same with inputs and targets on this device."""
+        return TokenBatch(self.inputs.to(device), self.targets.to(device), self.lengths)
 
 
 def columns(sentences: Sequence[Sequence[int]], padding: int = 0) -> tuple[Tensor, Tensor]:
-    """Sentences side by side, [T, B], padded to the longest, and their lengths [B]."""
+    """Sentences as columns, [T, B], padded to the longest, and their lengths, [B]."""
     lengths = torch.tensor([len(sentence) for sentence in sentences])
     found = torch.full((int(lengths.max()), len(sentences)), padding)
     for column, sentence in enumerate(sentences):

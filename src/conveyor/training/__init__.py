@@ -1,1 +1,1 @@
-"""Training a model: its settings, its folder, its loop, and what keeps it from being lost."""
+"""Training: settings, the folder of a run, the loop, checkpoints, several processes, progress."""

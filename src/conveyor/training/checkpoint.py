@@ -1,4 +1,4 @@
-"""All that changes while a training runs, as one value that can be written down and taken up again."""
+"""The state of a training, which a checkpoint saves and restores."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ import torch
 from torch import Tensor
 
 from conveyor.errors import BadInput
-from conveyor.training.job import Job
+from conveyor.training.job import TrainingJob
 from conveyor.training.parallel import Group
 
 
 @dataclass
-class Training:
-    """A training at one moment."""
+class TrainingState:
+    """Everything that changes while a training runs."""
 
-    job: Job
+    job: TrainingJob
     optimiser: torch.optim.Optimizer
-    step: int = 0  # steps done; the place in the data and in the schedule follow from it
-    best: float = math.inf  # the lowest of the figures that decide, so far
-    kept: str = ""  # the digest of the best model's file
+    step: int = 0  # steps done; the position in the data and the learning rate follow from it
+    best: float = math.inf  # the lowest validation metric so far
+    kept: str = ""  # digest of the file of the best model
 
     def snapshot(self, group: Group) -> dict[str, Any]:
-        """What `restore` needs, as plain values and tensors; every process of the group must call it."""
+        """The contents of a checkpoint, as plain values and tensors. Collective: every process must call it."""
         mine = {"state": _map(self.job.state, lambda tensor: tensor.cpu()), "random": random_state(group.device)}
         return {
             "step": self.step,
@@ -40,7 +40,7 @@ class Training:
         }
 
     def restore(self, contents: Mapping[str, Any], group: Group) -> None:
-        """Becomes the training that the snapshot was taken of. Raises BadInput if the processes are not as many."""
+        """Restores a snapshot. Raises BadInput if the number of processes differs."""
         processes = contents["processes"]
         if len(processes) != group.world:
             raise BadInput(
@@ -55,13 +55,14 @@ class Training:
 
 
 def seed(number: int) -> None:
-    """Seeds every generator that a cell or a model may draw from."""
+    """Seeds the global generators of Python, NumPy and PyTorch."""
     random.seed(number)
     np.random.seed(number % 2**32)
     torch.manual_seed(number)
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
+    """The states of the global generators, as plain values and tensors."""
     _, keys, *rest = np.random.get_state(legacy=True)
     state = {"python": random.getstate(), "torch": torch.get_rng_state()}
     state |= {"numpy": [torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest]}
@@ -69,6 +70,7 @@ def random_state(device: torch.device) -> dict[str, Any]:
 
 
 def set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
+    """Restores what `random_state` returned."""
     keys, *rest = state["numpy"]
     np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), *rest))
     version, numbers, gauss = state["python"]

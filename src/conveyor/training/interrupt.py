@@ -1,4 +1,4 @@
-"""Ctrl-C and kill, heard at the end of a step and not in the middle of it."""
+"""Signals that stop a training at the end of a step."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from types import FrameType
 
 @contextmanager
 def signals() -> Iterator[list[int]]:
-    """Collects the first SIGINT, SIGTERM or SIGHUP instead of dying of it; a second one acts as ever."""
+    """Collects the first SIGINT, SIGTERM or SIGHUP; a second one has its usual effect."""
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield caught  # Python allows signal handlers in the main thread only
         return
     former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    if former[signal.SIGHUP] is signal.SIG_IGN:  # nohup: the training is to outlive its terminal
+    if former[signal.SIGHUP] is signal.SIG_IGN:  # under nohup
         del former[signal.SIGHUP]
 
     def restore() -> None:

@@ -1,4 +1,4 @@
-"""The figures of a training, by step: as lines of JSON, as TensorBoard's events, and as a picture."""
+"""The metrics of a training: as lines of JSON, as TensorBoard events, and as a plot."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from conveyor.training.run import Run, write
 
 
 class Log:
-    """Figures of a run, by step: into metrics.jsonl, and into TensorBoard's events where they are asked for."""
+    """Writes the metrics of a run by step: into metrics.jsonl and, if asked for, as TensorBoard events."""
 
     def __init__(self, run: Run, tensorboard: bool, group: Group, step: int):
         self.run, self.first, self.board = run, group.first, None
@@ -21,6 +21,7 @@ class Log:
             self.board = SummaryWriter(str(run.folder), purge_step=step + 1)
 
     def write(self, step: int, values: dict[str, float]) -> None:
+        """Writes the metrics of a step; only the first of several processes does."""
         if self.first:
             self.run.log({"step": step, **values})
         if self.board is not None:
@@ -36,7 +37,7 @@ class Log:
 
 
 def plot(history: list[dict[str, Any]], path: Path) -> str:
-    """Draws the loss into a PNG file, and returns what to tell: where it is, or why there is none."""
+    """Plots the loss into a PNG file. Returns a line that says where it is, or why there is none."""
     try:
         from matplotlib.figure import Figure
     except ImportError:

@@ -1,4 +1,4 @@
-"""Sizes for which the memory does not do, told in a line."""
+"""Turns out-of-memory errors into one line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from conveyor.errors import BadInput
 
-# What PyTorch and NumPy say of sizes past the memory, or past what a number can count; they have no one type for it.
+# In the messages of PyTorch and NumPy about too large sizes, which have no exception type in common.
 TOO_LARGE = (
     "allocate memory",
     "out of memory",
@@ -22,7 +22,7 @@ TOO_LARGE = (
 
 @contextmanager
 def enough(cure: str) -> Iterator[None]:
-    """Inside, what does not fit into the memory is BadInput, with its cure."""
+    """Raises BadInput with this cure when the code inside runs out of memory."""
     try:
         yield
     except BadInput:

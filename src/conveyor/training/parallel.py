@@ -1,4 +1,4 @@
-"""Several processes that train one model together, started by torchrun; or one, by itself."""
+"""Data-parallel training by several processes of torchrun, or by one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from conveyor.errors import BadInput
 
 @dataclass(frozen=True)
 class Group:
-    """This process among those that train together."""
+    """This process in the group that trains together; `world` is their number."""
 
     rank: int
     world: int
@@ -31,7 +31,7 @@ class Group:
         return self.rank == 0
 
     def average_gradients(self, model: nn.Module) -> None:
-        """Gives every process the mean of the processes' gradients."""
+        """Replaces the gradients by their mean over the processes."""
         gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
         if self.world > 1:
             flat = parameters_to_vector(gradients)  # one message, not one for each parameter
@@ -47,25 +47,25 @@ class Group:
         return sums.tolist()
 
     def gather(self, value: Any) -> list[Any]:
-        """What each process has, by rank."""
+        """The values of all processes, by rank."""
         values: list[Any] = [value] * self.world
         if self.world > 1:
             dist.all_gather_object(values, value)
         return values
 
     def wait(self) -> None:
-        """Until every process is here."""
+        """Waits until all processes have called this."""
         if self.world > 1:
             dist.barrier()
 
 
 def find_device(name: str) -> str:
-    """The name itself, or for "auto" cuda where there is one. Raises BadInput if PyTorch does not find it."""
+    """The name itself; for "auto", cuda if there is a GPU, else cpu. Raises BadInput for a missing device."""
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         torch.empty(1, device=name).tolist()
-    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:  # each of them, by device
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:  # depending on the device
         raise BadInput(
             f"there is no device {name} here: set device (--device, or in the run's config.toml) to cpu, or to one "
             "that PyTorch finds"
@@ -75,7 +75,7 @@ def find_device(name: str) -> str:
 
 @contextmanager
 def join(device: str) -> Iterator[Group]:
-    """The group that torchrun's environment describes, for as long as the block lasts."""
+    """The group from the environment of torchrun, connected while the block runs."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if device == "cuda" and world > 1:
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"

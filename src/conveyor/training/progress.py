@@ -1,4 +1,4 @@
-"""What a training tells while it runs: a bar on a terminal, plain lines elsewhere, nothing to a program."""
+"""Progress of a training: a bar on a terminal, lines in a file or pipe, or nothing."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from rich.progress import Progress as RichBar
 
 
 class Progress:
-    """Says nothing. The others say in their own way what these methods are told."""
+    """Prints nothing; base class of the others."""
 
     def __init__(self, unit: str = "token"):
-        self.unit = unit  # what the speed is counted in
+        self.unit = unit  # of the speed: units per second
 
     def note(self, text: str) -> None:
-        """Something worth a line."""
+        """A message."""
 
     def begin(self, done: int, steps: int) -> None:
-        """The first of the steps that are left is about to run."""
+        """The training starts, after `done` of `steps` steps."""
 
     def stepped(self, step: int, loss: float, amount: int) -> None:
-        """A step on so many units is done."""
+        """A step on `amount` units is done."""
 
     def validated(self, step: int, figures: str, best: bool) -> None:
-        """What is held out has been measured."""
+        """The model has been validated; `figures` is the text of the metrics."""
 
     def end(self) -> None:
-        """No step will follow."""
+        """The training ends."""
 
 
 class Lines(Progress):
-    """A line now and then, on standard error."""
+    """A line every few seconds, on standard error."""
 
     def __init__(self, unit: str = "token", seconds: float = 5.0):
         super().__init__(unit)
@@ -44,7 +44,7 @@ class Lines(Progress):
         self.last = time.monotonic()
 
     def note(self, text: str) -> None:
-        with contextlib.suppress(OSError):  # a reader that is gone should not cost the training
+        with contextlib.suppress(OSError):  # a closed pipe should not end the training
             print(text, file=sys.stderr, flush=True)
 
     def begin(self, done: int, steps: int) -> None:
@@ -63,7 +63,7 @@ class Lines(Progress):
 
 
 class Bar(Progress):
-    """A bar that moves."""
+    """A progress bar on standard error."""
 
     def __init__(self, unit: str = "token"):
         super().__init__(unit)
@@ -102,11 +102,12 @@ class Bar(Progress):
 
 
 def validation_line(step: int, figures: str, best: bool) -> str:
+    """The message about a validation."""
     return f"step {step}: {figures}{', the best so far' if best else ''}"
 
 
 def for_terminal(unit: str = "token") -> Progress:
-    """The one that suits where standard error goes; only the first of several processes speaks."""
+    """A bar if standard error is a terminal, lines if not; nothing in processes other than the first."""
     if os.environ.get("RANK", "0") != "0":
         return Progress(unit)
     return Bar(unit) if sys.stderr is not None and sys.stderr.isatty() else Lines(unit)

@@ -1,12 +1,12 @@
-"""A run's folder: what it holds, and how it is written so that nothing is lost.
+"""The folder of a run, whose files are written atomically.
 
 config.toml        every setting
 metrics.jsonl      a line for each logged step and each validation
 model.safetensors  the best model so far, with its vocabulary
-checkpoint.pt      all that the training needs to go on
+checkpoint.pt      everything that is needed to resume
 loss.png           the loss over the steps, if matplotlib is installed
-text.txt           a text that came through standard input
-results/           what a job has to show at its end, such as pictures; .written lists what a run wrote there
+text.txt           a text from standard input
+results/           results of the job, such as pictures; .written lists the files that runs have written
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ import torch
 from torch import Tensor, nn
 
 from conveyor.errors import BadInput
-from conveyor.training.settings import Common
+from conveyor.training.settings import TrainingSettings
 
-MADE_BY = "# made by: "  # before the command, in the first line of a configuration
-FORMAT = "conveyor run 1"  # in checkpoints and models; another number when they change
-FREE = {"device", "threads", "save_every", "tensorboard"}  # settings that may change in a run that goes on
+MADE_BY = "# made by: "  # first line of config.toml, followed by the command
+FORMAT = "conveyor run 1"  # version of the files of checkpoints and models
+FREE = {"device", "threads", "save_every", "tensorboard"}  # settings that may change when a run is resumed
 
 
-Settings = TypeVar("Settings", bound=Common)
+Settings = TypeVar("Settings", bound=TrainingSettings)
 
 
 class Run:
@@ -68,11 +68,11 @@ class Run:
             return
         own = (self.config, self.checkpoint, self.model, self.metrics, self.plot, self.text, self.results)
         taken = [path.name for path in own if os.path.lexists(path)]
-        if taken:  # a person's, which not even `force` is meant for
+        if taken:  # files of the user, which --force must not overwrite
             raise BadInput(f"{self.folder} already holds {', '.join(taken)}, but no run: name another with --out")
 
-    def create(self, command: str, settings: Common, files: dict[Path, bytes]) -> None:
-        """Writes the configuration and the first files of a run; what an earlier run left goes when these are there."""
+    def create(self, command: str, settings: TrainingSettings, files: dict[Path, bytes]) -> None:
+        """Writes the configuration and the first files of a run, then deletes the files of an earlier run."""
         head = f"{MADE_BY}{command}\n"
         write_all({**files, self.config: (head + settings.to_toml()).encode()})
         shown = [self.results / name for name in self.written()]
@@ -80,30 +80,30 @@ class Run:
             path.unlink(missing_ok=True)
 
     def maker(self) -> str:
-        """The command that made the run; empty where the folder holds none."""
+        """The command that made the run; empty if the folder holds no run."""
         if not self.config.is_file():
             return ""
         with self.config.open("rb") as file:
             first = file.readline().decode(errors="replace").strip()
         return first.removeprefix(MADE_BY) if first.startswith(MADE_BY) else ""
 
-    # what is shown
+    # results
 
     def show(self, files: Mapping[str, bytes]) -> None:
-        """Writes results; and first their names, since what has no name there is a person's own."""
+        """Writes results, and lists them first, so that files of the user are told apart."""
         if files:
             self.results.mkdir(exist_ok=True)
             names = "\n".join(sorted({*self.written(), *files}))
             write_all({self.listed: names.encode(), **{self.results / name: data for name, data in files.items()}})
 
     def written(self) -> list[str]:
-        """The names of the results that a run wrote."""
+        """The names of the results that runs have written."""
         names = self.listed.read_text(encoding="utf-8").split("\n") if self.listed.is_file() else []
         return [name for name in names if name and Path(name).name == name]
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Inside, no other process can train this run; makes its folder. Raises BadInput if one does."""
+        """Holds the lock of the run, and makes its folder. Raises BadInput if another process holds it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         folder = os.open(self.folder, os.O_RDONLY)
         try:
@@ -116,7 +116,7 @@ class Run:
             os.close(folder)  # which unlocks it
 
     def settings(self, kind: type[Settings], command: str) -> Settings:
-        """The settings that the folder keeps. Raises BadInput if it holds no run that this command made."""
+        """The settings in config.toml. Raises BadInput if the folder holds no run of this command."""
         if not self.config.is_file():
             raise BadInput(f"{self.folder} holds no run (it has no config.toml): make one with {command}")
         maker = self.maker()
@@ -129,14 +129,15 @@ class Run:
     # metrics
 
     def log(self, values: dict[str, Any]) -> None:
+        """Appends a line to metrics.jsonl."""
         try:
             with self.metrics.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(values) + "\n")
-        except OSError as error:  # that of a full disk does not know of which file it is
+        except OSError as error:  # the error of a full disk does not name the file
             raise OSError(error.errno, error.strerror, str(self.metrics)) from error
 
     def history(self) -> list[dict[str, Any]]:
-        """The metrics so far; a last line that a kill cut off is left out."""
+        """The metrics so far, without a last line that a kill has cut off."""
         lines = self.metrics.read_bytes().splitlines() if self.metrics.exists() else []
         whole = []
         for line in lines:
@@ -152,29 +153,30 @@ class Run:
         return whole
 
     def rewind(self, step: int, unwritten: list[dict[str, Any]]) -> None:
-        """Takes back the metrics after `step`: these steps are about to be run again; adds what is missing of it."""
+        """Deletes the metrics after `step`, which will be computed again, and appends its unwritten ones."""
         kept = [values for values in self.history() if values["step"] <= step - bool(unwritten)]
         write(self.metrics, "".join(json.dumps(values) + "\n" for values in [*kept, *unwritten]).encode())
 
     # checkpoint
 
     def checkpoint_file(self, contents: dict[str, Any]) -> bytes:
-        buffer = io.BytesIO()  # whole in memory first: torch.save hides the reason when a disk is full
+        """The bytes of checkpoint.pt."""
+        buffer = io.BytesIO()  # in memory first: torch.save hides the error of a full disk
         torch.save({"format": FORMAT, **contents}, buffer)
         return buffer.getvalue()
 
-    def load_checkpoint(self, settings: Common) -> dict[str, Any]:
-        """Raises BadInput if it is missing, damaged, foreign or of another configuration."""
+    def load_checkpoint(self, settings: TrainingSettings) -> dict[str, Any]:
+        """The contents of checkpoint.pt. Raises BadInput if it is missing, damaged or of another configuration."""
         path = self.checkpoint
         if not path.is_file():
             raise BadInput(f"{self.folder} has no checkpoint.pt to go on from: start it again with --force")
         try:
             with zipfile.ZipFile(path) as archive:
-                if archive.testzip() is not None:  # PyTorch itself does not look at the checksums
+                if archive.testzip() is not None:  # PyTorch does not verify the checksums
                     raise zipfile.BadZipFile
             with warnings.catch_warnings(action="ignore"):
                 contents = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # bytes that are no checkpoint can fail in any way
+        except Exception as error:  # damaged files can fail in any way
             raise BadInput(f"{path} is damaged or not a checkpoint: start the run again with --force") from error
         if not isinstance(contents, dict) or contents.get("format") != FORMAT:
             raise BadInput(f"{path} is not a checkpoint of this program: start the run again with --force")
@@ -191,7 +193,8 @@ class Run:
     # the best model
 
     def model_file(self, model: nn.Module, description: Mapping[str, Any]) -> bytes:
-        # All in one entry: several would be in another order in every file.
+        """The bytes of model.safetensors: weights, and the description as metadata."""
+        # One metadata entry, since the order of several would vary from file to file.
         tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
         return safetensors.torch.save(tensors, {"conveyor": json.dumps({"format": FORMAT, **description})})
 
@@ -211,17 +214,17 @@ class Run:
 
 
 def digest(raw: bytes) -> str:
-    """Tells whether data is still the same."""
+    """The SHA-256 of the data, in hexadecimal."""
     return hashlib.sha256(raw).hexdigest()
 
 
 def write(path: Path, data: bytes | memoryview) -> None:
-    """Writes the whole file or nothing."""
+    """Writes a file atomically."""
     write_all({path: data})
 
 
 def write_all(files: Mapping[Path, bytes | memoryview]) -> None:
-    """Writes all files of a folder or none: beside their places, flushed to the disk, then renamed."""
+    """Writes files of one folder atomically: under temporary names, flushed to disk, then renamed."""
     beside = {path: path.with_name(path.name + ".tmp") for path in files}
     path = next(iter(files))
     try:
@@ -232,7 +235,7 @@ def write_all(files: Mapping[Path, bytes | memoryview]) -> None:
                 os.fsync(file.fileno())
         for path in files:
             beside[path].replace(path)
-    except OSError as error:  # that of a full disk does not know of which file it is
+    except OSError as error:  # the error of a full disk does not name the file
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         for left in beside.values():

@@ -1,6 +1,6 @@
-"""The settings of a training: each with its name, type, default, bounds and meaning, in one place.
+"""The settings of a training, each with name, type, default, bounds and meaning in one place.
 
-The command line makes a flag of each, a TOML file has a key for each, and a run's folder keeps them all.
+Each is a flag of the command line and a key of a TOML file.
 """
 
 from __future__ import annotations
@@ -29,20 +29,17 @@ def setting(
     choices: tuple[str, ...] = (),
     results: bool = False,
 ) -> Any:
-    """A field of settings: its default, what it means, and what it may be.
+    """A dataclass field for a setting: its default, its meaning and its bounds (`low`, `high` inclusive, `above` not).
 
-    `results`: it is used in a job's `results` only, so that it may change in a run that is trained.
+    `results`: only `TrainingJob.results` uses it, so it may change after the training.
     """
     bounds = {"meaning": meaning, "low": low, "high": high, "above": above, "choices": choices, "results": results}
     return field(default=default, metadata=bounds)
 
 
 @dataclass(frozen=True)
-class Common:
-    """What every training can be told; each kind of training adds settings of its own.
-
-    Raises BadInput for a value that is out of bounds.
-    """
+class TrainingSettings:
+    """The settings of every training; each kind of job adds its own. Raises BadInput for a value out of bounds."""
 
     steps: int = setting(1_500, "steps of the optimiser", low=1)
     batch_size: int = setting(32, "sequences learnt from in a step, in each process", low=1, high=100_000)
@@ -67,7 +64,7 @@ class Common:
 
     @classmethod
     def of(cls, values: Mapping[str, Any], source: str = "settings") -> Self:
-        """From names and values, such as a TOML file's; the rest are the defaults."""
+        """Settings from names and values, the others by default. Raises BadInput for unknown names and wrong types."""
         known = {one.name: one for one in fields(cls)}
         for name in values:
             if name not in known:
@@ -76,9 +73,11 @@ class Common:
 
     @classmethod
     def read(cls, path: Path) -> Self:
+        """The settings in a TOML file. Raises BadInput."""
         return cls.of(read_toml(path), str(path))
 
     def to_toml(self) -> str:
+        """All settings as TOML, with their meanings as comments."""
         lines = []
         for one in own_first(type(self)):
             value = getattr(self, one.name)
@@ -89,11 +88,12 @@ class Common:
         return "".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values that TOML and JSON know."""
+        """All settings as values that TOML and JSON can hold."""
         return {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(self).items()}
 
 
 def read_toml(path: Path) -> dict[str, Any]:
+    """The contents of a TOML file. Raises BadInput if it cannot be read."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -102,17 +102,18 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise BadInput(f"{path} is not a TOML file: {error}") from error
 
 
-def own_first(kind: type[Common]) -> list[dataclasses.Field[Any]]:
-    """The fields of settings: first those that only this kind of training has."""
-    return sorted(fields(kind), key=lambda one: one.name in Common.__dataclass_fields__)
+def own_first(kind: type[TrainingSettings]) -> list[dataclasses.Field[Any]]:
+    """The fields of a settings class, its own before the common ones."""
+    return sorted(fields(kind), key=lambda one: one.name in TrainingSettings.__dataclass_fields__)
 
 
 def flag(name: str) -> str:
+    """The command line's name of a setting."""
     return "TEXT" if name == "text" else f"--{name.replace('_', '-')}"
 
 
 def _convert(one: dataclasses.Field[Any], value: Any, source: str) -> Any:
-    """The value as its setting's type, where nothing is lost by it."""
+    """The value in the type of its setting, if that loses nothing. Raises BadInput."""
     kind = type(one.default)
     if kind is tuple and isinstance(value, list | tuple) and all(isinstance(part, str) for part in value):
         return tuple(value)

@@ -1,4 +1,4 @@
-"""The training of a job: the loop in plain sight, and what it takes to be cut off anywhere and go on."""
+"""The training loop, which can be interrupted at any point and resumed."""
 
 from __future__ import annotations
 
@@ -16,33 +16,37 @@ import torch
 from torch import nn
 
 from conveyor.errors import BadInput
-from conveyor.training.checkpoint import Training, seed
+from conveyor.training.checkpoint import TrainingState, seed
 from conveyor.training.interrupt import signals
-from conveyor.training.job import Job
+from conveyor.training.job import TrainingJob
 from conveyor.training.log import Log, plot
 from conveyor.training.memory import enough
 from conveyor.training.parallel import Group, find_device, join
 from conveyor.training.progress import Progress
 from conveyor.training.run import Run, digest, write, write_all
-from conveyor.training.settings import Common
+from conveyor.training.settings import TrainingSettings
 
 LOG_EVERY = 10  # steps
 
 
 class Diverged(BadInput):
-    """The loss or the gradient is no longer a number."""
+    """The loss or the gradient is no longer finite."""
 
 
 @dataclass(frozen=True)
 class Result:
+    """How a training ended."""
+
     step: int
-    best: float  # the best of the figures that decide
-    signal: signal.Signals | None  # what ended it early, if anything did
-    summary: str  # what is to be told of a training that is complete
+    best: float  # the lowest validation metric
+    signal: signal.Signals | None  # the signal that stopped it early, if any
+    summary: str  # text for the user, if it is complete
 
 
-def start(kind: type[Job], settings: Common, folder: Path, progress: Progress, force: bool = False) -> Result:
-    """Trains a new model into `folder`. Raises BadInput, before anything is written, for what cannot be trained."""
+def start(
+    kind: type[TrainingJob], settings: TrainingSettings, folder: Path, progress: Progress, force: bool = False
+) -> Result:
+    """Trains a new model; its run goes into `folder`. Raises BadInput, before anything is written, if it cannot."""
     check_needs(kind, settings)
     run = Run(folder)
     settings = kind.resolve(replace(settings, device=find_device(settings.device)), folder)
@@ -51,8 +55,8 @@ def start(kind: type[Job], settings: Common, folder: Path, progress: Progress, f
         return train(kind, settings, run, group, progress)
 
 
-def resume(kind: type[Job], folder: Path, progress: Progress) -> Result:
-    """Goes on with a run from its checkpoint, as if it had never stopped."""
+def resume(kind: type[TrainingJob], folder: Path, progress: Progress) -> Result:
+    """Resumes a run from its checkpoint; the result is the same as without interruption. Raises BadInput."""
     run = Run(folder)
     settings = run.settings(kind.settings_type, kind.command)
     check_needs(kind, settings)
@@ -60,8 +64,8 @@ def resume(kind: type[Job], folder: Path, progress: Progress) -> Result:
         return train(kind, settings, run, group, progress, run.load_checkpoint(settings))
 
 
-def check_needs(kind: type[Job], settings: Common) -> None:
-    """Raises BadInput if a package that will be needed cannot be imported."""
+def check_needs(kind: type[TrainingJob], settings: TrainingSettings) -> None:
+    """Raises BadInput if a required package cannot be imported."""
     needs = (*kind.needs, *["tensorboard"] * settings.tensorboard)
     wrong = {name: why for name in needs if (why := unusable(name)) is not None}
     if wrong:
@@ -72,24 +76,24 @@ def check_needs(kind: type[Job], settings: Common) -> None:
 
 
 def unusable(name: str) -> str | None:
-    """Why a package cannot be used, empty where it is not there at all; None if it can be."""
+    """Why a package cannot be imported, empty if it is not installed; None if it can be."""
     try:
         importlib.import_module(name)
-    except Exception as error:  # one that is there but broken can fail in any way
+    except Exception as error:  # a broken installation can fail in any way
         absent = isinstance(error, ModuleNotFoundError) and error.name == name
         return "" if absent else f", which cannot be imported ({error})"
     return None
 
 
 def train(
-    kind: type[Job],
-    settings: Common,
+    kind: type[TrainingJob],
+    settings: TrainingSettings,
     run: Run,
     group: Group,
     progress: Progress,
     contents: dict[str, Any] | None = None,
 ) -> Result:
-    """Runs the steps that are left: all of them, or those after a checkpoint's contents."""
+    """Trains from the start, or from the contents of a checkpoint."""
     with enough("make those of the model, or --batch-size, smaller"):
         try:
             training = make(kind, settings, run, group, contents)
@@ -101,8 +105,10 @@ def train(
         return Trainer(settings, run, group, progress, training, contents is None, training.step, unwritten).run()
 
 
-def make(kind: type[Job], settings: Common, run: Run, group: Group, contents: dict[str, Any] | None) -> Training:
-    """The training before its first step, or as a checkpoint's contents have it. Raises BadInput."""
+def make(
+    kind: type[TrainingJob], settings: TrainingSettings, run: Run, group: Group, contents: dict[str, Any] | None
+) -> TrainingState:
+    """The state before the first step, or that of a checkpoint. Raises BadInput."""
     if kind.alone and group.world > 1:
         raise BadInput(f"{kind.command} does not go over several processes: start it without torchrun")
     torch.set_num_threads(settings.threads or os.cpu_count() or 1)
@@ -114,8 +120,8 @@ def make(kind: type[Job], settings: Common, run: Run, group: Group, contents: di
         if isinstance(error, BadInput):
             raise
         raise BadInput(f"{kind.command} cannot be made with these settings: {error}") from error
-    training = Training(job, optimiser(job.model, settings))
-    seed(settings.seed + group.rank)  # the model is the same in every process, the dropout is not
+    training = TrainingState(job, optimiser(job.model, settings))
+    seed(settings.seed + group.rank)  # the weights are the same in every process, dropout is not
     if contents is not None:
         try:
             training.restore(contents, group)
@@ -126,11 +132,11 @@ def make(kind: type[Job], settings: Common, run: Run, group: Group, contents: di
     return training
 
 
-def check_model(run: Run, training: Training, steps: int) -> None:
-    """Raises BadInput if the best model's file is not this run's: at the end it would be missed.
+def check_model(run: Run, training: TrainingState, steps: int) -> None:
+    """Raises BadInput if the file of the best model is not that of this run.
 
-    A kill may come between a better model and its checkpoint, so that a later one than the checkpoint's may be there
-    while steps are left; they make it again.
+    After a kill between writing a better model and its checkpoint, the file may be newer than the checkpoint; the
+    remaining steps write it again.
     """
     tensors, description = run.read_model()
     here, wanted = ({k: v.shape for k, v in held.items()} for held in (tensors, training.job.model.state_dict()))
@@ -141,29 +147,29 @@ def check_model(run: Run, training: Training, steps: int) -> None:
 
 @dataclass
 class Trainer:
-    """One training in one process."""
+    """The training loop of one process."""
 
-    settings: Common
+    settings: TrainingSettings
     folder: Run
     group: Group
     progress: Progress
-    training: Training
+    training: TrainingState
     new: bool  # no file of the run is written yet
     saved: int  # the step of the last checkpoint
-    unwritten: list[dict[str, Any]] = field(default_factory=list)  # metrics of the last step that found no room
+    unwritten: list[dict[str, Any]] = field(default_factory=list)  # metrics that a full disk has refused
 
     def run(self) -> Result:
-        """All steps that are left, with what they need around them."""
+        """Runs the remaining steps, with signals, lock and log set up."""
         with contextlib.ExitStack() as stack:
             with signals() as caught:
                 if self.group.first:
                     stack.enter_context(self.folder.locked())
                 if self.new:
                     self.create()
-                self.save()  # the same again, but a disk that is full shows now and not after an hour
+                self.save()  # also on resuming, so that a full disk shows now and not after an hour
                 if self.group.first:
                     self.folder.rewind(self.training.step, self.unwritten)
-                if self.unwritten:  # they are where they belong now
+                if self.unwritten:  # now they are in the log
                     self.unwritten = []
                     self.save()
                 with Log(self.folder, self.settings.tensorboard, self.group, self.training.step) as log:
@@ -175,7 +181,7 @@ class Trainer:
         return Result(self.training.step, self.training.best, ended, summary)
 
     def loop(self, caught: list[int], log: Log) -> None:
-        """Steps, with a validation and a checkpoint now and then, until the last or until a signal is caught."""
+        """Steps, validations and checkpoints, until the last step or a signal."""
         training, settings = self.training, self.settings
         saved = began = time.monotonic()
         self.progress.begin(training.step, settings.steps)
@@ -188,7 +194,7 @@ class Trainer:
             if training.step % settings.evaluate_every == 0 or last:
                 found.append(self.validate())
             self.note(log, found)
-            # The processes stop and save at the same step, whichever of them was told to.
+            # All processes stop and save at the same step, whichever of them got the signal.
             late = self.group.first and time.monotonic() - saved >= settings.save_every
             stop, due = self.group.sum(len(caught), late)
             if stop or due or last:
@@ -199,19 +205,19 @@ class Trainer:
         self.progress.end()
 
     def note(self, log: Log, found: list[dict[str, float]]) -> None:
-        """Into the metrics; what finds no room there goes into a checkpoint, if that does, and the training ends."""
+        """Logs metrics. If the disk is full, they go into a checkpoint, if possible, and the error is raised."""
         try:
             for values in found:
                 log.write(self.training.step, values)
         except OSError:
             self.unwritten = [{"step": self.training.step, **values} for values in found]
-            if self.group.world == 1:  # else the others do not know of it
+            if self.group.world == 1:  # saving is collective, and the others have no error
                 with contextlib.suppress(OSError):
                     self.save()
             raise
 
     def step(self) -> dict[str, float]:
-        """One step of the optimiser: the job's loss forward, back, and the weights moved."""
+        """One step: loss, gradients, clipping, optimiser."""
         training, settings, model = self.training, self.settings, self.training.job.model
         loss, amount = training.job.loss(training.step)
         training.optimiser.zero_grad()
@@ -230,7 +236,7 @@ class Trainer:
         return {"loss": mean, "lr": rate, "norm": norm}
 
     def validate(self) -> dict[str, float]:
-        """Measures what is held out, and keeps the model if it is the best so far."""
+        """Validates the model, and saves it if it is the best so far."""
         training, job = self.training, self.training.job
         figures: dict[str, float] = {}
         if self.group.first:
@@ -251,7 +257,7 @@ class Trainer:
         return {"held_out_loss": loss, **figures}
 
     def finish(self) -> str:
-        """What the best model has to show goes into the folder; and what to tell of it."""
+        """Writes the results of the best model. Returns the summary for the user."""
         job = self.training.job
         check_model(self.folder, self.training, self.settings.steps)
         job.model.load_state_dict(self.folder.read_model()[0])
@@ -269,12 +275,13 @@ class Trainer:
         return job.summary(self.training.step, self.training.best, self.folder)
 
     def diverged(self, step: int, what: str) -> Diverged:
+        """The error for a training that has diverged."""
         kept = f"{self.folder.folder} keeps the checkpoint of step {self.saved}"
         return Diverged(f"at step {step} {what}: stopped, and {kept}; try again with a lower --lr or --clip")
 
     def create(self) -> None:
-        """The run's first files, all or none, so that one that cannot begin costs no other."""
-        files = {self.folder.model: self.model_file()}  # first, since the checkpoint has its digest
+        """Writes the first files of the run, all or none, so that a failed start destroys no earlier run."""
+        files = {self.folder.model: self.model_file()}  # first, since the checkpoint holds its digest
         files[self.folder.checkpoint] = self.checkpoint_file()
         if self.group.first:
             self.folder.create(
@@ -282,10 +289,11 @@ class Trainer:
             )
 
     def save(self) -> None:
+        """Writes a checkpoint. Raises Diverged if a weight is not finite."""
         if not all(parameter.isfinite().all() for parameter in self.training.job.model.parameters()):
             raise self.diverged(self.training.step, "a weight was no longer a finite number")
         files = {}
-        if self.training.best == math.inf:  # nothing is measured yet, so the latest model is the best
+        if self.training.best == math.inf:  # before the first validation the latest model counts as the best
             files[self.folder.model] = self.model_file()
         files[self.folder.checkpoint] = self.checkpoint_file()
         if self.group.first:
@@ -293,22 +301,22 @@ class Trainer:
         self.saved = self.training.step
 
     def checkpoint_file(self) -> bytes:
-        """Every process must call it, since it holds something of each."""
+        """The bytes of a checkpoint. Collective: every process must call it."""
         extra = {"settings": self.settings.to_dict(), "unwritten": self.unwritten, **self.training.job.fingerprint()}
         return self.folder.checkpoint_file(self.training.snapshot(self.group) | extra)
 
     def model_file(self) -> bytes:
-        """What is from here on the best model's."""
+        """The bytes of the current model, which becomes the best one."""
         description = {**self.training.job.description(), "step": self.training.step}
         file = self.folder.model_file(self.training.job.model, description)
         self.training.kept = digest(file)
         return file
 
 
-def optimiser(model: nn.Module, settings: Common) -> torch.optim.Optimizer:
+def optimiser(model: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
     """The optimiser, with weight decay on matrices only.
 
-    Its moments are there from the start, as zeros, so that the first checkpoint needs as much room as any.
+    Its moments are allocated at the start, so that all checkpoints have the same size.
     """
     matrices = [p for name, p in model.named_parameters() if p.dim() > 1 and "initial_state" not in name]
     others = [p for name, p in model.named_parameters() if p.dim() <= 1 or "initial_state" in name]
@@ -325,23 +333,26 @@ Groups = list[dict[str, Any]]
 
 
 def adamw(groups: Groups, lr: float) -> tuple[torch.optim.Optimizer, tuple[str, ...]]:
+    """AdamW with betas 0.9 and 0.99."""
     return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.99)), ("exp_avg", "exp_avg_sq")
 
 
 def rmsprop(groups: Groups, lr: float) -> tuple[torch.optim.Optimizer, tuple[str, ...]]:
+    """RMSprop with PyTorch's defaults."""
     return torch.optim.RMSprop(groups, lr=lr), ("square_avg",)
 
 
 def sgd(groups: Groups, lr: float) -> tuple[torch.optim.Optimizer, tuple[str, ...]]:
+    """SGD with Nesterov momentum 0.9."""
     return torch.optim.SGD(groups, lr=lr, momentum=0.9, nesterov=True), ("momentum_buffer",)
 
 
-# Each with the names of the moments that it keeps of a parameter.
+# Each returns the optimiser and the names of its moments of a parameter.
 OPTIMISERS = {"adamw": adamw, "rmsprop": rmsprop, "sgd": sgd}
 
 
-def learning_rate(settings: Common, step: int) -> float:
-    """Rises over `warmup` steps, a tenth of all at most, then falls along half a cosine to `lr_end` of the highest."""
+def learning_rate(settings: TrainingSettings, step: int) -> float:
+    """Linear warm-up over `warmup` steps, at most a tenth of all, then cosine decay to `lr_end` times `lr`."""
     warmup = min(settings.warmup, settings.steps // 10)
     if step < warmup:
         return settings.lr * (step + 1) / warmup
