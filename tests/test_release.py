@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-TIDY = ROOT / "scripts" / "tidy"
+TIDY = ROOT / "scripts" / "tidy.py"
 
 
 def test_the_changelog_has_what_is_unreleased_and_then_dated_releases():

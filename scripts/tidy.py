@@ -1,7 +1,6 @@
-#!/usr/bin/env python3
-"""Are the files given fit to be committed? Text ends with one newline and has no blanks at the ends of lines; none is big.
+"""Are the files given fit to be committed? Text ends with one newline, lines without blanks, and no file is big.
 
-    scripts/tidy README.md src/conveyor/cell.py
+python scripts/tidy.py README.md src/conveyor/cell.py
 """
 
 import sys
