@@ -15,7 +15,7 @@ from conveyor.eager import check_new
 
 
 def check_probability(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value <= 1:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) <= 1:
         raise ValueError(f"{name} must be a probability between 0 and 1, not {value!r}")
     return float(value)
 

@@ -123,7 +123,7 @@ class ForgetBiasLSTM(LSTM):
             raise TypeError(f"forget_bias is a number, not {forget_bias!r}")
         if not math.isfinite(forget_bias):
             raise ValueError(f"forget_bias must be finite, not {forget_bias!r}")
-        self.forget_bias = float(forget_bias)
+        self.forget_bias: float = float(forget_bias)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
