@@ -6,6 +6,7 @@ In a file of its own because what it needs of PyTorch takes a second to import, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -70,8 +71,9 @@ def _operator(
     besides output and states; how many steps it can number."""
     cell = module if masks is None else Regularised.like(module, *masks)
     try:
-        with torch.enable_grad():
-            found = kernel_of(cell, given, constants, dtype, record, TARGETS[0])
+        # In a thread of its own, in which nobody looks on: torch.export would write down what the tracing does.
+        with ThreadPoolExecutor(1) as alone:
+            found = alone.submit(kernel_of, cell, given, constants, dtype, record, TARGETS[0]).result()
         runtime(dtype == torch.float64)  # no kernel can be built where this cannot
     except (CannotCompile, CannotBuild) as error:
         if chosen() == "compiled":

@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses import FakeTensor
 from torch.nn.utils import parametrize
 
 from conveyor.affine import Affine
@@ -180,7 +181,7 @@ def _compile(
     if any(m._backward_hooks or m._backward_pre_hooks for m in module.modules()):
         raise CannotCompile("the step", "a module in it has a hook on its backward", "leave the hook out")
     getters = dict(_weights(module))
-    with torch.autocast("cpu", enabled=False), parametrize.cached():
+    with _stand_ins(module), torch.autocast("cpu", enabled=False), parametrize.cached():
         weights = {name: weight for name, get in getters.items() if (weight := get()) is not None}
         with _unchanged(module):
             try:
@@ -190,11 +191,11 @@ def _compile(
             except Exception as error:  # a step can fail in any way, perhaps only on what it is traced with
                 check_weights(cell, weights, dtype)  # a likely reason, and easier to understand
                 raise StepFails(error) from error
+        held = {**weights, **traced.found}
     used = traced.graph.inputs("weight")
     getters |= {name: _always(tensor) for name, tensor in traced.found.items()}
     shapes = {name: traced.graph.nodes[i].dims for name, i in used.items()}
     kernel = _shared_kernel(traced.graph, dtype, target)
-    held = {**weights, **traced.found}
     whole = {name: _magnitude(held[name]) for name in used if not held[name].is_floating_point()}
     steps = steps_within(traced.graph, whole, 2**24 if dtype == torch.float32 else 2**53)
     return CellKernel(traced.graph, kernel, {name: getters[name] for name in used}, shapes, traced.types, steps)
@@ -202,6 +203,24 @@ def _compile(
 
 def _magnitude(whole: Tensor) -> float:
     return max(-int(whole.min()), int(whole.max())) if whole.numel() else 0
+
+
+@contextmanager
+def _stand_ins(module: nn.Module) -> Iterator[None]:
+    """Inside, the module holds tensors with numbers where torch.export has put such as have shapes only."""
+    fakes: list[tuple[Any, str, FakeTensor]] = []
+    for held in (held for m in module.modules() for held in (m._parameters, m._buffers)):
+        fakes += [(held, name, tensor) for name, tensor in held.items() if isinstance(tensor, FakeTensor)]
+    for held, name, fake in fakes:
+        if not fake.is_floating_point() and fake.dtype != torch.bool:
+            raise ValueError("a layer whose cell holds whole numbers is to be run once before it is exported")
+        tensor = torch.ones(fake.shape, dtype=fake.dtype)
+        held[name] = nn.Parameter(tensor, fake.requires_grad) if isinstance(fake, nn.Parameter) else tensor
+    try:
+        yield
+    finally:
+        for held, name, fake in fakes:
+            held[name] = fake
 
 
 @contextmanager
