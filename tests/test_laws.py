@@ -15,10 +15,9 @@ from conftest import EXAMPLES
 from conveyor import backend
 from conveyor.sequences import reverse
 from random_cells import random_cells
-from tiers import slow
+from tiers import FEW, slow  # of random cells there are as many examples as conftest.py says
 from tolerance import assert_equal
 
-FEW = 5  # examples of sizes for each cell that has a name; of random cells there are as many as conftest.py says
 pytestmark = pytest.mark.filterwarnings(r"ignore:var\(\)")  # PyTorch warns of the variance of no rows
 anything = given(data=st.data())
 

@@ -18,9 +18,15 @@ FLAGS = "CONVEYOR_CFLAGS"
 ROUGH = 100  # work for pictures whose layout need only be right, not good
 
 
+FEW = 2  # examples of sizes for each cell that has a name
+
+
 def begin(everything):
-    """Has the kernels of the first tier compiled cheaply, unless flags are given, and its pictures laid out quickly."""
-    if not everything:
+    """Before tests are collected. The kernels of the first tier are compiled cheaply, unless flags are given."""
+    global FEW
+    if everything:
+        FEW = 5
+    else:
         os.environ.setdefault(FLAGS, CHEAP)
         arrange.__defaults__ = (ROUGH,)
 
