@@ -9,7 +9,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.nn.utils import parametrizations, parametrize
 
 import conveyor
-from cases import CASES, differentiable, others, random_state, tensors
+from cases import CASES, differentiable, extra_inputs, random_state, tensors
 from tolerance import KERNEL, assert_equal
 
 
@@ -69,7 +69,7 @@ def test_the_operators_keep_pytorchs_rules():
 @pytest.mark.parametrize("name", CASES)
 def test_gradients_are_right_and_can_be_differentiated_again(name):
     layer = CASES[name].layer(2, 3, dtype=torch.float64)
-    state, further = tensors(random_state(layer, 2)), others(layer, 2, 2)
+    state, further = tensors(random_state(layer, 2)), extra_inputs(layer, 2, 2)
     x = torch.randn(2, 2, 2, dtype=torch.float64)
     inputs = (x, *state, *further.values())
     for value in (x, *state, *(further[name] for name in differentiable(layer, further))):
