@@ -452,7 +452,7 @@ def test_a_cell_that_cannot_work_says_so():
         def step(self, x, h):
             return h
 
-    with pytest.raises(ValueError, match="no value called y"):
+    with pytest.raises(ValueError, match="does not know the width of y"):
         Mapping(INPUT, HIDDEN)
     with pytest.raises(ValueError, match=r"takes operands of widths \(h: 6, x: 4\), but got widths \[4\]"):
         zoo.RNN(INPUT, HIDDEN).hidden(X[0])
