@@ -4,7 +4,7 @@ import copy
 
 import torch
 
-from cases import others, tensors
+from cases import extra_inputs, tensors
 from conveyor import backend
 from tolerance import KERNEL, assert_as_exact, assert_equal
 
@@ -19,7 +19,7 @@ def draw_inputs(layer, steps, batch, shaped=()):
     shapes |= {name: (layer.state_rows, batch, cell.widths[name]) for name in cell.state}
     values = {name: torch.randn(shape) for name, shape in shapes.items()}
     known = {name: (*dims, layer.hidden_size) for name, dims in dict(shaped).items()}
-    values |= others(layer, steps, batch, torch.float32, known)
+    values |= extra_inputs(layer, steps, batch, torch.float32, known)
     return {name: value.to(dtype).requires_grad_() for name, value in values.items()}
 
 

@@ -462,7 +462,7 @@ def case_of(layer):
     return next(found, Case(type(layer.cell)))
 
 
-def others(layer, steps, batch, dtype=torch.float64, shapes=None):
+def extra_inputs(layer, steps, batch, dtype=torch.float64, shapes=None):
     """Random values for what the layer's cell takes besides x and its states, by name."""
     cell, case = layer.cell, case_of(layer)
     names = [name for name in cell.arguments if name not in ("x", "t", *cell.state, *cell.below)]

@@ -481,7 +481,7 @@ def test_a_cell_of_ones_own_with_a_further_stream(tmp_path):
         (["--threads", "99999"], "processors"),
         (["--seconds", "-1"], "--seconds"),
         (["--seconds", "inf"], "--seconds"),
-        (["--json", "missing/times.json"], "no folder missing"),
+        (["--json", "missing/times.json"], "folder missing does not exist"),
         (["--plot", "times.doc"], "must end with"),
     ],
     ids=str,

@@ -10,7 +10,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.nn.utils import parametrizations, parametrize
 
 import conveyor
-from cases import CASES, differentiable, others, random_state, tensors
+from cases import CASES, differentiable, extra_inputs, random_state, tensors
 from tiers import quick
 from tolerance import KERNEL, assert_equal
 
@@ -105,7 +105,7 @@ def test_fx_sees_further_streams_and_constants():
             return self.rnn(x, drive=drive, key=key)[0]
 
     model, x = Fed(), torch.randn(4, 3, 3)
-    further = others(model.rnn, 4, 3, torch.float32)
+    further = extra_inputs(model.rnn, 4, 3, torch.float32)
     assert torch.equal(torch.fx.symbolic_trace(model)(x, **further), model(x, **further))
 
 
@@ -136,7 +136,7 @@ def test_the_export_that_traces_is_refused():
 @pytest.mark.parametrize("name", CASES)
 def test_gradients_are_right_and_can_be_differentiated_again(name):
     layer = CASES[name].layer(2, 3, dtype=torch.float64)
-    state, further = tensors(random_state(layer, 2)), others(layer, 2, 2)
+    state, further = tensors(random_state(layer, 2)), extra_inputs(layer, 2, 2)
     x = torch.randn(2, 2, 2, dtype=torch.float64)
     inputs = (x, *state, *further.values())
     for value in (x, *state, *(further[name] for name in differentiable(layer, further))):
@@ -156,7 +156,7 @@ def test_gradients_are_right_and_can_be_differentiated_again(name):
 @pytest.mark.parametrize("name", CASES)
 def test_gradients_of_many_losses_at_once_are_those_of_one_after_the_other(name):
     layer = CASES[name].layer(2, 3, dtype=torch.float64)
-    x, further = torch.randn(2, 2, 2, dtype=torch.float64, requires_grad=True), others(layer, 2, 2)
+    x, further = torch.randn(2, 2, 2, dtype=torch.float64, requires_grad=True), extra_inputs(layer, 2, 2)
     with conveyor.backend("compiled"):
         output, last, *_ = layer(x, lengths=[2, 1], **further)
     ends, wanted = (output, *tensors(last)), (x, *layer.parameters())

@@ -7,7 +7,17 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.func import functional_call
 
 import conveyor
-from cases import CASES, PAPERS, QUICK_PAPERS, differentiable, others, parameters_of, random_state, tensors, values_of
+from cases import (
+    CASES,
+    PAPERS,
+    QUICK_PAPERS,
+    differentiable,
+    extra_inputs,
+    parameters_of,
+    random_state,
+    tensors,
+    values_of,
+)
 from conveyor import zoo
 from tiers import quick
 from tolerance import assert_equal
@@ -29,7 +39,7 @@ def drawn(layer, steps, batch):
     """All that the layer takes, by name; what has a derivative is to have one."""
     state = dict(zip(layer.state_names, tensors(random_state(layer, batch)), strict=True))
     given = {"x": torch.randn(steps, batch, layer.input_size, dtype=torch.float64), **state}
-    given |= others(layer, steps, batch)
+    given |= extra_inputs(layer, steps, batch)
     for name in differentiable(layer, given):
         given[name].requires_grad_()
     return given

@@ -620,7 +620,7 @@ def test_pictures_are_saved_as_svg(here, one):
         (["."], ["holds no run"]),
         (["lstm", "--text", "QQ\x07"], ["'Q'", "never saw"]),
         (["lstm", "nothing"], ["nothing", "conveyor train"]),
-        (["lstm", "-o", "none/page.html"], ["no folder", "none"]),
+        (["lstm", "-o", "none/page.html"], ["the folder none does not exist"]),
         (["lstm", "-o", "folder"], ["folder", "is a folder"]),
         (["lstm", "-o", ""], ["is a folder"]),
         (["lstm", "gru", "third"], ["third"]),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from cases import CASES, Case, others, random_state, tensors
+from cases import CASES, Case, extra_inputs, random_state, tensors
 from conveyor import compile, zoo
 from conveyor.compiler.graph import Builder, Output
 from conveyor.compiler.ops import OPS
@@ -53,7 +53,7 @@ class Taken:
     def __init__(self, layer, dtype=torch.float64, shapes=None, positive=False):
         cell = self.cell = layer.cell
         draw = {name: value[0] if name not in cell.constant else value for name, value in
-                others(layer, 1, 1, dtype, shapes).items()}  # fmt: skip
+                extra_inputs(layer, 1, 1, dtype, shapes).items()}  # fmt: skip
         draw["x"] = torch.randn(1, cell.input_size, dtype=dtype)
         draw |= {name: torch.randn(1, cell.widths[name], dtype=dtype) for name in cell.below}
         state = [value[0] for value in tensors(random_state(layer, 1, dtype))]

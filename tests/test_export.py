@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import conveyor
-from cases import CASES, others
+from cases import CASES, extra_inputs
 from tolerance import KERNEL, assert_equal
 
 
@@ -26,7 +26,7 @@ def targets(exported):
 def test_the_first_run_of_a_layer_may_be_its_export(name, strict):
     torch._dynamo.reset()
     model, x = Model(CASES[name].layer(3, 6, num_layers=2).double()), torch.randn(4, 2, 3).double()
-    further = others(model.rnn, 4, 2)
+    further = extra_inputs(model.rnn, 4, 2)
     fresh = torch.export.export(model, (x,), further, strict=strict)
     output = model(x, **further)
     again = torch.export.export(model, (x,), further, strict=strict)

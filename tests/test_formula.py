@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import conveyor
-from cases import CASES, Counted, Fed, Leaky, others
+from cases import CASES, Counted, Fed, Leaky, extra_inputs
 from conveyor.explain.circuit import Circuit
 from conveyor.explain.difference import changed, gone
 from conveyor.explain.formula import equations, subscripts, symbol
@@ -183,7 +183,7 @@ def evaluate(text, known):
 def test_every_cell_has_equations_that_browsers_can_draw(name):
     layer = CASES[name].layer(3, 4)
     constant = layer.cell.constant
-    shapes = {n: tuple(v.shape[1 if n in constant else 2 :]) for n, v in others(layer, 1, 1).items()}
+    shapes = {n: tuple(v.shape[1 if n in constant else 2 :]) for n, v in extra_inputs(layer, 1, 1).items()}
     check(Circuit.of(conveyor.compile(layer.cell, shapes=shapes).traced))
 
 

@@ -10,7 +10,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.func import functional_call, grad, vmap
 from torch.utils._pytree import tree_map
 
-from cases import CASES, Case, others, random_state, tensors, values_of
+from cases import CASES, Case, extra_inputs, random_state, tensors, values_of
 from conftest import EXAMPLES
 from conveyor import backend
 from conveyor.sequences import reverse
@@ -53,7 +53,7 @@ def draw_layer(data, name, **keywords):
 def draw_input(data, layer, least=0):
     steps, batch = data.draw(st.tuples(st.integers(least, 6), st.integers(least, 4)), label="steps and batch")
     x = torch.randn(steps, batch, layer.input_size, dtype=torch.float64)
-    return x, random_state(layer, batch), others(layer, steps, batch)
+    return x, random_state(layer, batch), extra_inputs(layer, steps, batch)
 
 
 def part(layer, values, steps=slice(None), rows=slice(None)):
@@ -190,7 +190,7 @@ def test_vmap_and_grad_are_one_after_the_other(name, data):
     drawn = st.lists(st.integers(0, steps), min_size=batch, max_size=batch)
     lengths = torch.tensor([data.draw(drawn, label="lengths") for _ in range(2)])
     xs, states = torch.randn(2, *x.shape, dtype=x.dtype), [random_state(layer, batch) for _ in range(2)]
-    further = [others(layer, steps, batch) for _ in range(2)]
+    further = [extra_inputs(layer, steps, batch) for _ in range(2)]
     for i, row in ((i, row) for i in range(2) for row in range(batch)):
         for stream in (xs[i], *(v for n, v in further[i].items() if n not in layer.cell.constant)):
             stream[lengths[i, row] :, row] = torch.nan
@@ -229,7 +229,7 @@ def test_two_runs_give_the_same_bits(name, data):
 def test_two_threads_give_the_bits_of_one(name, dtype):
     """At a size at which PyTorch does use its threads."""
     layer = CASES[name].layer(64, 256, dtype=dtype)
-    inputs = (torch.randn(4, 48, 64, dtype=dtype), random_state(layer, 48, dtype), others(layer, 4, 48, dtype))
+    inputs = (torch.randn(4, 48, 64, dtype=dtype), random_state(layer, 48, dtype), extra_inputs(layer, 4, 48, dtype))
     one = results(layer, *inputs)
     try:
         torch.set_num_threads(2)
@@ -266,7 +266,7 @@ def test_gradients_of_random_cells_are_those_of_finite_differences(data):
     layer = draw_layer(data, "random")
     names, values = zip(*layer.named_parameters(), strict=True)
     x, state = torch.randn(2, 1, layer.input_size, dtype=torch.float64), tensors(random_state(layer, 1))
-    further = others(layer, 2, 1)
+    further = extra_inputs(layer, 2, 1)
     inputs = tuple(value.detach().requires_grad_() for value in (x, *state, *further.values(), *values))
     count = len(state)
 

@@ -11,7 +11,7 @@ from torch.func import jacrev
 from torch.nn.utils import parametrize
 
 import conveyor
-from cases import CASES, Fed, Leaky, every_cell, others, random_state, tensors
+from cases import CASES, Fed, Leaky, every_cell, extra_inputs, random_state, tensors
 from conveyor import zoo
 from tolerance import assert_equal
 
@@ -35,7 +35,7 @@ NAMES = {
 @pytest.mark.parametrize("name", NAMES)
 def test_record_returns_every_named_value(name):
     layer = CASES[name].layer(INPUT, HIDDEN, 2, bidirectional=True)
-    output, _, values = layer(torch.randn(T, B, INPUT), record=True, **others(layer, T, B, torch.float32))
+    output, _, values = layer(torch.randn(T, B, INPUT), record=True, **extra_inputs(layer, T, B, torch.float32))
     assert set(values) == NAMES[name]
     for symbol, value in values.items():
         width = 4 if name == "own, nested" and "inner." in symbol else layer.cell.widths.get(symbol, HIDDEN)
@@ -116,7 +116,7 @@ def test_a_value_whose_width_differs_between_layers_comes_layer_by_layer():
 @every_cell
 def test_copies_and_pickles_compute_the_same(name):
     layer = CASES[name].layer(INPUT, HIDDEN, 2, bidirectional=True, learn_initial_state=True)
-    x, further = torch.randn(T, B, INPUT), others(layer, T, B, torch.float32)
+    x, further = torch.randn(T, B, INPUT), extra_inputs(layer, T, B, torch.float32)
     expected = layer(x, **further)[0]
     for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
         assert torch.equal(other(x, **further)[0], expected)
@@ -137,7 +137,7 @@ def test_copies_of_the_drop_ins_still_read_torchs_weights(kind):
 @every_cell
 def test_moving_to_another_type_moves_everything(name):
     layer = CASES[name].layer(INPUT, HIDDEN, zoneout=0.1, learn_initial_state=True).double().eval()
-    further = others(layer, T, B)
+    further = extra_inputs(layer, T, B)
     output, state, *_ = layer(torch.randn(T, B, INPUT, dtype=torch.float64), **further)
     assert {value.dtype for value in (output, *tensors(state))} == {torch.float64}
     assert all(p.device.type == "meta" for p in CASES[name].layer(INPUT, HIDDEN, device="meta").parameters())
@@ -146,7 +146,7 @@ def test_moving_to_another_type_moves_everything(name):
 @every_cell
 def test_a_learnt_initial_state_starts_at_zero_and_learns(name):
     layer = CASES[name].layer(INPUT, HIDDEN, 2, bidirectional=True, learn_initial_state=True)
-    x, further = torch.randn(T, B, INPUT), others(layer, T, B, torch.float32)
+    x, further = torch.randn(T, B, INPUT), extra_inputs(layer, T, B, torch.float32)
     zeros = tuple(torch.zeros_like(s) for s in tensors(random_state(layer, B, torch.float32)))
     expected = layer(x, zeros if len(zeros) > 1 else zeros[0], **further)[0]
     assert torch.equal(layer(x, **further)[0], expected)
@@ -215,7 +215,7 @@ def test_extra_outputs_pass_through_zoneout_and_dropout():
 @every_cell
 def test_jacobians_are_autograds(name):
     layer = CASES[name].layer(2, 3, bidirectional=True, dtype=torch.float64)
-    x, further = torch.randn(3, 2, 2, dtype=torch.float64), others(layer, 3, 2)
+    x, further = torch.randn(3, 2, 2, dtype=torch.float64), extra_inputs(layer, 3, 2)
 
     def run(x):
         return layer(x, lengths=[3, 1], **further)[0]
@@ -452,7 +452,7 @@ def test_a_cell_that_cannot_work_says_so():
         def step(self, x, h):
             return h
 
-    with pytest.raises(ValueError, match="no value called y"):
+    with pytest.raises(ValueError, match="does not know the width of y"):
         Mapping(INPUT, HIDDEN)
     with pytest.raises(ValueError, match=r"takes operands of widths \(h: 6, x: 4\), but got widths \[4\]"):
         zoo.RNN(INPUT, HIDDEN).hidden(X[0])

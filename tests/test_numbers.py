@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import conveyor
-from cases import CASES, others
+from cases import CASES, extra_inputs
 from conveyor import zoo
 
 
@@ -35,7 +35,7 @@ def test_every_cell_takes_numpys_numbers(name):
     for cell in cells:
         assert all(map(as_python, (*cell.__dict__.values(), *cell.widths.values()))), cell
     layer.load_state_dict(plain.state_dict())
-    x, further = torch.randn(3, 2, 4), others(plain, 3, 2, torch.float32)
+    x, further = torch.randn(3, 2, 4), extra_inputs(plain, 3, 2, torch.float32)
     with conveyor.backend("eager"):
         output, wanted = layer(x, start=np.int64(2), **further)[0], plain(x, start=2, **further)[0]
     assert torch.equal(output, wanted)

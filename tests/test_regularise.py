@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import conveyor
-from cases import CASES, every_cell, others, random_state, tensors
+from cases import CASES, every_cell, extra_inputs, random_state, tensors
 from conveyor import zoo
 from tolerance import assert_equal
 
@@ -28,7 +28,7 @@ def test_dropout_does_nothing_in_evaluation_and_something_in_training(name, keyw
             twins(name, **keywords)
         return
     plain, other = twins(name, **keywords)
-    further = others(plain, T, B, torch.float32)
+    further = extra_inputs(plain, T, B, torch.float32)
     assert torch.equal(other.eval()(X, **further)[0], plain(X, **further)[0])
     # The last state of all: with leaky or normed cells the first output may not depend on what is dropped.
     assert not torch.equal(other.train()(X, **further)[0], plain(X, **further)[0])
@@ -112,7 +112,7 @@ def test_recurrent_dropout_without_a_map_that_reads_h_is_refused():
 @every_cell
 def test_zoneout_of_one_keeps_the_initial_state(name):
     layer = CASES[name].layer(INPUT, HIDDEN, 2, bidirectional=True, zoneout=1.0)
-    further, state = others(layer, T, B, torch.float32), random_state(layer, B, torch.float32)
+    further, state = extra_inputs(layer, T, B, torch.float32), random_state(layer, B, torch.float32)
     for module in (layer.train(), layer.eval()):
         output, last, *_ = module(X, state, **further)
         for value, wanted in zip(tensors(last), tensors(state), strict=True):

@@ -8,7 +8,7 @@ import safetensors.torch
 import torch
 
 import conveyor
-from cases import CASES, PAPERS, matrices, others, parameters_of, random_state, sides, tensors
+from cases import CASES, PAPERS, extra_inputs, matrices, parameters_of, random_state, sides, tensors
 from conveyor import zoo
 from oracles import depth_gated, grid
 from tolerance import KERNEL, assert_equal
@@ -159,7 +159,7 @@ def test_tied_layers_are_layers_of_equal_weights(name):
     """Also backwards: the gradient by a shared weight is the sum of those by the copies."""
     width = CASES[name].layer(3, 4).output_size
     layer = CASES[name].layer(2 * width, 4, 3, bidirectional=True, tied=True, dtype=torch.float64)
-    x, state, further = torch.randn(T, B, 2 * width).double(), random_state(layer, B), others(layer, T, B)
+    x, state, further = torch.randn(T, B, 2 * width).double(), random_state(layer, B), extra_inputs(layer, T, B)
     with conveyor.backend("eager"):
         assert_tied(layer, x, state, further)
 

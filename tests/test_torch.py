@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence, pad_packed_sequence
 
 import conveyor
-from cases import CASES, every_cell, others, tensors
+from cases import CASES, every_cell, extra_inputs, tensors
 from tiers import pairwise
 from tolerance import assert_equal
 
@@ -265,7 +265,7 @@ def test_gradients_under_autocast_are_those_of_what_it_rounds():
 @every_cell
 def test_under_autocast_every_cell_gives_what_it_gives_within_the_rounding(name):
     layer, x = CASES[name].layer(INPUT, HIDDEN, 2, bidirectional=True), torch.randn(6, 3, INPUT)
-    further = others(layer, 6, 3, torch.float32)
+    further = extra_inputs(layer, 6, 3, torch.float32)
     output, state, *_ = layer(x, lengths=[6, 4, 1], **further)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         low, low_state, *_ = layer(x, lengths=[6, 4, 1], **further)

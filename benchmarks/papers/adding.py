@@ -27,7 +27,7 @@ def errors(seed: int, cell=zoo.LSTM, biases=OPEN, length: int = 100, steps: int 
     return 16 * task.loss(outputs, test).item(), int((~task.correct(outputs, test)).sum())
 
 
-def told(found: tuple[float, int]) -> str:
+def summary(found: tuple[float, int]) -> str:
     return f"squared error {found[0]:.5f}, {found[1]} of 2,560 wrong"
 
 
@@ -38,6 +38,6 @@ if __name__ == "__main__":
         table(
             f"adding, T = {length}, {name}, after {32 * steps:,} sequences (bar for the LSTM: .005)",
             PUBLISHED,
-            lambda seed, cell=cell, biases=biases: told(errors(seed, cell, biases, length, steps)),
+            lambda seed, cell=cell, biases=biases: summary(errors(seed, cell, biases, length, steps)),
             given.seeds,
         )

@@ -12,8 +12,8 @@ from conveyor import zoo
 from conveyor.tasks import Counting
 
 PUBLISHED = {
-    2: "n <= 10 learnt, up to 1,000 at best (from memory, unconfirmed)",
-    3: "n <= 10 learnt, up to 52 (from memory, unconfirmed)",
+    2: "n <= 10 trained, up to 1,000 at best (from memory, unconfirmed)",
+    3: "n <= 10 trained, up to 52 (from memory, unconfirmed)",
 }
 
 
@@ -32,7 +32,7 @@ if __name__ == "__main__":
     for letters, bar in [(2, 100), (3, 50)]:
         language = "".join(f"{letter}^n " for letter in "abc"[:letters]).strip()
         table(
-            f"{language} learnt up to n = 10: how far it counts (bar: {bar})",
+            f"{language} trained up to n = 10: how far it counts (bar: {bar})",
             PUBLISHED[letters],
             lambda seed, letters=letters: counted(seed, letters, 3000 if given.quick else 8000),
             given.seeds,

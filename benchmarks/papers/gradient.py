@@ -36,7 +36,7 @@ def norms(seed: int, cell=zoo.RNN, forget: float | None = None, lags=LAGS) -> li
     return found
 
 
-def told(found: list[float]) -> str:
+def summary(found: list[float]) -> str:
     return ", ".join(f"lag {lag}: {value:.2g}" for lag, value in zip(LAGS, found, strict=True))
 
 
@@ -52,6 +52,6 @@ if __name__ == "__main__":
         table(
             f"gradient left, {name}",
             published,
-            lambda seed, cell=cell, forget=forget: told(norms(seed, cell, forget)),
+            lambda seed, cell=cell, forget=forget: summary(norms(seed, cell, forget)),
             given.seeds,
         )

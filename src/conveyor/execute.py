@@ -160,7 +160,7 @@ def _eager(
     cell: Any,
     sources: Sequence[tuple[str, str]],
     tensors: Sequence[Tensor],
-    others: tuple[Mapping[str, Tensor], Mapping[str, Tensor]],
+    extra_inputs: tuple[Mapping[str, Tensor], Mapping[str, Tensor]],
     lengths: Tensor | None,
     record: bool,
     start: int,
@@ -168,8 +168,8 @@ def _eager(
 ) -> tuple[Tensor, ...]:
     """What the kernel gives, from the same tensors, as operations that can be differentiated again."""
     found: dict[str, dict[str, Tensor]] = {
-        "stream": dict(others[0]),
-        "constant": dict(others[1]),
+        "stream": dict(extra_inputs[0]),
+        "constant": dict(extra_inputs[1]),
         "state": {},
         "weight": {},
     }

@@ -160,19 +160,19 @@ class Recurrent(nn.Module):
         lengths: Tensor | Sequence[int] | None = None,
         record: bool = False,
         start: int = 0,
-        **others: Tensor,
+        **extra_inputs: Tensor,
     ) -> Any:
         """The output and the last state; with `record=True` also every named value of the step.
 
         `lengths` [B]: steps of each row, the rest is padding. `start`: the number of the first step, for a cell that
-        takes `t`; a sequence that is carried over goes on counting. `others`: the cell's further streams and constants.
+        takes `t`; a continued sequence goes on counting. `extra_inputs`: the cell's other streams and constants.
 
         The values come third, by name: the cell's extra outputs, if it has any, and with `record=True` the tensors that
         `step` has in variables of its own when it returns, but for what it was given and parameters. They are
         [layers, directions, T, B, ...], or, where the layers' shapes differ, a list of one tensor
         [directions, T, B, ...] for each layer; past a row's length they are zero.
         """
-        asked = {"lengths": lengths, "record": record, "start": start, **others}
+        asked = {"lengths": lengths, "record": record, "start": start, **extra_inputs}
         tracer = _symbolic_tracer(input, hx, *asked.values())
         if tracer is not None:
             return _as_leaf(tracer, self, (input,) if hx is None else (input, hx), asked)
@@ -182,7 +182,7 @@ class Recurrent(nn.Module):
                 "length and cut longer ones short: take torch.export.export, or trace the layer's step, and where a "
                 "model must run for others under torch.jit.trace, ask torch.jit.is_tracing()"
             )
-        return self._forward(input, hx, lengths, record, start, others)
+        return self._forward(input, hx, lengths, record, start, extra_inputs)
 
     def _forward(
         self,
@@ -191,14 +191,14 @@ class Recurrent(nn.Module):
         lengths: Tensor | Sequence[int] | None,
         record: bool,
         start: int,
-        others: dict[str, Tensor],
+        extra_inputs: dict[str, Tensor],
     ) -> Any:
         if not is_whole(start) or start < 0:
             raise ValueError(f"start is the number of the first step, a whole number from 0, not {start!r}")
         x, counts, form = read(input, lengths, self.batch_first, self.input_size)
         self._check_type(x)
         states = self._initial(x, hx, form)
-        streams, constants = self._others(others, x, form)
+        streams, constants = self._extra_inputs(extra_inputs, x, form)
         with self._parametrized_once():
             run = partial(self._run, lengths=counts, record=record, start=int(start))
             x, lasts, values = self._stack(x, states, streams, constants, counts, run, rounding(x, form))
@@ -208,7 +208,7 @@ class Recurrent(nn.Module):
             values = [{name: named[name] for name in self.cell.extra} for named in values]
         return (*result, self._gather(values, form)) if record or self.cell.extra else result
 
-    def step(self, x: Tensor, state: State | None = None, *, start: int = 0, **others: Tensor) -> Any:
+    def step(self, x: Tensor, state: State | None = None, *, start: int = 0, **extra_inputs: Tensor) -> Any:
         """One step of all layers: `x` [B, input_size] or [input_size], and the state after it, to hand to the next.
 
         `start` is the step's number, for a cell that takes `t`. The extra outputs of a cell that has any come third,
@@ -220,11 +220,11 @@ class Recurrent(nn.Module):
         if x.dim() not in (1, 2):
             raise ValueError(f"a step's input is [B, {self.input_size}] or [{self.input_size}], not {list(x.shape)}")
         time = 1 if self.batch_first and x.dim() == 2 else 0
-        others = {n: v if n in self.cell.constant else v.unsqueeze(time) for n, v in others.items()}
+        extra_inputs = {n: v if n in self.cell.constant else v.unsqueeze(time) for n, v in extra_inputs.items()}
         if torch.jit.is_tracing():  # which a loop of one step is right for
-            result = self._forward(x.unsqueeze(time), state, None, False, start, others)
+            result = self._forward(x.unsqueeze(time), state, None, False, start, extra_inputs)
         else:
-            result = self(x.unsqueeze(time), state, start=start, **others)
+            result = self(x.unsqueeze(time), state, start=start, **extra_inputs)
         output, state, *values = result
         now = ({name: _squeeze(value, time) for name, value in named.items()} for named in values)
         return output.squeeze(time), state, *now
@@ -332,21 +332,23 @@ class Recurrent(nn.Module):
                 raise ValueError(f"the initial {name} must have shape {list(wanted)}, not {list(value.shape)}")
         return tuple(value if form.batched else value[:, None] for value in given)
 
-    def _others(self, others: dict[str, Tensor], x: Tensor, form: Form) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def _extra_inputs(
+        self, extra_inputs: dict[str, Tensor], x: Tensor, form: Form
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The cell's streams besides x, and its constants."""
         further = set(self.cell.arguments) - {"x", "t", *self.state_names, *self.cell.below}
-        if set(others) != further:
-            names, given = (", ".join(sorted(names)) or "nothing" for names in (further, others))
+        if set(extra_inputs) != further:
+            names, given = (", ".join(sorted(names)) or "nothing" for names in (further, extra_inputs))
             raise TypeError(f"besides input and state, {type(self.cell).__name__} takes {names}, but was given {given}")
-        for name, value in others.items():
+        for name, value in extra_inputs.items():
             if not isinstance(value, Tensor):
                 raise TypeError(f"{name} must be a tensor, not {type(value).__name__}")
-        constants = {n: v if form.batched else v[None] for n, v in others.items() if n in self.cell.constant}
+        constants = {n: v if form.batched else v[None] for n, v in extra_inputs.items() if n in self.cell.constant}
         for name, constant in constants.items():
             if constant.dim() < 1 or len(constant) != x.shape[1]:
                 found = list(constant.shape) if form.batched else list(constant.shape[1:])
                 raise ValueError(f"{name} must have the input's {x.shape[1]} rows first, but its shape is {found}")
-        streams = {n: form.inward(v) for n, v in others.items() if n not in self.cell.constant}
+        streams = {n: form.inward(v) for n, v in extra_inputs.items() if n not in self.cell.constant}
         for name, stream in streams.items():
             if stream.shape[:2] != x.shape[:2]:
                 wanted, found = list(x.shape[:2]), list(stream.shape[:2])

@@ -31,7 +31,7 @@ class Work:
     layer: Recurrent
     x: Tensor  # [T, B, I]
     gradient: Tensor | None  # [T, B, width of the output]
-    others: dict[str, Tensor] = field(default_factory=dict)
+    extra_inputs: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def make(cls, cell: type[Cell], shape: Shape, training: bool) -> Work:
@@ -46,12 +46,12 @@ class Work:
                 f"super().__init__(input_size, hidden_size, {unknown[0]}=...)"
             )
         steps_rows = (shape.steps, shape.batch)
-        others = {
+        extra_inputs = {
             name: torch.randn(*(steps_rows[1:] if name in cell.constant else steps_rows), layer.cell.widths[name])
             for name in further
         }
         gradient = torch.randn(*steps_rows, layer.output_size) if training else None
-        return cls(layer, torch.randn(*steps_rows, shape.inputs), gradient, others)
+        return cls(layer, torch.randn(*steps_rows, shape.inputs), gradient, extra_inputs)
 
     @property
     def cell(self) -> type[Cell]:
@@ -72,7 +72,7 @@ class TorchRun:
 
     def forward(self) -> Tensor:
         with backend(self.backend) if self.backend else nullcontext():
-            return self.module(self.work.x, **self.work.others)[0]
+            return self.module(self.work.x, **self.work.extra_inputs)[0]
 
     def __call__(self) -> Tensor:
         if self.work.gradient is None:
@@ -161,7 +161,7 @@ def check_cells(names: tuple[str, ...], shape: Shape) -> None:
             try:
                 work = Work.make(cell, replace(shape, steps=1, batch=2), training=False)
                 with torch.no_grad():
-                    work.layer(work.x, **work.others)
+                    work.layer(work.x, **work.extra_inputs)
             except Exception as error:
                 raise BadInput(f"--cell {name} does not run at {shape}: {reason(error)}") from error
 

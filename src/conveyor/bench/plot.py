@@ -8,7 +8,7 @@ from pathlib import Path
 from conveyor.bench.contenders import CONTENDERS
 from conveyor.bench.report import LABELS
 from conveyor.bench.results import Results, Row
-from conveyor.bench.suite import amount
+from conveyor.bench.suite import thread_count
 from conveyor.errors import BadInput
 
 SIZES = {"T": "steps T", "B": "rows B", "H": "hidden units H (and I)"}
@@ -51,7 +51,7 @@ def draw(results: Results, path: Path) -> None:
         axes.set_xticks(sorted({_size(row, size) for row in points}))
         axes.minorticks_off()
         axes.xaxis.set_major_formatter("{x:.0f}")
-        axes.set(xlabel=SIZES[size], title=f"{kind[0]}, {kind[1]}, {amount(kind[2])}" if x == 0 else "")
+        axes.set(xlabel=SIZES[size], title=f"{kind[0]}, {kind[1]}, {thread_count(kind[2])}" if x == 0 else "")
         axes.grid(alpha=0.3)
     for axes in grid[:, 0]:
         axes.set_ylabel("ms")

@@ -23,7 +23,7 @@ def recurrence(cell: type[Cell], shape: Shape, machine: Machine) -> float | None
 
     def run() -> None:
         with torch.inference_mode(), backend("compiled"):
-            work.layer(work.x, **work.others)
+            work.layer(work.x, **work.extra_inputs)
 
     try:
         run()

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from conveyor.bench import earlier
 from conveyor.bench.results import Group, Results, Row, geometric_mean
-from conveyor.bench.suite import amount
+from conveyor.bench.suite import thread_count
 
 LABELS = {"kernel": "conveyor", "eager": "its loop"}
 CONDITIONS = {
@@ -35,7 +35,7 @@ def show(results: Results, console: Console) -> None:
         reads = ", ".join(f"{level} {speed / 1e9:.0f}" for level, speed in machine.reads.items())
         pinned = " on as many processors" if machine.pinned else ""
         products = ", ".join(f"{name} {speed / 1e9:.0f}" for name, speed in machine.products.items())
-        line(f"{amount(machine.threads)}{pinned}: matrix products in GFLOP/s: {products}; reads in GB/s: {reads}")
+        line(f"{thread_count(machine.threads)}{pinned}: matrix products in GFLOP/s: {products}; reads in GB/s: {reads}")
     if any(row.seconds for row in results.rows):
         line(
             "\nTimes are medians in ms, in brackets relative to the first column. The first column has in brackets the"
@@ -44,7 +44,7 @@ def show(results: Results, console: Console) -> None:
         line("Loop alone: its speed with input size 1, as a fraction of the speed of a large matrix product.")
         line("Saved: the memory saved for backward, in brackets as a fraction of torch.nn's.")
     for group in results.groups():
-        line(f"\n{group.cell}, {group.mode}, {amount(group.threads)}")
+        line(f"\n{group.cell}, {group.mode}, {thread_count(group.threads)}")
         console.print(_table(group, results, console.is_terminal))
     for name, times in results.compilation.items():
         line(f"compilation of {name}: " + ", ".join(f"{kind} {seconds:.2g} s" for kind, seconds in times.items()))
@@ -76,7 +76,7 @@ def _circumstances(then: Results, now: Results) -> list[str]:
         machine = f"{here.processors} x {here.processor}, {here.vectors}"
         lines.append(f"As it was: the machine ({machine}), PyTorch ({here.torch}), the numbers of threads")
     lines += [
-        f"Matrix products of the machine, {amount(threads)}: {ratio(speed)} times as fast as then"
+        f"Matrix products of the machine, {thread_count(threads)}: {ratio(speed)} times as fast as then"
         for threads, speed in earlier.products(then, now).items()
     ]
     if then.load is not None and then.load > BUSY:

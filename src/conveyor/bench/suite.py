@@ -54,8 +54,8 @@ def run(plan: Plan, results: Results, note: Callable[[str], None]) -> None:
                     message = json.loads(line)
                     if "begun" in message:
                         done += 1
-                        note(f"{done} of {len(tasks) * len(plan.threads)}: {message['begun']}, {amount(threads)}")
-                    take(message, results)
+                        note(f"{done} of {len(tasks) * len(plan.threads)}: {message['begun']}, {thread_count(threads)}")
+                    collect(message, results)
                 code = process.wait()
             finally:
                 process.kill()
@@ -65,7 +65,7 @@ def run(plan: Plan, results: Results, note: Callable[[str], None]) -> None:
     results.complete = True
 
 
-def take(message: dict[str, Any], results: Results) -> None:
+def collect(message: dict[str, Any], results: Results) -> None:
     """Adds a message of the measuring process to the results."""
     if "machine" in message:
         results.machines.append(Machine(**message["machine"]))
@@ -84,6 +84,6 @@ def environment(threads: int) -> dict[str, str]:
     return os.environ | dict.fromkeys(names, str(threads)) | {"XLA_FLAGS": flags.strip(), "JAX_PLATFORMS": "cpu"}
 
 
-def amount(threads: int) -> str:
+def thread_count(threads: int) -> str:
     """The number of threads in words."""
     return f"{threads} thread{'s' if threads != 1 else ''}"

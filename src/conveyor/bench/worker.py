@@ -31,7 +31,7 @@ from conveyor.zoo.find import find
 Tell = Callable[..., None]
 
 
-def work_off(tasks: list[Task], contenders: tuple[str, ...], seconds: float, threads: int, tell: Tell) -> None:
+def run_tasks(tasks: list[Task], contenders: tuple[str, ...], seconds: float, threads: int, tell: Tell) -> None:
     """Measures the machine and each of the tasks, and reports each result at once."""
     pinned = pin(threads)
     torch.set_num_threads(threads)
@@ -115,7 +115,7 @@ def main() -> None:
         print(json.dumps(message), file=lines, flush=True)
 
     tasks = [Task(**{**task, "shape": Shape(**task["shape"])}) for task in given["tasks"]]
-    work_off(tasks, tuple(given["contenders"]), given["seconds"], given["threads"], tell)
+    run_tasks(tasks, tuple(given["contenders"]), given["seconds"], given["threads"], tell)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ from conveyor.training.job import TrainingJob
 from conveyor.training.parallel import find_device
 from conveyor.training.settings import TrainingSettings, flag, own_first, read_toml
 from conveyor.zoo import CELLS
-from conveyor.zoo.find import made
+from conveyor.zoo.find import create
 
 app = typer.Typer(
     add_completion=False,
@@ -246,7 +246,7 @@ def show(
     if stage not in stages:
         raise BadInput(f"no stage is called {stage}: {suggest(stage, stages)}")
     try:
-        print(getattr(compile(made(cell, input_size, hidden_size), training=not inference), stage))
+        print(getattr(compile(create(cell, input_size, hidden_size), training=not inference), stage))
     except BadInput:
         raise
     except (CannotCompile, TypeError, ValueError) as error:

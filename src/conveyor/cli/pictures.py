@@ -15,7 +15,7 @@ from conveyor.explain.drawing.diagram import THEMES, Diagram
 from conveyor.explain.drawing.diagram import draw as drawn
 from conveyor.explain.drawing.errors import REPORT, CannotDraw
 from conveyor.show import compile
-from conveyor.zoo.find import made
+from conveyor.zoo.find import create
 
 SUFFIXES = (".svg", ".png")
 
@@ -53,7 +53,7 @@ def draw(
 
 def _read(cell: str, input_size: int, hidden_size: int, shapes: dict[str, tuple[int, ...]]) -> Circuit:
     try:
-        return Circuit.of(compile(made(cell, input_size, hidden_size), shapes=shapes).traced)
+        return Circuit.of(compile(create(cell, input_size, hidden_size), shapes=shapes).traced)
     except BadInput:
         raise
     except (CannotCompile, TypeError, ValueError) as error:

@@ -49,7 +49,7 @@ def markdown(folder: Path, config: SearchConfig, outcomes: Sequence[Outcome]) ->
 
 
 def ranked(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """The outcomes of candidates that learnt every task, the fittest first."""
+    """The outcomes of candidates that learned every task, the fittest first."""
     return sorted((one for one in outcomes if one.status == EVALUATED), key=lambda one: (-one.fitness, one.number))
 
 

@@ -21,12 +21,12 @@ def search(
     `compare.compare.compare`; also raises BadInput if the GRU, the reference, learns nothing.
     """
 
-    def told(counts: Counts, seconds: float, outcomes: Callable[[], list[Outcome]]) -> None:
+    def checked(counts: Counts, seconds: float, outcomes: Callable[[], list[Outcome]]) -> None:
         if counts.complete == 1:  # the GRU comes first
             check(config, folder, outcomes())
         tell(counts, seconds, outcomes)
 
-    ledger, result = carry_out("conveyor.search", config, folder, url, workers, budget, told)
+    ledger, result = carry_out("conveyor.search", config, folder, url, workers, budget, checked)
     outcomes = ledger.outcomes()
     if outcomes:
         check(config, folder, outcomes)

@@ -121,12 +121,10 @@ class _Writer:
         return f"({text})" if precedence < least else text
 
     def constructor(self, node: Node) -> str:
-        operand_names = self.operand_names(node)
-        told = [f'"{label}"' for label in operand_names]
-        told += [
-            f'{label}="diagonal"' for label, diagonal in zip(operand_names, node.diagonal, strict=True) if diagonal
-        ]
-        return f"self.affine({', '.join(told + ['bias=False'] * (not node.bias))})"
+        names = self.operand_names(node)
+        arguments = [f'"{label}"' for label in names]
+        arguments += [f'{label}="diagonal"' for label, diagonal in zip(names, node.diagonal, strict=True) if diagonal]
+        return f"self.affine({', '.join(arguments + ['bias=False'] * (not node.bias))})"
 
     def operand_names(self, node: Node) -> list[str]:
         """Distinct names for the operands of a map: their own names where they have one."""

@@ -100,11 +100,11 @@ class SoftAttention(Cell):
     def step(self, x: Tensor, h: Tensor, C: Tensor, a: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
         a = where(mask[:, :, None] > 0, a, 0)
         alpha = mask * softmax(self.scores(h, a, mask), -1)
-        z = self.seen(alpha, a, h)
+        z = self.context(alpha, a, h)
         h, C = self.lstm.step(x, h, C, z)
         return h, C, alpha, z
 
-    def seen(self, weights: Tensor, a: Tensor, h: Tensor) -> Tensor:
+    def context(self, weights: Tensor, a: Tensor, h: Tensor) -> Tensor:
         """The context z, [B, annotation], from attention weights [B, L]."""
         mean = (weights[:, :, None] * a).sum(1)
         return mean if self.select is None else sigmoid(self.select(h)) * mean
@@ -146,7 +146,7 @@ class HardAttention(SoftAttention):
         noisy = (e + g).detach()
         largest = mask * (noisy == noisy.amax(-1, keepdim=True)).to(e.dtype)
         s = coin * largest / largest.sum(-1, keepdim=True).clamp(min=1)
-        z = self.seen(s + (1 - coin) * alpha, a, h)
+        z = self.context(s + (1 - coin) * alpha, a, h)
         h, C = self.lstm.step(x, h, C, z)
         return h, C, alpha, z, s
 

@@ -27,7 +27,7 @@ def find(name: str) -> type[Cell]:
     return CELLS[name]
 
 
-def made(name: str, input_size: int, hidden_size: int) -> Cell:
+def create(name: str, input_size: int, hidden_size: int) -> Cell:
     """An instance of the cell that `find` finds by this name. Raises BadInput."""
     kind = find(name)
     try:

@@ -111,7 +111,7 @@ class Gaussian:
         return mu + sigma * noise(mu.shape, mu, generator)
 
 
-def start_no_larger(cell: nn.Module) -> None:
+def limit_initial_weights(cell: nn.Module) -> None:
     """Initialises a cell's own affine maps with n inputs uniformly in ±√(3/n), if that is less than the default bound.
 
     The default bound depends on `hidden_size` alone, but the maps here may have far more inputs. A weight variance

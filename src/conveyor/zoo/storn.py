@@ -15,9 +15,9 @@ from conveyor.zoo.latent import (
     Likelihood,
     divergence,
     gaussian,
+    limit_initial_weights,
     log_ratio,
     noise,
-    start_no_larger,
 )
 
 
@@ -38,7 +38,7 @@ class STORNCell(Cell):
     R [hidden, hidden], V [hidden, latent], W_y [outputs, hidden].
     Paper: Bayer & Osendorfer 2014, "Learning Stochastic Recurrent Networks".
     Departures: σ is at least 1e-4; affine maps with many inputs have smaller initial weights than `hidden_size` would
-    give (`latent.start_no_larger`).
+    give (`latent.limit_initial_weights`).
     Doubt: from memory; the parametrisation of σ (the paper has σ², perhaps without softplus), whether the paper's
     recogniser has more layers, and its activation functions.
 
@@ -63,7 +63,7 @@ class STORNCell(Cell):
         self.posterior = self.affine("r", out=2 * latent_size)
         self.hidden = self.affine("past", "h", "z")
         self.likelihood = self.affine("h", out=input_size if outputs is None else outputs)
-        start_no_larger(self)
+        limit_initial_weights(self)
 
     def step(self, x: Tensor, past: Tensor, epsilon: Tensor, h: Tensor, r: Tensor) -> tuple[Tensor, ...]:
         r = tanh(self.recognise(x, r))

@@ -15,9 +15,9 @@ from conveyor.zoo.latent import (
     Likelihood,
     divergence,
     gaussian,
+    limit_initial_weights,
     log_ratio,
     noise,
-    start_no_larger,
 )
 from conveyor.zoo.lstm import LSTM
 
@@ -41,7 +41,7 @@ class VRNNCell(Cell):
     Paper: Chung, Kastner, Dinh, Goel, Courville & Bengio 2015, "A Recurrent Latent Variable Model for Sequential Data",
     section 3.
     Departures: one hidden layer in each φ, where the authors' networks have up to four; σ is at least 1e-4; affine maps
-    with many inputs have smaller initial weights than `hidden_size` would give (`latent.start_no_larger`).
+    with many inputs have smaller initial weights than `hidden_size` would give (`latent.limit_initial_weights`).
     Doubt: the equations are from memory, compared with the authors' code.
 
     Raises ValueError and TypeError for sizes that are not positive integers.
@@ -71,7 +71,7 @@ class VRNNCell(Cell):
         self.likelihood_hidden = self.affine("phi_z", "h", out=feature_size)
         self.likelihood = self.affine("dec", out=input_size if outputs is None else outputs)
         self.recurrence = LSTM(2 * feature_size, hidden_size)
-        start_no_larger(self)
+        limit_initial_weights(self)
 
     def step(self, x: Tensor, epsilon: Tensor, h: Tensor, C: Tensor) -> tuple[Tensor, ...]:
         phi_x = relu(self.phi_x(x))
