@@ -12,8 +12,8 @@ import torch
 
 import browser as browsers
 import tiers
-from conveyor import kernels
 from conveyor.explain.drawing.arrange import WORK, arrange
+from conveyor.layer import kernels
 from pages import Page
 
 torch.set_num_threads(1)

@@ -17,7 +17,7 @@ import torch
 
 import conveyor
 from command import LIMITED, environment
-from conveyor import backends
+from conveyor.layer import backends
 from conveyor.targets import CannotBuild
 from conveyor.targets import attempt as attempts
 from conveyor.targets.cpu import build

@@ -54,7 +54,7 @@ def test_a_model_is_compiled_without_a_graph_break(stack, lengths):
 
 def test_the_operators_keep_pytorchs_rules():
     """What a fake run says of shapes is so, nothing is written to, and the gradients go through."""
-    from conveyor.kernels import kernel_of
+    from conveyor.layer.kernels import kernel_of
     from conveyor.targets import operator
 
     cell = conveyor.zoo.LSTM(3, 5).double()

@@ -11,7 +11,7 @@ from conveyor import zoo
 from conveyor.compiler import Graph, inference, training
 from conveyor.compiler.graph import Node, Output
 from conveyor.compiler.program import Gemm, Local, Loop, Outer, Pack
-from conveyor.kernels import kernel_of
+from conveyor.layer.kernels import kernel_of
 from conveyor.targets.cpu.emit import emit
 from conveyor.targets.cpu.plan import plan
 

@@ -8,7 +8,7 @@ import torch
 
 from both import assert_kernel_is_loop, by_both, draw_inputs, results
 from conveyor import Cell, Recurrent, backend
-from conveyor.backends import NotCompiled
+from conveyor.layer.backends import NotCompiled
 from op_cells import op_cell
 
 # Of values a and b [B, H] and the number of the step, t. Each would give other numbers than the loop, without a word.

@@ -108,7 +108,7 @@ def test_steps_that_a_kernel_cannot_number_are_taken_by_the_loop():
     assert torch.equal(layer(x, start=late)[0], wanted)
     with conveyor.backend("compiled"):
         layer(x, start=late - 3)
-        with pytest.raises(conveyor.backends.NotCompiled, match="steps beyond number 16,777,216"):
+        with pytest.raises(conveyor.NotCompiled, match="steps beyond number 16,777,216"):
             layer(x, start=late)
 
 
@@ -154,7 +154,10 @@ def test_whole_numbers_that_a_kernel_cannot_hold_are_left_to_the_loop(cell):
     assert torch.equal(layer(x)[0], wanted)
     with torch.no_grad():
         assert torch.equal(torch.compile(layer, backend="eager")(x)[0], wanted)
-    with conveyor.backend("compiled"), pytest.raises(conveyor.backends.NotCompiled, match=r"number [\d]+ in .*float32"):
+    with (
+        conveyor.backend("compiled"),
+        pytest.raises(conveyor.NotCompiled, match=r"number [\d]+ in .*float32"),
+    ):
         layer(x)
     layer = layer.double()
     assert_kernel_is_loop(layer, draw_inputs(layer, 60, 2))

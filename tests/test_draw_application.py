@@ -9,7 +9,7 @@ import torch
 import conveyor
 from conveyor.applications.draw import Draw, DrawSettings, frame
 from conveyor.errors import BadInput
-from conveyor.picture import figure
+from conveyor.figures import figure
 from conveyor.tasks.binarised import Binarised, read
 from conveyor.tasks.mnist import mnist
 from conveyor.training import train

@@ -17,7 +17,7 @@ import torch
 import conveyor
 from comparisons import children, kill, succeeds
 from conveyor import zoo
-from conveyor.affine import Affine
+from conveyor.cell import Affine
 from conveyor.compare.compare import CONFIG, LEDGER
 from conveyor.compare.ledger import Claim, Key, Ledger
 from conveyor.compare.worker import Worker, start

@@ -9,16 +9,16 @@ import torch
 
 from cases import CASES, Case, extra_inputs, random_state, tensors
 from conveyor import compile, zoo
+from conveyor.cell.loop import take_step
 from conveyor.compiler.graph import Builder, Output
 from conveyor.compiler.ops import OPS
-from conveyor.eager import take_step
 from conveyor.explain.circuit import Circuit
 from conveyor.explain.running.edits import Edit
 from conveyor.explain.running.emit_js import SPELLING, _Emitter, emit
 from conveyor.explain.running.interpret import INTERPRETED, interpret
 from conveyor.explain.running.loops_js import literal
 from conveyor.explain.running.places import Places
-from conveyor.kernels import given_of, kernel_of
+from conveyor.layer.kernels import given_of, kernel_of
 from in_a_page import assert_same, page
 from op_cells import OPS as SPELLINGS
 from op_cells import POSITIVE, SHAPED, op_cell

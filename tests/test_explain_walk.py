@@ -17,7 +17,7 @@ from conveyor.explain.page.variants import SHOWN, SIZES, circuit_of, own, varian
 from conveyor.explain.page.walk import walk
 from conveyor.explain.running.edits import Edit
 from conveyor.explain.running.interpret import interpret
-from conveyor.show import compile
+from conveyor.layer.compilation import compile
 from conveyor.zoo import CELLS
 from random_cells import random_cells
 

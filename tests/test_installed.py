@@ -162,7 +162,7 @@ def test_missing_c_is_told_with_the_cure(installed, name):
     assert len(done.stderr.splitlines()) == 2  # the second says how many tokens were written
     for said in (done.stderr, refused.stderr.splitlines()[-1]):
         assert f"{name} cannot be read (No such file or directory); pip install --force-reinstall conveyor" in said
-    assert refused.stderr.splitlines()[-1].startswith("conveyor.backends.NotCompiled: ")
+    assert refused.stderr.splitlines()[-1].startswith("conveyor.layer.backends.NotCompiled: ")
 
 
 @pytest.mark.parametrize("name", ["main.js", "variants.json"])

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_map
 from cases import CASES, Case, extra_inputs, random_state, tensors, values_of
 from conftest import EXAMPLES
 from conveyor import backend
-from conveyor.sequences import reverse
+from conveyor.layer.forms import reverse
 from random_cells import random_cells
 from tiers import FEW, slow  # of random cells there are as many examples as conftest.py says
 from tolerance import assert_equal

@@ -6,10 +6,10 @@ output, state, values = rnn(x, record=True)         # values["f"]: the forget ga
 """
 
 from conveyor import zoo
-from conveyor.backends import backend
 from conveyor.cell import Cell
-from conveyor.dropin import GRU, LSTM, RNN
 from conveyor.layer import Recurrent
-from conveyor.show import compile
+from conveyor.layer.backends import NotCompiled, backend
+from conveyor.layer.compilation import compile
+from conveyor.nn import GRU, LSTM, RNN
 
-__all__ = ["GRU", "LSTM", "RNN", "Cell", "Recurrent", "backend", "compile", "zoo"]
+__all__ = ["GRU", "LSTM", "RNN", "Cell", "NotCompiled", "Recurrent", "backend", "compile", "zoo"]

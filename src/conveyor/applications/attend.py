@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from conveyor.applications.sentences import attention_maps, decode, describe_scores, exact, nats_per_word, score
-from conveyor.picture import figure, png
+from conveyor.figures import figure, png
 from conveyor.tasks.scenes import CANVAS, WORDS, Scenes, split
 from conveyor.tasks.words import END, TokenBatch
 from conveyor.training.job import TrainingJob

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from conveyor.errors import BadInput
-from conveyor.picture import figure, png
+from conveyor.figures import figure, png
 from conveyor.tasks.binarised import KINDS, read
 from conveyor.training.job import TrainingJob
 from conveyor.training.run import Run

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from conveyor.picture import figure, png
+from conveyor.figures import figure, png
 
 LOW, HIGH = 36, 84  # MIDI notes, between which most of the chorales lie
 

@@ -23,7 +23,7 @@ import numpy as np
 from torch import Tensor
 
 from conveyor.applications.sentences import attention_maps, bleu, decode, describe_scores, nats_per_word, score
-from conveyor.picture import figure, png
+from conveyor.figures import figure, png
 from conveyor.tasks.translation import DATA, choose, translation
 from conveyor.tasks.verses import CURE
 from conveyor.tasks.words import END, UNKNOWN, TokenBatch, WordVocabulary, columns

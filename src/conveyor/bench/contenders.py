@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from conveyor import dropin, zoo
-from conveyor.backends import backend
+from conveyor import zoo
 from conveyor.bench.plan import Shape
 from conveyor.cell import Cell
 from conveyor.errors import BadInput, suggest
 from conveyor.layer import Recurrent
+from conveyor.layer.backends import backend
+from conveyor.nn import GRU, LSTM, RNN
 from conveyor.zoo.find import find
 
 
@@ -97,10 +98,10 @@ def eager(work: Work) -> Run:
 def torch_nn(work: Work) -> Run | None:
     """The module of torch.nn with the same weights."""
     layers: dict[type[Cell], Callable[..., Any]] = {
-        zoo.LSTM: dropin.LSTM,
-        zoo.GRU: dropin.GRU,
-        zoo.RNN: dropin.RNN,
-        zoo.ReluRNN: partial(dropin.RNN, nonlinearity="relu"),
+        zoo.LSTM: LSTM,
+        zoo.GRU: GRU,
+        zoo.RNN: RNN,
+        zoo.ReluRNN: partial(RNN, nonlinearity="relu"),
     }
     if work.cell not in layers:
         return None

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from conveyor.affine import Affine
 from conveyor.bench.machine import Machine
 from conveyor.bench.plan import Shape
-from conveyor.cell import Cell
+from conveyor.cell import Affine, Cell
 
 
 @dataclass(frozen=True)

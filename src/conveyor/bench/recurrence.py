@@ -6,13 +6,13 @@ import statistics
 
 import torch
 
-from conveyor.backends import NotCompiled, backend
 from conveyor.bench.contenders import Work
 from conveyor.bench.cost import Cost
 from conveyor.bench.machine import Machine
 from conveyor.bench.plan import Shape
 from conveyor.bench.timing import interleaved
 from conveyor.cell import Cell
+from conveyor.layer.backends import NotCompiled, backend
 
 SECONDS = 0.5
 

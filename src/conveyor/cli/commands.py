@@ -240,7 +240,7 @@ def show(
 ) -> None:
     """Show a stage of compiling a cell."""
     from conveyor.compiler import CannotCompile
-    from conveyor.show import compile
+    from conveyor.layer.compilation import compile
 
     stages = ("graph", "backward", "plan", "source")
     if stage not in stages:

@@ -14,7 +14,7 @@ from conveyor.explain.circuit import Circuit
 from conveyor.explain.drawing.diagram import THEMES, Diagram
 from conveyor.explain.drawing.diagram import draw as drawn
 from conveyor.explain.drawing.errors import REPORT, CannotDraw
-from conveyor.show import compile
+from conveyor.layer.compilation import compile
 from conveyor.zoo.find import create
 
 SUFFIXES = (".svg", ".png")

@@ -10,7 +10,7 @@ from conveyor.cell import Cell
 from conveyor.compiler import CannotCompile
 from conveyor.compiler.composites import learned_maps, weight_name
 from conveyor.compiler.graph import Graph
-from conveyor.show import compile
+from conveyor.layer.compilation import compile
 
 
 def open_gates(cell: Cell, by: float) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from conveyor import picture
+from conveyor import figures
 from conveyor.compare import statistics
 from conveyor.compare.outcomes import TaskInfo
 from conveyor.compare.statistics import Study, need
@@ -72,7 +72,7 @@ def _draw(study: Study, kind: Kind) -> Figure | None:
     if not rows or not columns:
         return None
     crowd = 0.45 * len(study.cells) if kind.panel is _search else 2.8 * len(columns)
-    drawn = picture.figure(max(6.4, crowd), kind.height(study) * len(rows) + 0.6)
+    drawn = figures.figure(max(6.4, crowd), kind.height(study) * len(rows) + 0.6)
     grid = drawn.subplots(len(rows), len(columns), squeeze=False)
     for (y, row), (x, column) in product(enumerate(rows), enumerate(columns)):
         kind.panel(study, grid[y][x], row, column)
@@ -91,7 +91,7 @@ def _files(drawn: Figure, title: str) -> dict[str, bytes]:
     data = io.BytesIO()
     kept = {"Title": title, "Creator": None, "Date": None, "Format": None, "Type": None}
     drawn.savefig(data, format="svg", metadata=kept)
-    return {".svg": data.getvalue(), ".png": picture.png(drawn)}
+    return {".svg": data.getvalue(), ".png": figures.png(drawn)}
 
 
 def themed(svg: str) -> str:

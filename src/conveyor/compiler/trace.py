@@ -57,33 +57,38 @@ VALUE_READERS = {"__bool__", "item", "tolist", "__int__", "__float__", "__index_
 class _Recorder(TorchFunctionMode):
     """Runs every function, and writes down those that give tensors."""
 
-    def __init__(self, gradients: bool, modules: Mapping[nn.Module, str]) -> None:
+    def __init__(self, gradients: bool, modules: Mapping[nn.Module, str], passed_over: tuple[str, ...]) -> None:
         super().__init__()
-        self.gradients, self.modules = gradients, modules
+        self.gradients, self.modules, self.passed_over = gradients, modules, passed_over
         self.calls: list[_Call] = []
+
+    def line(self) -> str:
+        return _line(self.passed_over)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = _name(func)
         if name in VALUE_READERS:
             raise CannotCompile(
-                _line(),
+                self.line(),
                 f"the step reads a tensor's value ({name}), which is not known before the sequence runs",
                 "write torch.where(condition, a, b) for a branch, and keep numbers in tensors",
             )
         if name in HOOKS:
-            raise CannotCompile(_line(), f"the step calls {name}, whose work no kernel does", "leave it out")
+            raise CannotCompile(self.line(), f"the step calls {name}, whose work no kernel does", "leave it out")
         if self.gradients and not torch.is_grad_enabled():
             raise CannotCompile(
-                _line(),
+                self.line(),
                 f"{name} is called without gradients (torch.no_grad, or a torch.autograd.Function)",
                 "write value.detach(), and derivatives of one's own in other operations",
             )
         if name == "__setitem__":
-            raise CannotCompile(_line(), "the step writes into a tensor", "make a new one, by torch.where or torch.cat")
+            raise CannotCompile(
+                self.line(), "the step writes into a tensor", "make a new one, by torch.where or torch.cat"
+            )
         result = func(*args, **kwargs)
         if _has_tensor(result):
-            self.calls.append(_Call(func, name, args, kwargs, result, _line(), _module(self.modules)))
+            self.calls.append(_Call(func, name, args, kwargs, result, self.line(), _module(self.modules)))
         return result
 
 
@@ -97,15 +102,14 @@ def _has_tensor(value: Any) -> bool:
 
 
 OURS = str(Path(__file__).parent)
-AFFINE = str(Path(__file__).parents[1] / "affine.py")  # where a map's operations are; the line that calls it says more
 TORCH = str(Path(torch.__file__).parent)
 
 
-def _line() -> str:
-    """The line of the step that is being run."""
+def _line(passed_over: tuple[str, ...]) -> str:
+    """The line of the step that is being run; the lines in the files passed over say less than those that call them."""
     for frame in _frames():
         file = frame.f_code.co_filename
-        if not file.startswith((OURS, TORCH, AFFINE)) and Path(file).name != "contextlib.py":
+        if not file.startswith((OURS, TORCH, *passed_over)) and Path(file).name != "contextlib.py":
             return f"{Path(file).name}, line {frame.f_lineno}"
     return "the step"
 
@@ -150,19 +154,21 @@ def trace(
     states: Sequence[str],
     weights: Mapping[str, Tensor],
     modules: Mapping[nn.Module, str] | None = None,
+    passed_over: tuple[str, ...] = (),
 ) -> Trace:
     """The graph of `step`. `weights` are the tensors that it may use besides its arguments, by name.
 
-    `modules` are those whose code it may run, with their paths, which become part of the nodes' origin.
+    `modules` are those whose code it may run, with their paths, which become part of the nodes' origin. An error names
+    the line of the step, and none in the files `passed_over`, which say less than the line that calls them.
     Its outputs are the new states, and a stream for each further value.
     Raises CannotCompile if an operation has no rule, the batch is not kept apart, or a branch depends on a value.
     """
     dtype = next((w.dtype for w in weights.values() if w.is_floating_point()), torch.get_default_dtype())
     gradients = not any(w.is_inference() for w in weights.values())  # which cannot have any
-    runs = [_run(step, arguments, dtype, gradients, batch, modules or {}) for batch in BATCHES]
+    runs = [_run(step, arguments, dtype, gradients, batch, modules or {}, passed_over) for batch in BATCHES]
     (given, calls, ends, named, labels), (_, others, other_ends, other_named, _) = runs
     wanted = [call.name for call in calls], set(named)
-    for run in (runs[1], *(_run(step, arguments, dtype, gradients, batch, {}) for batch in OTHERS)):
+    for run in (runs[1], *(_run(step, arguments, dtype, gradients, batch, {}, passed_over) for batch in OTHERS)):
         if ([call.name for call in run[1]], set(run[3])) != wanted:
             raise CannotCompile(
                 "the step", "it does other things for another size of the batch", "treat all rows alike"
@@ -213,9 +219,10 @@ def _run(
     gradients: bool,
     batch: int,
     modules: Mapping[nn.Module, str],
+    passed_over: tuple[str, ...],
 ) -> Any:
     shapes = [() if a.kind == "step" else (batch, *a.dims) for a in arguments]
-    recorder = _Recorder(gradients, modules if batch == BATCHES[0] else {})
+    recorder = _Recorder(gradients, modules if batch == BATCHES[0] else {}, passed_over)
     # With gradients, as in training: what a step does without them has other derivatives.
     with torch.inference_mode(False), torch.set_grad_enabled(gradients), torch.random.fork_rng(devices=[]):
         given = [_dummy(a, shape, dtype) for a, shape in zip(arguments, shapes, strict=True)]

@@ -14,7 +14,7 @@ from conveyor.explain.circuit import Circuit
 from conveyor.explain.difference import changed, gone
 from conveyor.explain.drawing.diagram import diagram
 from conveyor.explain.formula import Equation, equations, symbol
-from conveyor.show import compile
+from conveyor.layer.compilation import compile
 from conveyor.zoo import CELLS
 
 SIZES = (4, 8)  # of the cells that are drawn; eight units are a module for each of a clockwork's periods, and more

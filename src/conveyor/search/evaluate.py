@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 
-from conveyor.backends import NotCompiled, backend
 from conveyor.compare import problems
 from conveyor.compare.compare import RUNS
 from conveyor.compare.ledger import Claim
@@ -23,6 +22,7 @@ from conveyor.compare.trial import TrialSettings, figures
 from conveyor.compare.worker import EXIT_STOPPED
 from conveyor.errors import BadInput
 from conveyor.layer import Recurrent
+from conveyor.layer.backends import NotCompiled, backend
 from conveyor.search.config import CRASHED, EVALUATED, MIN_GAIN, Outcome, SearchConfig
 from conveyor.search.population import Candidate
 from conveyor.training.run import Run, write

@@ -8,8 +8,8 @@ from conveyor.compiler.composites import composites, is_weight, learned_maps, we
 from conveyor.compiler.graph import Graph
 from conveyor.compiler.graph import Node as Traced
 from conveyor.errors import BadInput
+from conveyor.layer.compilation import compile
 from conveyor.search.genome import BINARY, UNARY, Genome, Node, canonicalise
-from conveyor.show import compile
 
 SIZE = 8  # hidden size of the cell that is traced; any would do
 

@@ -65,7 +65,7 @@ class Target(Protocol[P]):
         ...
 
     def build(self, plans: Sequence[P], dtype: torch.dtype) -> Sequence[Kernel]:
-        """The kernels of some plans, to be used together. Raises CannotBuild."""
+        """The kernels of some plans, to be used together. Raises CannotBuild, of no plans where it can build none."""
         ...
 
 

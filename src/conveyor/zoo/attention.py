@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, sigmoid, softmax, tanh, where
 
-from conveyor.cell import Cell, check_sizes
+from conveyor.cell.cell import Cell, check_sizes
 
 FAR = -3e4  # the score of a padded location, for every dtype: its exponential is 0, and it has no gradient
 

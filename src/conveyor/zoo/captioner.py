@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from conveyor.cell import check_sizes
+from conveyor.cell.cell import check_sizes
 from conveyor.zoo.decoder import Decoder
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn, tanh, where
 
-from conveyor.affine import Affine
-from conveyor.cell import Cell, is_whole
+from conveyor.cell import Affine
+from conveyor.cell.cell import Cell, is_whole
 
 
 class ClockworkRNN(Cell):

@@ -7,7 +7,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn, tanh, where
 
-from conveyor.cell import check_sizes
+from conveyor.cell.cell import check_sizes
 from conveyor.layer import Recurrent
 from conveyor.zoo.attention import HardAttention, SoftAttention, hard_noise
 

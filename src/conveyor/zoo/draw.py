@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor, cat, exp, sigmoid, stack
 
-from conveyor.cell import Cell, check_sizes
+from conveyor.cell.cell import Cell, check_sizes
 from conveyor.zoo.draw_window import Filterbanks, read, write
 from conveyor.zoo.lstm import LSTM
 

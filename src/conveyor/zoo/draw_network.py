@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from conveyor.cell import check_sizes
+from conveyor.cell.cell import check_sizes
 from conveyor.layer import Recurrent
 from conveyor.zoo.check import check_tensor
 from conveyor.zoo.draw import DRAW

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, cat, einsum, exp, nn, softmax
 
-from conveyor.cell import check_sizes
+from conveyor.cell.cell import check_sizes
 
 NARROWEST = -40.0  # the least log σ²: such a filter is one pixel in every dtype, and 1 / σ² does not overflow
 

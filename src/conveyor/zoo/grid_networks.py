@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from conveyor.cell import Cell, check_sizes
+from conveyor.cell.cell import Cell, check_sizes
 from conveyor.layer import Recurrent
 from conveyor.zoo.check import check_tensor
 from conveyor.zoo.grid import Side

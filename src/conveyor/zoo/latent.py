@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from conveyor.affine import Affine
-from conveyor.cell import check_sizes
+from conveyor.cell import Affine
+from conveyor.cell.cell import check_sizes
 from conveyor.layer import Recurrent
 from conveyor.zoo.check import check_probabilities, check_tensor
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor, sigmoid, tanh
 
-from conveyor.cell import Cell, is_whole
+from conveyor.cell.cell import Cell, is_whole
 
 # The activation functions by name; the first two are the paper's g and h.
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {

@@ -6,8 +6,7 @@ import textwrap
 from torch import nn
 
 from conveyor import zoo
-from conveyor.affine import Affine
-from conveyor.cell import Cell
+from conveyor.cell import Affine, Cell
 from conveyor.zoo import CELLS
 
 INPUT, HIDDEN = 32, 128  # the sizes for which parameters are counted

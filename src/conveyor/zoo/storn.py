@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, tanh
 
-from conveyor.cell import Cell, check_sizes
+from conveyor.cell.cell import Cell, check_sizes
 from conveyor.layer import Recurrent
 from conveyor.zoo.latent import (
     Bernoulli,

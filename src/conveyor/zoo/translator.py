@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from conveyor.cell import check_sizes
+from conveyor.cell.cell import check_sizes
 from conveyor.layer import Recurrent
 from conveyor.zoo.decoder import Decoder, check_words
 from conveyor.zoo.gru import GRU

@@ -15,7 +15,7 @@ from conveyor.explain.drawing.arrange import arrange
 from conveyor.explain.drawing.space import Layout
 from conveyor.explain.drawing.svg import DARK, LIGHT, Drawing, Lit, style
 from conveyor.explain.symbols import pretty, spoken
-from conveyor.show import compile
+from conveyor.layer.compilation import compile
 
 THEMES = ("auto", "light", "dark")
 # Of the package matplotlib; the last has what the others lack, such as a tilde above a slanted letter.

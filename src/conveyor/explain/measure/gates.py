@@ -13,7 +13,7 @@ from conveyor.errors import BadInput
 from conveyor.explain.measure.record import Layers, given, read_through
 from conveyor.language import LanguageModel
 from conveyor.language.trained import Trained
-from conveyor.show import compile
+from conveyor.layer.compilation import compile
 
 
 @dataclass(frozen=True)

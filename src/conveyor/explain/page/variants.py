@@ -17,7 +17,7 @@ from conveyor.explain.difference import changed, gone
 from conveyor.explain.drawing.diagram import draw
 from conveyor.explain.formula import equations, symbol
 from conveyor.explain.page import bundle
-from conveyor.show import compile
+from conveyor.layer.compilation import compile
 from conveyor.zoo import CELLS
 
 SIZES = (4, 8)  # eight units are a module for each of a clockwork's periods

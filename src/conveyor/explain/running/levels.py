@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from conveyor.cell.loop import place
+from conveyor.cell.regularise import Regularised
 from conveyor.compiler import CannotCompile
-from conveyor.eager import place
 from conveyor.errors import BadInput
 from conveyor.explain.circuit import Circuit
-from conveyor.kernels import kernel_of
 from conveyor.language import LanguageModel
 from conveyor.layer import Recurrent
-from conveyor.regularise import Regularised
+from conveyor.layer.kernels import kernel_of
 
 # Where a stream besides x comes from: a value of the layer below by its name, a learned map of the input, or a number.
 Source = str | nn.Linear | float

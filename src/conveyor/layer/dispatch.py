@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-from conveyor.backends import NotCompiled, chosen, warn
+from conveyor.cell.loop import Step, Unrolled, is_transforming, place, unroll
 from conveyor.compiler import CannotCompile, Graph
-from conveyor.eager import Step, Unrolled, place, unroll
-from conveyor.kernels import (
+from conveyor.layer.backends import NotCompiled, chosen, warn
+from conveyor.layer.kernels import (
     CellKernel,
     StepFails,
     check_weights,
@@ -22,7 +22,6 @@ from conveyor.kernels import (
     module_of,
     type_of,
 )
-from conveyor.sequences import is_transforming
 from conveyor.targets import CannotBuild
 from conveyor.targets.autograd import Job, compute
 from conveyor.targets.ragged import rows_of
@@ -40,9 +39,9 @@ def run(
 ) -> Unrolled:
     """What `eager.unroll` gives, by a kernel if the backend says so and one can be made."""
     if torch.compiler.is_compiling():
-        from conveyor import in_a_graph
+        from conveyor.layer import torch_compile
 
-        return in_a_graph.run(cell, streams, state, constants, lengths, record, start)
+        return torch_compile.run(cell, streams, state, constants, lengths, record, start)
     choice = chosen()
     if choice == "auto" and len(streams["x"]) == 1 and not torch.is_grad_enabled():
         choice = "eager"  # a kernel packs its matrices for each run, which for one step takes longer than the step

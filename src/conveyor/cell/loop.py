@@ -13,8 +13,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from conveyor.sequences import is_transformed
-
 Unrolled = tuple[Tensor, tuple[Tensor, ...], dict[str, Tensor]]  # the output, the final states, the values by name
 
 
@@ -78,6 +76,16 @@ def unroll(
         history.append({name: _put(v, rows, v.new_zeros(batch, *v.shape[1:])) for name, v in named.items()})
         present = tuple(_put(value, rows, before) for value, before in zip(new, present, strict=True))
     return torch.stack(outputs), present, _over_time(cell, history)
+
+
+def is_transformed(value: Tensor) -> bool:
+    """Whether a torch.func transform wraps the tensor, so that its elements cannot be read: under vmap it is many."""
+    return not torch.compiler.is_compiling() and torch._C._functorch.is_functorch_wrapped_tensor(value)
+
+
+def is_transforming() -> bool:
+    """Whether any torch.func transform is active: vmap, grad, jacrev, ..."""
+    return torch._C._functorch.maybe_current_level() is not None
 
 
 def _rows(t: int, lengths: Tensor | None) -> Tensor | None:

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch._subclasses import FakeTensor
 from torch.nn.utils import parametrize
 
-from conveyor.affine import Affine
+from conveyor.cell import Affine, affine
+from conveyor.cell.loop import Step, place, take_step
 from conveyor.compiler import Argument, CannotCompile, Graph, steps_within, trace
-from conveyor.eager import Step, place, take_step
 from conveyor.targets import Target
 from conveyor.targets.attempt import BUILDING
 from conveyor.targets.autograd import CompiledStep
@@ -185,7 +185,8 @@ def _compile(
         weights = {name: weight for name, get in getters.items() if (weight := get()) is not None}
         with _unchanged(module):
             try:
-                traced = trace(step, arguments, cell.state, weights, {m: path for path, m in module.named_modules()})
+                paths = {m: path for path, m in module.named_modules()}
+                traced = trace(step, arguments, cell.state, weights, paths, passed_over=(affine.__file__,))
             except CannotCompile:
                 raise
             except Exception as error:  # a step can fail in any way, perhaps only on what it is traced with

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from conveyor import zoo
-from conveyor.cell import Cell, is_whole
+from conveyor.cell.cell import Cell, is_whole
 from conveyor.layer import Recurrent
 
 # For torch.nn's matrices weight_ih and weight_hh, the affine maps whose blocks each holds one above the other.

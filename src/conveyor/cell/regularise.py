@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from conveyor.affine import Affine, masked
 from conveyor.cell import Cell
-from conveyor.eager import check_new
+from conveyor.cell.affine import Affine, masked
+from conveyor.cell.loop import check_new
 
 
 def check_probability(name: str, value: Any) -> float:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from conveyor.cell.loop import is_transformed
+
 
 @dataclass(frozen=True)
 class Form:
@@ -82,16 +84,6 @@ def reverse(x: Tensor, lengths: Tensor | None) -> Tensor:
     t = torch.arange(x.shape[0], device=x.device)[:, None]
     source = torch.where(t < lengths, lengths - 1 - t, t)  # [T, B]
     return x.gather(0, source.reshape(*source.shape, *[1] * (x.dim() - 2)).expand(x.shape))
-
-
-def is_transformed(value: Tensor) -> bool:
-    """Whether a torch.func transform wraps the tensor, so that its elements cannot be read: under vmap it is many."""
-    return not torch.compiler.is_compiling() and torch._C._functorch.is_functorch_wrapped_tensor(value)
-
-
-def is_transforming() -> bool:
-    """Whether any torch.func transform is active: vmap, grad, jacrev, ..."""
-    return torch._C._functorch.maybe_current_level() is not None
 
 
 def _check_width(x: Tensor, width: int) -> None:

@@ -12,13 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from conveyor.backends import NotCompiled, chosen, warn
+from conveyor.cell.loop import Unrolled, place, unroll
+from conveyor.cell.regularise import Regularised
 from conveyor.compiler import CannotCompile
-from conveyor.eager import Unrolled, place, unroll
-from conveyor.kernels import Given, given_of, kernel_of, module_of, type_of
-from conveyor.regularise import Regularised
+from conveyor.layer.backends import NotCompiled, chosen, warn
+from conveyor.layer.kernels import Given, given_of, kernel_of, module_of, type_of
 from conveyor.targets import CannotBuild, operator
-from conveyor.targets.cpu.build import runtime
 from conveyor.targets.registry import TARGETS
 
 
@@ -74,7 +73,7 @@ def _operator(
         # In a thread of its own, in which nobody looks on: torch.export would write down what the tracing does.
         with ThreadPoolExecutor(1) as alone:
             found = alone.submit(kernel_of, cell, given, constants, dtype, record, TARGETS[0]).result()
-        runtime(dtype == torch.float64)  # no kernel can be built where this cannot
+        TARGETS[0].build((), dtype)  # whether it can build any
     except (CannotCompile, CannotBuild) as error:
         if chosen() == "compiled":
             raise NotCompiled(f"{place(cell)} has no kernel: {error}") from None

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from conveyor import errors
-from conveyor.eager import Step, place
+from conveyor.cell.loop import Step, place
 from conveyor.targets import CannotBuild
 
 BACKENDS = ("auto", "compiled", "eager")

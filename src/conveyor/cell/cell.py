@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from conveyor.affine import Affine
+from conveyor.cell.affine import Affine
 
 # Names of the layer's own arguments and results.
 RESERVED = {"input", "hx", "lengths", "record", "start", "output"}

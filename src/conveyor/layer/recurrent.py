@@ -14,19 +14,19 @@ from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.rnn import PackedSequence
 
-from conveyor.affine import Affine
-from conveyor.cell import Cell, is_whole, size_of
-from conveyor.eager import Step, Unrolled, place
-from conveyor.errors import warn
-from conveyor.execute import run as run_loop
-from conveyor.regularise import (
+from conveyor.cell import Affine
+from conveyor.cell.cell import Cell, is_whole, size_of
+from conveyor.cell.loop import Step, Unrolled, place
+from conveyor.cell.regularise import (
     Regularised,
     check_probability,
     check_recurrent_dropout,
     dropout_mask,
     zoneout_rates,
 )
-from conveyor.sequences import Form, read, reverse
+from conveyor.errors import warn
+from conveyor.layer.dispatch import run as run_loop
+from conveyor.layer.forms import Form, read, reverse
 
 State = Tensor | tuple[Tensor, ...]
 

@@ -12,7 +12,7 @@ import torch
 from conveyor.cell import Cell
 from conveyor.compiler import Graph, inference, training
 from conveyor.compiler.pipeline import Lowered
-from conveyor.kernels import kernel_of
+from conveyor.layer.kernels import kernel_of
 from conveyor.targets import Plan, Target
 from conveyor.targets.registry import TARGETS
 

@@ -1,0 +1,14 @@
+"""A cell as a layer, and which target runs it.
+
+recurrent.py     Recurrent: layers, directions, lengths, state
+forms.py         converts every form of input to [T, B, ...] and back
+backends.py      conveyor.backend: kernels or the loop; the warning for a fallback
+dispatch.py      runs a cell over sequences: by the first target that may, or by the loop
+kernels.py       the kernels of a cell: compiled on first use, then found again
+torch_compile.py the same under torch.compile
+compilation.py   conveyor.compile: every stage of the compiler as text
+"""
+
+from conveyor.layer.recurrent import Recurrent, State
+
+__all__ = ["Recurrent", "State"]
