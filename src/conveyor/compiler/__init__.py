@@ -1,5 +1,6 @@
 """From the equations of one step to kernels: trace, differentiate, simplify, plan, emit, build, run."""
 
+from conveyor.compiler import operator  # whose operators a saved program wants as soon as the package is imported
 from conveyor.compiler.build import BUILDING, CannotBuild
 from conveyor.compiler.exact import steps_within
 from conveyor.compiler.graph import Graph
@@ -19,6 +20,7 @@ __all__ = [
     "compute",
     "even_extent",
     "inference",
+    "operator",
     "rows_of",
     "sgemm",
     "steps_within",
