@@ -1,7 +1,7 @@
 """Kernels as operators of PyTorch: torch.compile, torch.export and the like see one operation, and not its parts.
 
 An operator takes and gives tensors, numbers and text only: a kernel goes in as the text of its graph. So what is kept
-on disk, by the cache of torch.compile or as an exported program, runs the equations that it was made of, in any process.
+on disk, by the cache of torch.compile or as an exported program, runs the equations that it was made of, anywhere.
 """
 
 from __future__ import annotations
