@@ -54,8 +54,8 @@ def test_a_model_is_compiled_without_a_graph_break(stack, lengths):
 
 def test_the_operators_keep_pytorchs_rules():
     """What a fake run says of shapes is so, nothing is written to, and the gradients go through."""
+    from conveyor.layer import operator
     from conveyor.layer.kernels import kernel_of
-    from conveyor.targets import operator
 
     cell = conveyor.zoo.LSTM(3, 5).double()
     found = kernel_of(cell, (("x", (3,), None), ("h", (5,), None), ("C", (5,), None)), (), torch.float64, False)

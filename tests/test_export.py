@@ -1,5 +1,9 @@
 """A layer under torch.export, and what it leaves for other processes."""
 
+import json
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -52,3 +56,64 @@ def test_whole_numbers_that_a_cell_holds_are_to_be_seen_before_it_is_exported():
         torch.export.export(model, (x,))
     output = model(x)
     assert_equal(torch.export.export(model, (x,)).module()(x), output, "output", KERNEL)
+
+
+LOADED = """
+import sys
+import torch
+import conveyor
+x, output, wanted = torch.load(sys.argv[2])
+program = torch.export.load(sys.argv[1]).module()
+found = program(x)
+assert torch.allclose(found, output), found - output
+gradients = torch.autograd.grad(found.sum(), list(program.parameters()))
+for value, gradient in zip(gradients, wanted, strict=True):
+    assert torch.allclose(value, gradient), value - gradient
+"""
+
+
+class Halved(conveyor.Cell):
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.candidate = self.affine("h", "x")
+
+    def step(self, x, h):
+        return 0.5 * torch.tanh(self.candidate(h, x))
+
+
+class Doubled(Halved):
+    def step(self, x, h):
+        return 2.0 * torch.tanh(self.candidate(h, x))
+
+
+def test_a_saved_program_runs_its_own_equations_in_a_process_that_has_others(tmp_path):
+    """Those of the cell are not in that process at all; before it, it has had no kernel."""
+    models = [Model(conveyor.Recurrent(cell, 3, 5).double()) for cell in (Doubled, Halved)]
+    x = torch.randn(4, 2, 3).double()
+    for model in models:
+        output = model(x)
+        gradients = torch.autograd.grad(output.sum(), list(model.parameters()))
+        torch.save((x, output.detach(), gradients), tmp_path / "expected.pt")
+        torch.export.save(torch.export.export(model, (x,)), tmp_path / "model.pt2")
+    subprocess.run([sys.executable, "-c", LOADED, tmp_path / "model.pt2", tmp_path / "expected.pt"], check=True)
+
+
+def test_an_operator_is_named_by_what_it_computes():
+    texts = []
+    for cell in (Halved, Doubled, Halved):
+        model = Model(conveyor.Recurrent(cell, 3, 5))
+        exported = torch.export.export(model, (torch.randn(4, 2, 3),))
+        (call,) = [node for node in exported.graph.nodes if "conveyor" in str(node.target)]
+        texts.append(next(value for value in call.args if isinstance(value, str)))
+    assert texts[0] == texts[2] != texts[1]
+
+
+@pytest.mark.parametrize(
+    "change", [lambda text: [0, *text[1:]], lambda text: text[:3], lambda text: [*text[:3], [["no such op"]], []]]
+)
+def test_a_program_of_another_version_says_so(change):
+    exported = torch.export.export(Model(conveyor.Recurrent(Halved, 3, 5)), (torch.randn(4, 2, 3),))
+    (call,) = [node for node in exported.graph.nodes if "conveyor" in str(node.target)]
+    call.args = tuple(json.dumps(change(json.loads(a))) if isinstance(a, str) else a for a in call.args)
+    with pytest.raises(RuntimeError, match=r"another version of conveyor: export it again"):
+        exported.module()(torch.randn(4, 2, 3))

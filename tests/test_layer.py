@@ -212,6 +212,27 @@ def test_extra_outputs_pass_through_zoneout_and_dropout():
     assert values["p"].all()
 
 
+@pytest.mark.parametrize("steps", [0, 1, 5])
+@pytest.mark.parametrize("backend", ["auto", "compiled", "eager"])
+@pytest.mark.parametrize("grad", [True, False])
+def test_types_are_one_at_every_length_and_on_every_backend(steps, backend, grad):
+    layer = CASES["own, with streams"].layer(INPUT, HIDDEN)
+    x, further = torch.randn(steps, B, INPUT), extra_inputs(layer, steps, B, torch.float32)
+    state = tuple(torch.randn(1, B, layer.cell.widths[name]) for name in layer.state_names)
+    wrong = {
+        "h is torch.float64": (x, (state[0].double(), state[1]), further),
+        "memory is torch.int64": (x, (state[0], state[1].long()), further),
+        "drive is torch.float64": (x, state, further | {"drive": further["drive"].double()}),
+        "key is torch.bfloat16": (x, state, further | {"key": further["key"].bfloat16()}),
+        "the input is torch.float64": (x.double(), state, further),
+    }
+    with conveyor.backend(backend), torch.set_grad_enabled(grad):
+        layer(x, state, **further)
+        for text, (value, given, named) in wrong.items():
+            with pytest.raises(ValueError, match=rf"{text}, but .*weights are torch.float32: bring .*\.to\(torch"):
+                layer(value, given, **named)
+
+
 @every_cell
 def test_jacobians_are_autograds(name):
     layer = CASES[name].layer(2, 3, bidirectional=True, dtype=torch.float64)

@@ -5,10 +5,11 @@ forms.py         converts every form of input to [T, B, ...] and back
 backends.py      conveyor.backend: kernels or the loop; the warning for a fallback
 dispatch.py      runs a cell over sequences: by the first target that may, or by the loop
 kernels.py       the kernels of a cell: compiled on first use, then found again
-torch_compile.py the same under torch.compile
+torch_compile.py the same under torch.compile; operator.py: kernels as operators of PyTorch
 compilation.py   conveyor.compile: every stage of the compiler as text
 """
 
+from conveyor.layer import operator  # whose operators a saved program wants as soon as the package is imported
 from conveyor.layer.recurrent import Recurrent, State
 
-__all__ = ["Recurrent", "State"]
+__all__ = ["Recurrent", "State", "operator"]

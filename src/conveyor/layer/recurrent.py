@@ -196,9 +196,9 @@ class Recurrent(nn.Module):
         if not is_whole(start) or start < 0:
             raise ValueError(f"start is the number of the first step, a whole number from 0, not {start!r}")
         x, counts, form = read(input, lengths, self.batch_first, self.input_size)
-        self._check_type(x)
         states = self._initial(x, hx, form)
         streams, constants = self._extra_inputs(extra_inputs, x, form)
+        self._check_types(x, dict(zip(self.state_names, states, strict=True)), extra_inputs)
         with self._parametrized_once():
             run = partial(self._run, lengths=counts, record=record, start=int(start))
             x, lasts, values = self._stack(x, states, streams, constants, counts, run, rounding(x, form))
@@ -355,13 +355,23 @@ class Recurrent(nn.Module):
                 raise ValueError(f"{name} must have the input's steps and rows {wanted}, not {found}")
         return streams, constants
 
-    def _check_type(self, x: Tensor) -> None:
+    def _check_types(self, x: Tensor, states: dict[str, Tensor], extra_inputs: dict[str, Tensor]) -> None:
+        """All have the type of the weights, but for streams and constants that are no real numbers, and autocast."""
+        if torch.is_autocast_enabled(x.device.type):
+            return
         weight = next(self.parameters(), x)
-        if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+        if x.dtype != weight.dtype:
             raise ValueError(
                 f"the input is {x.dtype}, but the weights are {weight.dtype}: bring one to the other's type, "
                 f"input.to({weight.dtype}) or layer.to({x.dtype})"
             )
+        real = {name: v for name, v in extra_inputs.items() if v.is_floating_point() or v.is_complex()}
+        for name, value in (states | real).items():
+            if value.dtype != x.dtype:
+                raise ValueError(
+                    f"{name} is {value.dtype}, but input and weights are {x.dtype}: bring it to their type, "
+                    f"{name}.to({x.dtype})"
+                )
 
     def _gather(self, values: list[dict[str, Tensor]], form: Form) -> dict[str, Tensor | list[Tensor]]:
         gathered: dict[str, Tensor | list[Tensor]] = {}

@@ -15,9 +15,10 @@ from torch import Tensor
 from conveyor.cell.loop import Unrolled, place, unroll
 from conveyor.cell.regularise import Regularised
 from conveyor.compiler import CannotCompile
+from conveyor.layer import operator
 from conveyor.layer.backends import NotCompiled, chosen, warn
 from conveyor.layer.kernels import Given, given_of, kernel_of, module_of, type_of
-from conveyor.targets import CannotBuild, operator
+from conveyor.targets import CannotBuild
 from conveyor.targets.registry import TARGETS
 
 
@@ -38,14 +39,14 @@ def run(
     dtype = type_of(streams["x"])
     shapes = given_of(cell, streams, state, constants)
     made = _operator(module, masks, shapes, tuple(streams), tuple(constants), dtype, record)
-    number, used, names, further, countable = made
-    if number < 0 or start + steps > countable:
+    graph, used, names, further, countable = made
+    if not graph or start + steps > countable:
         return _loop_outside(cell, streams, state, constants, lengths, record, start)
     given = {**streams, **constants}
     tensors = [given[name] for name in used] + list(state) + [_at(module, name) for name in names]
     tensors = [t if t.dtype == dtype else t.to(dtype) for t in tensors]
     wanted = [torch.is_grad_enabled() and t.requires_grad for t in tensors]
-    results = torch.ops.conveyor.forward(tensors, lengths, number, steps, batch, start, wanted)
+    results = torch.ops.conveyor.forward(tensors, lengths, graph, steps, batch, start, wanted)
     last = 1 + len(state)
     return results[0], tuple(results[1:last]), dict(zip(further, results[last:], strict=False))
 
@@ -65,9 +66,9 @@ def _operator(
     constants: tuple[str, ...],
     dtype: torch.dtype,
     record: bool,
-) -> tuple[int, list[str], list[str], list[str], int]:
-    """The number of a cell's operator, or -1; what it takes besides the states: tensors, and weights; what it gives
-    besides output and states; how many steps it can number."""
+) -> tuple[str, list[str], list[str], list[str], int]:
+    """The graph of a cell's operator as text, or none; what it takes besides the states: tensors, and weights; what it
+    gives besides output and states; how many steps it can number."""
     cell = module if masks is None else Regularised.like(module, *masks)
     try:
         # In a thread of its own, in which nobody looks on: torch.export would write down what the tracing does.
@@ -78,15 +79,15 @@ def _operator(
         if chosen() == "compiled":
             raise NotCompiled(f"{place(cell)} has no kernel: {error}") from None
         warn(cell, error)
-        return -1, [], [], [], 0
+        return "", [], [], [], 0
     graph = found.kernel.graph
     if chosen() == "eager" or found.types or any(name.startswith("found ") for name in found.weights):
-        return -1, [], [], [], 0  # tensors that nobody else can reach, or values of another type
+        return "", [], [], [], 0  # tensors that nobody else can reach, or values of another type
     kinds = [("stream", name) for name in streams if name in graph.inputs("stream")]
     kinds += [("constant", name) for name in constants if name in graph.inputs("constant")]
     sources = [*kinds, *(("state", name) for name in cell.state), *(("weight", name) for name in found.weights)]
-    number = operator.register(found.kernel, tuple(sources))
-    return number, [name for _, name in kinds], list(found.weights), graph.streams, found.steps
+    text = operator.register(found.kernel, tuple(sources))
+    return text, [name for _, name in kinds], list(found.weights), graph.streams, found.steps
 
 
 @torch.compiler.disable

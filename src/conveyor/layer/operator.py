@@ -1,19 +1,27 @@
 """Kernels as operators of PyTorch: torch.compile, torch.export and the like see one operation, and not its parts.
 
-An operator takes and gives tensors and numbers only: a kernel goes in as its number in a list.
+An operator takes and gives tensors, numbers and text only: a kernel goes in as the text of its graph. So what is kept
+on disk, by the cache of torch.compile or as an exported program, runs the equations that it was made of, anywhere.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, library
 
+from conveyor.compiler.graph import Graph, Node, Output
 from conveyor.targets.autograd import CompiledStep, Job, Source, readings, without_graph
 from conveyor.targets.ragged import rows_of
+from conveyor.targets.registry import TARGETS
 from conveyor.targets.target import Kernel, Result
+
+FORMAT = 1  # of the text; another if ops, nodes or kernels change their meaning
+FIELDS = ("op", "inputs", "attrs", "dims", "rows", "time", "name")  # of a node, what it is; not where it comes from
+CURE = "this program holds equations in the form of another version of conveyor: export it again"
 
 
 @dataclass(frozen=True)
@@ -24,36 +32,60 @@ class Entry:
     sources: tuple[Source, ...]
 
 
-_entries: list[Entry] = []
-_numbers: dict[tuple[int, tuple[Source, ...]], int] = {}
+_entries: dict[str, Entry] = {}
+_texts: dict[tuple[int, tuple[Source, ...]], str] = {}
 
 
-def register(kernel: CompiledStep, sources: tuple[Source, ...]) -> int:
-    """The number of a kernel that takes such tensors."""
+def register(kernel: CompiledStep, sources: tuple[Source, ...]) -> str:
+    """The text by which an operator knows a kernel that takes such tensors."""
     key = (id(kernel), sources)
-    if key not in _numbers:
-        _entries.append(Entry(kernel, sources))  # which keeps the kernel, and so its id, alive
-        _numbers[key] = len(_entries) - 1
-    return _numbers[key]
+    if key not in _texts:
+        nodes = [[getattr(node, name) for name in FIELDS] for node in kernel.graph.nodes]
+        outputs = [list(vars(output).values()) for output in kernel.graph.outputs]
+        facts = [FORMAT, kernel.target.name, str(kernel.dtype), sources, nodes, outputs]
+        text = json.dumps(facts, separators=(",", ":"))
+        _texts[key] = text
+        _entries[text] = Entry(kernel, sources)  # which keeps the kernel, and so its id, alive
+    return _texts[key]
 
 
-def count(number: int) -> int:
+def _entry(text: str) -> Entry:
+    """What a text stands for, which another process may have written."""
+    if text not in _entries:
+        try:
+            form, name, dtype, sources, nodes, outputs = _tuples(json.loads(text))
+            graph = Graph(tuple(Node(*node) for node in nodes), tuple(Output(*output) for output in outputs))
+            double = {"torch.float32": False, "torch.float64": True}[dtype]
+            target = {target.name: target for target in TARGETS}[name]
+        except (ValueError, TypeError, KeyError, AssertionError) as error:
+            raise RuntimeError(CURE) from error
+        if form != FORMAT:
+            raise RuntimeError(CURE)
+        _entries[text] = Entry(CompiledStep(graph, torch.float64 if double else torch.float32, target), sources)
+    return _entries[text]
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def count(graph: str) -> int:
     """How many of the results are those of `compute`; the rest is for backward."""
-    graph = _entries[number].kernel.graph
-    return 1 + len(graph.states) + len(graph.streams)
+    found = _entry(graph).kernel.graph
+    return 1 + len(found.states) + len(found.streams)
 
 
 @library.custom_op("conveyor::forward", mutates_args=())
 def forward(
-    tensors: list[Tensor], lengths: Tensor | None, number: int, steps: int, batch: int, start: int, wanted: list[bool]
+    tensors: list[Tensor], lengths: Tensor | None, graph: str, steps: int, batch: int, start: int, wanted: list[bool]
 ) -> list[Tensor]:
     """The results of `compute`, and then, if gradients are wanted, what backward reads."""
-    job = _job(number, lengths, steps, batch, start)
+    job = _job(graph, lengths, steps, batch, start)
     given, states = job.arranged(tensors)
     if not any(wanted):
         result = job.kernel.inference()(given, states, job.rows, start)
         return [value.clone() for value in job.results(result)]
-    kernels = job.kernel.training(_sources(number, wanted))
+    kernels = job.kernel.training(_sources(graph, wanted))
     result = kernels[0](given, states, job.rows, start)
     kept = _kept(kernels)
     return [value.clone() for value in job.results(result)] + [_whole(result, buffer, job) for buffer in kept]
@@ -73,9 +105,9 @@ def _kept(kernels: tuple[Kernel, Kernel]) -> list[int]:
 
 @forward.register_fake
 def _(
-    tensors: list[Tensor], lengths: Tensor | None, number: int, steps: int, batch: int, start: int, wanted: list[bool]
+    tensors: list[Tensor], lengths: Tensor | None, graph: str, steps: int, batch: int, start: int, wanted: list[bool]
 ) -> list[Tensor]:
-    kernel = _entries[number].kernel
+    kernel = _entry(graph).kernel
     ends = {(o.kind, o.name): kernel.graph.nodes[o.node].dims for o in kernel.graph.outputs}
     like = tensors[0]
     names = kernel.graph.states
@@ -83,7 +115,7 @@ def _(
     shapes += [(batch, *ends["state", name]) for name in names]
     shapes += [(steps, batch, *ends["stream", name]) for name in kernel.graph.streams]
     if any(wanted):
-        kernels = kernel.training(_sources(number, wanted))
+        kernels = kernel.training(_sources(graph, wanted))
         for place in _kept(kernels):
             buffer = kernels[0].program.buffers[place]
             shapes.append((buffer.space.rows(steps * batch, batch), buffer.width))
@@ -96,15 +128,15 @@ def backward(
     tensors: list[Tensor],
     kept: list[Tensor],
     lengths: Tensor | None,
-    number: int,
+    graph: str,
     steps: int,
     batch: int,
     start: int,
     wanted: list[bool],
 ) -> list[Tensor]:
     """The gradients by the tensors that are wanted."""
-    job = _job(number, lengths, steps, batch, start)
-    kernels = job.kernel.training(_sources(number, wanted))
+    job = _job(graph, lengths, steps, batch, start)
+    kernels = job.kernel.training(_sources(graph, wanted))
     places = _kept(kernels)
     found = without_graph(job, kernels, tensors, dict(zip(places, kept, strict=True)), gradients, wanted)
     # A result of an operator may share no memory with another.
@@ -118,7 +150,7 @@ def _(
     tensors: list[Tensor],
     kept: list[Tensor],
     lengths: Tensor | None,
-    number: int,
+    graph: str,
     steps: int,
     batch: int,
     start: int,
@@ -128,30 +160,30 @@ def _(
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-    tensors, lengths, number, steps, batch, start, wanted = inputs
-    ctx.facts, ctx.size = (number, steps, batch, start, wanted), len(tensors)
-    ctx.save_for_backward(*tensors, *output[count(number) :], *([lengths] if lengths is not None else []))
-    ctx.has_lengths, ctx.results = lengths is not None, count(number)
+    tensors, lengths, graph, steps, batch, start, wanted = inputs
+    ctx.facts, ctx.size = (graph, steps, batch, start, wanted), len(tensors)
+    ctx.save_for_backward(*tensors, *output[count(graph) :], *([lengths] if lengths is not None else []))
+    ctx.has_lengths, ctx.results = lengths is not None, count(graph)
 
 
 def _differentiate(ctx: Any, gradients: list[Tensor]) -> tuple[Any, ...]:
-    number, steps, batch, start, wanted = ctx.facts
+    graph, steps, batch, start, wanted = ctx.facts
     saved = list(ctx.saved_tensors)
     lengths = saved.pop() if ctx.has_lengths else None
     tensors, kept = saved[: ctx.size], saved[ctx.size :]
-    found = iter(backward(gradients[: ctx.results], tensors, kept, lengths, number, steps, batch, start, wanted))
+    found = iter(backward(gradients[: ctx.results], tensors, kept, lengths, graph, steps, batch, start, wanted))
     return [next(found) if w else None for w in wanted], None, None, None, None, None, None
 
 
 forward.register_autograd(_differentiate, setup_context=_remember)
 
 
-def _sources(number: int, wanted: list[bool]) -> frozenset[Source]:
-    return frozenset(s for s, w in zip(_entries[number].sources, wanted, strict=True) if w)
+def _sources(graph: str, wanted: list[bool]) -> frozenset[Source]:
+    return frozenset(s for s, w in zip(_entry(graph).sources, wanted, strict=True) if w)
 
 
-def _job(number: int, lengths: Tensor | None, steps: int, batch: int, start: int) -> Job:
-    entry = _entries[number]
+def _job(graph: str, lengths: Tensor | None, steps: int, batch: int, start: int) -> Job:
+    entry = _entry(graph)
     if lengths is not None and batch and not 0 <= int(lengths.min()) <= int(lengths.max()) <= steps:
         raise ValueError(f"lengths must lie between 0 and the {steps} steps of the input, not {lengths.tolist()}")
     return Job(entry.kernel, rows_of(steps, batch, lengths), start, entry.sources, _no_eager)
