@@ -62,7 +62,7 @@ def test_figures_have_the_whole_divergence_whatever_the_loss_has(tmp_path):
     assert figures[0]["kl"] > 0
     assert losses[0] > losses[1]  # by the KL, which has a thousandth of its weight
     job = jobs[0]
-    x, lengths = job.side_by_side(job.data.valid)
+    x, lengths = job.padded(job.data.valid)
     terms = job.model(x, lengths, generator=torch.Generator().manual_seed(0))
     assert figures[0]["bound"] == pytest.approx((terms.nll + terms.kl).sum().item() / int(lengths.sum()))
 
