@@ -81,5 +81,5 @@ def test_options_that_are_no_numbers_are_refused():
         conveyor.LSTM(3, 4, proj_size=True)
     with pytest.raises(TypeError, match="block_size"):
         zoo.OriginalLSTM(3, 4, block_size=np.float64(2))
-    with pytest.raises(ValueError, match="whole numbers from 1"):
+    with pytest.raises(ValueError, match="positive integers"):
         zoo.ClockworkRNN(3, 4, periods=[np.float64(1), np.float64(2)])
