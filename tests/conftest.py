@@ -53,9 +53,9 @@ def as_users_have_them(monkeypatch):
     if os.environ.get(tiers.FLAGS) == tiers.CHEAP:
         monkeypatch.delenv(tiers.FLAGS)
     monkeypatch.setattr(arrange, "__defaults__", (WORK,))
-    kernels._shared_kernel.cache_clear()
+    kernels.shared_kernels.cache_clear()
     yield
-    kernels._shared_kernel.cache_clear()
+    kernels.shared_kernels.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -55,12 +55,14 @@ def test_a_model_is_compiled_without_a_graph_break(stack, lengths):
 def test_the_operators_keep_pytorchs_rules():
     """What a fake run says of shapes is so, nothing is written to, and the gradients go through."""
     from conveyor.layer import operator
-    from conveyor.layer.kernels import kernel_of
+    from conveyor.layer.kernels import kernels_of
+    from conveyor.layer.tracing import Signature, traced
+    from conveyor.targets.registry import TARGETS
 
     cell = conveyor.zoo.LSTM(3, 5).double()
-    found = kernel_of(cell, (("x", (3,), None), ("h", (5,), None), ("C", (5,), None)), (), torch.float64, False)
+    found = traced(cell, Signature((("x", (3,), None), ("h", (5,), None), ("C", (5,), None)), (), torch.float64))
     sources = (("stream", "x"), ("state", "h"), ("state", "C"), *(("weight", name) for name in found.weights))
-    number = operator.register(found.kernel, sources)
+    number = operator.register(kernels_of(found, TARGETS[0]), sources)
     x = torch.randn(4, 2, 3, dtype=torch.float64, requires_grad=True)
     states = [torch.randn(2, 5, dtype=torch.float64) for _ in "hC"]
     given = [x, *states, *(get() for get in found.weights.values())]

@@ -11,9 +11,11 @@ from conveyor import zoo
 from conveyor.compiler import Graph, inference, training
 from conveyor.compiler.graph import Node, Output
 from conveyor.compiler.program import Gemm, Local, Loop, Outer, Pack
-from conveyor.layer.kernels import kernel_of
+from conveyor.layer.kernels import kernels_of
+from conveyor.layer.tracing import Signature, traced
 from conveyor.targets.cpu.emit import emit
 from conveyor.targets.cpu.plan import plan
+from conveyor.targets.registry import TARGETS
 
 X, H = 3, 13  # input and hidden size
 
@@ -178,7 +180,7 @@ def test_the_source_of_a_cell_does_not_depend_on_its_sizes(name):
 def kernel(cell):
     given = (("x", (X,), None), *((state, (H,), None) for state in cell.state))
     with torch.no_grad():
-        return kernel_of(cell, given, (), torch.float32, False).kernel
+        return kernels_of(traced(cell, Signature(given, (), torch.float32)), TARGETS[0])
 
 
 def test_equal_graphs_share_one_kernel():

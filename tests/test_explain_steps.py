@@ -9,7 +9,7 @@ import torch
 
 from cases import CASES, Case, extra_inputs, random_state, tensors
 from conveyor import compile, zoo
-from conveyor.cell.loop import take_step
+from conveyor.cell.loop import Scan, take_step
 from conveyor.compiler.graph import Builder, Output
 from conveyor.compiler.ops import OPS
 from conveyor.explain.circuit import Circuit
@@ -18,7 +18,7 @@ from conveyor.explain.running.emit_js import SPELLING, _Emitter, emit
 from conveyor.explain.running.interpret import INTERPRETED, interpret
 from conveyor.explain.running.loops_js import literal
 from conveyor.explain.running.places import Places
-from conveyor.layer.kernels import given_of, kernel_of
+from conveyor.layer.tracing import Signature, traced
 from in_a_page import assert_same, page
 from op_cells import OPS as SPELLINGS
 from op_cells import POSITIVE, SHAPED, op_cell
@@ -61,9 +61,9 @@ class Taken:
             draw = {name: value.abs() + 0.5 for name, value in draw.items()}
         constants = {name: draw[name] for name in cell.constant}
         streams = {name: value for name, value in draw.items() if name not in constants}
-        given = given_of(cell, {name: v[None] for name, v in streams.items()}, state, constants)
-        found = kernel_of(cell, given, cell.constant, dtype, record=False)
-        self.circuit = Circuit.of(found.kernel.graph)
+        scan = Scan(cell, {name: v[None] for name, v in streams.items()}, tuple(state), constants)
+        found = traced(cell, Signature.of(scan))
+        self.circuit = Circuit.of(found.graph)
         self.given = {**draw, **dict(zip(cell.state, state, strict=True)), "t": torch.tensor(3)}
         kinds = dict.fromkeys(cell.constant, "constant") | dict.fromkeys(cell.state, "state") | {"t": "step"}
         self.inputs = {(kinds.get(name, "stream"), name): value for name, value in self.given.items()}

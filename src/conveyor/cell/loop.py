@@ -6,14 +6,21 @@ import inspect
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
-Unrolled = tuple[Tensor, tuple[Tensor, ...], dict[str, Tensor]]  # the output, the final states, the values by name
+
+class Unrolled(NamedTuple):
+    """The results of a scan: the first state over time, the final states, and further values over time by name."""
+
+    output: Tensor
+    last: tuple[Tensor, ...]
+    values: dict[str, Tensor]
 
 
 class Step(Protocol):
@@ -38,36 +45,55 @@ class Step(Protocol):
     def step(self, *arguments: Any) -> Tensor | tuple[Tensor, ...]: ...
 
 
-def unroll(
-    cell: Step,
-    streams: Mapping[str, Tensor],
-    state: Sequence[Tensor],
-    constants: Mapping[str, Tensor],
-    lengths: Tensor | None = None,
-    record: bool = False,
-    start: int = 0,
-) -> Unrolled:
+@dataclass(frozen=True)
+class Scan:
+    """A run of a cell's step over the sequences of a batch.
+
+    `streams`: [T, B, ...] each, x among them; `state`: the initial states, [B, width] each; `constants`: [B, ...]
+    each; `lengths`: [B] or none; `record`: whether every named value of the step is wanted; `start`: the number of
+    the first step.
+    """
+
+    cell: Step
+    streams: Mapping[str, Tensor]
+    state: tuple[Tensor, ...]
+    constants: Mapping[str, Tensor]
+    lengths: Tensor | None = None
+    record: bool = False
+    start: int = 0
+
+    @property
+    def x(self) -> Tensor:
+        """The input, [T, B, width]."""
+        return self.streams["x"]
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All tensors that the step is given."""
+        return (*self.streams.values(), *self.state, *self.constants.values())
+
+
+def unroll(scan: Scan) -> Unrolled:
     """The loop over `step`. It is the specification: every faster implementation must match it.
 
-    `streams`: [T, B, ...] each; `state`: [B, width] each; `lengths`: [B] or none; `start`: the number of the first
-    step. Returns the first state over time [T, B, width], the final states [B, width], and by name the values
-    `over_time` of the cell or, with `record`, every named value of the step, [T, B, ...]. A row past its length takes
-    no step: its states do not change, its outputs and values are zero, and its padding is never read.
+    Returns the first state over time [T, B, width], the final states [B, width], and by name the values `over_time` of
+    the cell or, with `record`, every named value of the step, [T, B, ...]. A row past its length takes no step: its
+    states do not change, its outputs and values are zero, and its padding is never read.
     """
-    steps, batch = streams["x"].shape[:2]
-    present = tuple(state)
+    cell, record = scan.cell, scan.record
+    steps, batch = scan.x.shape[:2]
+    present = scan.state
     if not steps:
-        no_values = _no_values(cell, streams, present, constants, record)
-        return streams["x"].new_zeros(0, *present[0].shape), present, no_values
-    numbers = torch.arange(start, start + steps, device=streams["x"].device)
+        return Unrolled(scan.x.new_zeros(0, *present[0].shape), present, _no_values(scan))
+    numbers = torch.arange(scan.start, scan.start + steps, device=scan.x.device)
     given: dict[str, Tensor] = {}  # the arguments of the step
     outputs: list[Tensor] = []
     history: list[dict[str, Tensor]] = []
     shared: set[str] = set()
     for t in range(steps):
-        rows = _rows(t, lengths)
-        now = {name: stream[t] for name, stream in streams.items()}
-        now |= dict(zip(cell.state, present, strict=True)) | dict(constants)
+        rows = _rows(t, scan.lengths)
+        now = {name: stream[t] for name, stream in scan.streams.items()}
+        now |= dict(zip(cell.state, present, strict=True)) | dict(scan.constants)
         given = {name: _take(value, rows, given.get(name)) for name, value in now.items()} | {"t": numbers[t]}
         shared = _shared(cell, given) if record and t == 0 else shared
         new, named = take_step(cell, given, record)
@@ -75,7 +101,7 @@ def unroll(
         outputs.append(_put(new[0], rows, new[0].new_zeros(batch, *new[0].shape[1:])))
         history.append({name: _put(v, rows, v.new_zeros(batch, *v.shape[1:])) for name, v in named.items()})
         present = tuple(_put(value, rows, before) for value, before in zip(new, present, strict=True))
-    return torch.stack(outputs), present, _over_time(cell, history)
+    return Unrolled(torch.stack(outputs), present, _over_time(cell, history))
 
 
 def is_transformed(value: Tensor) -> bool:
@@ -161,22 +187,17 @@ def _shared(cell: Step, given: Mapping[str, Tensor]) -> set[str]:
     return {name for name, value in one.items() if name in two and value.shape[:1] == two[name].shape[:1]}
 
 
-def _no_values(
-    cell: Step,
-    streams: Mapping[str, Tensor],
-    state: Sequence[Tensor],
-    constants: Mapping[str, Tensor],
-    record: bool,
-) -> dict[str, Tensor]:
+def _no_values(scan: Scan) -> dict[str, Tensor]:
     """The values over zero steps, [0, B, ...], with the shapes that a step would give them."""
-    if not record and not cell.over_time:
+    cell = scan.cell
+    if not scan.record and not cell.over_time:
         return {}
-    given = {name: stream.new_zeros(stream.shape[1:]) for name, stream in streams.items()}
-    given |= dict(zip(cell.state, state, strict=True)) | dict(constants)
-    given["t"] = torch.zeros((), dtype=torch.int64, device=streams["x"].device)
+    given = {name: stream.new_zeros(stream.shape[1:]) for name, stream in scan.streams.items()}
+    given |= dict(zip(cell.state, scan.state, strict=True)) | dict(scan.constants)
+    given["t"] = torch.zeros((), dtype=torch.int64, device=scan.x.device)
     shared = _shared(cell, given)
-    named = {n: v for n, v in _named_on_zeros(cell, given, 1).items() if record or n in cell.over_time}
-    batch = len(state[0])
+    named = {n: v for n, v in _named_on_zeros(cell, given, 1).items() if scan.record or n in cell.over_time}
+    batch = len(scan.state[0])
     return {n: v.new_zeros(0, batch, *(v.shape if n in shared else v.shape[1:])) for n, v in named.items()}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from numbers import Real
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from conveyor.cell import Cell
 from conveyor.cell.affine import Affine, masked
-from conveyor.cell.loop import check_new
+from conveyor.cell.loop import Scan, check_new
 
 
 def check_probability(name: str, value: Any) -> float:
@@ -89,22 +90,18 @@ class Regularised:
         """An instance with the same step as any other with these `masks`."""
         return cls(cell, float(dropout), dict.fromkeys(zoneout, 1.0))
 
-    def constants(self, batch: int, like: Tensor) -> dict[str, Tensor]:
-        """New dropout masks, [B, width] each, by argument."""
-        return {
-            f"drop_{name}": dropout_mask((batch, self.cell.widths[name]), rate, like)
-            for name, rate in self.dropout.items()
-        }
-
-    def streams(self, steps: int, batch: int, like: Tensor) -> dict[str, Tensor]:
-        """New zoneout masks, [T, B, width] each, by argument."""
+    def scan(self, scan: Scan) -> Scan:
+        """The same run of this step: with new zoneout masks, [T, B, width] each, and dropout masks, [B, width]."""
+        x, widths = scan.x, self.cell.widths
 
         def zones(shape: tuple[int, ...], rate: float) -> Tensor:
             if not self.cell.training:
-                return torch.full((), rate, device=like.device, dtype=like.dtype).expand(shape)
-            return (torch.rand(shape, device=like.device) < rate).to(like.dtype)
+                return torch.full((), rate, device=x.device, dtype=x.dtype).expand(shape)
+            return (torch.rand(shape, device=x.device) < rate).to(x.dtype)
 
-        return {f"zone_{n}": zones((steps, batch, self.cell.widths[n]), rate) for n, rate in self.zoneout.items()}
+        streams = {f"zone_{n}": zones((*x.shape[:2], widths[n]), rate) for n, rate in self.zoneout.items()}
+        drops = {f"drop_{n}": dropout_mask((x.shape[1], widths[n]), rate, x) for n, rate in self.dropout.items()}
+        return replace(scan, cell=self, streams={**scan.streams, **streams}, constants={**scan.constants, **drops})
 
     def step(self, *arguments: Tensor) -> tuple[Tensor, ...]:
         given = dict(zip(self.arguments, arguments, strict=True))

@@ -12,7 +12,7 @@ import torch
 from conveyor.cell import Cell
 from conveyor.compiler import Graph, inference, training
 from conveyor.compiler.pipeline import Lowered
-from conveyor.layer.kernels import kernel_of
+from conveyor.layer.tracing import Signature, traced
 from conveyor.targets import Plan, Target
 from conveyor.targets.registry import TARGETS
 
@@ -88,5 +88,5 @@ def compile(
         raise ValueError(f"the shape of {', '.join(missing)} is not known: pass shapes={{{missing[0]!r}: (width,)}}")
     dims = tuple((name, tuple(given[name]) if name in given else (cell.widths[name],), None) for name in names)
     with torch.no_grad():
-        graph = kernel_of(cell, dims, cell.constant, dtype, record=False, target=TARGETS[0]).graph
+        graph = traced(cell, Signature(dims, cell.constant, dtype)).graph
     return Compilation(graph, training)

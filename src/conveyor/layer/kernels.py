@@ -1,289 +1,30 @@
-"""The kernel of a cell: made when it is first wanted, found again, and the tensors that it reads."""
+"""The kernels of a traced cell, for each target: made when they are first wanted, and found again."""
 
 from __future__ import annotations
 
-import traceback
-from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, is_dataclass
-from functools import lru_cache, partial
-from pathlib import Path
-from types import SimpleNamespace
+from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
-from torch._subclasses import FakeTensor
-from torch.nn.utils import parametrize
 
-from conveyor.cell import Affine, affine
-from conveyor.cell.loop import Step, place, take_step
-from conveyor.compiler import Argument, CannotCompile, Graph, steps_within, trace
+from conveyor.compiler import Graph
+from conveyor.layer.tracing import TracedCell
 from conveyor.targets import Target
-from conveyor.targets.attempt import BUILDING
 from conveyor.targets.autograd import CompiledStep
-from conveyor.targets.registry import TARGETS
 
-# What a step is given: its name, its shape without steps and rows, and its type if that is no real number.
-Given = tuple[str, tuple[int, ...], torch.dtype | None]
+_found: WeakKeyDictionary[TracedCell, dict[str, CompiledStep]] = WeakKeyDictionary()
 
 
-@dataclass
-class CellKernel:
-    """A cell's kernel, and where its weights are now.
-
-    `graph` is the cell's own: cells whose graphs are equal share the kernel, though their nodes come from elsewhere.
-    """
-
-    graph: Graph
-    kernel: CompiledStep
-    weights: dict[str, Callable[[], Tensor | None]]
-    shapes: dict[str, tuple[int, ...]]
-    types: Mapping[str, torch.dtype]  # of the further values that are no real numbers
-    steps: int  # how many it can number: in its own numbers, of which whole ones are exact up to a limit
-
-
-class StepFails(CannotCompile):
-    """The step raised `error` when it was traced."""
-
-    def __init__(self, error: Exception):
-        super().__init__(_place(error), f"the step fails, {type(error).__name__}: {error}", CURE)
-        self.error = error
-
-
-CURE = "mend that; it must run for any number of rows"
-
-
-def _place(error: Exception) -> str:
-    """The last line outside PyTorch that led to it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not frame.filename.startswith(str(Path(torch.__file__).parent))]
-    return f"{Path(own[-1].filename).name}, line {own[-1].lineno}" if own else "the step"
-
-
-_compiled: WeakKeyDictionary[nn.Module, dict[Any, CellKernel | CannotCompile]] = WeakKeyDictionary()
-
-
-def check_weights(cell: Step, weights: Mapping[str, Tensor], dtype: torch.dtype) -> None:
-    for name, weight in weights.items():
-        if (weight.dtype == dtype and weight.is_cpu) or name.startswith("found "):
-            continue
-        if weight.is_floating_point() and weight.dtype != dtype and not torch.is_autocast_enabled("cpu"):
-            raise ValueError(
-                f"{place(cell)}: {name} is {weight.dtype}, but the input is {dtype}: "
-                f"bring all to one, layer.to({dtype})"
-            )
-        if not weight.is_cpu:
-            raise ValueError(f"{place(cell)}: {name} is on {weight.device}, but the input is on cpu: layer.to('cpu')")
-
-
-def forget(cell: Any) -> None:
-    """Something in the cell has been put in another's place: its kernels are made anew."""
-    _compiled.pop(module_of(cell), None)
-
-
-def module_of(cell: Any) -> nn.Module:
-    return cell if isinstance(cell, nn.Module) else cell.cell
-
-
-def kernel_of(
-    cell: Any,
-    given: tuple[Given, ...],
-    constants: tuple[str, ...],
-    dtype: torch.dtype,
-    record: bool,
-    target: Target[Any] = TARGETS[0],
-) -> CellKernel:
-    """The kernel of a cell's step for values of these shapes; made anew when the cell has been changed."""
-    module = module_of(cell)
-    key = (given, dtype, record, target.name, cell.arguments, _marks(module))
-    known = _compiled.setdefault(module, {})
-    found = known.get(key)
-    if found is None:
-        with BUILDING:  # threads that come at once make it once
-            found = known.get(key)
-            if found is None:
-                if len(known) > 32:  # somebody changes the cell at every call
-                    known.clear()
-                found = known[key] = _attempt(cell, module, given, constants, dtype, record, target)
-    if isinstance(found, CannotCompile):
-        raise found.with_traceback(None)
-    return found
-
-
-def _attempt(*given: Any) -> CellKernel | CannotCompile:
-    """The kernel, or why there is none, which need not be found out at every call."""
-    try:
-        return _compile(*given)
-    except CannotCompile as error:
-        return error
-
-
-def _marks(module: nn.Module) -> tuple[Any, ...]:
-    """What of a module a trace depends on, besides its tensors: numbers and names that it holds."""
-    marks: list[Any] = []
-    _collect(module, marks)
-    return tuple(marks)
-
-
-def _collect(module: nn.Module, marks: list[Any]) -> None:
-    marks.append(id(module))
-    if isinstance(module, Affine):  # nothing in it changes but whether it has a bias
-        marks.append(module._parameters.get("bias") is None)
-        return
-    marks += module._parameters.keys()
-    for name, value in module.__dict__.items():
-        if name in HOOKS:
-            marks.append(len(value))
-        elif name not in OWN:
-            marks.append(value if isinstance(value, PLAIN) else _mark(value))
-    for child in module._modules.values():
-        if child is not None:
-            _collect(child, marks)
-
-
-HOOKS = {"_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"}
-OWN = set(nn.Module().__dict__) - {"training"}  # what every module has, which says nothing of a step
-PLAIN = (int, float, str)
-
-
-def _mark(value: Any) -> Any:
-    if isinstance(value, list | tuple | set):
-        return tuple(map(_mark, value))
-    if isinstance(value, dict):
-        return tuple((key, _mark(item)) for key, item in value.items())
-    if isinstance(value, int | float | str | None):
-        return value
-    if isinstance(value, Namespace | SimpleNamespace) or (is_dataclass(value) and not isinstance(value, type)):
-        return id(value), _mark(getattr(value, "__dict__", None))  # settings, of which one may change
-    return id(value)
-
-
-def _compile(
-    cell: Any,
-    module: nn.Module,
-    given: tuple[Given, ...],
-    constants: tuple[str, ...],
-    dtype: torch.dtype,
-    record: bool,
-    target: Target[Any] = TARGETS[0],
-) -> CellKernel:
-    known = {name: (dims, kind) for name, dims, kind in given}
-    kinds = dict.fromkeys(constants, "constant") | dict.fromkeys(cell.state, "state") | {"t": "step"}
-    arguments = [Argument(kinds.get(name, "stream"), name, *known.get(name, ((), None))) for name in cell.arguments]
-
-    def step(*values: Tensor) -> tuple[Sequence[Tensor], Mapping[str, Tensor], Mapping[str, Tensor]]:
-        states, named = take_step(cell, dict(zip(cell.arguments, values, strict=True)), record=True)
-        return states, named if record else {name: named[name] for name in cell.over_time}, named
-
-    if any(m._backward_hooks or m._backward_pre_hooks for m in module.modules()):
-        raise CannotCompile("the step", "a module in it has a hook on its backward", "leave the hook out")
-    getters = dict(_weights(module))
-    with _stand_ins(module), torch.autocast("cpu", enabled=False), parametrize.cached():
-        weights = {name: weight for name, get in getters.items() if (weight := get()) is not None}
-        with _unchanged(module):
-            try:
-                paths = {m: path for path, m in module.named_modules()}
-                traced = trace(step, arguments, cell.state, weights, paths, passed_over=(affine.__file__,))
-            except CannotCompile:
-                raise
-            except Exception as error:  # a step can fail in any way, perhaps only on what it is traced with
-                check_weights(cell, weights, dtype)  # a likely reason, and easier to understand
-                raise StepFails(error) from error
-        held = {**weights, **traced.found}
-    used = traced.graph.inputs("weight")
-    getters |= {name: _always(tensor) for name, tensor in traced.found.items()}
-    shapes = {name: traced.graph.nodes[i].dims for name, i in used.items()}
-    kernel = _shared_kernel(traced.graph, dtype, target)
-    whole = {name: _magnitude(held[name]) for name in used if not held[name].is_floating_point()}
-    steps = steps_within(traced.graph, whole, 2**24 if dtype == torch.float32 else 2**53)
-    return CellKernel(traced.graph, kernel, {name: getters[name] for name in used}, shapes, traced.types, steps)
-
-
-def _magnitude(whole: Tensor) -> float:
-    return max(-int(whole.min()), int(whole.max())) if whole.numel() else 0
-
-
-@contextmanager
-def _stand_ins(module: nn.Module) -> Iterator[None]:
-    """Inside, the module holds tensors with numbers where torch.export has put such as have shapes only."""
-    fakes: list[tuple[Any, str, FakeTensor]] = []
-    for held in (held for m in module.modules() for held in (m._parameters, m._buffers)):
-        fakes += [(held, name, tensor) for name, tensor in held.items() if isinstance(tensor, FakeTensor)]
-    for held, name, fake in fakes:
-        if not fake.is_floating_point() and fake.dtype != torch.bool:
-            raise ValueError("a layer whose cell holds whole numbers is to be run once before it is exported")
-        tensor = torch.ones(fake.shape, dtype=fake.dtype)
-        held[name] = nn.Parameter(tensor, fake.requires_grad) if isinstance(fake, nn.Parameter) else tensor
-    try:
-        yield
-    finally:
-        for held, name, fake in fakes:
-            held[name] = fake
-
-
-@contextmanager
-def _unchanged(module: nn.Module) -> Iterator[None]:
-    """A step that is only looked at leaves nothing behind; one that changes what its cell holds has no kernel."""
-    before = [(m, m.__dict__.copy(), m._buffers.copy(), m._parameters.copy()) for m in module.modules()]
-    tensors = [b for m in module.modules() for b in m._buffers.values() if b is not None]
-    kept = [(b, b._version, b.detach().clone()) for b in tensors]
-    try:
-        yield
-    finally:
-        changed = False
-        for m, own, buffers, parameters in before:
-            pairs: Any = (m.__dict__, own), (m._buffers, buffers), (m._parameters, parameters)
-            for mine, old in pairs:
-                if mine.keys() != old.keys() or any(mine[name] is not old[name] for name in old):
-                    changed = True
-                    mine.clear()
-                    mine.update(old)
-        for buffer, version, value in kept:
-            if buffer._version != version:
-                changed = True
-                buffer.data.copy_(value)
-    if changed:
-        raise CannotCompile(
-            "the step", "it changes what the cell holds", "keep what changes from step to step in a state"
-        )
+def kernels_of(cell: TracedCell, target: Target[Any]) -> CompiledStep:
+    """The kernels of a cell on a target."""
+    known = _found.setdefault(cell, {})
+    if target.name not in known:
+        known[target.name] = shared_kernels(cell.graph, cell.dtype, target)
+    return known[target.name]
 
 
 @lru_cache(maxsize=256)
-def _shared_kernel(graph: Graph, dtype: torch.dtype, target: Target[Any]) -> CompiledStep:
-    """Equal graphs, such as those of the layers of a stack, have one kernel."""
+def shared_kernels(graph: Graph, dtype: torch.dtype, target: Target[Any]) -> CompiledStep:
+    """Equal graphs, such as those of the layers of a stack, have the same kernels."""
     return CompiledStep(graph, dtype, target)
-
-
-def _weights(module: nn.Module) -> Iterator[tuple[str, Callable[[], Tensor | None]]]:
-    """Every tensor that the modules hold, by its path, and how to read it now."""
-    for path, owner in module.named_modules():
-        names = [*owner._parameters, *owner._buffers, *(n for n, v in owner.__dict__.items() if isinstance(v, Tensor))]
-        if parametrize.is_parametrized(owner):
-            names += list(owner.parametrizations)
-        for name in names:
-            value = getattr(owner, name)
-            if isinstance(value, Tensor):
-                plain = name in owner._parameters  # its place is read at every run, and this is the quickest way
-                read = partial(owner._parameters.get, name) if plain else partial(getattr, owner, name)
-                yield (f"{path}.{name}" if path else name), read
-
-
-def _always(tensor: Tensor) -> Callable[[], Tensor]:
-    return lambda: tensor
-
-
-def given_of(
-    cell: Any, streams: Mapping[str, Tensor], state: Sequence[Tensor], constants: Mapping[str, Tensor]
-) -> tuple[Given, ...]:
-    """What a step is given, as a kernel is made for it: names, shapes without steps and rows, types."""
-    each = [(name, v, 2) for name, v in streams.items()]
-    each += [(name, v, 1) for name, v in (*zip(cell.state, state, strict=True), *constants.items())]
-    return tuple((name, tuple(v.shape[k:]), None if v.is_floating_point() else v.dtype) for name, v, k in each)
-
-
-def type_of(x: Tensor) -> torch.dtype:
-    """The type of the numbers in a kernel that is given x."""
-    return x.dtype if x.dtype == torch.float64 else torch.float32

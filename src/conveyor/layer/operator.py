@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, library
 
 from conveyor.compiler.graph import Graph, Node, Output
-from conveyor.targets.autograd import CompiledStep, Job, Source, readings, without_graph
+from conveyor.targets.autograd import CompiledStep, Launch, Source, readings, without_graph
 from conveyor.targets.ragged import rows_of
 from conveyor.targets.registry import TARGETS
 from conveyor.targets.target import Kernel, Result
@@ -80,21 +80,21 @@ def forward(
     tensors: list[Tensor], lengths: Tensor | None, graph: str, steps: int, batch: int, start: int, wanted: list[bool]
 ) -> list[Tensor]:
     """The results of `compute`, and then, if gradients are wanted, what backward reads."""
-    job = _job(graph, lengths, steps, batch, start)
-    given, states = job.arranged(tensors)
+    launch = _launch(graph, lengths, steps, batch, start)
+    given, states = launch.arranged(tensors)
     if not any(wanted):
-        result = job.kernel.inference()(given, states, job.rows, start)
-        return [value.clone() for value in job.results(result)]
-    kernels = job.kernel.training(_sources(graph, wanted))
-    result = kernels[0](given, states, job.rows, start)
+        result = launch.kernels.inference()(given, states, launch.rows, start)
+        return [value.clone() for value in launch.results(result)]
+    kernels = launch.kernels.training(_sources(graph, wanted))
+    result = kernels[0](given, states, launch.rows, start)
     kept = _kept(kernels)
-    return [value.clone() for value in job.results(result)] + [_whole(result, buffer, job) for buffer in kept]
+    return [value.clone() for value in launch.results(result)] + [_whole(result, buffer, launch) for buffer in kept]
 
 
-def _whole(result: Result, buffer: int, job: Job) -> Tensor:
+def _whole(result: Result, buffer: int, launch: Launch) -> Tensor:
     """A buffer with room for all steps of all rows, so that its size does not depend on the lengths."""
     tensor = result.buffers[buffer]
-    rows = result.program.buffers[buffer].space.rows(job.rows.steps * job.rows.batch, job.rows.batch)
+    rows = result.program.buffers[buffer].space.rows(launch.rows.steps * launch.rows.batch, launch.rows.batch)
     return tensor.clone() if len(tensor) == rows else torch.nn.functional.pad(tensor, (0, 0, 0, rows - len(tensor)))
 
 
@@ -135,10 +135,10 @@ def backward(
     wanted: list[bool],
 ) -> list[Tensor]:
     """The gradients by the tensors that are wanted."""
-    job = _job(graph, lengths, steps, batch, start)
-    kernels = job.kernel.training(_sources(graph, wanted))
+    launch = _launch(graph, lengths, steps, batch, start)
+    kernels = launch.kernels.training(_sources(graph, wanted))
     places = _kept(kernels)
-    found = without_graph(job, kernels, tensors, dict(zip(places, kept, strict=True)), gradients, wanted)
+    found = without_graph(launch, kernels, tensors, dict(zip(places, kept, strict=True)), gradients, wanted)
     # A result of an operator may share no memory with another.
     made = (torch.zeros_like(t) if g is None else g for t, g in zip(tensors, found, strict=True))
     return [g.clone(memory_format=torch.contiguous_format) for g, w in zip(made, wanted, strict=True) if w]
@@ -182,11 +182,11 @@ def _sources(graph: str, wanted: list[bool]) -> frozenset[Source]:
     return frozenset(s for s, w in zip(_entry(graph).sources, wanted, strict=True) if w)
 
 
-def _job(graph: str, lengths: Tensor | None, steps: int, batch: int, start: int) -> Job:
+def _launch(graph: str, lengths: Tensor | None, steps: int, batch: int, start: int) -> Launch:
     entry = _entry(graph)
     if lengths is not None and batch and not 0 <= int(lengths.min()) <= int(lengths.max()) <= steps:
         raise ValueError(f"lengths must lie between 0 and the {steps} steps of the input, not {lengths.tolist()}")
-    return Job(entry.kernel, rows_of(steps, batch, lengths), start, entry.sources, _no_eager)
+    return Launch(entry.kernel, rows_of(steps, batch, lengths), start, entry.sources, _no_eager)
 
 
 def _no_eager(*_: Tensor) -> tuple[Tensor, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from conveyor.cell import Affine
 from conveyor.cell.cell import Cell, is_whole, size_of
-from conveyor.cell.loop import Step, Unrolled, place
+from conveyor.cell.loop import Scan, Unrolled, place
 from conveyor.cell.regularise import (
     Regularised,
     check_probability,
@@ -25,7 +25,7 @@ from conveyor.cell.regularise import (
     zoneout_rates,
 )
 from conveyor.errors import warn
-from conveyor.layer.dispatch import run as run_loop
+from conveyor.layer import dispatch
 from conveyor.layer.forms import Form, read, reverse
 
 State = Tensor | tuple[Tensor, ...]
@@ -200,8 +200,8 @@ class Recurrent(nn.Module):
         streams, constants = self._extra_inputs(extra_inputs, x, form)
         self._check_types(x, dict(zip(self.state_names, states, strict=True)), extra_inputs)
         with self._parametrized_once():
-            run = partial(self._run, lengths=counts, record=record, start=int(start))
-            x, lasts, values = self._stack(x, states, streams, constants, counts, run, rounding(x, form))
+            scan = Scan(self.cell, {"x": x, **streams}, states, constants, counts, record, int(start))
+            x, lasts, values = self._stack(scan, rounding(x, form))
         state = tuple(form.state(torch.stack(tensors)) for tensors in zip(*lasts, strict=True))
         result = form.output(x, counts), state[0] if len(state) == 1 else state
         if not record:
@@ -238,19 +238,16 @@ class Recurrent(nn.Module):
         return parametrize.cached() if _is_parametrized(self.cells) else nullcontext()
 
     def _stack(
-        self,
-        x: Tensor,
-        states: tuple[Tensor, ...],
-        streams: dict[str, Tensor],
-        constants: dict[str, Tensor],
-        lengths: Tensor | None,
-        run: Callable[..., Unrolled],
-        rounded: Callable[[Tensor], Tensor],
+        self, scan: Scan, rounded: Callable[[Tensor], Tensor]
     ) -> tuple[Tensor, list[tuple[Tensor, ...]], list[dict[str, Tensor]]]:
-        """The layers one above the other, each in its directions: the output, and the last states and the values."""
+        """The layers one above the other, each in its directions: the output, and the last states and the values.
+
+        `scan` is that of the first layer, with the states of all.
+        """
         lasts: list[tuple[Tensor, ...]] = []
         values: list[dict[str, Tensor]] = []
-        x, streams, constants = rounded(x), _each(rounded, streams), _each(rounded, constants)
+        streams, constants = _each(rounded, scan.streams), _each(rounded, scan.constants)
+        x = streams["x"]
         for layer in range(self.num_layers):
             if layer and self.dropout:
                 x = F.dropout(x, self.dropout, self.training)
@@ -259,46 +256,36 @@ class Recurrent(nn.Module):
             outputs = []
             for direction in range(self.directions):
                 row = layer * self.directions + direction
-                state = tuple(rounded(state[row]) for state in states)
-                below = _each(rounded, self._from_below(row, x, values, lengths))
-                output, last, named = run(row, {"x": x, **streams, **below}, state, constants)
+                state = tuple(rounded(state[row]) for state in scan.state)
+                below = _each(rounded, self._from_below(row, x, values, scan.lengths))
+                one = replace(scan, streams={**streams, "x": x, **below}, state=state, constants=constants)
+                output, last, named = self._run(row, one)
                 outputs.append(rounded(output))
                 lasts.append(tuple(map(rounded, last)))
                 values.append(_each(rounded, named))
             x = torch.cat(outputs, -1) if self.bidirectional else outputs[0]
         return x, lasts, values
 
-    def _run(
-        self,
-        row: int,
-        streams: dict[str, Tensor],
-        state: tuple[Tensor, ...],
-        constants: dict[str, Tensor],
-        lengths: Tensor | None,
-        record: bool,
-        start: int,
-    ) -> Unrolled:
+    def _run(self, row: int, scan: Scan) -> Unrolled:
         """One layer in one direction."""
-        cell: Step = self.cell_of(row)
-        x = streams["x"]
+        scan, lengths = replace(scan, cell=self.cell_of(row)), scan.lengths
         if self.zoneout or (self.recurrent_dropout and self.training):
-            cell = Regularised(self.cell_of(row), self.recurrent_dropout, self.zoneout)
-            streams = streams | cell.streams(x.shape[0], x.shape[1], like=x)
-            constants = constants | cell.constants(x.shape[1], like=x)
+            scan = Regularised(self.cell_of(row), self.recurrent_dropout, self.zoneout).scan(scan)
         if row % self.directions == 0:
-            return self._named_output(*run_loop(cell, streams, state, constants, lengths, record, start))
-        streams = {name: reverse(stream, lengths) for name, stream in streams.items()}
-        output, last, values = self._named_output(*run_loop(cell, streams, state, constants, lengths, record, start))
-        return reverse(output, lengths), last, {name: reverse(value, lengths) for name, value in values.items()}
+            return self._named_output(dispatch.run(scan))
+        scan = replace(scan, streams={name: reverse(stream, lengths) for name, stream in scan.streams.items()})
+        output, last, values = self._named_output(dispatch.run(scan))
+        values = {name: reverse(value, lengths) for name, value in values.items()}
+        return Unrolled(reverse(output, lengths), last, values)
 
-    def _named_output(self, output: Tensor, last: tuple[Tensor, ...], values: dict[str, Tensor]) -> Unrolled:
-        """What a loop gave, with the output that the cell names."""
-        cell = self.cell
+    def _named_output(self, result: Unrolled) -> Unrolled:
+        """The result of a scan, with the output that the cell names."""
+        cell, (_, last, values) = self.cell, result
         for name in set(cell.extra) & {*cell.below.values(), cell.output_name}:
             found, wanted = list(values[name].shape[1:]), [len(last[0]), cell.widths[name]]
             if found != wanted:
                 raise ValueError(f"{place(cell)} must return {name} of shape {wanted}, not {found}")
-        return output if cell.output_name is None else values[cell.output_name], last, values
+        return result if cell.output_name is None else result._replace(output=values[cell.output_name])
 
     def _from_below(
         self, row: int, x: Tensor, values: list[dict[str, Tensor]], lengths: Tensor | None
@@ -444,7 +431,7 @@ def _as_leaf(tracer: Any, layer: nn.Module, arguments: tuple[Any, ...], keywords
     return tracer.create_proxy("call_module", tracer.path_of_module(layer), arguments, changed)
 
 
-def _each(function: Callable[[Tensor], Tensor], named: dict[str, Tensor]) -> dict[str, Tensor]:
+def _each(function: Callable[[Tensor], Tensor], named: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: function(value) for name, value in named.items()}
 
 

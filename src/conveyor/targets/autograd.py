@@ -52,10 +52,10 @@ class CompiledStep:
 
 
 @dataclass(frozen=True)
-class Job:
+class Launch:
     """One run over the sequences of a batch: what the tensors are, and the eager loop that gives the same."""
 
-    kernel: CompiledStep
+    kernels: CompiledStep
     rows: Ragged
     start: int
     sources: tuple[Source, ...]
@@ -77,46 +77,46 @@ class Job:
 
     def results(self, result: Result) -> tuple[Tensor, ...]:
         """The output, the last states, and the further values."""
-        graph, rows = self.kernel.graph, self.rows
+        graph, rows = self.kernels.graph, self.rows
         output = rows.unpack(result.output(f"state {graph.states[0]}"))
         last = (rows.unsort(result.last(name)) for name in graph.states)
         further = (rows.unpack(result.output(f"stream {name}")) for name in graph.streams)
         return (output, *last, *further)
 
 
-def compute(job: Job, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def compute(launch: Launch, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """The output [T, B, ...], the last states [B, width], and the further values [T, B, ...]."""
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
-        return _Run.apply(job, *tensors)
-    given, states = job.arranged(tensors)
-    return job.results(job.kernel.inference()(given, states, job.rows, job.start))
+        return _Autograd.apply(launch, *tensors)
+    given, states = launch.arranged(tensors)
+    return launch.results(launch.kernels.inference()(given, states, launch.rows, launch.start))
 
 
-class _Run(torch.autograd.Function):
+class _Autograd(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, job: Job, *tensors: Tensor) -> tuple[Tensor, ...]:
-        wanted = frozenset(s for s, needed in zip(job.sources, ctx.needs_input_grad[1:], strict=True) if needed)
-        forward, backward = job.kernel.training(wanted)
-        given, states = job.arranged(tensors)
-        result = forward(given, states, job.rows, job.start)
+    def forward(ctx: Any, launch: Launch, *tensors: Tensor) -> tuple[Tensor, ...]:
+        wanted = frozenset(s for s, needed in zip(launch.sources, ctx.needs_input_grad[1:], strict=True) if needed)
+        forward, backward = launch.kernels.training(wanted)
+        given, states = launch.arranged(tensors)
+        result = forward(given, states, launch.rows, launch.start)
         kept = sorted(set(readings(forward.program, backward.program).values()))
-        ctx.job, ctx.kernels, ctx.kept, ctx.count = job, (forward, backward), kept, len(tensors)
+        ctx.launch, ctx.kernels, ctx.kept, ctx.count = launch, (forward, backward), kept, len(tensors)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*tensors, *(result.buffers[buffer] for buffer in kept))
-        return job.results(result)
+        return launch.results(result)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        job: Job = ctx.job
+        launch: Launch = ctx.launch
         saved = ctx.saved_tensors
         tensors, kept = saved[: ctx.count], dict(zip(ctx.kept, saved[ctx.count :], strict=True))
         if torch.is_grad_enabled() or any(map(_is_batched, gradients)):
-            return None, *_again(job, tensors, gradients, ctx.needs_input_grad[1:])
-        return None, *without_graph(job, ctx.kernels, tensors, kept, gradients, ctx.needs_input_grad[1:])
+            return None, *_again(launch, tensors, gradients, ctx.needs_input_grad[1:])
+        return None, *without_graph(launch, ctx.kernels, tensors, kept, gradients, ctx.needs_input_grad[1:])
 
 
 def without_graph(
-    job: Job,
+    launch: Launch,
     kernels: tuple[Kernel, Kernel],
     tensors: Sequence[Tensor],
     kept: Mapping[int, Tensor],
@@ -125,12 +125,13 @@ def without_graph(
 ) -> list[Tensor | None]:
     """The gradients by the tensors that need one, which cannot be differentiated again."""
     backward = kernels[1]
-    given, states = job.arranged(tensors)
+    given, states = launch.arranged(tensors)
     given |= {name: kept[buffer] for name, buffer in readings(kernels[0].program, backward.program).items()}
-    given |= _step_gradients(job, backward, gradients)
-    result = backward(given, _last_gradients(job, states, gradients), job.rows, job.start)
+    given |= _step_gradients(launch, backward, gradients)
+    result = backward(given, _last_gradients(launch, states, gradients), launch.rows, launch.start)
     return [
-        _gradient(job, result, source) if wanted else None for source, wanted in zip(job.sources, needed, strict=True)
+        _gradient(launch, result, source) if wanted else None
+        for source, wanted in zip(launch.sources, needed, strict=True)
     ]
 
 
@@ -153,17 +154,17 @@ def readings(forward: Program, backward: Program) -> dict[str, int]:
     return found
 
 
-def _last_gradients(job: Job, like: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> list[Tensor]:
+def _last_gradients(launch: Launch, like: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> list[Tensor]:
     """By the last states; where they are not used, zero."""
     return [
-        torch.zeros_like(state) if gradient is None else job.rows.sort(gradient)
+        torch.zeros_like(state) if gradient is None else launch.rows.sort(gradient)
         for state, gradient in zip(like, gradients[1:], strict=False)
     ]
 
 
-def _step_gradients(job: Job, backward: Kernel, gradients: Sequence[Tensor | None]) -> dict[str, Tensor]:
+def _step_gradients(launch: Launch, backward: Kernel, gradients: Sequence[Tensor | None]) -> dict[str, Tensor]:
     """By what comes out at each step, as rows."""
-    graph, rows = job.kernel.graph, job.rows
+    graph, rows = launch.kernels.graph, launch.rows
     names = [f"state {graph.states[0]}", *(f"stream {name}" for name in graph.streams)]
     found = {}
     program = backward.program
@@ -177,17 +178,17 @@ def _step_gradients(job: Job, backward: Kernel, gradients: Sequence[Tensor | Non
     return found
 
 
-def _gradient(job: Job, result: Result, source: Source) -> Tensor | None:
+def _gradient(launch: Launch, result: Result, source: Source) -> Tensor | None:
     """None by what nothing depends on."""
     kind, name = source
     if kind == "state":
-        return job.rows.unsort(result.last(f"grad {name}"))
+        return launch.rows.unsort(result.last(f"grad {name}"))
     if f"{'stream' if kind == 'stream' else 'once'} grad {name}" not in result.program.shapes:
         return None
     if kind == "stream":
-        return job.rows.unpack(result.output(f"stream grad {name}"))
+        return launch.rows.unpack(result.output(f"stream grad {name}"))
     found = result.output(f"once grad {name}")
-    return job.rows.unsort(found) if kind == "constant" else found
+    return launch.rows.unsort(found) if kind == "constant" else found
 
 
 def _is_batched(gradient: Tensor | None) -> bool:
@@ -199,13 +200,13 @@ def _is_batched(gradient: Tensor | None) -> bool:
 
 
 def _again(
-    job: Job, tensors: Sequence[Tensor], gradients: Sequence[Tensor | None], needed: Sequence[bool]
+    launch: Launch, tensors: Sequence[Tensor], gradients: Sequence[Tensor | None], needed: Sequence[bool]
 ) -> list[Tensor | None]:
     """A gradient that is to be differentiated again, or that is batched, comes from the eager loop."""
     again = torch.is_grad_enabled()
     with torch.enable_grad():
         tensors = [tensor.view_as(tensor) for tensor in tensors]  # one may be computed of another: both count once
-        outputs = job.eager(*tensors)
+        outputs = launch.eager(*tensors)
     ends = [(o, g) for o, g in zip(outputs, gradients, strict=True) if g is not None and o.requires_grad]
     wanted = [t for t, n in zip(tensors, needed, strict=True) if n]
     found = iter(

@@ -16,7 +16,7 @@ from conveyor.errors import BadInput
 from conveyor.explain.circuit import Circuit
 from conveyor.language import LanguageModel
 from conveyor.layer import Recurrent
-from conveyor.layer.kernels import kernel_of
+from conveyor.layer.tracing import Signature, traced
 
 # Where a stream besides x comes from: a value of the layer below by its name, a learned map of the input, or a number.
 Source = str | nn.Linear | float
@@ -71,7 +71,7 @@ def _level(rnn: Recurrent, row: int) -> Level:
     given = tuple((name, (widths[name],), None) for name in step.arguments if name != "t")
     weight = next(rnn.parameters(), torch.zeros(()))
     try:
-        found = kernel_of(step, given, (), weight.dtype, record=False)
+        found = traced(step, Signature(given, (), weight.dtype))
     except CannotCompile as error:
         raise BadInput(f"{place(cell)} cannot be taken apart: {error}") from None
     weights = {name: tensor for name, get in found.weights.items() if (tensor := get()) is not None}

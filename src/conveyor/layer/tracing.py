@@ -1,0 +1,273 @@
+"""The graph of a cell: traced when it is first wanted, found again, and the tensors that it reads."""
+
+from __future__ import annotations
+
+import traceback
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, is_dataclass
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses import FakeTensor
+from torch.nn.utils import parametrize
+
+from conveyor.cell import Affine, affine
+from conveyor.cell.loop import Scan, Step, place, take_step
+from conveyor.compiler import Argument, CannotCompile, Graph, steps_within, trace
+from conveyor.targets.attempt import BUILDING
+
+# What a step is given: its name, its shape without steps and rows, and its type if that is no real number.
+Given = tuple[str, tuple[int, ...], torch.dtype | None]
+
+
+class Signature(NamedTuple):
+    """What a step is traced for: the shapes and types that it is given, and what is wanted of it.
+
+    `dtype` is that of the elements in a kernel, `constants` the arguments that do not vary with the step.
+    """
+
+    given: tuple[Given, ...]
+    constants: tuple[str, ...]
+    dtype: torch.dtype
+    record: bool = False
+
+    @classmethod
+    def of(cls, scan: Scan) -> Signature:
+        """That of a run."""
+        each = [(name, v, 2) for name, v in scan.streams.items()]
+        each += [(n, v, 1) for n, v in (*zip(scan.cell.state, scan.state, strict=True), *scan.constants.items())]
+        given = ((n, tuple(v.shape[k:]), None if v.is_floating_point() else v.dtype) for n, v, k in each)
+        return cls(tuple(given), tuple(scan.constants), type_of(scan.x), scan.record)
+
+
+@dataclass(frozen=True, eq=False)
+class TracedCell:
+    """The graph of a cell's step, and where its weights are now."""
+
+    graph: Graph
+    dtype: torch.dtype
+    weights: Mapping[str, Callable[[], Tensor | None]]
+    shapes: Mapping[str, tuple[int, ...]]
+    types: Mapping[str, torch.dtype]  # of the further values that are no real numbers
+    steps: int  # how many it can number: in its own numbers, of which whole ones are exact up to a limit
+
+
+class StepFails(CannotCompile):
+    """The step raised `error` when it was traced."""
+
+    def __init__(self, error: Exception):
+        super().__init__(_place(error), f"the step fails, {type(error).__name__}: {error}", CURE)
+        self.error = error
+
+
+CURE = "mend that; it must run for any number of rows"
+
+
+def _place(error: Exception) -> str:
+    """The last line outside PyTorch that led to it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith(str(Path(torch.__file__).parent))]
+    return f"{Path(own[-1].filename).name}, line {own[-1].lineno}" if own else "the step"
+
+
+_traced: WeakKeyDictionary[nn.Module, dict[Any, TracedCell | CannotCompile]] = WeakKeyDictionary()
+
+
+def check_weights(cell: Step, weights: Mapping[str, Tensor], dtype: torch.dtype) -> None:
+    for name, weight in weights.items():
+        if (weight.dtype == dtype and weight.is_cpu) or name.startswith("found "):
+            continue
+        if weight.is_floating_point() and weight.dtype != dtype and not torch.is_autocast_enabled("cpu"):
+            raise ValueError(
+                f"{place(cell)}: {name} is {weight.dtype}, but the input is {dtype}: "
+                f"bring all to one, layer.to({dtype})"
+            )
+        if not weight.is_cpu:
+            raise ValueError(f"{place(cell)}: {name} is on {weight.device}, but the input is on cpu: layer.to('cpu')")
+
+
+def forget(cell: Any) -> None:
+    """Something in the cell has been put in another's place: it is to be traced anew."""
+    _traced.pop(module_of(cell), None)
+
+
+def module_of(cell: Any) -> nn.Module:
+    return cell if isinstance(cell, nn.Module) else cell.cell
+
+
+def traced(cell: Any, signature: Signature) -> TracedCell:
+    """The graph of a cell's step; made anew when the cell has been changed. Raises CannotCompile."""
+    module = module_of(cell)
+    key = (signature, cell.arguments, _marks(module))
+    known = _traced.setdefault(module, {})
+    found = known.get(key)
+    if found is None:
+        with BUILDING:  # threads that come at once make it once
+            found = known.get(key)
+            if found is None:
+                if len(known) > 32:  # somebody changes the cell at every call
+                    known.clear()
+                found = known[key] = _attempt(cell, module, signature)
+    if isinstance(found, CannotCompile):
+        raise found.with_traceback(None)
+    return found
+
+
+def _attempt(cell: Any, module: nn.Module, signature: Signature) -> TracedCell | CannotCompile:
+    """The graph, or why there is none, which need not be found out at every call."""
+    try:
+        return _trace(cell, module, signature)
+    except CannotCompile as error:
+        return error
+
+
+def _marks(module: nn.Module) -> tuple[Any, ...]:
+    """What of a module a trace depends on, besides its tensors: numbers and names that it holds."""
+    marks: list[Any] = []
+    _collect(module, marks)
+    return tuple(marks)
+
+
+def _collect(module: nn.Module, marks: list[Any]) -> None:
+    marks.append(id(module))
+    if isinstance(module, Affine):  # nothing in it changes but whether it has a bias
+        marks.append(module._parameters.get("bias") is None)
+        return
+    marks += module._parameters.keys()
+    for name, value in module.__dict__.items():
+        if name in HOOKS:
+            marks.append(len(value))
+        elif name not in OWN:
+            marks.append(value if isinstance(value, PLAIN) else _mark(value))
+    for child in module._modules.values():
+        if child is not None:
+            _collect(child, marks)
+
+
+HOOKS = {"_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"}
+OWN = set(nn.Module().__dict__) - {"training"}  # what every module has, which says nothing of a step
+PLAIN = (int, float, str)
+
+
+def _mark(value: Any) -> Any:
+    if isinstance(value, list | tuple | set):
+        return tuple(map(_mark, value))
+    if isinstance(value, dict):
+        return tuple((key, _mark(item)) for key, item in value.items())
+    if isinstance(value, int | float | str | None):
+        return value
+    if isinstance(value, Namespace | SimpleNamespace) or (is_dataclass(value) and not isinstance(value, type)):
+        return id(value), _mark(getattr(value, "__dict__", None))  # settings, of which one may change
+    return id(value)
+
+
+def _trace(cell: Any, module: nn.Module, signature: Signature) -> TracedCell:
+    dtype = signature.dtype
+    known = {name: (dims, kind) for name, dims, kind in signature.given}
+    kinds = dict.fromkeys(signature.constants, "constant") | dict.fromkeys(cell.state, "state") | {"t": "step"}
+    arguments = [Argument(kinds.get(name, "stream"), name, *known.get(name, ((), None))) for name in cell.arguments]
+
+    def step(*values: Tensor) -> tuple[Sequence[Tensor], Mapping[str, Tensor], Mapping[str, Tensor]]:
+        states, named = take_step(cell, dict(zip(cell.arguments, values, strict=True)), record=True)
+        return states, named if signature.record else {name: named[name] for name in cell.over_time}, named
+
+    if any(m._backward_hooks or m._backward_pre_hooks for m in module.modules()):
+        raise CannotCompile("the step", "a module in it has a hook on its backward", "leave the hook out")
+    getters = dict(_weights(module))
+    with _stand_ins(module), torch.autocast("cpu", enabled=False), parametrize.cached():
+        weights = {name: weight for name, get in getters.items() if (weight := get()) is not None}
+        with _unchanged(module):
+            try:
+                paths = {m: path for path, m in module.named_modules()}
+                found = trace(step, arguments, cell.state, weights, paths, passed_over=(affine.__file__,))
+            except CannotCompile:
+                raise
+            except Exception as error:  # a step can fail in any way, perhaps only on what it is traced with
+                check_weights(cell, weights, dtype)  # a likely reason, and easier to understand
+                raise StepFails(error) from error
+        held = {**weights, **found.found}
+    used = found.graph.inputs("weight")
+    getters |= {name: _always(tensor) for name, tensor in found.found.items()}
+    shapes = {name: found.graph.nodes[i].dims for name, i in used.items()}
+    whole = {name: _magnitude(held[name]) for name in used if not held[name].is_floating_point()}
+    steps = steps_within(found.graph, whole, 2**24 if dtype == torch.float32 else 2**53)
+    return TracedCell(found.graph, dtype, {name: getters[name] for name in used}, shapes, found.types, steps)
+
+
+def _magnitude(whole: Tensor) -> float:
+    return max(-int(whole.min()), int(whole.max())) if whole.numel() else 0
+
+
+@contextmanager
+def _stand_ins(module: nn.Module) -> Iterator[None]:
+    """Inside, the module holds tensors with numbers where torch.export has put such as have shapes only."""
+    fakes: list[tuple[Any, str, FakeTensor]] = []
+    for held in (held for m in module.modules() for held in (m._parameters, m._buffers)):
+        fakes += [(held, name, tensor) for name, tensor in held.items() if isinstance(tensor, FakeTensor)]
+    for held, name, fake in fakes:
+        if not fake.is_floating_point() and fake.dtype != torch.bool:
+            raise ValueError("a layer whose cell holds whole numbers is to be run once before it is exported")
+        tensor = torch.ones(fake.shape, dtype=fake.dtype)
+        held[name] = nn.Parameter(tensor, fake.requires_grad) if isinstance(fake, nn.Parameter) else tensor
+    try:
+        yield
+    finally:
+        for held, name, fake in fakes:
+            held[name] = fake
+
+
+@contextmanager
+def _unchanged(module: nn.Module) -> Iterator[None]:
+    """A step that is only looked at leaves nothing behind; one that changes what its cell holds has no kernel."""
+    before = [(m, m.__dict__.copy(), m._buffers.copy(), m._parameters.copy()) for m in module.modules()]
+    tensors = [b for m in module.modules() for b in m._buffers.values() if b is not None]
+    kept = [(b, b._version, b.detach().clone()) for b in tensors]
+    try:
+        yield
+    finally:
+        changed = False
+        for m, own, buffers, parameters in before:
+            pairs: Any = (m.__dict__, own), (m._buffers, buffers), (m._parameters, parameters)
+            for mine, old in pairs:
+                if mine.keys() != old.keys() or any(mine[name] is not old[name] for name in old):
+                    changed = True
+                    mine.clear()
+                    mine.update(old)
+        for buffer, version, value in kept:
+            if buffer._version != version:
+                changed = True
+                buffer.data.copy_(value)
+    if changed:
+        raise CannotCompile(
+            "the step", "it changes what the cell holds", "keep what changes from step to step in a state"
+        )
+
+
+def _weights(module: nn.Module) -> Iterator[tuple[str, Callable[[], Tensor | None]]]:
+    """Every tensor that the modules hold, by its path, and how to read it now."""
+    for path, owner in module.named_modules():
+        names = [*owner._parameters, *owner._buffers, *(n for n, v in owner.__dict__.items() if isinstance(v, Tensor))]
+        if parametrize.is_parametrized(owner):
+            names += list(owner.parametrizations)
+        for name in names:
+            value = getattr(owner, name)
+            if isinstance(value, Tensor):
+                plain = name in owner._parameters  # its place is read at every run, and this is the quickest way
+                read = partial(owner._parameters.get, name) if plain else partial(getattr, owner, name)
+                yield (f"{path}.{name}" if path else name), read
+
+
+def _always(tensor: Tensor) -> Callable[[], Tensor]:
+    return lambda: tensor
+
+
+def type_of(x: Tensor) -> torch.dtype:
+    """The type of the numbers in a kernel that is given x."""
+    return x.dtype if x.dtype == torch.float64 else torch.float32
