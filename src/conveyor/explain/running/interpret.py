@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from conveyor.compiler.graph import Node
+from conveyor.compiler.graph import Graph, Node
 from conveyor.errors import BadInput
 from conveyor.explain.circuit import Circuit
-from conveyor.explain.running.edits import Changes, Edit, crossings, find
+from conveyor.explain.running.edits import Changes, Edit, edited, find
 from conveyor.explain.running.levels import Level, Source, levels
 from conveyor.language import LanguageModel
 
@@ -115,30 +115,24 @@ def interpret(circuit: Circuit, given: Mapping[tuple[str, str], Tensor], edits: 
     edits all act, whatever their steps and their layer. Gradients go through. Raises BadInput for an edit of something
     that the circuit does not have.
     """
-    graph, changes = circuit.graph, Changes.of(circuit, edits)
-    wires, owners = crossings(circuit), {part.node: i for i, part in enumerate(circuit.parts)}
+    if not edits:
+        return _values(circuit.graph, given)
+    changes = Changes.of(circuit, edits)
+    step = edited(circuit, changes.sets, changes.cuts)
+    values = _values(step.circuit.graph, {**given, **changes.given(circuit)})
+    return [values[i] for i in step.of]
+
+
+def _values(graph: Graph, given: Mapping[tuple[str, str], Tensor]) -> list[Tensor]:
     dtype = next(tensor.dtype for (kind, _), tensor in given.items() if kind in ("stream", "state"))
     values: list[Tensor] = []
-    for i, node in enumerate(graph.nodes):
+    for node in graph.nodes:
         if node.op == "input":
             tensor = given[node.attrs[0], node.attrs[1]].to(dtype)
-            value = tensor if node.rows else tensor[None]
+            values.append(tensor if node.rows else tensor[None])
         else:
-            read = [
-                torch.zeros_like(values[j]) if wires.get((i, j)) in changes.cuts else values[j] for j in node.inputs
-            ]
-            value = INTERPRETED[node.op](node, read).to(dtype)
-        if owners.get(i) in changes.sets:
-            value = _set(value, changes.sets[owners[i]])
-        values.append(value)
+            values.append(INTERPRETED[node.op](node, [values[j] for j in node.inputs]).to(dtype))
     return values
-
-
-def _set(value: Tensor, sets: Sequence[tuple[int | None, float]]) -> Tensor:
-    flat = value.reshape(len(value), -1).clone()
-    for unit, number in sets:
-        flat[:, slice(None) if unit is None else unit] = number
-    return flat.reshape(value.shape)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from conveyor.compiler.graph import Graph
 from conveyor.explain.circuit import Circuit
 
 ALIASES = ("reshape", "stop")  # the same numbers in the same order
+SPACES = ("kept", "rest", "once", "held", "edits")  # in each of which values lie one after the other
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,8 @@ class Place:
     """Of a value: in `space`, from `at` on.
 
     `space`: "kept" (a step's values that a record has), "rest" (others of a step), "once" (of weights alone), "held"
-    (weights that are seen, and so can be edited), "weight" (others; `at` counts weights), "literal" (a number).
+    (weights that are seen, and so can be edited), "edits" (what is edited), "weight" (others; `at` counts weights),
+    "literal" (a number).
     """
 
     space: str
@@ -38,6 +40,10 @@ class Places:
     @property
     def graph(self) -> Graph:
         return self.circuit.graph
+
+    def end(self, name: str) -> int:
+        """The node of a value that the step gives."""
+        return next(output.node for output in self.graph.outputs if output.name == name)
 
     @cached_property
     def weights(self) -> list[str]:
@@ -102,7 +108,7 @@ class Places:
     @cached_property
     def at(self) -> dict[int, Place]:
         """The place of every value that has one of its own, and of those that are the same."""
-        sizes = dict.fromkeys(("kept", "rest", "once", "held"), 0)
+        sizes = dict.fromkeys(SPACES, 0)
         found: dict[int, Place] = {}
         for i in self.used:
             space, node = self._space(i), self.graph.nodes[i]
@@ -123,6 +129,8 @@ class Places:
         node = self.graph.nodes[i]
         if i in self.parameters:
             return "held"
+        if node.op == "input" and node.attrs[0] == "edit":
+            return "edits"
         if i in self._kept or (node.op == "input" and node.attrs[0] != "weight"):
             return "kept"
         if node.op in ("input", "const"):
