@@ -96,6 +96,8 @@ class Graph:
             assert arity is None or arity == len(node.inputs), f"%{i}: {node.op} of {len(node.inputs)} values"
             assert all(0 <= j < i for j in node.inputs), f"%{i} comes before one of its inputs"
             assert all(isinstance(d, int) and d >= 0 for d in node.dims), f"%{i} has the shape {node.dims}"
+            found = OPS[node.op].shape([self.nodes[j].dims for j in node.inputs], node.attrs, node.dims)
+            assert found == node.dims, f"%{i} has the shape {node.dims}, but {node.op} gives {found}"
             if node.op in ("total", "outer"):
                 continue
             assert node.rows >= any(self.nodes[j].rows for j in node.inputs), f"%{i} loses its rows"
@@ -210,7 +212,11 @@ class Builder:
         name: str = "",
         like: Node | None = None,
     ) -> int:
-        """The node, new or known. Its rows and steps are those of its inputs, or of the node `like`."""
+        """The node, new or known. Its rows and steps are those of its inputs, or of the node `like`.
+
+        Its shape is what the op makes of its inputs' shapes; `dims` says it where that leaves it open.
+        """
+        dims = OPS[op].shape([self.nodes[i].dims for i in inputs], attrs, dims)
         rows = like.rows if like else any(self.nodes[i].rows for i in inputs)
         time = like.time if like else any(self.nodes[i].time for i in inputs)
         key = (op, inputs, attrs if op != "const" else repr(attrs), dims, rows, time)
@@ -238,7 +244,7 @@ class Builder:
         known = _plain(self, op, inputs)
         if known is not None:
             return known
-        return self.node(op, *inputs, dims=broadcast([self.nodes[i].dims for i in inputs]))
+        return self.node(op, *inputs)
 
     def add(self, a: int, b: int) -> int:
         return self.pointwise("add", a, b)
@@ -261,7 +267,7 @@ class Builder:
         if node.op == "outer" and order == (1, 0):
             a, b = node.inputs
             return self.outer(b, a, like=node)
-        return self.node("permute", i, attrs=(order,), dims=tuple(node.dims[k] for k in order))
+        return self.node("permute", i, attrs=(order,))
 
     def slice(self, i: int, dim: int, start: int, step: int, size: int) -> int:
         dims = self.nodes[i].dims
@@ -295,9 +301,7 @@ class Builder:
     def cat(self, pieces: Sequence[int], dim: int) -> int:
         if len(pieces) == 1:
             return pieces[0]
-        first = self.nodes[pieces[0]].dims
-        size = sum(self.nodes[i].dims[dim] for i in pieces)
-        return self.node("cat", *pieces, attrs=(dim,), dims=(*first[:dim], size, *first[dim + 1 :]))
+        return self.node("cat", *pieces, attrs=(dim,))
 
     def pad(self, i: int, dim: int, start: int, step: int, size: int) -> int:
         """Zeros of `size` along `dim`, with the value at `start` and every `step` from there."""
@@ -308,25 +312,22 @@ class Builder:
 
     def reduce(self, op: str, i: int, dims: tuple[int, ...]) -> int:
         """`sum` or `max` over these dimensions, which go."""
-        kept = tuple(d for k, d in enumerate(self.nodes[i].dims) if k not in dims)
-        return self.node(op, i, attrs=(dims,), dims=kept) if dims else i
+        return self.node(op, i, attrs=(dims,)) if dims else i
 
     def total(self, i: int, like: Node) -> int:
         """The sum over the rows and steps that `like` does not have."""
         node = self.nodes[i]
         if (node.rows, node.time) == (like.rows, like.time):
             return i
-        return self.node("total", i, dims=node.dims, like=like)
+        return self.node("total", i, like=like)
 
     def matmul(self, value: int, matrix: int) -> int:
         """[..., K] and a matrix [K, N] that all rows share."""
-        dims = (*self.nodes[value].dims[:-1], self.nodes[matrix].dims[1])
-        return self.node("matmul", value, matrix, dims=dims)
+        return self.node("matmul", value, matrix)
 
     def outer(self, a: int, b: int, like: Node) -> int:
         """The sum over rows, steps and leading dimensions of a[..., K] and b[..., N], as a matrix [K, N]."""
-        dims = (self.nodes[a].dims[-1], self.nodes[b].dims[-1])
-        return self.node("outer", a, b, dims=dims, like=like)
+        return self.node("outer", a, b, like=like)
 
     def contract(self, a: int, b: int, labels: tuple[str, str, str]) -> int:
         """The sum of products over the labels that the third lacks, within each row: ("sd", "d", "s")."""
@@ -335,7 +336,7 @@ class Builder:
             return self.mul(
                 *(self._spread(i, names, labels[2], sizes) for i, names in zip((a, b), labels, strict=False))
             )
-        return self.node("contract", a, b, attrs=labels, dims=tuple(sizes[letter] for letter in labels[2]))
+        return self.node("contract", a, b, attrs=labels)
 
     def _spread(self, i: int, names: str, to: str, sizes: dict[str, int]) -> int:
         """The dimensions in the order of `to`, with 1 for those that the value lacks."""
@@ -344,12 +345,6 @@ class Builder:
 
     def graph(self, outputs: Sequence[Output]) -> Graph:
         return prune(Graph(tuple(self.nodes), tuple(outputs)))
-
-
-def broadcast(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-    rank = max(map(len, shapes))
-    columns = zip(*((1,) * (rank - len(shape)) + shape for shape in shapes), strict=True)
-    return tuple(next((d for d in column if d != 1), 1) for column in columns)
 
 
 def _plain(b: Builder, op: str, inputs: tuple[int, ...]) -> int | None:

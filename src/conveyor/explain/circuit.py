@@ -13,8 +13,12 @@ from functools import cached_property
 from conveyor.compiler.composites import LearnedMap, Term, composites, is_weight, learned_maps
 from conveyor.compiler.graph import Graph, Node
 
-# How a circle is labelled; `{}` stands for a number that is part of the operation.
+# How a circle is labelled. A slice is by its bounds.
 LABELS = {
+    **{op: op for op in ("floor", "exp", "log", "log1p", "sin", "cos", "erf", "tanh", "expm1", "max")},
+    **{op: op for op in ("relu", "softmax")},  # composite operations
+    "slice": "[:]",
+    "cat": "[ , ]",
     "neg": "−",
     "add": "+",
     "sub": "−",
@@ -196,7 +200,7 @@ class _Reader:
         for term in found.terms:
             self.part(term.value)
         name = self.nodes[node].name
-        label = LABELS.get(op, op)
+        label = LABELS[op] if op else ""
         return self.add(Part("layer", node, nodes, label, name, op, found.terms, found.biases, total))
 
     def circle(self, i: int, node: Node) -> None:
@@ -207,12 +211,10 @@ class _Reader:
         self.add(Part("op", i, self.made_by(i), self.label(op, node, operands), node.name, op, operands=operands))
 
     def label(self, op: str, node: Node, operands: tuple[int, ...]) -> str:
-        sign = LABELS.get(op, op)
+        sign = LABELS[op]
         if op == "slice":
             dim, start, step = node.attrs
             return f"{start}:{start + step * node.dims[dim]}" + (f":{step}" if step != 1 else "")
-        if op == "cat":
-            return "[ , ]"
         texts = [number(self.nodes[j].attrs[0]) if self.nodes[j].op == "const" else "" for j in operands]
         return sign.join(texts) if len(texts) == 2 and any(texts) else sign
 
@@ -260,7 +262,7 @@ class _Reader:
         node = self.nodes[i]
         if node.op in ("input", "const"):
             return "t" if node.op == "input" else number(node.attrs[0])
-        sign = LABELS.get(node.op, node.op)
+        sign = "stop" if node.op == "stop" else LABELS[node.op]
         if len(node.inputs) != 2:
             return f"{sign}({', '.join(map(self.clock_text, node.inputs))})"
         compares = node.op in ("lt", "le", "eq", "ne")

@@ -110,7 +110,7 @@ def _of_two(reduced: str, binary: str) -> Rule:
     return rule
 
 
-SAME = ("abs", "sign", "floor", "exp", "log", "log1p", "sin", "cos", "erf", "sqrt", "expm1", "neg")  # as in ops.py
+SAME = ("abs", "sign", "floor", "exp", "log", "log1p", "sin", "cos", "erf", "sqrt", "expm1", "neg")  # as in ops/
 
 POINTWISE: dict[str, Rule] = {
     **{name: unary(name) for name in SAME},

@@ -92,20 +92,8 @@ class _Emitter:
     def lines(self, i: int, node: Node) -> list[str]:
         if node.op == "input":
             return [f"v{i}.set(w[{self.places.weights.index(node.attrs[1])}]);"] if node.attrs[0] == "weight" else []
-        body = {
-            "const": self.const,
-            "matmul": self.matmul,
-            "contract": self.contract,
-            "sum": self.reduce,
-            "max": self.reduce,
-            "cat": self.cat,
-            "pad": self.pad,
-            "slice": self.slice,
-            "permute": self.permute,
-            "reshape": self.reshape,
-            "expand": self.expand,
-        }.get(node.op, self.pointwise)
-        return body(i, node, [self.name(j) for j in self.places.reads(i)])
+        body = WRITTEN.get(node.op, _Emitter.pointwise)
+        return body(self, i, node, [self.name(j) for j in self.places.reads(i)])
 
     def name(self, j: int) -> str:
         j = self.places.alias.get(j, j)
@@ -228,3 +216,19 @@ class _Emitter:
             return f"v{i}[{index(to, letters, at)}] = {self.element(j, name, of, letters, start)};"
 
         return loops(dims, one)
+
+
+# How every other op is written.
+WRITTEN: dict[str, Callable[[_Emitter, int, Node, list[str]], list[str]]] = {
+    "const": _Emitter.const,
+    "matmul": _Emitter.matmul,
+    "contract": _Emitter.contract,
+    "sum": _Emitter.reduce,
+    "max": _Emitter.reduce,
+    "cat": _Emitter.cat,
+    "pad": _Emitter.pad,
+    "slice": _Emitter.slice,
+    "permute": _Emitter.permute,
+    "reshape": _Emitter.reshape,
+    "expand": _Emitter.expand,
+}
