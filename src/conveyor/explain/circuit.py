@@ -262,7 +262,9 @@ class _Reader:
         node = self.nodes[i]
         if node.op in ("input", "const"):
             return "t" if node.op == "input" else number(node.attrs[0])
-        sign = "stop" if node.op == "stop" else LABELS[node.op]
+        if node.op in SEEN_OTHERWISE:
+            return self.clock_text(node.inputs[0], within)
+        sign = LABELS[node.op]
         if len(node.inputs) != 2:
             return f"{sign}({', '.join(map(self.clock_text, node.inputs))})"
         compares = node.op in ("lt", "le", "eq", "ne")
