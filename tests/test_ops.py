@@ -13,7 +13,7 @@ from op_cells import OPS as SPELLINGS
 from op_cells import SHAPED, op_cell
 
 MOVES = {"copy", "fill", "store", "accumulate"}  # what an emitter writes in a loop, and is no operation of a graph
-LATER = {"total", "outer", "gemm"}  # made by differentiation and simplification, and in no step
+LATER = {"sum_to_shape", "weight_gradient", "gemm"}  # made by differentiation and simplification, and in no step
 
 POINTWISE = {name for name, op in OPS.items() if op.kind == "pointwise"}
 OF_A_STEP = OPS.keys() - LATER - {"input"}

@@ -97,7 +97,7 @@ def _shrink(b: Builder, gradient: int, like: Node) -> int:
     node = b.nodes[gradient]
     # What varies with the step only is not summed over the rows at each step: what it is made of will be.
     fewer = Node("", rows=node.rows and (like.rows or like.time), time=node.time and like.time)
-    return b.total(gradient, fewer)
+    return b.sum_to_shape(gradient, fewer)
 
 
 def _split(b: Builder, border: int, graph: Graph, outputs: list[Output]) -> Derivative:

@@ -98,7 +98,7 @@ class Graph:
             assert all(isinstance(d, int) and d >= 0 for d in node.dims), f"%{i} has the shape {node.dims}"
             found = OPS[node.op].shape([self.nodes[j].dims for j in node.inputs], node.attrs, node.dims)
             assert found == node.dims, f"%{i} has the shape {node.dims}, but {node.op} gives {found}"
-            if node.op in ("total", "outer"):
+            if node.op in ("sum_to_shape", "weight_gradient"):
                 continue
             assert node.rows >= any(self.nodes[j].rows for j in node.inputs), f"%{i} loses its rows"
             assert node.time >= any(self.nodes[j].time for j in node.inputs), f"%{i} loses its steps"
@@ -264,9 +264,9 @@ class Builder:
             return i
         if node.op == "permute":
             return self.permute(node.inputs[0], tuple(node.attrs[0][k] for k in order))
-        if node.op == "outer" and order == (1, 0):
+        if node.op == "weight_gradient" and order == (1, 0):
             a, b = node.inputs
-            return self.outer(b, a, like=node)
+            return self.weight_gradient(b, a, like=node)
         return self.node("permute", i, attrs=(order,))
 
     def slice(self, i: int, dim: int, start: int, step: int, size: int) -> int:
@@ -314,20 +314,20 @@ class Builder:
         """`sum` or `max` over these dimensions, which go."""
         return self.node(op, i, attrs=(dims,)) if dims else i
 
-    def total(self, i: int, like: Node) -> int:
+    def sum_to_shape(self, i: int, like: Node) -> int:
         """The sum over the rows and steps that `like` does not have."""
         node = self.nodes[i]
         if (node.rows, node.time) == (like.rows, like.time):
             return i
-        return self.node("total", i, like=like)
+        return self.node("sum_to_shape", i, like=like)
 
     def matmul(self, value: int, matrix: int) -> int:
         """[..., K] and a matrix [K, N] that all rows share."""
         return self.node("matmul", value, matrix)
 
-    def outer(self, a: int, b: int, like: Node) -> int:
+    def weight_gradient(self, a: int, b: int, like: Node) -> int:
         """The sum over rows, steps and leading dimensions of a[..., K] and b[..., N], as a matrix [K, N]."""
-        return self.node("outer", a, b, like=like)
+        return self.node("weight_gradient", a, b, like=like)
 
     def contract(self, a: int, b: int, labels: tuple[str, str, str]) -> int:
         """The sum of products over the labels that the third lacks, within each row: ("sd", "d", "s")."""

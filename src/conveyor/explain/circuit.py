@@ -45,7 +45,7 @@ LABELS = {
 }
 SQUASHES = ("sigmoid", "tanh", "relu")  # which are drawn on the layer whose sum they are of
 WHOLE = ("relu", "softmax")  # composite operations that are drawn as one
-SEEN_OTHERWISE = ("expand", "reshape", "permute", "stop")  # the same numbers
+SEEN_OTHERWISE = ("expand", "reshape", "permute", "stop_gradient")  # the same numbers
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ def where(s: Lowering, condition: Value, x: Operand, y: Operand) -> Value:
 
 def within(s: Lowering, x: Value, inside: Value, clamped: Value) -> Value:
     """x where it is inside, else `clamped` without a gradient; a NaN is not inside, and stays one."""
-    return where(s, inside, x, s.apply("stop", clamped))
+    return where(s, inside, x, s.apply("stop_gradient", clamped))
 
 
 def clamped(s: Lowering, x: Value, low: Any, high: Any) -> Value:
@@ -60,7 +60,7 @@ def _floor_divide(s: Lowering, x: Operand, y: Operand) -> Value:
     """By way of the remainder: the floor of a quotient that was rounded up, such as 1 / 0.1, is one too many."""
     quotient = s.apply("div", x, y)
     whole = s.apply("floor", s.apply("add", s.apply("div", s.apply("sub", x, s.apply("mod", x, y)), y), 0.5))
-    return s.apply("stop", where(s, s.apply("eq", y, 0), quotient, whole))
+    return s.apply("stop_gradient", where(s, s.apply("eq", y, 0), quotient, whole))
 
 
 # Powers that are less work than `pow`, and exact.
@@ -118,7 +118,7 @@ POINTWISE: dict[str, Rule] = {
     "__neg__": unary("neg"),
     "absolute": unary("abs"),
     "__abs__": unary("abs"),
-    "detach": unary("stop"),
+    "detach": unary("stop_gradient"),
     "ceil": lambda s, x: s.apply("neg", s.apply("floor", s.apply("neg", x))),
     "reciprocal": lambda s, x: s.apply("div", 1, x),
     "rsqrt": lambda s, x: s.apply("div", 1, s.apply("sqrt", x)),

@@ -178,7 +178,7 @@ def _permute(b: Builder, node: Node, i: int, g: int) -> Sequence[int]:
 
 def _matmul(b: Builder, node: Node, i: int, g: int) -> Sequence[int]:
     value, matrix = node.inputs
-    return b.matmul(g, b.permute(matrix, (1, 0))), b.outer(value, g, b.nodes[matrix])
+    return b.matmul(g, b.permute(matrix, (1, 0))), b.weight_gradient(value, g, b.nodes[matrix])
 
 
 def _contract(b: Builder, node: Node, i: int, g: int) -> Sequence[int]:
@@ -235,10 +235,12 @@ ARRAYS: dict[str, Op] = {
     "max": Op(
         "reduce", 1, _reduced, lambda node, values: values[0].amax(_behind(node.attrs[0])), _max, 2, largest=_largest_of
     ),
-    "total": Op("reduce", 1, _own, None, _pass, 2),  # over what the result does not vary with: rows, steps, or both
+    # Over what the result does not vary with: rows, steps, or both.
+    "sum_to_shape": Op("reduce", 1, _own, None, _pass, 2),
     # Sums of products.
     "matmul": Op("product", 2, _multiplied, _value_of_products, _matmul, 1000),  # a value and a matrix of all rows
     "gemm": Op("product", None, _multiplied, _value_of_products, no_derivative, 1000),  # several of these, added up
-    "outer": Op("product", 2, _by_columns, None, no_derivative, 1000),  # the gradient by a matrix: over rows and steps
+    # The gradient by a matrix: over all rows and steps.
+    "weight_gradient": Op("product", 2, _by_columns, None, no_derivative, 1000),
     "contract": Op("product", 2, _contracted, _value_of_contract, _contract, 100),  # two values of the same row
 }

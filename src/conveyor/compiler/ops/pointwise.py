@@ -162,5 +162,5 @@ POINTWISE: dict[str, Op] = {
     "where": _op(
         3, lambda condition, yes, no: torch.where(condition != 0, yes, no), _where, largest=_largest_of, is_finite=True
     ),
-    "stop": _flat(1, torch.detach, largest=_same, is_finite=True),  # the value itself, without a derivative
+    "stop_gradient": _flat(1, torch.detach, largest=_same, is_finite=True),  # the value itself, without a derivative
 }

@@ -39,7 +39,7 @@ SPELLING: dict[str, str] = {
     "eq": "{0} === {1} ? 1 : 0",
     "ne": "{0} !== {1} ? 1 : 0",
     "where": "{0} !== 0 ? {1} : {2}",
-    "stop": "{0}",
+    "stop_gradient": "{0}",
 }
 FUNCTIONS = "rows, columns, erf, mod, power, sign"  # of arithmetic.js
 

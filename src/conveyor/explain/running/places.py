@@ -9,7 +9,7 @@ from functools import cached_property
 from conveyor.compiler.graph import Graph
 from conveyor.explain.circuit import Circuit
 
-ALIASES = ("reshape", "stop")  # the same numbers in the same order
+ALIASES = ("reshape", "stop_gradient")  # the same numbers in the same order
 SPACES = ("kept", "rest", "once", "held", "edits")  # in each of which values lie one after the other
 
 
