@@ -18,7 +18,7 @@ from conveyor.explain.running.edits import Changes, Edit, editable
 from conveyor.explain.running.emit_js import SPELLING, emit
 from conveyor.explain.running.interpret import interpret
 from conveyor.explain.running.loops_js import literal
-from conveyor.explain.running.places import Places
+from conveyor.explain.running.memory_map import MemoryMap
 from conveyor.kernels import given_of, kernel_of
 from in_a_page import assert_same, page
 from op_cells import OPS as SPELLINGS
@@ -37,10 +37,10 @@ def browser():
 
 def test_an_operation_without_a_spelling_is_no_copy(monkeypatch):
     circuit = Circuit.of(compile(zoo.LSTM(2, 3)).traced)
-    assert "Math.tanh" in emit([Places(circuit)])
+    assert "Math.tanh" in emit([MemoryMap(circuit)])
     monkeypatch.delitem(SPELLING, "tanh")
     with pytest.raises(KeyError, match="tanh"):
-        emit([Places(circuit)])
+        emit([MemoryMap(circuit)])
 
 
 class Taken:
@@ -140,7 +140,7 @@ return all;
 def test_a_step_in_a_page_is_the_step(browser, tmp_path):
     names, taken = zip(*all_steps(torch.float32), strict=True)
     steps, draw = [editable(one.circuit) for one in taken], random.Random(0)
-    places = [Places(step.circuit) for step in steps]
+    places = [MemoryMap(step.circuit) for step in steps]
     edits = [some_edits(one.circuit, draw) for one in taken]
     data = [given_to(*three) for three in zip(taken, places, edits, strict=True)]
     file = tmp_path / "page.html"
@@ -175,7 +175,7 @@ def test_functions_in_a_page_are_those_of_pytorch_where_they_are_special(browser
     first, second = (torch.tensor(SPECIAL).repeat(len(SPECIAL)), torch.tensor(SPECIAL).repeat_interleave(len(SPECIAL)))
     streams = dict(zip("xyz", (first[None], second[None], -first[None]), strict=True))
     values = interpret(circuit, {("stream", name): value for name, value in streams.items()})
-    places = Places(circuit)
+    places = MemoryMap(circuit)
     puts = [[places.at[i].at, streams[name][0]] for name, i in graph.inputs("stream").items()]
     (tmp_path / "page.html").write_text(page([], b"", emit([places])), encoding="utf-8")
     browser.open(tmp_path / "page.html")

@@ -30,33 +30,33 @@ class Sketch:
         self.nodes[number := max(self.nodes) + 1] = node
         return number
 
-    def put(self, place: Place, i: int) -> None:
+    def put(self, use: Use, i: int) -> None:
         """Lets what reads there read node i."""
-        if place.node is None:
-            self.ends[place.slot] = i
+        if use.node is None:
+            self.ends[use.slot] = i
             return
-        node = self.nodes[place.node]
-        inputs = (*node.inputs[: place.slot], i, *node.inputs[place.slot + 1 :])
-        self.nodes[place.node] = replace(node, inputs=inputs)
+        node = self.nodes[use.node]
+        inputs = (*node.inputs[: use.slot], i, *node.inputs[use.slot + 1 :])
+        self.nodes[use.node] = replace(node, inputs=inputs)
 
     def put_all(self, old: int, new: int) -> None:
         """Lets all that read one node read another."""
-        for place in self.places():
-            if place.value == old:
-                self.put(place, new)
+        for use in self.uses():
+            if use.value == old:
+                self.put(use, new)
 
-    def places(self) -> list[Place]:
+    def uses(self) -> list[Use]:
         """Where a value is read, but for constants, which stay where they are."""
         found = [
-            Place(i, slot, value)
+            Use(i, slot, value)
             for i, node in self.nodes.items()
             for slot, value in enumerate(node.inputs)
             if self.nodes[value].op != "const"
         ]
-        return [*found, *(Place(None, slot, value) for slot, value in enumerate(self.ends))]
+        return [*found, *(Use(None, slot, value) for slot, value in enumerate(self.ends))]
 
-    def is_map(self, place: Place) -> bool:
-        return place.node is not None and self.nodes[place.node].op == "map"
+    def is_map(self, use: Use) -> bool:
+        return use.node is not None and self.nodes[use.node].op == "map"
 
     def values(self, but: tuple[str, ...] = ("const", "x")) -> list[int]:
         return [i for i, node in self.nodes.items() if node.op not in but]
@@ -78,7 +78,7 @@ class Sketch:
 
 
 @dataclass(frozen=True)
-class Place:
+class Use:
     """Where node `value` is read: a node's input, or, where `node` is None, the end of a state."""
 
     node: int | None
@@ -100,24 +100,24 @@ def swap(sketch: Sketch, random: Random) -> bool:
 
 def insert_function(sketch: Sketch, random: Random) -> bool:
     """A function between a value and one of its readers."""
-    place = random.choice([p for p in sketch.places() if sketch.nodes[p.value].op != "x"])
-    sketch.put(place, sketch.add(Node(random.choice(UNARY), (place.value,))))
+    use = random.choice([p for p in sketch.uses() if sketch.nodes[p.value].op != "x"])
+    sketch.put(use, sketch.add(Node(random.choice(UNARY), (use.value,))))
     return True
 
 
 def insert_operation(sketch: Sketch, random: Random) -> bool:
     """A sum, difference or product of a value and another, in place of the value at one of its readers."""
-    place = random.choice([p for p in sketch.places() if sketch.nodes[p.value].op != "x"])
+    use = random.choice([p for p in sketch.uses() if sketch.nodes[p.value].op != "x"])
     other = random.choice(sketch.values())
-    sketch.put(place, sketch.add(Node(random.choice(BINARY), (place.value, other))))
+    sketch.put(use, sketch.add(Node(random.choice(BINARY), (use.value, other))))
     return True
 
 
 def complement(sketch: Sketch, random: Random) -> bool:
     """1 - a in place of a value at one of its readers, as coupled gates have it."""
-    place = random.choice([p for p in sketch.places() if sketch.nodes[p.value].op != "x"])
+    use = random.choice([p for p in sketch.uses() if sketch.nodes[p.value].op != "x"])
     one = sketch.add(Node("const", value=1.0))
-    sketch.put(place, sketch.add(Node("sub", (one, place.value))))
+    sketch.put(use, sketch.add(Node("sub", (one, use.value))))
     return True
 
 
@@ -136,20 +136,20 @@ def remove(sketch: Sketch, random: Random) -> bool:
 
 def rewire(sketch: Sketch, random: Random) -> bool:
     """A reader reads another value."""
-    place = random.choice(sketch.places())
-    others = sketch.values(("const",) if sketch.is_map(place) else ("const", "x"))
-    sketch.put(place, random.choice(others))
+    use = random.choice(sketch.uses())
+    others = sketch.values(("const",) if sketch.is_map(use) else ("const", "x"))
+    sketch.put(use, random.choice(others))
     return True
 
 
 def add_map(sketch: Sketch, random: Random) -> bool:
     """A learned map in place of a value at one of its readers: of the value, and perhaps of another."""
-    place = random.choice([p for p in sketch.places() if not sketch.is_map(p)])  # the ends always are such
-    values = [place.value]
-    others = [i for i in sketch.values(("const",)) if i != place.value]
+    use = random.choice([p for p in sketch.uses() if not sketch.is_map(p)])  # the ends always are such
+    values = [use.value]
+    others = [i for i in sketch.values(("const",)) if i != use.value]
     if others and random.random() < 0.5:
         values.append(random.choice(others))
-    sketch.put(place, sketch.map(*values))
+    sketch.put(use, sketch.map(*values))
     return True
 
 

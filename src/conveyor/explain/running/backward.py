@@ -10,7 +10,7 @@ from typing import Any
 from conveyor.compiler.differentiate import Derivative, differentiate
 from conveyor.compiler.graph import Graph
 from conveyor.explain.circuit import Circuit
-from conveyor.explain.running.places import Places
+from conveyor.explain.running.memory_map import MemoryMap
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Backward:
     `upward` are the names of the values that the layer above reads, or the output.
     """
 
-    step: Places
+    step: MemoryMap
     upward: tuple[str, ...]
 
     @cached_property
@@ -31,11 +31,11 @@ class Backward:
         return differentiate(graph, wanted, given)
 
     @cached_property
-    def forward(self) -> Places:
+    def forward(self) -> MemoryMap:
         return _places(self.derivative.forward)
 
     @cached_property
-    def backward(self) -> Places:
+    def backward(self) -> MemoryMap:
         return _places(self.derivative.backward)
 
     def data(self) -> dict[str, Any]:
@@ -97,14 +97,14 @@ class Backward:
         }
 
 
-def _places(graph: Graph) -> Places:
-    return Places(Circuit(graph, (), (), ()))  # of which nothing is seen
+def _places(graph: Graph) -> MemoryMap:
+    return MemoryMap(Circuit(graph, (), (), ()))  # of which nothing is seen
 
 
-def _edits(places: Places) -> dict[str, int]:
+def _edits(places: MemoryMap) -> dict[str, int]:
     return {name: places.at[i].at for name, i in places.graph.inputs("edit").items()}
 
 
-def _place(places: Places, kind: str, name: str) -> int:
+def _place(places: MemoryMap, kind: str, name: str) -> int:
     found = places.graph.inputs(kind).get(name)
     return -1 if found is None else places.at[found].at

@@ -1,4 +1,4 @@
-"""A step spelled in JavaScript. Where its values lie and when they are computed has been decided (places.py)."""
+"""A step spelled in JavaScript. Where its values lie and when they are computed has been decided (memory_map.py)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from conveyor.compiler.graph import Node
 from conveyor.explain.running.backward import Backward
 from conveyor.explain.running.loops_js import contiguous, index, literal, loops, spread
-from conveyor.explain.running.places import SPACES, Places, order
+from conveyor.explain.running.memory_map import SPACES, MemoryMap, order
 
 # How an op of one number for each number is written. Math has all functions but a few, which arithmetic.js has.
 SPELLING: dict[str, str] = {
@@ -44,7 +44,7 @@ SPELLING: dict[str, str] = {
 FUNCTIONS = "rows, columns, erf, mod, power, sign"  # of arithmetic.js
 
 
-def emit(steps: Sequence[Places], gradients: Sequence[Backward] = ()) -> str:
+def emit(steps: Sequence[MemoryMap], gradients: Sequence[Backward] = ()) -> str:
     """The text of a module that exports `steps`: for each of them a function that makes one.
 
     Each is called with the functions of arithmetic.js and the step's weights, and gives an object: `kept`, the numbers
@@ -62,7 +62,7 @@ def emit(steps: Sequence[Places], gradients: Sequence[Backward] = ()) -> str:
 
 
 class _Emitter:
-    def __init__(self, places: Places):
+    def __init__(self, places: MemoryMap):
         self.places, self.graph, self.circuit = places, places.graph, places.circuit
 
     def factory(self) -> str:

@@ -44,7 +44,7 @@ from conveyor.explain.running.backward import Backward
 from conveyor.explain.running.edits import editable, names
 from conveyor.explain.running.emit_js import emit
 from conveyor.explain.running.levels import Level, levels
-from conveyor.explain.running.places import Places
+from conveyor.explain.running.memory_map import MemoryMap
 from conveyor.explain.running.untrained import fresh, quantiles
 from conveyor.language import LanguageModel
 from conveyor.tasks.text import Vocabulary
@@ -72,9 +72,9 @@ def describe(model: LanguageModel, vocabulary: Vocabulary) -> Described:
     stack = levels(model)
     tensors = _Tensors(model)
     upward = (stack[0].output, *(name for name in model.rnn.cell.below.values() if name != stack[0].output))
-    places: dict[Graph, Places] = {}
+    places: dict[Graph, MemoryMap] = {}
     for level in stack:
-        places.setdefault(level.circuit.graph, Places(editable(level.circuit).circuit))
+        places.setdefault(level.circuit.graph, MemoryMap(editable(level.circuit).circuit))
     made = [Backward(step, upward) for step in places.values()]
     of = [made[list(places).index(level.circuit.graph)] for level in stack]
     layers = [_layer(k, stack, made, of, tensors) for k in range(len(stack))]
@@ -158,7 +158,7 @@ def _layer(
         found = graph.inputs(kind).get(name)
         return -1 if found is None else at[found].at
 
-    def weights(places: Places) -> list[int]:
+    def weights(places: MemoryMap) -> list[int]:
         return [tensors.add(f"rnn.cells.{row}.{name}", level.weights[name]) for name in places.weights]
 
     states = [

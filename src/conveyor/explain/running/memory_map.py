@@ -1,4 +1,4 @@
-"""Where the values of a step lie on a page, and when they are computed: all that is decided before it is spelled."""
+"""Where the values of a step lie in a page, and when they are computed: all that is decided before it is spelled."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SPACES = ("kept", "rest", "once", "held", "edits")  # in each of which values li
 
 
 @dataclass(frozen=True)
-class Place:
+class Slot:
     """Of a value: in `space`, from `at` on.
 
     `space`: "kept" (a step's values that a record has), "rest" (others of a step), "once" (of weights alone), "held"
@@ -27,11 +27,11 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Places:
+class MemoryMap:
     """What a step computes, where, and when. `saved` are further nodes to keep.
 
-    places = Places(Circuit.of(graph))
-    places.at[21]                                           # Place("kept", 512)
+    places = MemoryMap(Circuit.of(graph))
+    places.at[21]                                           # Slot("kept", 512)
     """
 
     circuit: Circuit
@@ -106,19 +106,19 @@ class Places:
         return {part.node: i for i, part in enumerate(self.circuit.parts) if part.kind == "parameter"}
 
     @cached_property
-    def at(self) -> dict[int, Place]:
+    def at(self) -> dict[int, Slot]:
         """The place of every value that has one of its own, and of those that are the same."""
         sizes = dict.fromkeys(SPACES, 0)
-        found: dict[int, Place] = {}
+        found: dict[int, Slot] = {}
         for i in self.used:
             space, node = self._space(i), self.graph.nodes[i]
             if i in self.alias:
                 found[i] = found[self.alias[i]]
             elif space in sizes:
-                found[i] = Place(space, sizes[space])
+                found[i] = Slot(space, sizes[space])
                 sizes[space] += node.size
             else:
-                found[i] = Place(space, self.weights.index(node.attrs[1]) if space == "weight" else 0)
+                found[i] = Slot(space, self.weights.index(node.attrs[1]) if space == "weight" else 0)
         return found
 
     def size(self, space: str) -> int:
@@ -145,6 +145,6 @@ class Places:
         return {self.alias.get(i, i) for i in wanted} - set(self.parameters)
 
 
-def order(places: Places, nodes: Sequence[int]) -> list[int]:
+def order(places: MemoryMap, nodes: Sequence[int]) -> list[int]:
     """Those of the nodes that need work."""
     return [i for i in nodes if i not in places.alias and places.at[i].space not in ("weight", "literal")]
