@@ -53,10 +53,12 @@ class Node:
 
     @property
     def size(self) -> int:
+        """The number of elements that it has for each row."""
         return math.prod(self.dims)
 
     @property
     def kind(self) -> str:
+        """The kind of its op, as declared."""
         return OPS[self.op].kind
 
     @property
@@ -75,6 +77,7 @@ class Output:
 
     @property
     def key(self) -> str:
+        """Kind and name in one text."""
         return f"{self.kind} {self.name}"
 
     @property
@@ -118,6 +121,7 @@ class Graph:
 
     @cached_property
     def states(self) -> list[str]:
+        """The names of the states, in their order."""
         return [output.name for output in self.outputs if output.kind == "state"]
 
     @cached_property
@@ -227,38 +231,48 @@ class Builder:
         return self._known[key]
 
     def input(self, kind: str, name: str, dims: tuple[int, ...], rows: bool, time: bool) -> int:
+        """An input of this kind and name, with an array of the shape `dims` for each row and step that it has."""
         return self.node("input", attrs=(kind, name), dims=dims, name=name, like=Node("input", rows=rows, time=time))
 
     def name(self, i: int, name: str) -> None:
+        """Gives a node a name, unless it has one."""
         if not self.nodes[i].name:
             self.nodes[i] = replace(self.nodes[i], name=name)
 
     def const(self, value: float) -> int:
+        """A number, the same for all rows and steps."""
         return self.node("const", attrs=(float(value),))
 
     def is_const(self, i: int, value: float | None = None) -> bool:
+        """Whether the node is a number, or this number."""
         node = self.nodes[i]
         return node.op == "const" and (value is None or node.attrs[0] == value)
 
     def pointwise(self, op: str, *inputs: int) -> int:
+        """A pointwise op of values that broadcast."""
         known = _plain(self, op, inputs)
         if known is not None:
             return known
         return self.node(op, *inputs)
 
     def add(self, a: int, b: int) -> int:
+        """a + b, which broadcast."""
         return self.pointwise("add", a, b)
 
     def sub(self, a: int, b: int) -> int:
+        """a - b, which broadcast."""
         return self.pointwise("sub", a, b)
 
     def mul(self, a: int, b: int) -> int:
+        """a * b, which broadcast."""
         return self.pointwise("mul", a, b)
 
     def div(self, a: int, b: int) -> int:
+        """a / b, which broadcast."""
         return self.pointwise("div", a, b)
 
     def permute(self, i: int, order: tuple[int, ...]) -> int:
+        """The dimensions in another order: dimension k of the result is dimension `order[k]` of the value."""
         node = self.nodes[i]
         if order == tuple(range(len(order))):
             return i
@@ -270,6 +284,7 @@ class Builder:
         return self.node("permute", i, attrs=(order,))
 
     def slice(self, i: int, dim: int, start: int, step: int, size: int) -> int:
+        """Along `dim`, `size` elements from `start` on, every `step`-th."""
         dims = self.nodes[i].dims
         if (start, step, size) == (0, 1, dims[dim]):
             return i
@@ -284,6 +299,7 @@ class Builder:
         return self.node("slice", i, attrs=(dim, start, step), dims=(*dims[:dim], size, *dims[dim + 1 :]))
 
     def reshape(self, i: int, dims: tuple[int, ...]) -> int:
+        """The same elements, in the same order, in the shape `dims`."""
         if self.nodes[i].dims == dims:
             return i
         if self.nodes[i].op == "reshape":
@@ -299,6 +315,7 @@ class Builder:
         return self.node("expand", i, dims=dims, like=like)
 
     def cat(self, pieces: Sequence[int], dim: int) -> int:
+        """The pieces one after the other along `dim`."""
         if len(pieces) == 1:
             return pieces[0]
         return self.node("cat", *pieces, attrs=(dim,))
@@ -344,6 +361,7 @@ class Builder:
         return self.reshape(ordered, tuple(sizes[c] if c in names else 1 for c in to))
 
     def graph(self, outputs: Sequence[Output]) -> Graph:
+        """The graph with these outputs, without the nodes that none of them needs."""
         return prune(Graph(tuple(self.nodes), tuple(outputs)))
 
 

@@ -102,6 +102,7 @@ class Circuit:
 
     @classmethod
     def of(cls, graph: Graph) -> Circuit:
+        """The circuit of a traced step."""
         return _Reader(graph).circuit()
 
     @cached_property
@@ -115,9 +116,11 @@ class Circuit:
         return {part.name: i for i, part in enumerate(self.parts) if part.name and part.kind in ("layer", "op")}
 
     def sources(self, part: int) -> list[int]:
+        """The parts that a part reads."""
         return [wire.source for wire in self.wires if wire.target == part]
 
     def targets(self, part: int) -> list[int]:
+        """The parts that read a part."""
         return [wire.target for wire in self.wires if wire.source == part]
 
 

@@ -9,6 +9,7 @@ from conveyor.compiler.lower.lowering import Lowering, NoRule, Operand, Rule, Va
 
 
 def unary(op: str) -> Rule:
+    """The rule of a function of one value that is an op."""
     return lambda s, x: s.apply(op, x)
 
 
@@ -26,6 +27,7 @@ def _scaled(s: Lowering, op: str, x: Operand, y: Operand, alpha: Operand) -> Val
 
 
 def where(s: Lowering, condition: Value, x: Operand, y: Operand) -> Value:
+    """x where the condition is not 0, else y."""
     return s.apply("where", condition, x, y)
 
 
@@ -35,6 +37,7 @@ def within(s: Lowering, x: Value, inside: Value, clamped: Value) -> Value:
 
 
 def clamped(s: Lowering, x: Value, low: Any, high: Any) -> Value:
+    """x between its bounds, which are numbers, values or none."""
     found = x if low is None else where(s, s.apply("lt", x, low), low, x)
     return found if high is None else where(s, s.apply("lt", high, found), high, found)
 

@@ -25,6 +25,7 @@ class Backward:
 
     @cached_property
     def derivative(self) -> Derivative:
+        """The graphs of both directions."""
         graph = self.step.graph
         wanted = [("stream", name) for name in graph.inputs("stream")]
         given = [(output.kind, output.name) for output in graph.outputs if output.name in self.upward]
@@ -32,10 +33,12 @@ class Backward:
 
     @cached_property
     def forward(self) -> MemoryMap:
+        """Where the values of the step lie that `backward` reads."""
         return _places(self.derivative.forward)
 
     @cached_property
     def backward(self) -> MemoryMap:
+        """Where the values of the step back lie."""
         return _places(self.derivative.backward)
 
     def data(self) -> dict[str, Any]:

@@ -40,9 +40,11 @@ class Edit:
 
     @property
     def data(self) -> dict[str, Any]:
+        """The edit as data for JSON."""
         return asdict(self)
 
     def acts(self, step: int) -> bool:
+        """Whether it acts at a step, counted from 0."""
         return self.first <= step and (self.last is None or step <= self.last)
 
 

@@ -39,6 +39,7 @@ class MemoryMap:
 
     @property
     def graph(self) -> Graph:
+        """The graph whose values have their slots here."""
         return self.circuit.graph
 
     def end(self, name: str) -> int:
