@@ -10,6 +10,7 @@ from conveyor import zoo
 from conveyor.compiler.composites import composites, is_weight, learned_maps, weight_name
 from conveyor.compiler.graph import Graph, Node, Origin, Output, prune
 from conveyor.compiler.pipeline import training
+from conveyor.explain.circuit import Circuit
 from op_cells import op_cell
 
 
@@ -144,10 +145,13 @@ def test_the_picture_of_one_cell_is_not_that_of_an_equal_one():
             a = self.m(h, x)
             return torch.where(a <= 0, 0.0, a)
 
-    from conveyor.explain.circuit import Circuit
-
     def kinds(cell):
         return [part.op for part in Circuit.of(conveyor.compile(cell).traced).parts if part.kind in ("layer", "op")]
 
     assert kinds(Written(3, 5)) == ["", "le", "where"]
     assert kinds(Called(3, 5)) == ["relu"]
+
+
+def test_a_condition_on_the_step_is_read_through_views():
+    graph = graph_of("torch.where(t.reshape(1).expand(1) < 3, a, b)")
+    assert [part.label for part in Circuit.of(graph).parts if part.kind == "clock"] == ["t < 3"]

@@ -13,11 +13,11 @@ from conveyor.cell.loop import Scan, take_step
 from conveyor.compiler.graph import Builder, Output
 from conveyor.compiler.ops import OPS
 from conveyor.explain.circuit import Circuit
-from conveyor.explain.running.edits import Edit
-from conveyor.explain.running.emit_js import SPELLING, _Emitter, emit
-from conveyor.explain.running.interpret import INTERPRETED, interpret
+from conveyor.explain.running.edits import Changes, Edit, editable
+from conveyor.explain.running.emit_js import SPELLING, emit
+from conveyor.explain.running.interpret import interpret
 from conveyor.explain.running.loops_js import literal
-from conveyor.explain.running.places import Places
+from conveyor.explain.running.memory_map import MemoryMap
 from conveyor.layer.tracing import Signature, traced
 from in_a_page import assert_same, page
 from op_cells import OPS as SPELLINGS
@@ -28,23 +28,12 @@ from tolerance import KERNEL, assert_equal
 pytestmark = pytest.mark.xdist_group("explain steps")
 
 
-LATER = {"total", "outer", "gemm"}  # made by differentiation and simplification, and in no step
-
-
-def test_the_tables_have_every_operation_of_a_step():
-    assert INTERPRETED.keys() == OPS.keys() - LATER - {"input"}
-    assert SPELLING.keys() == {name for name, op in OPS.items() if op.kind == "pointwise"}
-    emitted = {"matmul", "contract", "sum", "max", "cat", "pad", "slice", "permute", "reshape", "expand", "const"}
-    assert SPELLING.keys() | emitted == OPS.keys() - LATER - {"input"}
-    assert all(hasattr(_Emitter, name) for name in emitted - {"sum", "max"})
-
-
 def test_an_operation_without_a_spelling_is_no_copy(monkeypatch):
     circuit = Circuit.of(compile(zoo.LSTM(2, 3)).traced)
-    assert "Math.tanh" in emit([Places(circuit)])
+    assert "Math.tanh" in emit([MemoryMap(circuit)])
     monkeypatch.delitem(SPELLING, "tanh")
     with pytest.raises(KeyError, match="tanh"):
-        emit([Places(circuit)])
+        emit([MemoryMap(circuit)])
 
 
 class Taken:
@@ -111,33 +100,30 @@ def some_edits(circuit, draw):
 
 def given_to(taken, places, edits):
     """What the page is to put where, and its edits."""
-    circuit = taken.circuit
     puts = [
         [places.at[i].at, taken.inputs[kind, name].flatten().tolist()]
         for kind in ("stream", "state", "constant", "step")
-        for name, i in circuit.graph.inputs(kind).items()
+        for name, i in places.graph.inputs(kind).items()
     ]
     weights = [taken.inputs["weight", name].double().flatten().tolist() for name in places.weights]
-    sets = [[e.part, e.unit, e.value] for e in edits if e.source is None]
-    ends = [(w.source, w.target) for w in circuit.wires]
-    cuts = [ends.index((e.source, e.part)) for e in edits if e.source is not None]
-    return {"puts": puts, "weights": weights, "sets": sets, "cuts": cuts, "wires": len(ends)}
+    at = {name: places.at[i].at for name, i in places.graph.inputs("edit").items()}
+    changes = Changes.of(taken.circuit, edits).given(taken.circuit)
+    edited = [[at[name], numbers.flatten().tolist()] for (_, name), numbers in changes.items()]
+    return {"puts": puts, "weights": weights, "edited": edited}
 
 
 TAKE = """
-const { weights, puts, sets, cuts, wires } = data[arguments[0]];
+const { weights, puts, edited } = data[arguments[0]];
 const made = steps[arguments[0]](arithmetic, weights.map((numbers) => Float32Array.from(numbers)));
 made.prepare();
-const take = (cut, set) => {
+const take = (edits) => {
   for (const [at, numbers] of puts) made.kept.set(numbers, at);
-  made.step(cut, set);
+  made.edits.fill(0);
+  for (const [at, numbers] of edits) made.edits.set(numbers, at);
+  made.step();
   return made.kept.slice();
 };
-const cut = new Uint8Array(wires);
-for (const wire of cuts) cut[wire] = 1;
-const set = [];
-for (const [part, unit, number] of sets) (set[part] ??= []).push([unit, number]);
-const found = [take(null, null), take(cut, set), take(null, null)];
+const found = [take([]), take(edited), take([])];
 const all = new Float32Array(3 * made.kept.length);
 found.forEach((some, k) => all.set(some, k * made.kept.length));
 return all;
@@ -146,24 +132,26 @@ return all;
 
 def test_a_step_in_a_page_is_the_step(browser, tmp_path):
     names, taken = zip(*all_steps(torch.float32), strict=True)
-    places, draw = [Places(one.circuit) for one in taken], random.Random(0)
+    steps, draw = [editable(one.circuit) for one in taken], random.Random(0)
+    places = [MemoryMap(step.circuit) for step in steps]
     edits = [some_edits(one.circuit, draw) for one in taken]
     data = [given_to(*three) for three in zip(taken, places, edits, strict=True)]
     file = tmp_path / "page.html"
     file.write_text(page(json.loads(json.dumps(data)), b"", emit(places)), encoding="utf-8")
     browser.open(file)
-    for k, (name, one, place) in enumerate(zip(names, taken, places, strict=True)):
+    for k, (name, one, place, step) in enumerate(zip(names, taken, places, steps, strict=True)):
         runs = browser.numbers(TAKE.replace("arguments[0]", str(k))).reshape(3, -1)
         for run, edited in zip(runs, ((), edits[k], ()), strict=True):
-            check(run, place, one.values(edited), f"{name}, with {edited}")
+            check(run, place, dict(zip(step.of, one.values(edited), strict=True)), f"{name}, with {edited}")
 
 
 def check(kept, places, values, what):
     """Every value that is kept is as interpreted."""
-    for i, place in places.at.items():
-        if place.space == "kept":
+    for i, value in values.items():
+        place = places.at.get(i)
+        if place is not None and place.space == "kept":
             size = places.graph.nodes[i].size
-            expected = values[i].double().numpy().ravel().astype(np.float32)
+            expected = value.double().numpy().ravel().astype(np.float32)
             assert_same(kept[place.at : place.at + size], expected, f"{what}: {places.graph.nodes[i]}")
 
 
@@ -180,14 +168,14 @@ def test_functions_in_a_page_are_those_of_pytorch_where_they_are_special(browser
     first, second = (torch.tensor(SPECIAL).repeat(len(SPECIAL)), torch.tensor(SPECIAL).repeat_interleave(len(SPECIAL)))
     streams = dict(zip("xyz", (first[None], second[None], -first[None]), strict=True))
     values = interpret(circuit, {("stream", name): value for name, value in streams.items()})
-    places = Places(circuit)
+    places = MemoryMap(circuit)
     puts = [[places.at[i].at, streams[name][0]] for name, i in graph.inputs("stream").items()]
     (tmp_path / "page.html").write_text(page([], b"", emit([places])), encoding="utf-8")
     browser.open(tmp_path / "page.html")
     text = ", ".join(f"[{at}, [{', '.join(map(literal, numbers.tolist()))}]]" for at, numbers in puts)
     kept = browser.numbers(
         f"const made = steps[0](arithmetic, []); for (const [at, numbers] of [{text}]) made.kept.set(numbers, at); "
-        "made.step(null, null); return made.kept.slice();"
+        "made.step(); return made.kept.slice();"
     )
     for output in graph.outputs[1:]:
         at = places.at[output.node].at

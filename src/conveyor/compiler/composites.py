@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from conveyor.compiler.graph import Graph, Node
 
-VIEWS_OF_WEIGHTS = ("expand", "reshape", "permute", "stop")  # the same elements, which are learned as before
+VIEWS_OF_WEIGHTS = ("expand", "reshape", "permute", "stop_gradient")  # the same elements, which are learned as before
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ nor condition * new.
 from __future__ import annotations
 
 from conveyor.compiler.graph import Graph
+from conveyor.compiler.ops import OPS
 
 # What may lie between a product and the choice that throws it away: of finite numbers, none of these makes a value or a
 # derivative that is not finite. So with 0 for the product, what backward multiplies by 0 is finite.
-SAFE = {"add", "sub", "mul", "neg", "abs", "tanh", "sigmoid", "sin", "cos", "erf", "maximum", "minimum", "stop"}
-SAFE |= {"slice", "reshape", "permute", "expand", "cat", "pad", "sum", "where"}
-STILL_ZERO = {"neg", "slice", "reshape", "permute", "expand", "pad", "sum"}  # of zero, zero; so is any product
+SAFE = {name for name, op in OPS.items() if op.is_finite}
+STILL_ZERO = {name for name, op in OPS.items() if op.keeps_zero}  # of zero, zero; so is any product
 
 
 def conditions_of(graph: Graph) -> dict[int, int]:

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from conveyor.compiler.graph import Builder, Graph, Node, Output, needed
 from conveyor.compiler.ops import OPS
-
-# (builder, node, its index, the gradient by it) -> the gradient by each input, none where there is none. The shapes
-# need not be the inputs' own: what was broadcast is summed by the caller.
-Rule = Callable[[Builder, Node, int, int], Sequence[int | None]]
 
 
 @dataclass(frozen=True)
@@ -73,7 +68,7 @@ def _backward(b: Builder, graph: Graph, wanted: set[tuple[str, str]], given: set
         node = graph.nodes[i]
         if i in gradients and node.kind != "input":
             b.origin = node.origin and node.origin.rewritten
-            for j, gradient in zip(node.inputs, RULES[node.op](b, node, i, gradients[i]), strict=True):
+            for j, gradient in zip(node.inputs, OPS[node.op].derivative(b, node, i, gradients[i]), strict=True):
                 if gradient is not None and j in active:
                     give(j, gradient)
     b.origin = None
@@ -102,7 +97,7 @@ def _shrink(b: Builder, gradient: int, like: Node) -> int:
     node = b.nodes[gradient]
     # What varies with the step only is not summed over the rows at each step: what it is made of will be.
     fewer = Node("", rows=node.rows and (like.rows or like.time), time=node.time and like.time)
-    return b.total(gradient, fewer)
+    return b.sum_to_shape(gradient, fewer)
 
 
 def _split(b: Builder, border: int, graph: Graph, outputs: list[Output]) -> Derivative:
@@ -192,151 +187,3 @@ class _Backward:
                 return False
             todo += ((j, budget - cost) for j in node.inputs)
         return True
-
-
-def _unary(rule: Callable[[Builder, int, int, int], int]) -> Rule:
-    """A rule from (builder, input, output, gradient)."""
-    return lambda b, node, i, g: (rule(b, node.inputs[0], i, g),)
-
-
-def _binary(rule: Callable[[Builder, int, int, int, int], tuple[int, int]]) -> Rule:
-    """A rule from (builder, first, second, output, gradient)."""
-    return lambda b, node, i, g: rule(b, node.inputs[0], node.inputs[1], i, g)
-
-
-def _extreme(b: Builder, x: int, y: int, g: int, chosen: str) -> int:
-    """Half of it where both are equal, as PyTorch has it; nothing where the other is chosen."""
-    half = b.mul(g, b.const(0.5))
-    lost = b.pointwise("lt", *((x, y) if chosen == "larger" else (y, x)))
-    return b.pointwise("where", lost, b.const(0), b.pointwise("where", b.pointwise("eq", x, y), half, g))
-
-
-def _pow(b: Builder, x: int, y: int, out: int, g: int) -> tuple[int, int]:
-    zero = b.const(0)
-    slope = b.mul(y, b.pointwise("pow", x, b.sub(y, b.const(1))))
-    by_x = b.mul(g, b.pointwise("where", b.pointwise("eq", y, zero), zero, slope))
-    if b.is_const(y):
-        return by_x, zero
-    flat = b.mul(b.pointwise("eq", x, zero), b.pointwise("le", zero, y))
-    by_y = b.pointwise("where", flat, zero, b.mul(g, b.mul(out, b.pointwise("log", x))))
-    return by_x, by_y
-
-
-def _where(b: Builder, node: Node, i: int, g: int) -> Sequence[int | None]:
-    condition, zero = node.inputs[0], b.const(0)
-    return None, b.pointwise("where", condition, g, zero), b.pointwise("where", condition, zero, g)
-
-
-def _max(b: Builder, node: Node, i: int, g: int) -> Sequence[int]:
-    """Shared evenly by those that are equal to it."""
-    x = node.inputs[0]
-    chosen = b.pointwise("eq", x, _back(b, i, node, b.nodes[x]))
-    count = b.reduce("sum", chosen, node.attrs[0])
-    return (b.mul(chosen, _back(b, b.div(g, count), node, b.nodes[x])),)
-
-
-def _back(b: Builder, value: int, reduced: Node, like: Node) -> int:
-    """A reduced value in the shape that it was reduced from."""
-    ones = tuple(1 if k in reduced.attrs[0] else d for k, d in enumerate(like.dims))
-    return b.expand(b.reshape(value, ones), like.dims)
-
-
-def _cat(b: Builder, node: Node, i: int, g: int) -> Sequence[int]:
-    dim, at, found = node.attrs[0], 0, []
-    for j in node.inputs:
-        size = b.nodes[j].dims[dim]
-        found.append(b.slice(g, dim, at, 1, size))
-        at += size
-    return found
-
-
-def _slice(b: Builder, node: Node, i: int, g: int) -> Sequence[int]:
-    dim, start, step = node.attrs
-    return (b.pad(g, dim, start, step, b.nodes[node.inputs[0]].dims[dim]),)
-
-
-def _pad(b: Builder, node: Node, i: int, g: int) -> Sequence[int]:
-    dim, start, step = node.attrs
-    return (b.slice(g, dim, start, step, b.nodes[node.inputs[0]].dims[dim]),)
-
-
-def _permute(b: Builder, node: Node, i: int, g: int) -> Sequence[int]:
-    order = node.attrs[0]
-    return (b.permute(g, tuple(order.index(k) for k in range(len(order)))),)
-
-
-def _matmul(b: Builder, node: Node, i: int, g: int) -> Sequence[int]:
-    value, matrix = node.inputs
-    return b.matmul(g, b.permute(matrix, (1, 0))), b.outer(value, g, b.nodes[matrix])
-
-
-def _contract(b: Builder, node: Node, i: int, g: int) -> Sequence[int]:
-    x, y = node.inputs
-    first, second, out = node.attrs
-    return b.contract(g, y, (out, second, first)), b.contract(g, x, (out, first, second))
-
-
-def _none(b: Builder, node: Node, i: int, g: int) -> Sequence[None]:
-    return (None,) * len(node.inputs)
-
-
-def _pass(b: Builder, node: Node, i: int, g: int) -> Sequence[int]:
-    return (g,)
-
-
-def _half_of(b: Builder, out: int, g: int) -> int:
-    return b.div(g, b.mul(b.const(2), out))
-
-
-RULES: dict[str, Rule] = {
-    "input": _none,
-    "const": _none,
-    "neg": _unary(lambda b, x, out, g: b.pointwise("neg", g)),
-    "abs": _unary(lambda b, x, out, g: b.mul(g, b.pointwise("sign", x))),
-    "sign": _none,
-    "floor": _none,
-    "exp": _unary(lambda b, x, out, g: b.mul(g, out)),
-    "log": _unary(lambda b, x, out, g: b.div(g, x)),
-    "log1p": _unary(lambda b, x, out, g: b.div(g, b.add(x, b.const(1)))),
-    "sin": _unary(lambda b, x, out, g: b.mul(g, b.pointwise("cos", x))),
-    "cos": _unary(lambda b, x, out, g: b.pointwise("neg", b.mul(g, b.pointwise("sin", x)))),
-    "erf": _unary(
-        lambda b, x, out, g: b.mul(
-            b.mul(b.const(2 / math.sqrt(math.pi)), b.pointwise("exp", b.pointwise("neg", b.mul(x, x)))), g
-        )
-    ),
-    "tanh": _unary(lambda b, x, out, g: b.mul(g, b.sub(b.const(1), b.mul(out, out)))),
-    "sigmoid": _unary(lambda b, x, out, g: b.mul(g, b.mul(b.sub(b.const(1), out), out))),
-    "sqrt": _unary(lambda b, x, out, g: _half_of(b, out, g)),
-    "root": _unary(
-        lambda b, x, out, g: b.pointwise("where", b.pointwise("eq", out, b.const(0)), b.const(0), _half_of(b, out, g))
-    ),
-    "expm1": _unary(lambda b, x, out, g: b.mul(g, b.add(out, b.const(1)))),
-    "add": _binary(lambda b, x, y, out, g: (g, g)),
-    "sub": _binary(lambda b, x, y, out, g: (g, b.pointwise("neg", g))),
-    "mul": _binary(lambda b, x, y, out, g: (b.mul(g, y), b.mul(g, x))),
-    "div": _binary(lambda b, x, y, out, g: (b.div(g, y), b.pointwise("neg", b.mul(g, b.div(b.div(x, y), y))))),
-    "pow": _binary(_pow),
-    "mod": _binary(lambda b, x, y, out, g: (g, b.pointwise("neg", b.mul(g, b.pointwise("floor", b.div(x, y)))))),
-    "maximum": _binary(lambda b, x, y, out, g: (_extreme(b, x, y, g, "larger"), _extreme(b, y, x, g, "larger"))),
-    "minimum": _binary(lambda b, x, y, out, g: (_extreme(b, x, y, g, "smaller"), _extreme(b, y, x, g, "smaller"))),
-    "lt": _none,
-    "le": _none,
-    "eq": _none,
-    "ne": _none,
-    "where": _where,
-    "stop": _none,
-    "permute": _permute,
-    "slice": _slice,
-    "expand": _pass,
-    "reshape": lambda b, node, i, g: (b.reshape(g, b.nodes[node.inputs[0]].dims),),
-    "cat": _cat,
-    "pad": _pad,
-    "sum": lambda b, node, i, g: (_back(b, g, node, b.nodes[node.inputs[0]]),),
-    "max": _max,
-    "total": _pass,
-    "matmul": _matmul,
-    "gemm": _none,  # made after differentiation
-    "outer": _none,  # made by differentiation
-    "contract": _contract,
-}

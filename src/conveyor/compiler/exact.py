@@ -5,24 +5,11 @@ h = where((t * 1000003) % 7 < 3, new, h)      # t is a whole number of 64 bits i
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from conveyor.compiler.graph import Graph
-
-# The magnitude of an op's result from those of its arguments; that of any other op is taken to be a real number.
-LARGEST: dict[str, Callable[..., float]] = {
-    "add": lambda a, b: a + b,
-    "sub": lambda a, b: a + b,
-    "mul": lambda a, b: a * b,
-    "div": lambda a, _: a,
-    "mod": lambda _, b: b,
-    "pow": lambda a, b: a**b if b < 40 else math.inf,
-    **dict.fromkeys(("sign", "lt", "le", "eq", "ne"), lambda *_: 1),
-    **dict.fromkeys(("neg", "abs", "floor", "stop", "permute", "slice", "expand", "reshape", "pad"), lambda a: a),
-    **dict.fromkeys(("maximum", "minimum", "where", "max", "cat"), lambda *values: max(values)),
-}
+from conveyor.compiler.ops import OPS
 
 
 def steps_within(graph: Graph, whole: Mapping[str, float], limit: int) -> int:
@@ -47,7 +34,8 @@ def _largest(graph: Graph, whole: Mapping[str, float], last: int) -> float:
         elif node.op == "const":
             found = abs(node.attrs[0])
         else:
-            found = None if None in values or node.op not in LARGEST else LARGEST[node.op](*values)
+            largest = OPS[node.op].largest
+            found = None if None in values or largest is None else largest(*values)
         known.append(found)
         made.append(found is not None and (node.op == "input" or any(made[j] for j in sources)))
     return max((value for value, own in zip(known, made, strict=True) if own and value is not None), default=0)

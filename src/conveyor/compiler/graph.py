@@ -53,10 +53,12 @@ class Node:
 
     @property
     def size(self) -> int:
+        """The number of elements that it has for each row."""
         return math.prod(self.dims)
 
     @property
     def kind(self) -> str:
+        """The kind of its op, as declared."""
         return OPS[self.op].kind
 
     @property
@@ -75,6 +77,7 @@ class Output:
 
     @property
     def key(self) -> str:
+        """Kind and name in one text."""
         return f"{self.kind} {self.name}"
 
     @property
@@ -96,7 +99,9 @@ class Graph:
             assert arity is None or arity == len(node.inputs), f"%{i}: {node.op} of {len(node.inputs)} values"
             assert all(0 <= j < i for j in node.inputs), f"%{i} comes before one of its inputs"
             assert all(isinstance(d, int) and d >= 0 for d in node.dims), f"%{i} has the shape {node.dims}"
-            if node.op in ("total", "outer"):
+            found = OPS[node.op].shape([self.nodes[j].dims for j in node.inputs], node.attrs, node.dims)
+            assert found == node.dims, f"%{i} has the shape {node.dims}, but {node.op} gives {found}"
+            if node.op in ("sum_to_shape", "weight_gradient"):
                 continue
             assert node.rows >= any(self.nodes[j].rows for j in node.inputs), f"%{i} loses its rows"
             assert node.time >= any(self.nodes[j].time for j in node.inputs), f"%{i} loses its steps"
@@ -116,6 +121,7 @@ class Graph:
 
     @cached_property
     def states(self) -> list[str]:
+        """The names of the states, in their order."""
         return [output.name for output in self.outputs if output.kind == "state"]
 
     @cached_property
@@ -210,7 +216,11 @@ class Builder:
         name: str = "",
         like: Node | None = None,
     ) -> int:
-        """The node, new or known. Its rows and steps are those of its inputs, or of the node `like`."""
+        """The node, new or known. Its rows and steps are those of its inputs, or of the node `like`.
+
+        Its shape is what the op makes of its inputs' shapes; `dims` says it where that leaves it open.
+        """
+        dims = OPS[op].shape([self.nodes[i].dims for i in inputs], attrs, dims)
         rows = like.rows if like else any(self.nodes[i].rows for i in inputs)
         time = like.time if like else any(self.nodes[i].time for i in inputs)
         key = (op, inputs, attrs if op != "const" else repr(attrs), dims, rows, time)
@@ -221,49 +231,60 @@ class Builder:
         return self._known[key]
 
     def input(self, kind: str, name: str, dims: tuple[int, ...], rows: bool, time: bool) -> int:
+        """An input of this kind and name, with an array of the shape `dims` for each row and step that it has."""
         return self.node("input", attrs=(kind, name), dims=dims, name=name, like=Node("input", rows=rows, time=time))
 
     def name(self, i: int, name: str) -> None:
+        """Gives a node a name, unless it has one."""
         if not self.nodes[i].name:
             self.nodes[i] = replace(self.nodes[i], name=name)
 
     def const(self, value: float) -> int:
+        """A number, the same for all rows and steps."""
         return self.node("const", attrs=(float(value),))
 
     def is_const(self, i: int, value: float | None = None) -> bool:
+        """Whether the node is a number, or this number."""
         node = self.nodes[i]
         return node.op == "const" and (value is None or node.attrs[0] == value)
 
     def pointwise(self, op: str, *inputs: int) -> int:
+        """A pointwise op of values that broadcast."""
         known = _plain(self, op, inputs)
         if known is not None:
             return known
-        return self.node(op, *inputs, dims=broadcast([self.nodes[i].dims for i in inputs]))
+        return self.node(op, *inputs)
 
     def add(self, a: int, b: int) -> int:
+        """a + b, which broadcast."""
         return self.pointwise("add", a, b)
 
     def sub(self, a: int, b: int) -> int:
+        """a - b, which broadcast."""
         return self.pointwise("sub", a, b)
 
     def mul(self, a: int, b: int) -> int:
+        """a * b, which broadcast."""
         return self.pointwise("mul", a, b)
 
     def div(self, a: int, b: int) -> int:
+        """a / b, which broadcast."""
         return self.pointwise("div", a, b)
 
     def permute(self, i: int, order: tuple[int, ...]) -> int:
+        """The dimensions in another order: dimension k of the result is dimension `order[k]` of the value."""
         node = self.nodes[i]
         if order == tuple(range(len(order))):
             return i
         if node.op == "permute":
             return self.permute(node.inputs[0], tuple(node.attrs[0][k] for k in order))
-        if node.op == "outer" and order == (1, 0):
+        if node.op == "weight_gradient" and order == (1, 0):
             a, b = node.inputs
-            return self.outer(b, a, like=node)
-        return self.node("permute", i, attrs=(order,), dims=tuple(node.dims[k] for k in order))
+            return self.weight_gradient(b, a, like=node)
+        return self.node("permute", i, attrs=(order,))
 
     def slice(self, i: int, dim: int, start: int, step: int, size: int) -> int:
+        """Along `dim`, `size` elements from `start` on, every `step`-th."""
         dims = self.nodes[i].dims
         if (start, step, size) == (0, 1, dims[dim]):
             return i
@@ -278,6 +299,7 @@ class Builder:
         return self.node("slice", i, attrs=(dim, start, step), dims=(*dims[:dim], size, *dims[dim + 1 :]))
 
     def reshape(self, i: int, dims: tuple[int, ...]) -> int:
+        """The same elements, in the same order, in the shape `dims`."""
         if self.nodes[i].dims == dims:
             return i
         if self.nodes[i].op == "reshape":
@@ -293,11 +315,10 @@ class Builder:
         return self.node("expand", i, dims=dims, like=like)
 
     def cat(self, pieces: Sequence[int], dim: int) -> int:
+        """The pieces one after the other along `dim`."""
         if len(pieces) == 1:
             return pieces[0]
-        first = self.nodes[pieces[0]].dims
-        size = sum(self.nodes[i].dims[dim] for i in pieces)
-        return self.node("cat", *pieces, attrs=(dim,), dims=(*first[:dim], size, *first[dim + 1 :]))
+        return self.node("cat", *pieces, attrs=(dim,))
 
     def pad(self, i: int, dim: int, start: int, step: int, size: int) -> int:
         """Zeros of `size` along `dim`, with the value at `start` and every `step` from there."""
@@ -308,25 +329,22 @@ class Builder:
 
     def reduce(self, op: str, i: int, dims: tuple[int, ...]) -> int:
         """`sum` or `max` over these dimensions, which go."""
-        kept = tuple(d for k, d in enumerate(self.nodes[i].dims) if k not in dims)
-        return self.node(op, i, attrs=(dims,), dims=kept) if dims else i
+        return self.node(op, i, attrs=(dims,)) if dims else i
 
-    def total(self, i: int, like: Node) -> int:
+    def sum_to_shape(self, i: int, like: Node) -> int:
         """The sum over the rows and steps that `like` does not have."""
         node = self.nodes[i]
         if (node.rows, node.time) == (like.rows, like.time):
             return i
-        return self.node("total", i, dims=node.dims, like=like)
+        return self.node("sum_to_shape", i, like=like)
 
     def matmul(self, value: int, matrix: int) -> int:
         """[..., K] and a matrix [K, N] that all rows share."""
-        dims = (*self.nodes[value].dims[:-1], self.nodes[matrix].dims[1])
-        return self.node("matmul", value, matrix, dims=dims)
+        return self.node("matmul", value, matrix)
 
-    def outer(self, a: int, b: int, like: Node) -> int:
+    def weight_gradient(self, a: int, b: int, like: Node) -> int:
         """The sum over rows, steps and leading dimensions of a[..., K] and b[..., N], as a matrix [K, N]."""
-        dims = (self.nodes[a].dims[-1], self.nodes[b].dims[-1])
-        return self.node("outer", a, b, dims=dims, like=like)
+        return self.node("weight_gradient", a, b, like=like)
 
     def contract(self, a: int, b: int, labels: tuple[str, str, str]) -> int:
         """The sum of products over the labels that the third lacks, within each row: ("sd", "d", "s")."""
@@ -335,7 +353,7 @@ class Builder:
             return self.mul(
                 *(self._spread(i, names, labels[2], sizes) for i, names in zip((a, b), labels, strict=False))
             )
-        return self.node("contract", a, b, attrs=labels, dims=tuple(sizes[letter] for letter in labels[2]))
+        return self.node("contract", a, b, attrs=labels)
 
     def _spread(self, i: int, names: str, to: str, sizes: dict[str, int]) -> int:
         """The dimensions in the order of `to`, with 1 for those that the value lacks."""
@@ -343,13 +361,8 @@ class Builder:
         return self.reshape(ordered, tuple(sizes[c] if c in names else 1 for c in to))
 
     def graph(self, outputs: Sequence[Output]) -> Graph:
+        """The graph with these outputs, without the nodes that none of them needs."""
         return prune(Graph(tuple(self.nodes), tuple(outputs)))
-
-
-def broadcast(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-    rank = max(map(len, shapes))
-    columns = zip(*((1,) * (rank - len(shape)) + shape for shape in shapes), strict=True)
-    return tuple(next((d for d in column if d != 1), 1) for column in columns)
 
 
 def _plain(b: Builder, op: str, inputs: tuple[int, ...]) -> int | None:

@@ -28,8 +28,8 @@ def packed(dims: tuple[int, ...]) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Item:
-    """A piece of work. `op` is a node's, or "copy", "fill" (with zeros), "store" (to an output), or a part of "total":
-    "accumulate" (onto what is there, row by row) and "colsum" (over all rows).
+    """A piece of work. `op` is a node's, or "copy", "fill" (with zeros), "store" (to an output), or a part of
+    "sum_to_shape": "accumulate" (onto what is there, row by row) and "colsum" (over all rows).
 
     `dims` is what it runs over; `args` are the nodes that it reads. What it makes belongs to `target`.
     """
@@ -62,7 +62,7 @@ class Item:
     @property
     def sums_rows(self) -> bool:
         """Whether it sums over all rows and steps in one go."""
-        return self.op in ("outer", "colsum")
+        return self.op in ("weight_gradient", "colsum")
 
 
 @dataclass
@@ -137,26 +137,26 @@ def _add(w: Work, i: int, node: Node) -> None:
         _cat(w, i, node)
     elif node.op == "pad":
         _pad(w, i, node)
-    elif node.op == "total":
-        _total(w, i, node)
+    elif node.op == "sum_to_shape":
+        _sum_to_shape(w, i, node)
     else:
         args = tuple(_readable(w, j, k, node.op) for k, j in enumerate(node.inputs))
         dims = w.nodes[args[0]].dims if node.op in ("sum", "max") else node.dims
         _put(w, Item(node.op, args, _own(w, i), dims, node.rows, node.time, condition=w.conditions.get(i)))
 
 
-def _total(w: Work, i: int, node: Node) -> None:
+def _sum_to_shape(w: Work, i: int, node: Node) -> None:
     """Added up where it is made, row by row; or in one go, if it is stored for a weight's gradient anyway."""
     (j,) = node.inputs
     source = w.nodes[j]
     assert source.rows, "a gradient has rows"
-    stored = any(n.op == "outer" and j in n.inputs for n in w.graph.nodes)
+    stored = any(n.op == "weight_gradient" and j in n.inputs for n in w.graph.nodes)
     if source.time and (node.rows or not stored):
         by_row = i if node.rows else _new_node(w, Node("copy", (j,), (), node.dims, rows=True))
         _put(w, Item("accumulate", (j,), _own(w, by_row), node.dims, source.rows, True))
         j = by_row
     if not node.rows:
-        j = _readable(w, j, 0, "outer")
+        j = _readable(w, j, 0, "weight_gradient")
         _put(w, Item("colsum", (j,), _own(w, i), node.dims, w.nodes[j].rows, w.nodes[j].time))
 
 
@@ -167,7 +167,9 @@ def _new_node(w: Work, node: Node) -> int:
 
 def _readable(w: Work, j: int, place: int, op: str) -> int:
     """The value that `op` reads in this place; a copy of it, if it does not lie as a matrix product reads it."""
-    if op not in ("gemm", "outer") or (w.constant(j) is None and (_is_matrix(op, place) or _lies_even(w, j, op))):
+    if op not in ("gemm", "weight_gradient") or (
+        w.constant(j) is None and (_is_matrix(op, place) or _lies_even(w, j, op))
+    ):
         return j
     node = w.nodes[j]
     new = _new_node(w, Node("copy", (j,), (), node.dims, node.rows, node.time))
@@ -186,7 +188,7 @@ def _lies_even(w: Work, j: int, op: str) -> bool:
     And it must still be there: a sum over all steps comes too late to read a state that each step overwrites.
     """
     node, layout, root = w.nodes[j], w.layouts[j], w.nodes[w.layouts[j].root]
-    overwritten = op == "outer" and root.op == "input" and root.attrs[0] == "state"
+    overwritten = op == "weight_gradient" and root.op == "input" and root.attrs[0] == "state"
     dense = not node.dims or node.dims[-1] == 1 or layout.strides[-1] == 1
     return not overwritten and dense and len(_runs(node.dims[:-1], layout.strides[:-1])) <= 1
 

@@ -13,8 +13,12 @@ from functools import cached_property
 from conveyor.compiler.composites import LearnedMap, Term, composites, is_weight, learned_maps
 from conveyor.compiler.graph import Graph, Node
 
-# How a circle is labelled; `{}` stands for a number that is part of the operation.
+# How a circle is labelled. A slice is by its bounds.
 LABELS = {
+    **{op: op for op in ("floor", "exp", "log", "log1p", "sin", "cos", "erf", "tanh", "expm1", "max")},
+    **{op: op for op in ("relu", "softmax")},  # composite operations
+    "slice": "[:]",
+    "cat": "[ , ]",
     "neg": "−",
     "add": "+",
     "sub": "−",
@@ -41,7 +45,7 @@ LABELS = {
 }
 SQUASHES = ("sigmoid", "tanh", "relu")  # which are drawn on the layer whose sum they are of
 WHOLE = ("relu", "softmax")  # composite operations that are drawn as one
-SEEN_OTHERWISE = ("expand", "reshape", "permute", "stop")  # the same numbers
+SEEN_OTHERWISE = ("expand", "reshape", "permute", "stop_gradient")  # the same numbers
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,7 @@ class Circuit:
 
     @classmethod
     def of(cls, graph: Graph) -> Circuit:
+        """The circuit of a traced step."""
         return _Reader(graph).circuit()
 
     @cached_property
@@ -111,9 +116,11 @@ class Circuit:
         return {part.name: i for i, part in enumerate(self.parts) if part.name and part.kind in ("layer", "op")}
 
     def sources(self, part: int) -> list[int]:
+        """The parts that a part reads."""
         return [wire.source for wire in self.wires if wire.target == part]
 
     def targets(self, part: int) -> list[int]:
+        """The parts that read a part."""
         return [wire.target for wire in self.wires if wire.source == part]
 
 
@@ -196,7 +203,7 @@ class _Reader:
         for term in found.terms:
             self.part(term.value)
         name = self.nodes[node].name
-        label = LABELS.get(op, op)
+        label = LABELS[op] if op else ""
         return self.add(Part("layer", node, nodes, label, name, op, found.terms, found.biases, total))
 
     def circle(self, i: int, node: Node) -> None:
@@ -207,12 +214,10 @@ class _Reader:
         self.add(Part("op", i, self.made_by(i), self.label(op, node, operands), node.name, op, operands=operands))
 
     def label(self, op: str, node: Node, operands: tuple[int, ...]) -> str:
-        sign = LABELS.get(op, op)
+        sign = LABELS[op]
         if op == "slice":
             dim, start, step = node.attrs
             return f"{start}:{start + step * node.dims[dim]}" + (f":{step}" if step != 1 else "")
-        if op == "cat":
-            return "[ , ]"
         texts = [number(self.nodes[j].attrs[0]) if self.nodes[j].op == "const" else "" for j in operands]
         return sign.join(texts) if len(texts) == 2 and any(texts) else sign
 
@@ -260,7 +265,9 @@ class _Reader:
         node = self.nodes[i]
         if node.op in ("input", "const"):
             return "t" if node.op == "input" else number(node.attrs[0])
-        sign = LABELS.get(node.op, node.op)
+        if node.op in SEEN_OTHERWISE:
+            return self.clock_text(node.inputs[0], within)
+        sign = LABELS[node.op]
         if len(node.inputs) != 2:
             return f"{sign}({', '.join(map(self.clock_text, node.inputs))})"
         compares = node.op in ("lt", "le", "eq", "ne")

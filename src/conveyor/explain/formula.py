@@ -218,8 +218,6 @@ class _Writer:
             (value,) = pieces
             inner = value.within(ATOM)
             return _Piece(f"{inner.text}[{part.label}]", rf"{{{inner.latex}}}_{{[{part.label}]}}")
-        if part.op == "cat":
-            return _joined(pieces)
         return _function(part.op, *pieces)
 
 
@@ -241,7 +239,7 @@ def _product(a: _Piece, b: _Piece, text: str, latex: str) -> _Piece:
 
 
 def _function(name: str, *pieces: _Piece) -> _Piece:
-    text, latex = FUNCTIONS.get(name, (name, rf"\mathrm{{{name}}}"))
+    text, latex = FUNCTIONS[name]
     texts, spelt = (", ".join(getattr(p, kind) for p in pieces) for kind in ("text", "latex"))
     return _Piece(f"{text}({texts})", rf"{latex}\left({spelt}\right)")
 
@@ -249,6 +247,7 @@ def _function(name: str, *pieces: _Piece) -> _Piece:
 FUNCTIONS = {
     "sigmoid": ("σ", r"\sigma"),
     **{name: (name, rf"\{name}") for name in ("tanh", "exp", "log", "sin", "cos")},
+    **{name: (name, rf"\mathrm{{{name}}}") for name in ("floor", "log1p", "erf", "expm1", "pad", "relu", "softmax")},
     "maximum": ("max", r"\max"),
     "minimum": ("min", r"\min"),
     "max": ("max", r"\max"),
@@ -306,5 +305,6 @@ OPERATIONS: dict[str, Callable[[list[_Piece]], _Piece]] = {
     "pow": _power,
     "neg": _negative,
     "where": _where,
+    "cat": lambda pieces: _joined(pieces),
     "abs": lambda pieces: _Piece(f"|{pieces[0].text}|", rf"\left|{pieces[0].latex}\right|"),
 }

@@ -1,4 +1,4 @@
-"""What each PyTorch function is, in the operations of ops.py. A new function joins in the table of its kind."""
+"""What each PyTorch function is, in the operations of ops/. A new function joins in the table of its kind."""
 
 from conveyor.compiler.lower.activations import ACTIVATIONS
 from conveyor.compiler.lower.lowering import Lowering, NoRule, Rule, Value

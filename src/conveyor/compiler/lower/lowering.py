@@ -45,16 +45,20 @@ class Lowering:
         self.shapes: list[tuple[tuple[int, ...], bool]] = []
 
     def rows(self, v: Value) -> bool:
+        """Whether a value has rows."""
         return self.b.nodes[v.i].rows
 
     def dims(self, v: Value) -> tuple[int, ...]:
+        """The shape of a value without its rows."""
         return self.b.nodes[v.i].dims
 
     def value(self, i: int) -> Value:
+        """A node as a tensor of the step, whose rank is that of its shape."""
         node = self.b.nodes[i]
         return Value(i, len(node.dims) + node.rows)
 
     def lift(self, v: Operand) -> Value:
+        """A number as a value. Raises NoRule for anything else."""
         if isinstance(v, Value):
             return v
         if isinstance(v, bool | int | float):
@@ -99,6 +103,7 @@ class Lowering:
         return tuple(sorted(self.axis(v, d) for d in (dim if isinstance(dim, tuple | list) else (dim,))))
 
     def reduce(self, op: str, v: Value, dim: Any, keepdim: bool = False) -> Value:
+        """`sum` or `max` over dimensions as PyTorch names them."""
         axes = self.axes(v, dim)
         found = self.b.reduce(op, v.i, axes)
         if keepdim:

@@ -9,6 +9,7 @@ from conveyor.compiler.lower.lowering import Lowering, NoRule, Operand, Rule, Va
 
 
 def unary(op: str) -> Rule:
+    """The rule of a function of one value that is an op."""
     return lambda s, x: s.apply(op, x)
 
 
@@ -26,15 +27,17 @@ def _scaled(s: Lowering, op: str, x: Operand, y: Operand, alpha: Operand) -> Val
 
 
 def where(s: Lowering, condition: Value, x: Operand, y: Operand) -> Value:
+    """x where the condition is not 0, else y."""
     return s.apply("where", condition, x, y)
 
 
 def within(s: Lowering, x: Value, inside: Value, clamped: Value) -> Value:
     """x where it is inside, else `clamped` without a gradient; a NaN is not inside, and stays one."""
-    return where(s, inside, x, s.apply("stop", clamped))
+    return where(s, inside, x, s.apply("stop_gradient", clamped))
 
 
 def clamped(s: Lowering, x: Value, low: Any, high: Any) -> Value:
+    """x between its bounds, which are numbers, values or none."""
     found = x if low is None else where(s, s.apply("lt", x, low), low, x)
     return found if high is None else where(s, s.apply("lt", high, found), high, found)
 
@@ -60,7 +63,7 @@ def _floor_divide(s: Lowering, x: Operand, y: Operand) -> Value:
     """By way of the remainder: the floor of a quotient that was rounded up, such as 1 / 0.1, is one too many."""
     quotient = s.apply("div", x, y)
     whole = s.apply("floor", s.apply("add", s.apply("div", s.apply("sub", x, s.apply("mod", x, y)), y), 0.5))
-    return s.apply("stop", where(s, s.apply("eq", y, 0), quotient, whole))
+    return s.apply("stop_gradient", where(s, s.apply("eq", y, 0), quotient, whole))
 
 
 # Powers that are less work than `pow`, and exact.
@@ -110,7 +113,7 @@ def _of_two(reduced: str, binary: str) -> Rule:
     return rule
 
 
-SAME = ("abs", "sign", "floor", "exp", "log", "log1p", "sin", "cos", "erf", "sqrt", "expm1", "neg")  # as in ops.py
+SAME = ("abs", "sign", "floor", "exp", "log", "log1p", "sin", "cos", "erf", "sqrt", "expm1", "neg")  # as in ops/
 
 POINTWISE: dict[str, Rule] = {
     **{name: unary(name) for name in SAME},
@@ -118,7 +121,7 @@ POINTWISE: dict[str, Rule] = {
     "__neg__": unary("neg"),
     "absolute": unary("abs"),
     "__abs__": unary("abs"),
-    "detach": unary("stop"),
+    "detach": unary("stop_gradient"),
     "ceil": lambda s, x: s.apply("neg", s.apply("floor", s.apply("neg", x))),
     "reciprocal": lambda s, x: s.apply("div", 1, x),
     "rsqrt": lambda s, x: s.apply("div", 1, s.apply("sqrt", x)),

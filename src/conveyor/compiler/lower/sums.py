@@ -57,7 +57,7 @@ def _normalize(s: Lowering, x: Value, p: float = 2.0, dim: int = 1, eps: float =
 
 def _exps(s: Lowering, x: Value, dim: Any) -> tuple[Value, Value]:
     """x less its largest, so that none overflows, and the exponentials of that."""
-    top = s.apply("stop", s.reduce("max", x, dim, True))
+    top = s.apply("stop_gradient", s.reduce("max", x, dim, True))
     away = s.apply("sub", x, top)
     return away, s.apply("exp", away)
 
@@ -73,7 +73,7 @@ def _log_softmax(s: Lowering, x: Value, dim: Any = None, *_: Any, **__: Any) -> 
 
 
 def _logsumexp(s: Lowering, x: Value, dim: Any, keepdim: bool = False) -> Value:
-    top, shift = (_finite(s, s.apply("stop", s.reduce("max", x, dim, kept))) for kept in (True, keepdim))
+    top, shift = (_finite(s, s.apply("stop_gradient", s.reduce("max", x, dim, kept))) for kept in (True, keepdim))
     e = s.apply("exp", s.apply("sub", x, top))
     return s.apply("add", s.apply("log", s.reduce("sum", e, dim, keepdim)), shift)
 

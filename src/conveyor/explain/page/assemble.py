@@ -20,7 +20,7 @@ from conveyor.explain.drawing.errors import REPORT, CannotDraw
 from conveyor.explain.measure.labels import LABELLINGS
 from conveyor.explain.measure.units import units
 from conveyor.explain.page import bundle, example
-from conveyor.explain.page.anatomy import anatomy
+from conveyor.explain.page.step_data import step_data
 from conveyor.explain.page.tour import tour
 from conveyor.explain.running.edits import find
 from conveyor.explain.running.levels import Level
@@ -145,7 +145,7 @@ def _network(trained: Trained, described: Described, known: dict[str, Any] | Non
         "cell": cell,
         "about": {"parameters": parameters, "layers": settings.num_layers, "units": settings.hidden_size},
         "model": described.data,
-        "steps": [{**anatomy(circuit), "diagram": _drawn(circuit, cell)} for circuit in circuits],
+        "steps": [{**step_data(circuit), "diagram": _drawn(circuit, cell)} for circuit in circuits],
         "found": found,
         "start": _start(described.levels, [known["unit"]] if known and known["unit"] else found),
     }

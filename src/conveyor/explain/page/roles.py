@@ -59,6 +59,7 @@ class Roles:
         return _Reader(circuit).roles()
 
     def by(self, *roles: str) -> tuple[Use, ...]:
+        """The uses of gates in these roles."""
         return tuple(use for use in self.uses if use.role in roles)
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from conveyor.explain.circuit import Circuit
 from conveyor.explain.formula import equations
+from conveyor.explain.page.phrases import Phrases
 from conveyor.explain.page.roles import Roles, Use
-from conveyor.explain.page.wording import Wording
 
 Scene = dict[str, Any]
 
@@ -18,7 +18,7 @@ class Stage:
 
     def __init__(self, circuit: Circuit):
         self.circuit, self.parts = circuit, circuit.parts
-        self.roles, self.words = Roles.of(circuit), Wording(circuit)
+        self.roles, self.words = Roles.of(circuit), Phrases(circuit)
         self.equations = equations(circuit)
         self.told: set[int] = set()  # equations that a scene has
 

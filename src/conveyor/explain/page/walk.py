@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from conveyor.explain.circuit import Circuit
+from conveyor.explain.page.phrases import listed
 from conveyor.explain.page.roles import Belt, Use
 from conveyor.explain.page.scenes import Scene, Stage, apart
-from conveyor.explain.page.wording import listed
 
 MARKS = {"add": "+", "sub": "−", "mul": "×", "div": "÷", "where": "a choice", "maximum": "max", "minimum": "min"}
 CHOICES = {"where", "maximum", "minimum"}  # what is not chosen is gone

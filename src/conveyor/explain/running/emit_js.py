@@ -1,4 +1,4 @@
-"""A step spelled in JavaScript. Where its values lie and when they are computed has been decided (places.py)."""
+"""A step spelled in JavaScript. Where its values lie and when they are computed has been decided (memory_map.py)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 
 from conveyor.compiler.graph import Node
 from conveyor.explain.running.backward import Backward
-from conveyor.explain.running.edits import crossings
 from conveyor.explain.running.loops_js import contiguous, index, literal, loops, spread
-from conveyor.explain.running.places import Places, order
+from conveyor.explain.running.memory_map import SPACES, MemoryMap, order
 
 # How an op of one number for each number is written. Math has all functions but a few, which arithmetic.js has.
 SPELLING: dict[str, str] = {
@@ -40,19 +39,18 @@ SPELLING: dict[str, str] = {
     "eq": "{0} === {1} ? 1 : 0",
     "ne": "{0} !== {1} ? 1 : 0",
     "where": "{0} !== 0 ? {1} : {2}",
-    "stop": "{0}",
+    "stop_gradient": "{0}",
 }
-SPACES = ("kept", "rest", "once", "held")
-FUNCTIONS = "rows, columns, put, erf, mod, power, sign"  # of arithmetic.js
+FUNCTIONS = "rows, columns, erf, mod, power, sign"  # of arithmetic.js
 
 
-def emit(steps: Sequence[Places], gradients: Sequence[Backward] = ()) -> str:
+def emit(steps: Sequence[MemoryMap], gradients: Sequence[Backward] = ()) -> str:
     """The text of a module that exports `steps`: for each of them a function that makes one.
 
     Each is called with the functions of arithmetic.js and the step's weights, and gives an object: `kept`, the numbers
-    of the values at their places; `prepare()`, to be called when the weights have changed; `step(cuts, sets)`, which
-    computes the step from what has been put in `kept`. `cuts[wire]` is not 0 where a line is cut, `sets[part]` lists
-    [unit or null, number]; both are null where nothing is edited. `held[part]` are the numbers of a parameter.
+    of the values at their places; `prepare()`, to be called when the weights have changed; `step()`, which computes the
+    step from what has been put in `kept`, and in `edits`, which are all 0 where nothing is edited. `held[part]` are the
+    numbers of a parameter.
     With `gradients`, one for each step, the function has two more of its kind as properties, `forward` and `backward`.
     """
     made = [_Emitter(step).factory() for step in steps]
@@ -64,10 +62,8 @@ def emit(steps: Sequence[Places], gradients: Sequence[Backward] = ()) -> str:
 
 
 class _Emitter:
-    def __init__(self, places: Places):
+    def __init__(self, places: MemoryMap):
         self.places, self.graph, self.circuit = places, places.graph, places.circuit
-        self.wires = crossings(self.circuit)
-        self.parts = {part.node: i for i, part in enumerate(self.circuit.parts)}
 
     def factory(self) -> str:
         places, nodes = self.places, self.graph.nodes
@@ -82,47 +78,22 @@ class _Emitter:
         return (
             f"function (arithmetic, w) {{\n  const {{ {FUNCTIONS} }} = arithmetic;\n"
             + "".join(f"  const {space} = new Float32Array({places.size(space)});\n" for space in SPACES)
-            + f"  const zeros = new Float32Array({max((nodes[j].size for _, j in self.wires), default=0)});\n{views}"
-            + f"  function prepare() {{\n{''.join(map(self.node, once))}  }}\n"
-            + f"  function step(cuts, sets) {{\n{''.join(map(self.node, each))}  }}\n"
-            + f"  return {{ kept, held: {{ {held} }}, prepare, step }};\n}}"
+            + f"{views}  function prepare() {{\n{''.join(map(self.node, once))}  }}\n"
+            + f"  function step() {{\n{''.join(map(self.node, each))}  }}\n"
+            + f"  return {{ kept, edits, held: {{ {held} }}, prepare, step }};\n}}"
         )
 
     def node(self, i: int) -> str:
-        """The lines that compute a node, and put there what an edit says."""
-        node, part = self.graph.nodes[i], self.parts.get(i)
-        lines = self.lines(i, node)
-        if part is not None:
-            lines.append(f"if (sets && sets[{part}]) put(v{i}, sets[{part}]);")
+        """The lines that compute a node."""
+        node = self.graph.nodes[i]
         note = f"    // {' '.join(node.name.split())}\n" if node.name else ""
-        return note + "".join(f"    {line}\n" for line in lines)
+        return note + "".join(f"    {line}\n" for line in self.lines(i, node))
 
     def lines(self, i: int, node: Node) -> list[str]:
         if node.op == "input":
             return [f"v{i}.set(w[{self.places.weights.index(node.attrs[1])}]);"] if node.attrs[0] == "weight" else []
-        body = {
-            "const": self.const,
-            "matmul": self.matmul,
-            "contract": self.contract,
-            "sum": self.reduce,
-            "max": self.reduce,
-            "cat": self.cat,
-            "pad": self.pad,
-            "slice": self.slice,
-            "permute": self.permute,
-            "reshape": self.reshape,
-            "expand": self.expand,
-        }.get(node.op, self.pointwise)
-        sources = [self.source(i, j) for j in self.places.reads(i)]
-        names = [f"a{k}" if "?" in source else source for k, source in enumerate(sources)]
-        cut = [f"const {n} = {s};" for n, s in zip(names, sources, strict=True) if n != s]
-        lines = body(i, node, names)
-        return ["{", *(f"  {line}" for line in (*cut, *lines)), "}"] if cut else lines
-
-    def source(self, i: int, j: int) -> str:
-        """What node i reads for node j: its numbers, or zeros where the line is cut."""
-        name, wire = self.name(j), self.wires.get((i, j))
-        return name if wire is None else f"cuts && cuts[{wire}] ? zeros : {name}"
+        body = WRITTEN.get(node.op, _Emitter.pointwise)
+        return body(self, i, node, [self.name(j) for j in self.places.reads(i)])
 
     def name(self, j: int) -> str:
         j = self.places.alias.get(j, j)
@@ -245,3 +216,19 @@ class _Emitter:
             return f"v{i}[{index(to, letters, at)}] = {self.element(j, name, of, letters, start)};"
 
         return loops(dims, one)
+
+
+# How every other op is written.
+WRITTEN: dict[str, Callable[[_Emitter, int, Node, list[str]], list[str]]] = {
+    "const": _Emitter.const,
+    "matmul": _Emitter.matmul,
+    "contract": _Emitter.contract,
+    "sum": _Emitter.reduce,
+    "max": _Emitter.reduce,
+    "cat": _Emitter.cat,
+    "pad": _Emitter.pad,
+    "slice": _Emitter.slice,
+    "permute": _Emitter.permute,
+    "reshape": _Emitter.reshape,
+    "expand": _Emitter.expand,
+}

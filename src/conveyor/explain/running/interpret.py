@@ -2,107 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from conveyor.compiler.graph import Node
+from conveyor.compiler.graph import Graph
+from conveyor.compiler.ops import OPS
 from conveyor.errors import BadInput
 from conveyor.explain.circuit import Circuit
-from conveyor.explain.running.edits import Changes, Edit, crossings, find
+from conveyor.explain.running.edits import Changes, Edit, edited, find
 from conveyor.explain.running.levels import Level, Source, levels
 from conveyor.language import LanguageModel
-
-Rule = Callable[[Node, Sequence[Tensor]], Tensor]  # of values [B or 1, ...], each behind the rows
-
-
-def _pointwise(function: Callable[..., Tensor]) -> Rule:
-    def rule(node: Node, values: Sequence[Tensor]) -> Tensor:
-        rank = len(node.dims) + 1
-        aligned = [v.reshape(len(v), *[1] * (rank - v.dim()), *v.shape[1:]) for v in values]
-        return function(*aligned).to(values[-1].dtype)
-
-    return rule
-
-
-def _contract(node: Node, values: Sequence[Tensor]) -> Tensor:
-    rows = max(map(len, values))
-    first, second, out = node.attrs
-    return torch.einsum(f"Z{first},Z{second}->Z{out}", *(v.expand(rows, *v.shape[1:]) for v in values))
-
-
-def _pad(node: Node, values: Sequence[Tensor]) -> Tensor:
-    (value,), (dim, start, step) = values, node.attrs
-    places = torch.arange(value.shape[dim + 1]) * step + start
-    return value.new_zeros(len(value), *node.dims).index_copy(dim + 1, places, value)
-
-
-def _slice(node: Node, values: Sequence[Tensor]) -> Tensor:
-    dim, start, step = node.attrs
-    return values[0].index_select(dim + 1, torch.arange(node.dims[dim]) * step + start)
-
-
-def _cat(node: Node, values: Sequence[Tensor]) -> Tensor:
-    rows = max(map(len, values))
-    return torch.cat([v.expand(rows, *v.shape[1:]) for v in values], node.attrs[0] + 1)
-
-
-def _expand(node: Node, values: Sequence[Tensor]) -> Tensor:
-    (value,) = values
-    aligned = value.reshape(len(value), *[1] * (len(node.dims) + 1 - value.dim()), *value.shape[1:])
-    return aligned.expand(len(value), *node.dims)
-
-
-def _behind(dims: Sequence[int]) -> tuple[int, ...]:
-    return tuple(d + 1 for d in dims)
-
-
-# What each op of a step is in PyTorch. Those that differentiation and simplification make are in no step.
-INTERPRETED: dict[str, Rule] = {
-    "const": lambda node, _: torch.tensor([node.attrs[0]], dtype=torch.float64),
-    "neg": _pointwise(torch.neg),
-    "abs": _pointwise(torch.abs),
-    "sign": _pointwise(torch.sign),
-    "floor": _pointwise(torch.floor),
-    "exp": _pointwise(torch.exp),
-    "log": _pointwise(torch.log),
-    "log1p": _pointwise(torch.log1p),
-    "sin": _pointwise(torch.sin),
-    "cos": _pointwise(torch.cos),
-    "erf": _pointwise(torch.erf),
-    "tanh": _pointwise(torch.tanh),
-    "sigmoid": _pointwise(torch.sigmoid),
-    "sqrt": _pointwise(torch.sqrt),
-    "root": _pointwise(torch.sqrt),
-    "expm1": _pointwise(torch.expm1),
-    "add": _pointwise(torch.add),
-    "sub": _pointwise(torch.sub),
-    "mul": _pointwise(torch.mul),
-    "div": _pointwise(torch.div),
-    "pow": _pointwise(torch.pow),
-    "mod": _pointwise(torch.remainder),
-    "maximum": _pointwise(torch.maximum),
-    "minimum": _pointwise(torch.minimum),
-    "lt": _pointwise(torch.lt),
-    "le": _pointwise(torch.le),
-    "eq": _pointwise(torch.eq),
-    "ne": _pointwise(torch.ne),
-    "where": _pointwise(lambda condition, yes, no: torch.where(condition != 0, yes, no)),
-    "stop": _pointwise(torch.detach),
-    "permute": lambda node, values: values[0].permute(0, *_behind(node.attrs[0])),
-    "slice": _slice,
-    "expand": _expand,
-    "reshape": lambda node, values: values[0].reshape(len(values[0]), *node.dims),
-    "cat": _cat,
-    "pad": _pad,
-    "sum": lambda node, values: values[0].sum(_behind(node.attrs[0])),
-    "max": lambda node, values: values[0].amax(_behind(node.attrs[0])),
-    "matmul": lambda _, values: values[0] @ values[1][0],
-    "contract": _contract,
-}
 
 
 def interpret(circuit: Circuit, given: Mapping[tuple[str, str], Tensor], edits: Sequence[Edit] = ()) -> list[Tensor]:
@@ -115,30 +28,26 @@ def interpret(circuit: Circuit, given: Mapping[tuple[str, str], Tensor], edits: 
     edits all act, whatever their steps and their layer. Gradients go through. Raises BadInput for an edit of something
     that the circuit does not have.
     """
-    graph, changes = circuit.graph, Changes.of(circuit, edits)
-    wires, owners = crossings(circuit), {part.node: i for i, part in enumerate(circuit.parts)}
+    if not edits:
+        return _values(circuit.graph, given)
+    changes = Changes.of(circuit, edits)
+    step = edited(circuit, changes.sets, changes.cuts)
+    values = _values(step.circuit.graph, {**given, **changes.given(circuit)})
+    return [values[i] for i in step.of]
+
+
+def _values(graph: Graph, given: Mapping[tuple[str, str], Tensor]) -> list[Tensor]:
     dtype = next(tensor.dtype for (kind, _), tensor in given.items() if kind in ("stream", "state"))
     values: list[Tensor] = []
-    for i, node in enumerate(graph.nodes):
+    for node in graph.nodes:
         if node.op == "input":
             tensor = given[node.attrs[0], node.attrs[1]].to(dtype)
-            value = tensor if node.rows else tensor[None]
+            values.append(tensor if node.rows else tensor[None])
         else:
-            read = [
-                torch.zeros_like(values[j]) if wires.get((i, j)) in changes.cuts else values[j] for j in node.inputs
-            ]
-            value = INTERPRETED[node.op](node, read).to(dtype)
-        if owners.get(i) in changes.sets:
-            value = _set(value, changes.sets[owners[i]])
-        values.append(value)
+            value = OPS[node.op].value
+            assert value is not None, f"{node.op} is no operation of one step"
+            values.append(value(node, [values[j] for j in node.inputs]).to(dtype))
     return values
-
-
-def _set(value: Tensor, sets: Sequence[tuple[int | None, float]]) -> Tensor:
-    flat = value.reshape(len(value), -1).clone()
-    for unit, number in sets:
-        flat[:, slice(None) if unit is None else unit] = number
-    return flat.reshape(value.shape)
 
 
 @dataclass(frozen=True)

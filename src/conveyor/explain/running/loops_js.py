@@ -19,6 +19,7 @@ def literal(value: float) -> str:
 
 
 def contiguous(dims: Sequence[int]) -> list[int]:
+    """The strides of an array without gaps."""
     return [math.prod(dims[k + 1 :]) for k in range(len(dims))]
 
 
@@ -29,6 +30,7 @@ def spread(dims: Sequence[int], to: Sequence[int]) -> list[int]:
 
 
 def index(strides: Sequence[int], letters: Sequence[str], at: int = 0) -> str:
+    """The index of an element, from the letters of its dimensions."""
     terms = [c if s == 1 else f"{s} * {c}" for s, c in zip(strides, letters, strict=True) if s and c != "0"]
     return " + ".join([*([str(at)] if at or not terms else []), *terms])
 

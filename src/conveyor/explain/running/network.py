@@ -8,9 +8,12 @@ of an emitted step. `data` holds:
     tensors     [{name, shape, at, size, quantiles: [65 numbers] | null}]: all weights; quantiles of untrained ones
     embedding, output, bias    tensors: [vocabulary, width] (these two are one where they are tied), [vocabulary]
     steps       [{parts, wires, names, kept, gradient}], as in `script`: one for all layers whose graphs are equal
-        parts   [{name, kind, label, at, size, dims, sum}], as Circuit.parts; `sum`: where a layer's sum is before it is
-                squashed, else -1; `at` is -1 for a parameter, whose value is not kept
+        parts   [{name, kind, label, at, size, dims, sum, set, value}], as Circuit.parts; `sum`: where a layer's sum is
+                before it is squashed, else -1; `at` is -1 for a parameter, whose value is not kept; `set` and `value`:
+                where in `edits` it stands which elements are set, and what to
         wires   [[source, target]], as Circuit.wires
+        cuts    for each wire where in `edits` it stands whether it is cut
+        edits   how many numbers the edits of a step are
         names   {name: part}, what an edit may call a part: "f", "x", "h[t-1]"
         kept    how many numbers a step keeps
         gradient how gradients go back through it, see Backward.data
@@ -38,10 +41,10 @@ from torch import Tensor, nn
 
 from conveyor.compiler.graph import Graph
 from conveyor.explain.running.backward import Backward
-from conveyor.explain.running.edits import names
+from conveyor.explain.running.edits import editable, names
 from conveyor.explain.running.emit_js import emit
 from conveyor.explain.running.levels import Level, levels
-from conveyor.explain.running.places import Places
+from conveyor.explain.running.memory_map import MemoryMap
 from conveyor.explain.running.untrained import fresh, quantiles
 from conveyor.language import LanguageModel
 from conveyor.tasks.text import Vocabulary
@@ -69,11 +72,12 @@ def describe(model: LanguageModel, vocabulary: Vocabulary) -> Described:
     stack = levels(model)
     tensors = _Tensors(model)
     upward = (stack[0].output, *(name for name in model.rnn.cell.below.values() if name != stack[0].output))
-    places: dict[Graph, Places] = {}
+    places: dict[Graph, MemoryMap] = {}
     for level in stack:
-        places.setdefault(level.circuit.graph, Places(level.circuit))
+        places.setdefault(level.circuit.graph, MemoryMap(editable(level.circuit).circuit))
     made = [Backward(step, upward) for step in places.values()]
-    layers = [_layer(k, stack, made, tensors) for k in range(len(stack))]
+    of = [made[list(places).index(level.circuit.graph)] for level in stack]
+    layers = [_layer(k, stack, made, of, tensors) for k in range(len(stack))]
     embedding = tensors.add("embedding", model.embedding.weight)
     data = {
         "vocabulary": {"kind": vocabulary.kind, "symbols": list(vocabulary.symbols)},
@@ -117,6 +121,7 @@ class _Tensors:
 def _step(both: Backward) -> dict[str, Any]:
     places = both.step
     circuit, nodes = places.circuit, places.graph.nodes
+    edits = {name: places.at[i].at for name, i in places.graph.inputs("edit").items()}
     parts = [
         {
             "name": part.name,
@@ -126,26 +131,34 @@ def _step(both: Backward) -> dict[str, Any]:
             "size": nodes[part.node].size,
             "dims": list(nodes[part.node].dims),
             "sum": places.at[part.total].at if part.total >= 0 else -1,
+            "set": edits[f"set {i}"],
+            "value": edits[f"value {i}"],
         }
-        for part in circuit.parts
+        for i, part in enumerate(circuit.parts)
     ]
-    wires = [[wire.source, wire.target] for wire in circuit.wires]
-    kept = places.size("kept")
-    return {"parts": parts, "wires": wires, "names": names(circuit), "kept": kept, "gradient": both.data()}
+    return {
+        "parts": parts,
+        "wires": [[wire.source, wire.target] for wire in circuit.wires],
+        "cuts": [edits[f"cut {i}"] for i in range(len(circuit.wires))],
+        "names": names(circuit),
+        "kept": places.size("kept"),
+        "edits": places.size("edits"),
+        "gradient": both.data(),
+    }
 
 
-def _layer(row: int, stack: Sequence[Level], made: Sequence[Backward], tensors: _Tensors) -> dict[str, Any]:
-    level = stack[row]
-    graph = level.circuit.graph
-    step = next(k for k, both in enumerate(made) if both.step.graph == graph)
-    both = made[step]
-    at, nodes = both.step.at, graph.nodes
+def _layer(
+    row: int, stack: Sequence[Level], made: Sequence[Backward], of: Sequence[Backward], tensors: _Tensors
+) -> dict[str, Any]:
+    """`of`: for each layer that of `made` which is its."""
+    level, both = stack[row], of[row]
+    graph, at, nodes = both.step.graph, both.step.at, both.step.graph.nodes
 
     def given(kind: str, name: str) -> int:
         found = graph.inputs(kind).get(name)
         return -1 if found is None else at[found].at
 
-    def weights(places: Places) -> list[int]:
+    def weights(places: MemoryMap) -> list[int]:
         return [tensors.add(f"rnn.cells.{row}.{name}", level.weights[name]) for name in places.weights]
 
     states = [
@@ -153,7 +166,7 @@ def _layer(row: int, stack: Sequence[Level], made: Sequence[Backward], tensors: 
             "name": name,
             "width": len(initial),
             "to": given("state", name),
-            "from": at[level.end(name)].at,
+            "from": at[both.step.end(name)].at,
             "initial": tensors.add(f"rnn.initial_state.{name}.{row}", initial, torch.zeros(()))
             if level.learnt
             else None,
@@ -161,12 +174,12 @@ def _layer(row: int, stack: Sequence[Level], made: Sequence[Backward], tensors: 
         for name, initial in level.initial.items()
     ]
     streams = [
-        {"name": name, "to": given("stream", name), "width": nodes[i].size, **_source(name, row, stack, made, tensors)}
+        {"name": name, "to": given("stream", name), "width": nodes[i].size, **_source(name, row, stack, of, tensors)}
         for name, i in graph.inputs("stream").items()
         if name != "x"
     ]
     return {
-        "step": step,
+        "step": made.index(both),
         "weights": weights(both.step),
         "forward": weights(both.forward),
         "backward": weights(both.backward),
@@ -174,13 +187,15 @@ def _layer(row: int, stack: Sequence[Level], made: Sequence[Backward], tensors: 
         "streams": streams,
         "x": given("stream", "x"),
         "t": given("step", "t"),
-        "output": at[level.end(level.output)].at,
-        "width": nodes[level.end(level.output)].size,
+        "output": at[both.step.end(level.output)].at,
+        "width": nodes[both.step.end(level.output)].size,
         "gives": level.output,
     }
 
 
-def _source(name: str, row: int, stack: Sequence[Level], made: Sequence[Backward], tensors: _Tensors) -> dict[str, Any]:
+def _source(
+    name: str, row: int, stack: Sequence[Level], steps: Sequence[Backward], tensors: _Tensors
+) -> dict[str, Any]:
     """Where a stream besides x comes from."""
     of = stack[row].streams[name]
     found: dict[str, Any] = {"below": None, "of": None, "matrix": None, "bias": None, "number": None}
@@ -188,7 +203,6 @@ def _source(name: str, row: int, stack: Sequence[Level], made: Sequence[Backward
         bias = None if of.bias is None else tensors.add(f"ground.{name}.bias", of.bias)
         return {**found, "source": "ground", "matrix": tensors.add(f"ground.{name}", of.weight), "bias": bias}
     if isinstance(of, str):
-        below = stack[row - 1]
-        step = next(both.step for both in made if both.step.graph == below.circuit.graph)
-        return {**found, "source": "below", "below": step.at[below.end(of)].at, "of": of}
+        step = steps[row - 1].step
+        return {**found, "source": "below", "below": step.at[step.end(of)].at, "of": of}
     return {**found, "source": "number", "number": of}

@@ -57,7 +57,7 @@ SPELLING: dict[str, str] = {
     "eq": "(real)({0} == {1})",
     "ne": "(real)({0} != {1})",
     "where": "{0} != 0 ? {1} : {2}",
-    "stop": "{0}",
+    "stop_gradient": "{0}",
     "copy": "{0}",
     "fill": "{0}",
     "store": "{0}",

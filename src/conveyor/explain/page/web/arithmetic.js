@@ -41,14 +41,6 @@ export const arithmetic = {
     }
   },
 
-  // What an edit says: [unit or null for all, number], one after the other.
-  put(value, edits) {
-    for (const [unit, number] of edits) {
-      if (unit === null) value.fill(number);
-      else value[unit] = number;
-    }
-  },
-
   // 2 / sqrt(pi) * exp(-x^2) * the sum of 2^n x^(2n + 1) / (2n + 1)!!, all of whose terms have one sign.
   erf(x) {
     if (Number.isNaN(x) || Math.abs(x) > 6) return Number.isNaN(x) ? NaN : Math.sign(x);

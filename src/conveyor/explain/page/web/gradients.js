@@ -61,28 +61,22 @@ export class Backward {
   saved(record, step, k) {
     const now = record.steps[step];
     now.saved ??= [];
-    now.saved[k] ??= this.save(now.kept[k], now.values[k], this.layer.changes(record.edits, k, step));
+    now.saved[k] ??= this.save(now.kept[k], this.layer.edits(record.edits, k, step));
     return now.saved[k];
   }
 
-  save(kept, values, { cuts, sets }) {
+  save(kept, edits) {
     const { forward, places } = this;
     for (const [from, to, size] of places.given) forward.kept.set(kept.subarray(from, from + size), to);
-    for (const [part, to] of places.held) forward.kept.set(values[part], to);
-    for (const [wire, to] of places.cuts) forward.kept[to] = cuts ? cuts[wire] : 0;
-    for (const [part, to, value, size] of places.sets) {
-      const edits = sets?.[part] ?? [];
-      if (to >= 0) arithmetic.put(forward.kept.subarray(to, to + size).fill(0), edits.map(([unit]) => [unit, 1]));
-      if (value >= 0) arithmetic.put(forward.kept.subarray(value, value + size), edits);
-    }
-    forward.step(null, null);
+    forward.edits.set(edits);
+    forward.step();
     const found = new Float32Array(this.size);
     let at = 0;
     for (const [from, , size] of places.read) {
       found.set(forward.kept.subarray(from, from + size), at);
       at += size;
     }
-    return found;
+    return { kept: found, edits };
   }
 
   // The gradients by the states that a prediction reads at its own step: of them all by the output only.
@@ -96,14 +90,17 @@ export class Backward {
     const { kept } = this.backward;
     let at = 0;
     for (const [, to, size] of this.places.read) {
-      kept.set(saved.subarray(at, at + size), to);
+      kept.set(saved.kept.subarray(at, at + size), to);
       at += size;
+    }
+    for (const [from, to, size] of this.places.edits) {
+      this.backward.edits.set(saved.edits.subarray(from, from + size), to);
     }
     for (const [name, [to, size]] of Object.entries(this.places.upward)) {
       if (to >= 0) upward[name] ? kept.set(upward[name], to) : kept.fill(0, to, to + size);
     }
     this.states.forEach(({ place: [to] }, i) => to >= 0 && kept.set(later[i], to));
-    this.backward.step(null, null);
+    this.backward.step();
     const copy = ([from, size]) => kept.slice(from, from + size);
     return {
       before: this.states.map(({ place: [, before, size] }) => copy([before, size])),

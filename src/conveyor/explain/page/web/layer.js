@@ -5,7 +5,8 @@ import { Backward } from "./gradients.js";
 
 export class Layer {
   constructor(layer, step, steps, tensors) {
-    Object.assign(this, { layer, parts: step.parts, wires: step.wires, names: step.names, tensors });
+    Object.assign(this, { layer, parts: step.parts, wires: step.wires, cuts: step.cuts, names: step.names, tensors });
+    this.unedited = new Float32Array(step.edits);
     Object.assign(this, { gradient: step.gradient, steps: steps[layer.step] });
     this.code = steps[layer.step](arithmetic, layer.weights.map((tensor) => tensors[tensor]));
   }
@@ -28,20 +29,21 @@ export class Layer {
     );
   }
 
-  step(x, first, below, states, at, changes) {
+  step(x, first, below, states, at, edits) {
     const { layer, code } = this;
     const { kept } = code;
     layer.states.forEach((state, k) => state.to >= 0 && kept.set(states[k], state.to));
     if (layer.x >= 0) kept.set(x, layer.x);
     if (layer.t >= 0) kept[layer.t] = at;
     for (const stream of layer.streams) this.fill(stream, first, below);
-    code.step(changes.cuts, changes.sets);
+    code.edits.set(edits);
+    code.step();
     const copy = kept.slice();
     const view = (from, size) => copy.subarray(from, from + size);
     return {
       kept: copy,
       states: layer.states.map((state) => view(state.from, state.width)),
-      values: this.parts.map((part, k) => (part.at < 0 ? this.parameter(k, changes) : view(part.at, part.size))),
+      values: this.parts.map((part, k) => (part.at < 0 ? this.parameter(k, edits) : view(part.at, part.size))),
       sums: this.parts.map((part) => (part.sum < 0 ? null : view(part.sum, part.size))),
       output: view(layer.output, layer.width),
     };
@@ -57,29 +59,29 @@ export class Layer {
     if (bias !== null) this.tensors[bias].forEach((value, i) => (place[i] += value));
   }
 
-  parameter(part, { sets }) {
+  parameter(part, edits) {
     const held = this.code.held[part];
-    if (sets && sets[part]) return held.slice();
+    const { set, size } = this.parts[part];
+    if (edits.subarray(set, set + size).some(Boolean)) return held.slice();
     this.plain[part] ??= held.slice();
     return this.plain[part];
   }
 
-  // What the edits of this layer, which is the k-th, mean in a step: cuts by wire, sets by part; null where there are none.
-  changes(edits, k, at) {
-    const changes = { cuts: null, sets: null };
-    for (const edit of edits) {
-      if (edit.layer !== k || !acts(edit, at)) continue;
+  // What an emitted step is given as `edits`, of those edits that are of this layer, the k-th, and of this step.
+  edits(edits, k, at) {
+    const own = edits.filter((edit) => edit.layer === k && acts(edit, at));
+    if (!own.length) return this.unedited;
+    const found = this.unedited.slice();
+    for (const edit of own) {
       const part = this.find(edit.part);
       if (edit.source === undefined || edit.source === null) {
         this.unit(part, edit.unit);
-        changes.sets ??= [];
-        (changes.sets[part] ??= []).push([edit.unit ?? null, edit.value ?? 0]);
-      } else {
-        changes.cuts ??= new Uint8Array(this.wires.length);
-        changes.cuts[this.wire(this.find(edit.source), part)] = 1;
-      }
+        const { set, value, size } = this.parts[part];
+        const [from, to] = [edit.unit ?? 0, (edit.unit ?? size - 1) + 1];
+        found.fill(1, set + from, set + to).fill(edit.value ?? 0, value + from, value + to);
+      } else found[this.cuts[this.wire(this.find(edit.source), part)]] = 1;
     }
-    return changes;
+    return found;
   }
 
   find(part) {

@@ -58,7 +58,7 @@ export class Network {
     let x = first;
     let below = null;
     this.layers.forEach((layer, k) => {
-      const now = layer.step(x, first, below, state.layers[k], state.at, layer.changes(edits, k, state.at));
+      const now = layer.step(x, first, below, state.layers[k], state.at, layer.edits(edits, k, state.at));
       found.state.layers.push(now.states);
       found.values.push(now.values);
       found.sums.push(now.sums);

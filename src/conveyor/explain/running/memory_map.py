@@ -1,4 +1,4 @@
-"""Where the values of a step lie on a page, and when they are computed: all that is decided before it is spelled."""
+"""Where the values of a step lie in a page, and when they are computed: all that is decided before it is spelled."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from functools import cached_property
 from conveyor.compiler.graph import Graph
 from conveyor.explain.circuit import Circuit
 
-ALIASES = ("reshape", "stop")  # the same numbers in the same order
+ALIASES = ("reshape", "stop_gradient")  # the same numbers in the same order
+SPACES = ("kept", "rest", "once", "held", "edits")  # in each of which values lie one after the other
 
 
 @dataclass(frozen=True)
-class Place:
+class Slot:
     """Of a value: in `space`, from `at` on.
 
     `space`: "kept" (a step's values that a record has), "rest" (others of a step), "once" (of weights alone), "held"
-    (weights that are seen, and so can be edited), "weight" (others; `at` counts weights), "literal" (a number).
+    (weights that are seen, and so can be edited), "edits" (what is edited), "weight" (others; `at` counts weights),
+    "literal" (a number).
     """
 
     space: str
@@ -25,11 +27,11 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Places:
+class MemoryMap:
     """What a step computes, where, and when. `saved` are further nodes to keep.
 
-    places = Places(Circuit.of(graph))
-    places.at[21]                                           # Place("kept", 512)
+    places = MemoryMap(Circuit.of(graph))
+    places.at[21]                                           # Slot("kept", 512)
     """
 
     circuit: Circuit
@@ -37,7 +39,12 @@ class Places:
 
     @property
     def graph(self) -> Graph:
+        """The graph whose values have their slots here."""
         return self.circuit.graph
+
+    def end(self, name: str) -> int:
+        """The node of a value that the step gives."""
+        return next(output.node for output in self.graph.outputs if output.name == name)
 
     @cached_property
     def weights(self) -> list[str]:
@@ -100,19 +107,19 @@ class Places:
         return {part.node: i for i, part in enumerate(self.circuit.parts) if part.kind == "parameter"}
 
     @cached_property
-    def at(self) -> dict[int, Place]:
+    def at(self) -> dict[int, Slot]:
         """The place of every value that has one of its own, and of those that are the same."""
-        sizes = dict.fromkeys(("kept", "rest", "once", "held"), 0)
-        found: dict[int, Place] = {}
+        sizes = dict.fromkeys(SPACES, 0)
+        found: dict[int, Slot] = {}
         for i in self.used:
             space, node = self._space(i), self.graph.nodes[i]
             if i in self.alias:
                 found[i] = found[self.alias[i]]
             elif space in sizes:
-                found[i] = Place(space, sizes[space])
+                found[i] = Slot(space, sizes[space])
                 sizes[space] += node.size
             else:
-                found[i] = Place(space, self.weights.index(node.attrs[1]) if space == "weight" else 0)
+                found[i] = Slot(space, self.weights.index(node.attrs[1]) if space == "weight" else 0)
         return found
 
     def size(self, space: str) -> int:
@@ -123,6 +130,8 @@ class Places:
         node = self.graph.nodes[i]
         if i in self.parameters:
             return "held"
+        if node.op == "input" and node.attrs[0] == "edit":
+            return "edits"
         if i in self._kept or (node.op == "input" and node.attrs[0] != "weight"):
             return "kept"
         if node.op in ("input", "const"):
@@ -137,6 +146,6 @@ class Places:
         return {self.alias.get(i, i) for i in wanted} - set(self.parameters)
 
 
-def order(places: Places, nodes: Sequence[int]) -> list[int]:
+def order(places: MemoryMap, nodes: Sequence[int]) -> list[int]:
     """Those of the nodes that need work."""
     return [i for i in nodes if i not in places.alias and places.at[i].space not in ("weight", "literal")]

@@ -12,7 +12,7 @@ from conveyor.explain.formula import equations, subscripts, symbol
 Bounds = tuple[float, float]
 
 
-def anatomy(circuit: Circuit) -> dict[str, Any]:
+def step_data(circuit: Circuit) -> dict[str, Any]:
     """A step as data. All parts are named by their places in `Circuit.parts`.
 
     parts      [{kind, name, symbol, label, op, size, flat, bounds, subscript, terms, biases, operands}]

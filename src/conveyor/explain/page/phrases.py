@@ -20,7 +20,7 @@ def listed(words: Sequence[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if words[1:] else words)
 
 
-class Wording:
+class Phrases:
     """Of one circuit."""
 
     def __init__(self, circuit: Circuit):
