@@ -19,6 +19,7 @@ from conveyor.training import train
 from conveyor.training.parallel import Group
 from conveyor.training.progress import Progress
 from conveyor.training.settings import flag
+from tiers import slow
 
 # So small that a step takes no time, but with everything in it.
 TINY = {
@@ -86,6 +87,7 @@ def without_pictures(folder):
     return {path.name: path.read_bytes() for path in (folder / "results").iterdir() if path.suffix != ".png"}
 
 
+@slow
 def test_killed_while_it_trains_it_is_the_same_to_the_bit(tmp_path: Path):
     settings = replace(settings_of("draw"), steps=150, evaluate_every=7, save_every=0.0)
     (tmp_path / "config.toml").write_text(settings.to_toml())

@@ -19,6 +19,7 @@ from conveyor.bench.machine import Conditions, Machine, cache_sizes, processor_n
 from conveyor.bench.plan import SHAPES, Plan, Shape, Task, check_mode, check_threads, sweep
 from conveyor.bench.results import Results, Row, geometric_mean
 from conveyor.errors import BadInput
+from tiers import slow
 
 SHAPE = Shape(10, 4, 3, 8)
 MACHINE = Machine(
@@ -259,6 +260,7 @@ def test_the_picture_shows_what_was_measured(tmp_path):
     assert not (tmp_path / "none.png").exists()
 
 
+@slow
 def test_the_command_prints_a_table_that_is_markdown_and_writes_a_file(tmp_path):
     file = tmp_path / "times.json"
     table = done(*TINY, "--against", "torch.nn", "--json", file, cwd=tmp_path).stdout
@@ -426,6 +428,7 @@ def test_a_file_whose_times_are_none_is_refused(seconds, tmp_path):
         earlier.read(tmp_path / "times.json")
 
 
+@slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is a signal")
 def test_ctrl_c_shows_what_there_is(tmp_path):
     line = command("bench", "--cell", "rnn", "--shape", "2,1,3,4", "--shape", "3,1,3,4", "--seconds", "0.1")
@@ -462,6 +465,7 @@ class Broken(Gated):
 """
 
 
+@slow
 def test_a_cell_of_ones_own_with_a_further_stream(tmp_path):
     (tmp_path / "cells.py").write_text(CELLS)
     result = done(*TINY, "--cell", "cells.py:Gated", "--json", "-", cwd=tmp_path)
@@ -504,6 +508,7 @@ def test_a_process_that_ends_too_early_is_bad_input(monkeypatch):
         suite.run(Plan(shapes=()), Results(), note=print)
 
 
+@slow
 @pytest.mark.parametrize(
     ("name", "library", "cells"),
     [

@@ -21,6 +21,7 @@ from conveyor.layer import backends
 from conveyor.targets import CannotBuild
 from conveyor.targets import attempt as attempts
 from conveyor.targets.cpu import build
+from tiers import slow
 
 SOURCE = "int answer(void) { return 42; }\n"
 # A layer as a person uses it, then with the kernel on request; what was told, and whether the numbers are the loop's.
@@ -129,6 +130,7 @@ def mounted(folder, options):
 # --- what is kept ---
 
 
+@slow
 def test_processes_that_begin_at_once_keep_whole_private_files(tmp_path):
     for process in [begin(tmp_path / "cache") for _ in range(4)]:
         assert_compiled(process)
@@ -142,9 +144,10 @@ def test_processes_that_begin_at_once_keep_whole_private_files(tmp_path):
     assert [file.stat().st_mtime_ns for file in kernels(tmp_path / "cache")] == times
 
 
+@slow
 def test_a_process_killed_in_the_middle_leaves_nothing_for_ever(tmp_path):
-    slow = script(tmp_path / "slow", f"touch {tmp_path}/begun; sleep 100")
-    process = begin(tmp_path / "cache", CC=str(slow))
+    waiting = script(tmp_path / "waiting", f"touch {tmp_path}/begun; sleep 100")
+    process = begin(tmp_path / "cache", CC=str(waiting))
     give_up = time.monotonic() + 100
     while not (tmp_path / "begun").exists():
         assert time.monotonic() < give_up
@@ -273,6 +276,7 @@ def test_no_folder_at_all(cache, tmp_path):
         answer()
 
 
+@slow
 def test_files_that_cannot_grow(tmp_path):
     assert_told_once(begin(tmp_path / "cache", file_limit=4096), "fails|nowhere")
 
@@ -292,7 +296,11 @@ def test_a_relative_folder_is_not_made_where_one_happens_to_be(tmp_path, monkeyp
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("false", "false fails"), ("/nonexistent", "not there"), ("/", "not there"), ("cc '", "cannot be read")],
+    [
+        ("false", "false fails"),
+        *(pytest.param(*one, marks=slow) for one in (("/nonexistent", "not there"), ("/", "not there"))),
+        pytest.param("cc '", "cannot be read", marks=slow),
+    ],
 )
 def test_a_compiler_that_fails_or_is_none_is_told_once(tmp_path, name, reason):
     assert_told_once(begin(tmp_path / "cache", CC=name), reason)

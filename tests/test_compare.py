@@ -372,7 +372,9 @@ def test_a_trial_whose_process_ends_is_tried_again_and_then_fails(tmp_path, monk
     assert one.error == "its process died 3 times, the last time with exit status -9"
 
 
-disturbed = pytest.mark.xdist_group("disturbed")  # so that one process makes what these tests compare with
+def disturbed(test):
+    """In one process, which makes what these tests compare with."""
+    return slow(pytest.mark.xdist_group("disturbed")(test))
 
 
 @pytest.fixture(scope="module")
@@ -391,7 +393,6 @@ def test_a_comparison_leaves_a_report(undisturbed):
     assert "adding:24" in (undisturbed / "report.md").read_text()
 
 
-@slow
 @disturbed
 @pytest.mark.parametrize("what", ["a worker", "everything"])
 def test_whatever_is_killed_every_trial_ends_once_with_the_same_results(undisturbed, tmp_path, what):
@@ -411,7 +412,6 @@ def test_whatever_is_killed_every_trial_ends_once_with_the_same_results(undistur
     assert values(folder) == values(undisturbed)
 
 
-@slow
 @disturbed
 def test_ctrl_c_saves_and_the_same_command_goes_on(undisturbed, tmp_path):
     folder = tmp_path / "report"

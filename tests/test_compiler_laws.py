@@ -52,13 +52,18 @@ def test_the_kernel_that_users_have_is_the_loop(name):
 @pytest.mark.parametrize(
     ("name", "sizes"),
     [
-        pytest.param(name, sizes, marks=[] if name in QUICK and number % len(SIZES) == i else slow)
+        pytest.param(
+            name,
+            sizes,
+            marks=[] if name in QUICK and number % len(SIZES) == i else slow,
+            id=f"{name}-{'x'.join(map(str, sizes))}",
+        )
         for number, (name, case) in enumerate(EVERY.items())
         for i, sizes in enumerate(SIZES[: 2 if case.heavy else None])
         if i
     ],
 )
-def test_the_kernel_is_the_loop_at_other_sizes(name, sizes):
+def test_the_kernel_is_the_loop_at_each_size(name, sizes):
     assert_kernel_is_loop(*drawn(name, *sizes))
 
 

@@ -9,6 +9,7 @@ from both import assert_kernel_is_loop, draw_inputs, results
 from conveyor import backend
 from conveyor.targets.cpu import run
 from conveyor.targets.cpu.run import MOST_THREADS
+from tiers import pairwise, slow
 
 
 def assert_holds(cell, steps=3, batch=5, **keywords):
@@ -104,7 +105,7 @@ class LongClock(Long):
         return torch.where(now < 3, torch.tanh(self.map(h, x)), h)
 
 
-@pytest.mark.parametrize("cell", [Long, LongClock])
+@pytest.mark.parametrize("cell", [pytest.param(Long, marks=slow), LongClock])
 def test_a_step_longer_than_pythons_stack(cell):
     assert_holds(cell)
 
@@ -167,13 +168,18 @@ def test_many_states_and_long_names(count, length):
     assert_holds(of_many_states(count, length))
 
 
-@pytest.mark.parametrize("threads", [MOST_THREADS, MOST_THREADS + 1])
-@pytest.mark.parametrize("batch", [2, 4 * MOST_THREADS + 9], ids=["shared steps", "rows of their own"])
-@pytest.mark.parametrize("pooled", [True, False], ids=["PyTorch's", "its own"])
-def test_many_threads_give_the_same_bits(threads, batch, pooled, monkeypatch):
+SPLIT = {"shared steps": 2, "rows of their own": 4 * MOST_THREADS + 9}
+
+
+@pytest.mark.parametrize(
+    ("threads", "split", "pool"),
+    pairwise([MOST_THREADS, MOST_THREADS + 1], SPLIT, ["PyTorch's", "its own"]),
+)
+def test_many_threads_give_the_same_bits(threads, split, pool, monkeypatch):
+    batch = SPLIT[split]
     layer = conveyor.GRU(64, 192)
     inputs = draw_inputs(layer, 8 if batch == 2 else 2, batch)
-    if not pooled:
+    if pool == "its own":
         monkeypatch.setattr(run, "_pool", lambda: None)
     before = torch.get_num_threads()
     with backend("compiled"):

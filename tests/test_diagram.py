@@ -2,7 +2,6 @@
 
 import math
 import re
-import subprocess
 import sys
 from collections import Counter, defaultdict
 from dataclasses import replace
@@ -17,6 +16,7 @@ from matplotlib.ft2font import FT2Font
 
 import conveyor
 from cases import CASES
+from command import called
 from command import conveyor as command
 from conveyor import cli, zoo
 from conveyor.errors import BadInput
@@ -28,7 +28,7 @@ from conveyor.explain.drawing.errors import REPORT, CannotDraw
 from conveyor.explain.symbols import Symbol, pretty, spoken, symbol
 from conveyor.zoo import CELLS
 from random_cells import sample
-from tiers import ROUGH, quick
+from tiers import ROUGH, quick, slow
 
 # How many crossings a cell's picture has at most, and which state runs straight through as its memory.
 LIMITS = {
@@ -441,10 +441,10 @@ class Broken(conveyor.Cell):
 
 def test_the_command_draws_a_cell_of_ones_own(tmp_path):
     (tmp_path / "mine.py").write_text(OWN)
-    result = command("draw", "mine.py:Mine", "-o", "mine.svg", "--shape", "drive=128", cwd=tmp_path)
+    result = called("draw", "mine.py:Mine", "-o", "mine.svg", "--shape", "drive=128", cwd=tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
     assert ElementTree.parse(tmp_path / "mine.svg").getroot().get("role") == "img"
-    assert command("draw", "rnn", "-o", "rnn.png", "--scale", 1, cwd=tmp_path).returncode == 0
+    assert called("draw", "rnn", "-o", "rnn.png", "--scale", 1, cwd=tmp_path).returncode == 0
     assert (tmp_path / "rnn.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -469,14 +469,14 @@ def test_the_command_draws_a_cell_of_ones_own(tmp_path):
 def test_a_mistake_is_one_clear_line(arguments, message, tmp_path):
     (tmp_path / "mine.py").write_text(OWN)
     (tmp_path / "taken.svg").mkdir()
-    result: subprocess.CompletedProcess = command("draw", *arguments, cwd=tmp_path)
+    result = called("draw", *arguments, cwd=tmp_path)
     assert result.returncode == 2
     assert len(result.stderr.splitlines()) == 1
     assert message in result.stderr
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("file", ["rnn.svg", "rnn.png"])
+@pytest.mark.parametrize("file", ["rnn.svg", pytest.param("rnn.png", marks=slow)])
 def test_a_full_disk_costs_no_picture(file, tmp_path):
     (tmp_path / file).write_text("what was there")
     result = command("draw", "rnn", "-o", file, cwd=tmp_path, file_limit=1000)

@@ -226,6 +226,7 @@ def evaluated(*given, **named):
     return vars(work.failed("")) | work.evaluate()
 
 
+@slow
 def test_a_candidate_is_worth_the_least_of_what_it_gains_by_the_gru(tmp_path):
     config = replace(QUICK, tasks=("recall:1", "lag:5"), steps=60)
     gru = evaluated(START["gru"], tmp_path / "gru", config)
@@ -274,7 +275,10 @@ def test_a_candidate_that_ends_its_process_has_crashed(tmp_path, monkeypatch):
 
 # the command
 
-searches = pytest.mark.xdist_group("searches")  # so that one process makes what these tests compare with
+
+def searches(test):
+    """In one process, which makes what these tests compare with."""
+    return slow(pytest.mark.xdist_group("searches")(test))
 
 
 def begin(folder, *words):
@@ -320,7 +324,6 @@ def test_a_search_prints_the_best_and_leaves_a_report(whole):
     assert len((folder / "candidates.csv").read_text().splitlines()) == 8
 
 
-@slow
 @searches
 def test_a_search_that_is_killed_goes_on_and_finds_the_same(whole, tmp_path):
     process = begin(tmp_path / "cut")

@@ -15,6 +15,7 @@ from conveyor import language
 from conveyor.errors import BadInput
 from conveyor.language import LanguageModel, Measure
 from conveyor.zoo import LSTM, RNN, ClockworkRNN
+from tiers import slow
 
 KINDS = 7
 
@@ -137,7 +138,9 @@ def test_top_k_draws_from_no_more_than_k_of_equals(model: LanguageModel) -> None
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("temperature", "top_k"), [(1, 0), (0.5, 0), (2, 4)])
+@pytest.mark.parametrize(
+    ("temperature", "top_k"), [*(pytest.param(*one, marks=slow) for one in ((1, 0), (0.5, 0))), (2, 4)]
+)
 def test_tokens_are_drawn_as_often_as_the_scores_say(model: LanguageModel, temperature: float, top_k: int) -> None:
     prompt, count, generator = text(3), 2000, torch.Generator().manual_seed(1)
     drawn = [next(language.generate(model, prompt, 1, temperature, top_k, generator)) for _ in range(count)]

@@ -11,6 +11,7 @@ import conveyor
 from cases import CASES, PAPERS, extra_inputs, matrices, parameters_of, random_state, sides, tensors
 from conveyor import zoo
 from oracles import depth_gated, grid
+from tiers import slow
 from tolerance import KERNEL, assert_equal
 
 T, B, WIDTH, HIDDEN, LAYERS = 3, 2, 2, 2, 3
@@ -215,7 +216,7 @@ def test_tied_layers_as_torchs_are_copies_of_one():
         other.load_state_dict(theirs.state_dict())
 
 
-@pytest.mark.parametrize(("name", "tied"), [("lstm-depth-gated", False), ("grid", True)])
+@pytest.mark.parametrize(("name", "tied"), [pytest.param("lstm-depth-gated", False, marks=slow), ("grid", True)])
 def test_a_joined_stack_is_compiled_without_a_graph_break(name, tied):
     torch._dynamo.reset()
     layer = CASES[name].layer(4, 2, 2, bidirectional=True, tied=tied, dtype=torch.float64)

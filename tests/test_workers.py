@@ -12,6 +12,7 @@ import conveyor
 from cases import CASES
 from conveyor.targets import attempt as attempts
 from conveyor.targets.cpu import build
+from tiers import slow
 
 HANGS = 100  # seconds
 
@@ -45,8 +46,10 @@ class Results(Dataset):
         return result(self.layer, i)
 
 
-@pytest.mark.parametrize("how", ["fork", "spawn"])
-@pytest.mark.parametrize("used", [False, True])
+@pytest.mark.parametrize(
+    ("how", "used"),
+    [("fork", False), ("fork", True), ("spawn", False), pytest.param("spawn", True, marks=slow)],
+)
 def test_workers_have_what_the_process_has_that_began_them(how, used, tmp_path, monkeypatch):
     layer = built_anew(7 + used + 2 * (how == "fork"), tmp_path, monkeypatch)
     if used:
