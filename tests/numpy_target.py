@@ -7,44 +7,25 @@ import numpy as np
 import torch
 from numpy.lib.stride_tricks import as_strided
 
+from conveyor.compiler.differentiate import Costs
+from conveyor.compiler.graph import Node
+from conveyor.compiler.ops import OPS
 from conveyor.compiler.program import Contract, Gemm, Loop, Outer, Pack, Program, Reduce, Ref, Space
 from conveyor.targets import Result
 
-FUNCTIONS = {
-    "neg": np.negative,
-    "abs": np.abs,
-    "sign": np.sign,
-    "floor": np.floor,
-    "exp": np.exp,
-    "log": np.log,
-    "log1p": np.log1p,
-    "sin": np.sin,
-    "cos": np.cos,
-    "erf": lambda a: torch.erf(torch.from_numpy(np.array(a))).numpy(),
-    "tanh": np.tanh,
-    "sigmoid": lambda a: 1 / (1 + np.exp(-a)),
-    "sqrt": np.sqrt,
-    "root": np.sqrt,
-    "expm1": np.expm1,
-    "add": np.add,
-    "sub": np.subtract,
-    "mul": np.multiply,
-    "div": np.divide,
-    "pow": np.power,
-    "mod": np.mod,
-    "maximum": np.maximum,
-    "minimum": np.minimum,
-    "lt": np.less,
-    "le": np.less_equal,
-    "eq": np.equal,
-    "ne": np.not_equal,
-    "where": lambda condition, new, old: np.where(condition != 0, new, old),
-    **dict.fromkeys(("stop", "copy", "fill", "store", "accumulate"), lambda a: a),
-}
+MOVES = ("copy", "fill", "store", "accumulate")
+
+
+def computed(op, args, dims):
+    """The value of a pointwise operation, as its declaration gives it."""
+    if op in MOVES:
+        return args[0]
+    return OPS[op].value(Node(op, dims=tuple(dims)), [torch.from_numpy(np.array(arg)) for arg in args]).numpy()
 
 
 class NumPy:
     name = "numpy"
+    costs = Costs()
 
     def refuses(self, tensors):
         return None
@@ -74,8 +55,8 @@ class Interpreter:
         shapes = [(b.depth if b.space == Space.MATRIX else self.rows(b.space, rows), b.width) for b in buffers]
         made = {i: torch.full(shapes[i], torch.nan, dtype=self.dtype) for i in self.program.kept}
         arrays = [np.full(shape, np.nan, torch.empty(0, dtype=self.dtype).numpy().dtype) for shape in shapes]
-        for name, i in self.program.given.items():
-            arrays[i] = inputs[name].detach().numpy().reshape(shapes[i])
+        for key, i in self.program.given.items():
+            arrays[i] = inputs[key].detach().numpy().reshape(shapes[i])
         for i, tensor in made.items():
             arrays[i] = tensor.numpy()
         for i in self.program.zero:
@@ -139,7 +120,7 @@ class Run:
 def loop(run, stage):
     count, known = run.count if stage.rows else 1, {}
     for line in stage.lines:
-        made = FUNCTIONS[line.op](*(run.value(arg, stage.dims, count, known) for arg in line.args))
+        made = computed(line.op, [run.value(arg, stage.dims, count, known) for arg in line.args], stage.dims)
         known[line.node] = made = np.array(np.broadcast_to(made, (count, *stage.dims)), run.arrays[0].dtype)
         if line.target is not None:
             target = run.view(line.target, stage.dims, line.target.strides, count)
@@ -176,7 +157,7 @@ def gemm(run, stage):
     target = run.view(stage.target, (stage.lead, stage.width), (stage.width, 1), count)
     known = {}
     for line in stage.condition:
-        known[line.node] = FUNCTIONS[line.op](*(run.value(arg, (), 1, known) for arg in line.args))
+        known[line.node] = computed(line.op, [run.value(arg, (), 1, known) for arg in line.args], ())
     if stage.condition and not known[stage.condition[-1].node].all():
         target[...] = 0
         return

@@ -54,6 +54,7 @@ def test_a_model_is_compiled_without_a_graph_break(stack, lengths):
 
 def test_the_operators_keep_pytorchs_rules():
     """What a fake run says of shapes is so, nothing is written to, and the gradients go through."""
+    from conveyor.compiler.graph import Key
     from conveyor.layer import operator
     from conveyor.layer.kernels import kernels_of
     from conveyor.layer.tracing import Signature, traced
@@ -61,7 +62,12 @@ def test_the_operators_keep_pytorchs_rules():
 
     cell = conveyor.zoo.LSTM(3, 5).double()
     found = traced(cell, Signature((("x", (3,), None), ("h", (5,), None), ("C", (5,), None)), (), torch.float64))
-    sources = (("stream", "x"), ("state", "h"), ("state", "C"), *(("weight", name) for name in found.weights))
+    sources = (
+        Key("stream", "x"),
+        Key("state", "h"),
+        Key("state", "C"),
+        *(Key("weight", name) for name in found.weights),
+    )
     number = operator.register(kernels_of(found, TARGETS[0]), sources)
     x = torch.randn(4, 2, 3, dtype=torch.float64, requires_grad=True)
     states = [torch.randn(2, 5, dtype=torch.float64) for _ in "hC"]

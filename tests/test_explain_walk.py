@@ -182,7 +182,7 @@ def step(circuit, edits, **states):
     given = {}
     for node in circuit.graph.nodes:
         if node.op == "input":
-            kind, name = node.attrs
+            kind, name, _ = node.key
             value = torch.randn(1, *node.dims) if node.rows else torch.randn(node.dims)
             given[kind, name] = torch.tensor(1.0) if kind == "step" else value
     for name, value in states.items():

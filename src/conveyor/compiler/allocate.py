@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from conveyor.compiler.graph import Node, Output
+from conveyor.compiler.graph import Key, Node, Output
 from conveyor.compiler.items import Item, packed
 from conveyor.compiler.program import Buffer, Ref, Space
 from conveyor.compiler.schedule import Schedule
@@ -36,9 +36,9 @@ class Allocation:
         self.w, self.sections, self.main, self.histories, self.saved = w, sections, schedule.main, histories, saved
         self.buffers: list[Buffer] = []
         self.of: dict[int, Slot] = {}
-        self.inputs: list[tuple[str, Ref]] = []
-        self.stores: dict[str, Ref] = {}  # where the items "store" put their outputs
-        self.late: dict[str, int] = {}  # states that are made outside the loop, and copied to their place in it
+        self.inputs: list[tuple[Key, Ref]] = []
+        self.stores: dict[Key, Ref] = {}  # where the items "store" put their outputs
+        self.late: dict[Key, int] = {}  # states that are made outside the loop, and copied to their place in it
         self.zero: list[int] = []  # buffers that must start from 0
         self._named: dict[str, int] = {}
         self._section_of = {i: s for s, one in enumerate(sections) for group in one.groups for i in group.items}
@@ -67,14 +67,14 @@ class Allocation:
         layout = self.w.layouts[output.node]
         if output.key in self.stores:
             return self.stores[output.key]
-        if output.kind == "state" and output.name in self.late:
-            return Ref(self.state(output.name), 0, layout.strides, "after")
+        if output.key in self.late:
+            return Ref(self.state(output.key), 0, layout.strides, "after")
         slot = self.of[layout.root]
         return Ref(slot.buffer, slot.offset + layout.offset, layout.strides, slot.when)
 
-    def state(self, name: str, width: int = 0) -> int:
+    def state(self, key: Key, width: int = 0) -> int:
         """The buffer of a state; the first who asks for it says how wide it is."""
-        return self._once(f"state {name}", Space.HISTORY if name in self.histories else Space.PAIR, width)
+        return self._once(str(key), Space.HISTORY if key.name in self.histories else Space.PAIR, width)
 
     def _once(self, name: str, space: Space, width: int) -> int:
         if name not in self._named:
@@ -86,19 +86,18 @@ class Allocation:
     def _place_inputs(self) -> None:
         for i, node in enumerate(self.w.graph.nodes):
             if node.op == "input" and node.attrs[0] != "step":
-                kind, name = node.attrs
-                slot = self.of[i] = self._input_slot(node, kind, name)
-                self.inputs.append((f"{kind} {name}", Ref(slot.buffer, slot.offset, packed(node.dims), slot.when)))
+                slot = self.of[i] = self._input_slot(node, node.key)
+                self.inputs.append((node.key, Ref(slot.buffer, slot.offset, packed(node.dims), slot.when)))
 
-    def _input_slot(self, node: Node, kind: str, name: str) -> Slot:
-        if kind == "state":
-            return Slot(self.state(name, node.size), 0, "before")
-        if kind in ("before", "after"):
-            return Slot(self._once(f"history {name}", Space.HISTORY, node.size), 0, kind)
-        if kind == "saved":  # in a buffer that the forward kernel filled, perhaps with other values beside it
-            ref, width = self.saved[name]
+    def _input_slot(self, node: Node, key: Key) -> Slot:
+        if key.kind == "state":
+            return Slot(self.state(key, node.size), 0, "before")
+        if key.kind in ("before", "after"):
+            return Slot(self._once(f"history {key.name}", Space.HISTORY, node.size), 0, key.kind)
+        if key.kind == "saved":  # in a buffer that the forward kernel filled, perhaps with other values beside it
+            ref, width = self.saved[key.name]
             return Slot(self._once(f"saved {ref.buffer}", Space.STREAM if node.time else Space.ROWS, width), ref.offset)
-        return Slot(self.buffer(f"{kind} {name}", INPUT_SPACES[kind], node.size))
+        return Slot(self.buffer(str(key), INPUT_SPACES[key.kind], node.size))
 
     # --- what the kernel makes ---
 
@@ -176,18 +175,18 @@ class Allocation:
             if root in self.of:
                 continue
             if output.kind == "state":
-                self.of[root] = self._state_slot(root, output.name)
+                self.of[root] = self._state_slot(root, output.key)
             elif not self._maker(root).sums_rows:
-                self.of[root] = self._own(root, output.key)
+                self.of[root] = self._own(root, str(output.key))
 
-    def _state_slot(self, root: int, name: str) -> Slot:
+    def _state_slot(self, root: int, key: Key) -> Slot:
         """The state's own place; for one made before the loop, or read after it when a pair is lost, another."""
-        slot = Slot(self.state(name, self.w.nodes[root].size), 0, "after")
+        slot = Slot(self.state(key, self.w.nodes[root].size), 0, "after")
         users = {self._section_of[i] for i in (*self.w.makers[root], *self._readers.get(root, ()))}
         lost = self.buffers[slot.buffer].space == Space.PAIR and users != {self.main}
         if self._section_of[self.w.makers[root][0]] == self.main and not lost:
             return slot
-        self.late[name] = root
+        self.late[key] = root
         return self._own(root)
 
     def _place_stores(self) -> None:
@@ -195,10 +194,10 @@ class Allocation:
             if item.output is not None:
                 size, strides, key = math.prod(item.dims), item.target.strides, item.output.key
                 if item.output.kind == "state":
-                    self.stores[key] = Ref(self.state(item.output.name, size), 0, strides, "after")
+                    self.stores[key] = Ref(self.state(key, size), 0, strides, "after")
                 else:
                     space = Space.STREAM if item.time else Space.ROWS if item.rows else Space.SHARED
-                    self.stores[key] = Ref(self.buffer(key, space, size), 0, strides)
+                    self.stores[key] = Ref(self.buffer(str(key), space, size), 0, strides)
 
     def _place_rest(self) -> None:
         """Every value that is read outside its own loop. A sum over all rows has its slot made with its Outer."""

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
-from conveyor.compiler.graph import Builder, Graph, Node, Output, needed
+from conveyor.compiler.graph import Builder, Graph, Key, Node, Output, needed
 from conveyor.compiler.ops import OPS
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What is cheap on a target, in multiplications for each element.
+
+    `recompute`: what backward may spend to spare the saving of an element; by default one tanh, not two. `ops`: the
+    costs of operations that differ from the declared ones.
+    """
+
+    recompute: int = 24
+    ops: Mapping[str, int] = field(default_factory=dict)
+
+    def of(self, op: str) -> int:
+        """The cost of an operation."""
+        return self.ops.get(op, OPS[op].cost)
 
 
 @dataclass(frozen=True)
@@ -17,10 +33,10 @@ class Derivative:
     backward: Graph
 
 
-def differentiate(graph: Graph, wanted: Iterable[tuple[str, str]], given: Iterable[tuple[str, str]]) -> Derivative:
+def differentiate(graph: Graph, wanted: Iterable[Key], given: Iterable[Key], costs: Costs) -> Derivative:
     """Backward gives the gradients by the inputs `wanted`, from those by the outputs `given` of each step.
 
-    Inputs and outputs are named by kind and name. Gradients by the states come in and go out always. The forward graph
+    Gradients by the states come in and go out always. The forward graph
     puts out "saved" values; the backward graph reads these, the forward inputs, and the states before and after the
     step ("before", "after").
     """
@@ -32,21 +48,21 @@ def differentiate(graph: Graph, wanted: Iterable[tuple[str, str]], given: Iterab
     for output in graph.outputs:
         if output.kind == "state":  # which the step may not read at all
             found = _or_zero(builder, gradients.get(read.get(output.name, -1)), graph.nodes[output.node])
-            outputs.append(Output("state", f"grad {output.name}", found))
-    for kind, name in sorted(source for source in wanted if source[0] != "state"):
-        i = graph.inputs(kind)[name]
+            outputs.append(Output("state", output.name, found, "grad"))
+    for key in sorted(key for key in wanted if key.kind != "state"):
+        i = graph.inputs(key.kind)[key.name]
         if i not in gradients:
             continue  # nothing depends on it
         found = _or_zero(builder, gradients[i], graph.nodes[i])
-        outputs.append(Output("stream" if graph.nodes[i].time else "once", f"grad {name}", found))
-    return _split(builder, border, graph, outputs)
+        outputs.append(Output("stream" if graph.nodes[i].time else "once", key.name, found, "grad"))
+    return _split(builder, border, graph, outputs, costs)
 
 
 def _or_zero(b: Builder, gradient: int | None, like: Node) -> int:
     return b.expand(b.const(0.0), like.dims, like) if gradient is None else b.expand(gradient, like.dims, like)
 
 
-def _backward(b: Builder, graph: Graph, wanted: set[tuple[str, str]], given: set[tuple[str, str]]) -> dict[int, int]:
+def _backward(b: Builder, graph: Graph, wanted: set[Key], given: set[Key]) -> dict[int, int]:
     """The gradient by every node that has one."""
     active = _active(graph, wanted)
     gradients: dict[int, int] = {}
@@ -60,10 +76,9 @@ def _backward(b: Builder, graph: Graph, wanted: set[tuple[str, str]], given: set
         if output.node not in active:
             continue
         if output.kind == "state":
-            give(output.node, b.input("state", f"grad {output.name}", node.dims, True, True))
-        if (output.kind, output.name) in given:
-            every = f"grad {output.kind} {output.name}"
-            give(output.node, b.input("stream", every, node.dims, True, True))
+            give(output.node, b.input("state", output.name, node.dims, True, True, "grad"))
+        if output.key in given:
+            give(output.node, b.input("stream", output.name, node.dims, True, True, f"grad {output.kind}"))
     for i in reversed(range(len(graph.nodes))):
         node = graph.nodes[i]
         if i in gradients and node.kind != "input":
@@ -75,13 +90,12 @@ def _backward(b: Builder, graph: Graph, wanted: set[tuple[str, str]], given: set
     return gradients
 
 
-def _active(graph: Graph, wanted: set[tuple[str, str]]) -> set[int]:
+def _active(graph: Graph, wanted: set[Key]) -> set[int]:
     """The nodes through which a wanted gradient goes; a state hands it on to the step before."""
     active: set[int] = set()
     for i, node in enumerate(graph.nodes):
         if node.op == "input":
-            source = (node.attrs[0], node.attrs[1])
-            if source in wanted or source[0] == "state":
+            if node.key in wanted or node.key.kind == "state":
                 active.add(i)
         elif any(j in active for j in node.inputs):
             active.add(i)
@@ -100,15 +114,15 @@ def _shrink(b: Builder, gradient: int, like: Node) -> int:
     return b.sum_to_shape(gradient, fewer)
 
 
-def _split(b: Builder, border: int, graph: Graph, outputs: list[Output]) -> Derivative:
+def _split(b: Builder, border: int, graph: Graph, outputs: list[Output], costs: Costs) -> Derivative:
     """The backward graph by itself, and the forward one with what it must save for that."""
     after = {output.node: output.name for output in reversed(graph.outputs) if output.kind == "state"}
-    backward = _Backward(b, border, after)
+    backward = _Backward(b, border, after, costs)
     # In the order of the nodes, so that what is saved early makes later values free.
     for i in _read_across(b, border, outputs):
         backward.bring(i)
-    ends = [Output(o.kind, o.name, backward.bring(o.node)) for o in outputs]
-    saved = [Output("stream" if b.nodes[i].time else "once", name, i) for i, name in backward.saved.items()]
+    ends = [replace(o, node=backward.bring(o.node)) for o in outputs]
+    saved = [Output("stream" if b.nodes[i].time else "once", name, i, "saved") for i, name in backward.saved.items()]
     return Derivative(Builder(graph.nodes).graph([*graph.outputs, *saved]), backward.new.graph(ends))
 
 
@@ -118,10 +132,6 @@ def _read_across(b: Builder, border: int, outputs: list[Output]) -> list[int]:
     return sorted({j for i in read if i >= border for j in b.nodes[i].inputs if j < border})
 
 
-# What backward may spend, in multiplications for each number, to spare the saving of it: one tanh, not two.
-RECOMPUTE = 24
-
-
 class _Backward:
     """The backward graph, `new`, in the making.
 
@@ -129,8 +139,8 @@ class _Backward:
     `after`: the forward nodes that are states after the step. `saved`: those that forward must save, and as what.
     """
 
-    def __init__(self, b: Builder, border: int, after: dict[int, str]):
-        self.b, self.border, self.after = b, border, after
+    def __init__(self, b: Builder, border: int, after: dict[int, str], costs: Costs):
+        self.b, self.border, self.after, self.costs = b, border, after, costs
         self.new, self.saved = Builder(), dict[int, str]()
         self._known: dict[int, int] = {}
 
@@ -163,7 +173,7 @@ class _Backward:
             inputs = (self._known[j] for j in node.inputs)
             self.new.origin = node.origin and node.origin.rewritten
             return self.new.node(node.op, *inputs, attrs=node.attrs, dims=node.dims, name=node.name, like=node)
-        self.saved[i] = f"saved {node.name or 'value'} {i}"
+        self.saved[i] = f"{node.name or 'value'} {i}"
         return self.new.input("saved", self.saved[i], node.dims, node.rows, node.time)
 
     def _is_free(self, i: int) -> bool:
@@ -172,16 +182,16 @@ class _Backward:
         A sum is saved rather than what it is the sum of. What is the same for all rows costs little.
         """
         least: dict[int, int] = {}  # with which a value has been found free: it need not be looked at with more
-        todo = [(i, RECOMPUTE)]
+        todo = [(i, self.costs.recompute)]
         while todo:
             i, budget = todo.pop()
             node = self.b.nodes[i]
             if i in self._known or i in self.after or node.kind == "input" or not node.rows:
                 continue
-            if least.get(i, RECOMPUTE + 1) <= budget:
+            if least.get(i, self.costs.recompute + 1) <= budget:
                 continue
             least[i] = budget
-            cost = OPS[node.op].cost
+            cost = self.costs.of(node.op)
             smaller = node.size < max(self.b.nodes[j].size for j in node.inputs)
             if cost > budget or (smaller and cost):
                 return False

@@ -17,7 +17,7 @@ def steps_within(graph: Graph, whole: Mapping[str, float], limit: int) -> int:
 
     Whole numbers are those made of the step's number and of the weights in `whole`, by name with their magnitudes.
     """
-    if "step" not in {kind for kind, _ in graph.taken} and not whole:
+    if "step" not in {key.kind for key in graph.taken} and not whole:
         return limit
     return bisect_left(range(limit), True, key=lambda last: _largest(graph, whole, last) > limit)
 

@@ -7,7 +7,7 @@ import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from conveyor.compiler.ops import OPS
 
@@ -31,6 +31,23 @@ class Origin:
     def rewritten(self) -> Origin:
         """That of a node which a pass makes of this one's."""
         return Origin(self.module, self.op)
+
+
+class Key(NamedTuple):
+    """What an input or an output of a graph is.
+
+    `kind` says where it is from or how often there is one: "state", "stream" (one a step), "constant", "weight",
+    "step" (the step's number), "once" (one for the whole sequence), and for a backward graph "before" and "after" (the
+    states) and "saved". `role` says what it is of the thing named: the thing itself (""), "saved" for backward, "grad"
+    (the gradient by it), "grad state" or "grad stream" (the gradient by each step's output of this kind).
+    """
+
+    kind: str
+    name: str
+    role: str = ""
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, (self.kind, self.role, self.name)))
 
 
 @dataclass(frozen=True)
@@ -62,6 +79,11 @@ class Node:
         return OPS[self.op].kind
 
     @property
+    def key(self) -> Key:
+        """What an input is."""
+        return Key(*self.attrs)
+
+    @property
     def shared(self) -> bool:
         """Whether all rows and steps share it, as they do a weight."""
         return not self.rows and not self.time
@@ -74,16 +96,17 @@ class Output:
     kind: str
     name: str
     node: int
+    role: str = ""
 
     @property
-    def key(self) -> str:
-        """Kind and name in one text."""
-        return f"{self.kind} {self.name}"
+    def key(self) -> Key:
+        """What it is."""
+        return Key(self.kind, self.name, self.role)
 
     @property
     def is_saved(self) -> bool:
-        """Whether it is kept of each step for the backward kernel, and nobody else will look at it."""
-        return self.kind == "stream" and self.name.startswith("saved ")
+        """Whether only backward reads it, of each step."""
+        return self.kind == "stream" and self.role == "saved"
 
 
 @dataclass(frozen=True)
@@ -112,12 +135,13 @@ class Graph:
 
     def inputs(self, kind: str) -> dict[str, int]:
         """Where the inputs of this kind are, by name."""
-        return {n.attrs[1]: i for i, n in enumerate(self.nodes) if n.op == "input" and n.attrs[0] == kind}
+        inputs = ((n.key, i) for i, n in enumerate(self.nodes) if n.op == "input")
+        return {key.name: i for key, i in inputs if key.kind == kind and not key.role}
 
     @cached_property
-    def taken(self) -> frozenset[tuple[str, str]]:
-        """The kinds and names of all inputs."""
-        return frozenset((n.attrs[0], n.attrs[1]) for n in self.nodes if n.op == "input")
+    def taken(self) -> frozenset[Key]:
+        """All inputs."""
+        return frozenset(n.key for n in self.nodes if n.op == "input")
 
     @cached_property
     def states(self) -> list[str]:
@@ -149,7 +173,7 @@ class Graph:
 
     def __str__(self) -> str:
         lines = [f"%{i:<4}{_shape(node):18}{_text(node)}" for i, node in enumerate(self.nodes)]
-        ends = [f"{output.kind:6}{output.name} = %{output.node}" for output in self.outputs]
+        ends = [f"{output.kind:6}{f'{output.role} {output.name}'.strip()} = %{output.node}" for output in self.outputs]
         return "\n".join([*lines, *ends])
 
 
@@ -160,7 +184,7 @@ def _shape(node: Node) -> str:
 
 def _text(node: Node) -> str:
     inputs = ", ".join(f"%{j}" for j in node.inputs)
-    attrs = " ".join(str(a) for a in node.attrs)
+    attrs = str(node.key) if node.op == "input" else " ".join(str(a) for a in node.attrs)
     return f"{node.op}({inputs}){' ' + attrs if attrs else ''}{'   # ' + node.name if node.name else ''}"
 
 
@@ -230,9 +254,10 @@ class Builder:
             self.nodes.append(Node(op, inputs, attrs, dims, rows, time, name, origin))
         return self._known[key]
 
-    def input(self, kind: str, name: str, dims: tuple[int, ...], rows: bool, time: bool) -> int:
+    def input(self, kind: str, name: str, dims: tuple[int, ...], rows: bool, time: bool, role: str = "") -> int:
         """An input of this kind and name, with an array of the shape `dims` for each row and step that it has."""
-        return self.node("input", attrs=(kind, name), dims=dims, name=name, like=Node("input", rows=rows, time=time))
+        key, label = Key(kind, name, role), f"{role} {name}".strip()
+        return self.node("input", attrs=key, dims=dims, name=label, like=Node("input", rows=rows, time=time))
 
     def name(self, i: int, name: str) -> None:
         """Gives a node a name, unless it has one."""

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from conveyor.compiler.differentiate import differentiate
-from conveyor.compiler.graph import Graph
+from conveyor.compiler.differentiate import Costs, differentiate
+from conveyor.compiler.graph import Graph, Key
 from conveyor.compiler.items import work
 from conveyor.compiler.program import Program, Ref
 from conveyor.compiler.schedule import schedule
 from conveyor.compiler.simplify import simplify
 from conveyor.compiler.stages import program
 
-Wanted = Iterable[tuple[str, str]]  # the inputs whose gradients are wanted, by kind and name
+Wanted = Iterable[tuple[str, ...]]  # the inputs whose gradients are wanted, as Key or kind and name
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ def inference(graph: Graph) -> Lowered:
     return lower(simplify(graph), frozenset(graph.states[:1]))
 
 
-def training(graph: Graph, wanted: Wanted) -> tuple[Lowered, Lowered]:
-    """Forward and backward: forward also leaves what backward reads."""
-    given = [("state", graph.states[0]), *(("stream", name) for name in graph.streams)]
-    derivative = differentiate(graph, wanted, given)
+def training(graph: Graph, wanted: Wanted, costs: Costs | None = None) -> tuple[Lowered, Lowered]:
+    """Forward and backward: forward also leaves what backward reads, by the costs that a target states."""
+    given = [Key("state", graph.states[0]), *(Key("stream", name) for name in graph.streams)]
+    derivative = differentiate(graph, [Key(*each) for each in wanted], given, costs or Costs())
     forward, backward = simplify(derivative.forward), simplify(derivative.backward)
     histories = {*graph.states[:1], *backward.inputs("before"), *backward.inputs("after")}
     first = lower(forward, frozenset(histories))

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 
+from conveyor.compiler.graph import Key
+
 
 class Space(StrEnum):
     """How many rows a buffer has, and which of them a step reads and writes."""
@@ -155,39 +157,39 @@ class Pass:
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """What is computed. `inputs` and `outputs`: where they are, by kind and name; `zero`: buffers to start from 0.
+    """What is computed. `inputs` and `outputs`: where they are; `zero`: buffers to start from 0.
 
     `reverse`: the loop over time goes from the last step to the first.
     """
 
     buffers: tuple[Buffer, ...]
     passes: tuple[Pass, ...]
-    inputs: tuple[tuple[str, Ref], ...]
-    outputs: tuple[tuple[str, Ref, tuple[int, ...]], ...]
+    inputs: tuple[tuple[Key, Ref], ...]
+    outputs: tuple[tuple[Key, Ref, tuple[int, ...]], ...]
     zero: tuple[int, ...]
     reverse: bool
 
     @property
     def saved(self) -> tuple[tuple[str, Ref, int], ...]:
         """What it leaves for another kernel: its name, where it is, and how wide the buffer's rows are."""
-        outputs = ((key.split(" ", 1)[1], ref) for key, ref, _ in self.outputs)
-        return tuple((name, ref, self.buffers[ref.buffer].width) for name, ref in outputs if name.startswith("saved "))
+        saved = ((key.name, ref) for key, ref, _ in self.outputs if key.role == "saved")
+        return tuple((name, ref, self.buffers[ref.buffer].width) for name, ref in saved)
 
     @cached_property
     def states(self) -> dict[str, int]:
         """The buffer of each state."""
         places = {buffer.name: i for i, buffer in enumerate(self.buffers)}
-        return {key[6:]: places[key] for key, _, _ in self.outputs if key.startswith("state ")}
+        return {key.name: places[str(key)] for key, _, _ in self.outputs if key.kind == "state"}
 
     @cached_property
-    def shapes(self) -> dict[str, tuple[Ref, tuple[int, ...]]]:
+    def shapes(self) -> dict[Key, tuple[Ref, tuple[int, ...]]]:
         """Where each output is, and its shape in a row."""
         return {key: (ref, dims) for key, ref, dims in self.outputs}
 
     @cached_property
-    def given(self) -> dict[str, int]:
+    def given(self) -> dict[Key, int]:
         """The buffer of each input, but for the states."""
-        return {key: ref.buffer for key, ref in self.inputs if not key.startswith("state ")}
+        return {key: ref.buffer for key, ref in self.inputs if key.kind != "state"}
 
     @cached_property
     def kept(self) -> list[int]:

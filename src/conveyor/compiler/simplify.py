@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 
 from conveyor.compiler.conditions import conditions_of, depends
-from conveyor.compiler.graph import Builder, Graph, Node, Output
+from conveyor.compiler.graph import Builder, Graph, Node
 
 
 def simplify(graph: Graph) -> Graph:
@@ -17,7 +18,7 @@ def simplify(graph: Graph) -> Graph:
     for i in range(len(graph.nodes)):
         if not s.is_inner(i):
             s.add(i)
-    return s.b.graph([Output(o.kind, o.name, s.new[o.node]) for o in graph.outputs])
+    return s.b.graph([replace(o, node=s.new[o.node]) for o in graph.outputs])
 
 
 class _Simplifier:

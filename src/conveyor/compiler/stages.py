@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 from conveyor.compiler.allocate import Allocation, Slot
-from conveyor.compiler.graph import needed
+from conveyor.compiler.graph import Key, needed
 from conveyor.compiler.items import Item, packed, spread
 from conveyor.compiler.program import (
     Arg,
@@ -62,7 +62,7 @@ class _Stages:
             if not items[0].sums_rows:
                 stages += self.stages(items, s)
         if s == self.slots.main:
-            stages += [self.late_state(name, root) for name, root in self.slots.late.items()]
+            stages += [self.late_state(key, root) for key, root in self.slots.late.items()]
         packs = tuple(stage for stage in stages if isinstance(stage, Pack))
         rest = tuple(stage for stage in stages if not isinstance(stage, Pack))
         return Pass("shared", packs), Pass(section.kind, rest)
@@ -125,10 +125,10 @@ class _Stages:
             local.add(root)
         return Loop(items[0].dims, items[0].rows, tuple(lines))
 
-    def late_state(self, name: str, root: int) -> Loop:
+    def late_state(self, key: Key, root: int) -> Loop:
         """A state that is made outside the loop, brought to its place at each step."""
         slot = self.slots.of[root]
-        return self._copy(root, slot, Slot(self.slots.state(name), 0, "after"))
+        return self._copy(root, slot, Slot(self.slots.state(key), 0, "after"))
 
     def copy_state(self, root: int, slot: Slot) -> Loop:
         return self._copy(root, self.slots.of[root], slot)

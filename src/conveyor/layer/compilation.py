@@ -49,7 +49,7 @@ class Compilation:
     def _pair(self) -> tuple[Lowered, Lowered]:
         """Forward and backward, with gradients with respect to all streams and all weights."""
         wanted = [(kind, name) for kind in ("stream", "weight") for name in self.traced.inputs(kind)]
-        return training(self.traced, wanted)
+        return training(self.traced, wanted, self.target.costs)
 
     @property
     def _plans(self) -> list[Plan]:

@@ -12,11 +12,12 @@ from torch.autograd import forward_ad
 
 from conveyor.cell.loop import Scan, Unrolled, is_transforming, place, unroll
 from conveyor.compiler import CannotCompile
+from conveyor.compiler.graph import Key
 from conveyor.layer.backends import NotCompiled, chosen, warn
 from conveyor.layer.kernels import kernels_of
 from conveyor.layer.tracing import Signature, StepFails, TracedCell, check_weights, forget, module_of, traced
 from conveyor.targets import CannotBuild, Target, registry
-from conveyor.targets.autograd import Launch, Source, compute
+from conveyor.targets.autograd import Launch, compute
 from conveyor.targets.ragged import rows_of
 
 
@@ -72,7 +73,7 @@ def _by_kernel(cell: TracedCell, target: Target[Any], scan: Scan) -> Unrolled:
     if any(weight is None or weight.shape != cell.shapes[name] for name, weight in weights.items()):
         forget(scan.cell)  # something else has been put in a weight's place
         return _by_kernel(traced(scan.cell, Signature.of(scan)), target, scan)
-    check_weights(scan.cell, weights, cell.dtype)
+    check_weights(scan.cell, {n: w for n, w in weights.items() if n not in cell.own_tensors}, cell.dtype)
     sources, tensors = _inputs(cell, scan, weights)
     steps, batch = scan.x.shape[:2]
     rows = rows_of(steps, batch, scan.lengths)
@@ -84,13 +85,13 @@ def _by_kernel(cell: TracedCell, target: Target[Any], scan: Scan) -> Unrolled:
     return _unrolled(cell, compute(launch, tensors))
 
 
-def _inputs(cell: TracedCell, scan: Scan, weights: Mapping[str, Tensor]) -> tuple[tuple[Source, ...], list[Tensor]]:
+def _inputs(cell: TracedCell, scan: Scan, weights: Mapping[str, Tensor]) -> tuple[tuple[Key, ...], list[Tensor]]:
     """The arguments of a kernel: kinds and names, and the tensors."""
     taken, dtype = cell.graph.taken, cell.dtype
-    found = {("stream", name): v for name, v in scan.streams.items() if ("stream", name) in taken}
-    found |= {("constant", name): v for name, v in scan.constants.items() if ("constant", name) in taken}
-    found |= {("state", name): v for name, v in zip(scan.cell.state, scan.state, strict=True)}
-    found |= {("weight", name): v for name, v in weights.items()}
+    found = {key: v for name, v in scan.streams.items() if (key := Key("stream", name)) in taken}
+    found |= {key: v for name, v in scan.constants.items() if (key := Key("constant", name)) in taken}
+    found |= {Key("state", name): v for name, v in zip(scan.cell.state, scan.state, strict=True)}
+    found |= {Key("weight", name): v for name, v in weights.items()}
     return tuple(found), [v if v.dtype == dtype else v.to(dtype) for v in found.values()]
 
 
@@ -113,12 +114,12 @@ class _Loop(nn.Module):
 
 
 def _by_loop(
-    scan: Scan, sources: Sequence[Source], tensors: Sequence[Tensor], further: Sequence[str]
+    scan: Scan, sources: Sequence[Key], tensors: Sequence[Tensor], further: Sequence[str]
 ) -> tuple[Tensor, ...]:
     """What the kernel gives, from the same tensors, as operations that can be differentiated again."""
     found: dict[str, dict[str, Tensor]] = {"stream": {}, "constant": {}, "state": {}, "weight": {}}
-    for (kind, name), tensor in zip(sources, tensors, strict=True):
-        found[kind][name] = tensor
+    for key, tensor in zip(sources, tensors, strict=True):
+        found[key.kind][key.name] = tensor
     own = {name for name, _ in module_of(scan.cell).named_parameters()}
     weights = {f"weights.{name}": weight for name, weight in found["weight"].items() if name in own}
     streams, constants = {**scan.streams, **found["stream"]}, {**scan.constants, **found["constant"]}

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, library
 
-from conveyor.compiler.graph import Graph, Node, Output
-from conveyor.targets.autograd import CompiledStep, Launch, Source, readings, without_graph
+from conveyor.compiler.graph import Graph, Key, Node, Output
+from conveyor.targets.autograd import CompiledStep, Launch, readings, without_graph
 from conveyor.targets.ragged import rows_of
 from conveyor.targets.registry import TARGETS
 from conveyor.targets.target import Kernel, Result
@@ -29,14 +29,14 @@ class Entry:
     """A kernel, and what the tensors are that it takes."""
 
     kernel: CompiledStep
-    sources: tuple[Source, ...]
+    sources: tuple[Key, ...]
 
 
 _entries: dict[str, Entry] = {}
-_texts: dict[tuple[int, tuple[Source, ...]], str] = {}
+_texts: dict[tuple[int, tuple[Key, ...]], str] = {}
 
 
-def register(kernel: CompiledStep, sources: tuple[Source, ...]) -> str:
+def register(kernel: CompiledStep, sources: tuple[Key, ...]) -> str:
     """The text by which an operator knows a kernel that takes such tensors."""
     key = (id(kernel), sources)
     if key not in _texts:
@@ -61,7 +61,8 @@ def _entry(text: str) -> Entry:
             raise RuntimeError(CURE) from error
         if form != FORMAT:
             raise RuntimeError(CURE)
-        _entries[text] = Entry(CompiledStep(graph, torch.float64 if double else torch.float32, target), sources)
+        step = CompiledStep(graph, torch.float64 if double else torch.float32, target)
+        _entries[text] = Entry(step, tuple(Key(*source) for source in sources))
     return _entries[text]
 
 
@@ -178,7 +179,7 @@ def _differentiate(ctx: Any, gradients: list[Tensor]) -> tuple[Any, ...]:
 forward.register_autograd(_differentiate, setup_context=_remember)
 
 
-def _sources(graph: str, wanted: list[bool]) -> frozenset[Source]:
+def _sources(graph: str, wanted: list[bool]) -> frozenset[Key]:
     return frozenset(s for s, w in zip(_entry(graph).sources, wanted, strict=True) if w)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from conveyor.cell.loop import Scan, Unrolled, place, unroll
 from conveyor.cell.regularise import Regularised
 from conveyor.compiler import CannotCompile
+from conveyor.compiler.graph import Key
 from conveyor.layer import operator
 from conveyor.layer.backends import NotCompiled, chosen, warn
 from conveyor.layer.kernels import kernels_of
@@ -66,13 +67,13 @@ def _operator(
         warn(cell, error)
         return "", [], [], [], 0
     graph = found.graph
-    if chosen() == "eager" or found.types or any(name.startswith("found ") for name in found.weights):
+    if chosen() == "eager" or found.types or found.own_tensors:
         return "", [], [], [], 0  # tensors that nobody else can reach, or values of another type
-    kinds = [("stream", name) for name in streams if name in graph.inputs("stream")]
-    kinds += [("constant", name) for name in signature.constants if name in graph.inputs("constant")]
-    sources = [*kinds, *(("state", name) for name in cell.state), *(("weight", name) for name in found.weights)]
+    kinds = [Key("stream", name) for name in streams if name in graph.inputs("stream")]
+    kinds += [Key("constant", name) for name in signature.constants if name in graph.inputs("constant")]
+    sources = [*kinds, *(Key("state", n) for n in cell.state), *(Key("weight", n) for n in found.weights)]
     text = operator.register(kernels_of(found, TARGETS[0]), tuple(sources))
-    return text, [name for _, name in kinds], list(found.weights), graph.streams, found.steps
+    return text, [key.name for key in kinds], list(found.weights), graph.streams, found.steps
 
 
 @torch.compiler.disable

@@ -56,6 +56,7 @@ class TracedCell:
     weights: Mapping[str, Callable[[], Tensor | None]]
     shapes: Mapping[str, tuple[int, ...]]
     types: Mapping[str, torch.dtype]  # of the further values that are no real numbers
+    own_tensors: frozenset[str]  # the names of those weights that only the step has
     steps: int  # how many it can number: in its own numbers, of which whole ones are exact up to a limit
 
 
@@ -82,7 +83,7 @@ _traced: WeakKeyDictionary[nn.Module, dict[Any, TracedCell | CannotCompile]] = W
 
 def check_weights(cell: Step, weights: Mapping[str, Tensor], dtype: torch.dtype) -> None:
     for name, weight in weights.items():
-        if (weight.dtype == dtype and weight.is_cpu) or name.startswith("found "):
+        if weight.dtype == dtype and weight.is_cpu:
             continue
         if weight.is_floating_point() and weight.dtype != dtype and not torch.is_autocast_enabled("cpu"):
             raise ValueError(
@@ -198,7 +199,8 @@ def _trace(cell: Any, module: nn.Module, signature: Signature) -> TracedCell:
     shapes = {name: found.graph.nodes[i].dims for name, i in used.items()}
     whole = {name: _magnitude(held[name]) for name in used if not held[name].is_floating_point()}
     steps = steps_within(found.graph, whole, 2**24 if dtype == torch.float32 else 2**53)
-    return TracedCell(found.graph, dtype, {name: getters[name] for name in used}, shapes, found.types, steps)
+    getters = {name: getters[name] for name in used}
+    return TracedCell(found.graph, dtype, getters, shapes, found.types, frozenset(found.found), steps)
 
 
 def _magnitude(whole: Tensor) -> float:

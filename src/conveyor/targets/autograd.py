@@ -10,14 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from conveyor.compiler.graph import Graph
+from conveyor.compiler.graph import Graph, Key
 from conveyor.compiler.pipeline import Lowered, inference, training
 from conveyor.compiler.program import Program
 from conveyor.targets.attempt import Attempt
 from conveyor.targets.ragged import Ragged
 from conveyor.targets.target import Kernel, Result, Target
-
-Source = tuple[str, str]  # an input's kind and name
 
 
 @dataclass
@@ -28,7 +26,7 @@ class CompiledStep:
     dtype: torch.dtype
     target: Target[Any]
     _inference: Kernel | None = None
-    _training: dict[frozenset[Source], tuple[Kernel, Kernel]] = field(default_factory=dict)
+    _training: dict[frozenset[Key], tuple[Kernel, Kernel]] = field(default_factory=dict)
     _attempt: Attempt = field(default_factory=Attempt)
 
     def inference(self) -> Kernel:
@@ -38,12 +36,12 @@ class CompiledStep:
                 self._inference = self._inference or self._built(inference(self.graph))[0]
         return self._inference
 
-    def training(self, wanted: frozenset[Source]) -> tuple[Kernel, Kernel]:
+    def training(self, wanted: frozenset[Key]) -> tuple[Kernel, Kernel]:
         """Forward and backward, for the gradients by the inputs wanted."""
         if wanted not in self._training:
             with self._attempt:
                 if wanted not in self._training:
-                    forward, backward = self._built(*training(self.graph, wanted))
+                    forward, backward = self._built(*training(self.graph, wanted, self.target.costs))
                     self._training[wanted] = (forward, backward)
         return self._training[wanted]
 
@@ -58,29 +56,29 @@ class Launch:
     kernels: CompiledStep
     rows: Ragged
     start: int
-    sources: tuple[Source, ...]
+    sources: tuple[Key, ...]
     eager: Callable[..., tuple[Tensor, ...]]
 
-    def arranged(self, tensors: Sequence[Tensor]) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """As a program takes them: the inputs by kind and name, and the first states."""
+    def arranged(self, tensors: Sequence[Tensor]) -> tuple[dict[Key, Tensor], list[Tensor]]:
+        """As a program takes them: the inputs, and the first states."""
         given, states = {}, []
-        for (kind, name), tensor in zip(self.sources, tensors, strict=True):
-            if kind == "state":
+        for key, tensor in zip(self.sources, tensors, strict=True):
+            if key.kind == "state":
                 states.append(self.rows.sort(tensor))
                 continue
-            if kind == "stream":
+            if key.kind == "stream":
                 tensor = self.rows.pack(tensor)
-            elif kind == "constant":
+            elif key.kind == "constant":
                 tensor = self.rows.sort(tensor)
-            given[_key(kind, name)] = tensor if tensor.is_contiguous() else tensor.contiguous()
+            given[key] = tensor if tensor.is_contiguous() else tensor.contiguous()
         return given, states
 
     def results(self, result: Result) -> tuple[Tensor, ...]:
         """The output, the last states, and the further values."""
         graph, rows = self.kernels.graph, self.rows
-        output = rows.unpack(result.output(f"state {graph.states[0]}"))
+        output = rows.unpack(result.output(Key("state", graph.states[0])))
         last = (rows.unsort(result.last(name)) for name in graph.states)
-        further = (rows.unpack(result.output(f"stream {name}")) for name in graph.streams)
+        further = (rows.unpack(result.output(Key("stream", name))) for name in graph.streams)
         return (output, *last, *further)
 
 
@@ -135,22 +133,16 @@ def without_graph(
     ]
 
 
-@lru_cache(maxsize=4096)
-def _key(kind: str, name: str) -> str:
-    return f"{kind} {name}"
-
-
 @lru_cache(maxsize=256)
-def readings(forward: Program, backward: Program) -> dict[str, int]:
+def readings(forward: Program, backward: Program) -> dict[Key, int]:
     """The backward program's inputs that the forward one has made, and in which buffer."""
     found = {}
-    for name in backward.given:
-        kind, what = name.split(" ", 1)
-        if kind in ("before", "after"):
-            found[name] = forward.states[what]
-        elif kind == "saved":
-            key = f"stream {what}" if f"stream {what}" in forward.shapes else f"once {what}"
-            found[name] = forward.shapes[key][0].buffer
+    for key in backward.given:
+        if key.kind in ("before", "after"):
+            found[key] = forward.states[key.name]
+        elif key.kind == "saved":
+            saved = (Key(kind, key.name, "saved") for kind in ("stream", "once"))
+            found[key] = next(forward.shapes[each][0].buffer for each in saved if each in forward.shapes)
     return found
 
 
@@ -162,15 +154,14 @@ def _last_gradients(launch: Launch, like: Sequence[Tensor], gradients: Sequence[
     ]
 
 
-def _step_gradients(launch: Launch, backward: Kernel, gradients: Sequence[Tensor | None]) -> dict[str, Tensor]:
+def _step_gradients(launch: Launch, backward: Kernel, gradients: Sequence[Tensor | None]) -> dict[Key, Tensor]:
     """By what comes out at each step, as rows."""
     graph, rows = launch.kernels.graph, launch.rows
-    names = [f"state {graph.states[0]}", *(f"stream {name}" for name in graph.streams)]
+    keys = [Key("stream", graph.states[0], "grad state"), *(Key("stream", n, "grad stream") for n in graph.streams)]
     found = {}
     program = backward.program
     widths = {name: program.buffers[buffer].width for name, buffer in program.given.items()}
-    for name, gradient in zip(names, (gradients[0], *gradients[1 + len(graph.states) :]), strict=True):
-        key = f"stream grad {name}"
+    for key, gradient in zip(keys, (gradients[0], *gradients[1 + len(graph.states) :]), strict=True):
         if key in widths:
             if gradient is None:
                 gradient = torch.zeros(rows.steps, rows.batch, widths[key], dtype=backward.dtype)
@@ -178,17 +169,17 @@ def _step_gradients(launch: Launch, backward: Kernel, gradients: Sequence[Tensor
     return found
 
 
-def _gradient(launch: Launch, result: Result, source: Source) -> Tensor | None:
+def _gradient(launch: Launch, result: Result, source: Key) -> Tensor | None:
     """None by what nothing depends on."""
-    kind, name = source
-    if kind == "state":
-        return launch.rows.unsort(result.last(f"grad {name}"))
-    if f"{'stream' if kind == 'stream' else 'once'} grad {name}" not in result.program.shapes:
+    if source.kind == "state":
+        return launch.rows.unsort(result.last(source.name))
+    key = Key("stream" if source.kind == "stream" else "once", source.name, "grad")
+    if key not in result.program.shapes:
         return None
-    if kind == "stream":
-        return launch.rows.unpack(result.output(f"stream grad {name}"))
-    found = result.output(f"once grad {name}")
-    return launch.rows.unsort(found) if kind == "constant" else found
+    found = result.output(key)
+    if source.kind == "stream":
+        return launch.rows.unpack(found)
+    return launch.rows.unsort(found) if source.kind == "constant" else found
 
 
 def _is_batched(gradient: Tensor | None) -> bool:

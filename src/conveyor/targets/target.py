@@ -13,6 +13,8 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from conveyor.compiler.differentiate import Costs
+from conveyor.compiler.graph import Key
 from conveyor.compiler.program import Program, Space
 from conveyor.targets.ragged import Ragged
 
@@ -36,8 +38,8 @@ class Kernel(Protocol):
     def program(self) -> Program: ...
     @property
     def dtype(self) -> torch.dtype: ...
-    def __call__(self, inputs: Mapping[str, Tensor], states: Sequence[Tensor], rows: Ragged, start: int = 0) -> Result:
-        """Runs it. `inputs`: all but the states, by kind and name, contiguous, a row for each row of its buffer;
+    def __call__(self, inputs: Mapping[Key, Tensor], states: Sequence[Tensor], rows: Ragged, start: int = 0) -> Result:
+        """Runs it. `inputs`: all but the states, contiguous, a row for each row of its buffer;
         `states`: the initial ones, [B, width] each, in the order of `program.states`; `start`: the first step's number.
         """
         ...
@@ -51,6 +53,8 @@ class Target(Protocol[P]):
 
     @property
     def name(self) -> str: ...
+    @property
+    def costs(self) -> Costs: ...
     def __hash__(self) -> int: ...
     def refuses(self, tensors: Sequence[Tensor]) -> str | None:
         """Why it cannot take these tensors, or None."""
@@ -77,8 +81,8 @@ class Result:
     buffers: Mapping[int, Tensor]
     rows: Ragged
 
-    def output(self, key: str) -> Tensor:
-        """An output by kind and name, with a row for each row of its buffer, but for one that all steps share."""
+    def output(self, key: Key) -> Tensor:
+        """An output, with a row for each row of its buffer, but for one that all steps share."""
         ref, dims = self.program.shapes[key]
         buffer, space = self.buffers[ref.buffer], self.program.buffers[ref.buffer].space
         if space == Space.SHARED:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from conveyor.compiler.differentiate import Derivative, differentiate
-from conveyor.compiler.graph import Graph
+from conveyor.compiler.differentiate import Costs, Derivative, differentiate
+from conveyor.compiler.graph import Graph, Key
 from conveyor.explain.circuit import Circuit
 from conveyor.explain.running.memory_map import MemoryMap
 
@@ -27,9 +27,9 @@ class Backward:
     def derivative(self) -> Derivative:
         """The graphs of both directions."""
         graph = self.step.graph
-        wanted = [("stream", name) for name in graph.inputs("stream")]
-        given = [(output.kind, output.name) for output in graph.outputs if output.name in self.upward]
-        return differentiate(graph, wanted, given)
+        wanted = [Key("stream", name) for name in graph.inputs("stream")]
+        given = [output.key for output in graph.outputs if output.name in self.upward]
+        return differentiate(graph, wanted, given, Costs())
 
     @cached_property
     def forward(self) -> MemoryMap:
@@ -52,9 +52,9 @@ class Backward:
         """
         step, inner = self.step, self.forward
         assert _edits(step) == _edits(inner), "the edits of a step lie alike in both of its forms"
-        own = [(i, n, *n.attrs) for i, n in enumerate(step.graph.nodes) if n.op == "input"]
+        own = [(i, n, *n.attrs[:2]) for i, n in enumerate(step.graph.nodes) if n.op == "input"]
         places = [
-            [step.at[i].at, _place(inner, kind, name), node.size]
+            [step.at[i].at, _place(inner, Key(kind, name)), node.size]
             for i, node, kind, name in own
             if kind not in ("weight", "edit")
         ]
@@ -68,34 +68,36 @@ class Backward:
     def _read(self, wanted: Callable[[str], bool]) -> list[list[int]]:
         found = []
         for i, node in enumerate(self.backward.graph.nodes):
-            if node.op == "input" and wanted(node.attrs[0]) and not node.attrs[1].startswith("grad "):
-                source = self._source(*node.attrs)
+            if node.op == "input" and wanted(node.attrs[0]) and not node.key.role:
+                source = self._source(node.key)
                 found.append([self.forward.at[source].at, self.backward.at[i].at, node.size])
         return found
 
-    def _source(self, kind: str, name: str) -> int:
+    def _source(self, key: Key) -> int:
         graph = self.forward.graph
-        if kind in ("saved", "after"):
-            return next(o.node for o in graph.outputs if o.name == name and (o.kind == "state") == (kind == "after"))
-        return graph.inputs("state" if kind == "before" else kind)[name]
+        if key.kind == "saved":
+            return next(o.node for o in graph.outputs if (o.name, o.role) == (key.name, "saved"))
+        if key.kind == "after":
+            return next(o.node for o in graph.outputs if o.key == Key("state", key.name))
+        return graph.inputs("state" if key.kind == "before" else key.kind)[key.name]
 
     def _gradients(self) -> dict[str, Any]:
         back, nodes = self.backward, self.backward.graph.nodes
-        ends = {(o.kind, o.name): [back.at[o.node].at, nodes[o.node].size] for o in back.graph.outputs}
+        ends = {o.key: [back.at[o.node].at, nodes[o.node].size] for o in back.graph.outputs}
         kinds = {output.name: output.kind for output in self.step.graph.outputs}
         sizes = {output.name: self.step.graph.nodes[output.node].size for output in self.step.graph.outputs}
         return {
             "states": {
-                name: [_place(back, "state", f"grad {name}"), *ends["state", f"grad {name}"]]
+                name: [_place(back, Key("state", name, "grad")), *ends[Key("state", name, "grad")]]
                 for name in self.step.graph.states
             },
             "upward": {
-                name: [_place(back, "stream", f"grad {kinds[name]} {name}"), sizes[name]] for name in self.upward
+                name: [_place(back, Key("stream", name, f"grad {kinds[name]}")), sizes[name]] for name in self.upward
             },
             "streams": {
-                name: ends["stream", f"grad {name}"]
+                name: ends[Key("stream", name, "grad")]
                 for name in self.step.graph.inputs("stream")
-                if ("stream", f"grad {name}") in ends
+                if Key("stream", name, "grad") in ends
             },
         }
 
@@ -108,6 +110,6 @@ def _edits(places: MemoryMap) -> dict[str, int]:
     return {name: places.at[i].at for name, i in places.graph.inputs("edit").items()}
 
 
-def _place(places: MemoryMap, kind: str, name: str) -> int:
-    found = places.graph.inputs(kind).get(name)
-    return -1 if found is None else places.at[found].at
+def _place(places: MemoryMap, key: Key) -> int:
+    """Where an input is, -1 if there is none."""
+    return next((places.at[i].at for i, n in enumerate(places.graph.nodes) if n.op == "input" and n.key == key), -1)

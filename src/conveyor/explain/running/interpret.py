@@ -126,7 +126,7 @@ def _given(
     given = {}
     for node in graph.nodes:
         if node.op == "input":
-            kind, name = node.attrs
+            kind, name, _ = node.key
             value = kinds[kind][name]
             given[kind, name] = value.expand(1, *node.dims) if node.rows else value
     return given

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from conveyor.compiler.differentiate import Costs
 from conveyor.compiler.program import Program
 from conveyor.targets.cpu.build import load_at_once
 from conveyor.targets.cpu.emit import emit
@@ -18,6 +19,7 @@ class CPU:
     """Kernels in C, compiled for the processor at hand."""
 
     name = "cpu"
+    costs = Costs()  # which are those of a processor
 
     def refuses(self, tensors: Sequence[Tensor]) -> str | None:
         """Why it cannot take these tensors, or None."""

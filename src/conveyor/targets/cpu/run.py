@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from conveyor.compiler.graph import Key
 from conveyor.compiler.program import Space
 from conveyor.targets.cpu.build import load, runtime
 from conveyor.targets.cpu.emit import Source
@@ -76,7 +77,7 @@ class CKernel:
         self.scratch = max(plan.scratch, sums) + 64
         self._frames: dict[tuple[Ragged, int], _Frame] = {}
 
-    def __call__(self, inputs: Mapping[str, Tensor], states: Sequence[Tensor], rows: Ragged, start: int = 0) -> Result:
+    def __call__(self, inputs: Mapping[Key, Tensor], states: Sequence[Tensor], rows: Ragged, start: int = 0) -> Result:
         """Runs it, as target.Kernel says."""
         frame = self._frame(rows)
         made = self._allocate(frame, states, rows)
