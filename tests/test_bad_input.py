@@ -236,7 +236,7 @@ def test_a_bad_flag_is_refused(wrong: str, words: list[str], home: Path, refused
     [
         pytest.param(["train", "nowhere.txt", *OVER], marks=slow),
         pytest.param(["train", "text.txt", *OVER, "--lern=3"], marks=slow),
-        ["train", "text.txt", *OVER, "--cell=cells.py:TooFew"],
+        pytest.param(["train", "text.txt", *OVER, "--cell=cells.py:TooFew"], marks=slow),
         pytest.param(["generate", "run", "--prompt=é"], marks=slow),
         ["evaluate", "nothing"],
     ],
@@ -469,6 +469,7 @@ def test_greys_that_are_none_are_refused(grey: str, tmp_path: Path) -> None:
         mnist(tmp_path)
 
 
+@slow
 def test_a_full_disk_costs_no_checkpoint(home: Path) -> None:
     run = home / "long"
     with begun(command("train", "text.txt", *SMALL, "--steps", 300, "--out", run), home) as process:

@@ -276,6 +276,7 @@ def test_the_command_prints_a_table_that_is_markdown_and_writes_a_file(tmp_path)
     assert lines[2].split("|")[1].strip() == "3, 2, 4, 5"
 
 
+@slow
 def test_json_has_every_figure(tmp_path):
     cells = ["--cell", "lstm", "--cell", "lstm-coupled", "--mode", "training"]
     values = json.loads(done(*TINY, *cells, "--against", "torch.nn", "--json", "-", cwd=tmp_path).stdout)

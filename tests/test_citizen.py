@@ -2,6 +2,7 @@
 
 import copy
 import io
+from itertools import product
 
 import pytest
 import torch
@@ -33,10 +34,15 @@ STACKS = {
 }
 
 
-@pytest.mark.parametrize("lengths", [None, [4, 0, 2]], ids=["whole", "lengths"])
-@pytest.mark.parametrize("stack", quick(STACKS, ["two layers, both directions", "regularised"]))
-def test_a_model_is_compiled_without_a_graph_break(stack, lengths):
+@pytest.mark.parametrize(
+    ("stack", "form"),
+    quick(
+        product(STACKS, ("whole", "lengths")), [("two layers, both directions", "lengths"), ("regularised", "whole")]
+    ),
+)
+def test_a_model_is_compiled_without_a_graph_break(stack, form):
     torch._dynamo.reset()
+    lengths = [4, 0, 2] if form == "lengths" else None
     model = Model(**STACKS[stack]).double()
     x = torch.randn(4, 3, 3, dtype=torch.float64, requires_grad=True)
     counts = None if lengths is None else torch.tensor(lengths)

@@ -14,6 +14,7 @@ from conveyor.compare import report
 from conveyor.compare.outcomes import Outcome, TaskInfo
 from conveyor.compare.statistics import interval
 from conveyor.errors import BadInput
+from tiers import slow
 
 for module in ("matplotlib", "scipy", "optuna", "sklearn"):
     pytest.importorskip(module)
@@ -211,7 +212,7 @@ def test_the_answer_says_what_is_sure_and_what_is_not():
     [
         ([], "No trial has ended yet"),
         (trials(["adding:20"], ["gru"], 1, 0), "one cell only"),
-        (trials(["adding:20"], ["lstm", "gru"], 3, 0), "Not enough seeds to say"),
+        pytest.param(trials(["adding:20"], ["lstm", "gru"], 3, 0), "Not enough seeds to say", marks=slow),
         (trials(["adding:20"], ["lstm", "gru"], 3, 1), "Not enough seeds to say"),
         ([Outcome("adding:20", c, i, i, False, {}, None, None) for c in "ab" for i in range(3)], "every run failed"),
         ([Outcome("other", "a", 0, 0, False, {}, None, None)], "every run failed"),
@@ -227,6 +228,7 @@ def test_little_data(tmp_path, outcomes, words):
     assert len(rows_of(tmp_path)) == len(outcomes)
 
 
+@slow
 def test_a_report_is_written_over_an_earlier_one_and_leaves_no_parts(tmp_path):
     report.write(tmp_path, trials(["adding:20"], ["lstm", "gru"], 2, 2), about())
     report.write(tmp_path, trials(["adding:20"], ["lstm", "gru"], 3, 2), about())

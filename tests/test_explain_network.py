@@ -30,7 +30,7 @@ OPTIONS = (
     {"bias": False, "learn_initial_state": True},
     {"tied": True, "learn_initial_state": True},
 )
-TOKENS = VOCABULARY.encode(TEXT.encode()[:100])
+TOKENS = VOCABULARY.encode(TEXT.encode()[:60])
 
 
 def options(name):

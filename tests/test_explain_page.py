@@ -16,8 +16,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from command import conveyor as command
-from command import done, snapshot
+from command import called, done, snapshot
 from conveyor import cli
 from conveyor.explain.drawing.errors import CannotDraw
 from conveyor.explain.page.assemble import _drawn, page
@@ -96,9 +95,12 @@ def recorded(trained, text, edits=()):
     return interpreted(trained.model, trained.vocabulary.encode(text.encode()), edits)
 
 
+@torch.no_grad()
 def scores(folder, text, edits=()):
     trained = load(folder)
-    return trained.vocabulary.symbols, recorded(trained, text, edits).logits.softmax(-1)
+    tokens = trained.vocabulary.encode(text.encode())
+    logits = recorded(trained, text, edits).logits if edits else trained.model(tokens[:, None])[0][:, 0]
+    return trained.vocabulary.symbols, logits.softmax(-1)
 
 
 def assert_shown(shown, folder, text, edits=(), step=-1):
@@ -744,7 +746,7 @@ def test_a_link_leads_to_the_page_and_a_device_stays_one(runs):
     done("explain", "lstm", "-o", "link.html", cwd=runs)
     assert (runs / "link.html").is_symlink()
     assert (runs / "linked.html").read_bytes().startswith(b"<!doctype html>")
-    result = command("explain", "lstm", "-o", "/dev/full", cwd=runs)
+    result = called("explain", "lstm", "-o", "/dev/full", cwd=runs)
     assert result.returncode == 2
     assert result.stderr.startswith("conveyor: /dev/full: No space left")
     assert Path("/dev/full").is_char_device()

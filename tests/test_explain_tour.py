@@ -30,6 +30,7 @@ from conveyor.training.run import Run
 from conveyor.zoo import CELLS
 from test_explain_page import HOSTILE, percent
 from test_explain_walk import Own
+from tiers import slow
 
 pytestmark = pytest.mark.xdist_group("explain tour")
 
@@ -311,6 +312,7 @@ def test_the_variants_light_what_the_lstm_has_not(here, models, home):
 # -- the number of the subject
 
 
+@slow
 def test_the_unit_of_the_subjects_number(here, agreement, home):
     here.open(written(home, "number", [agreement], None), "o=tour&tour=7")
     here.rest()
@@ -359,6 +361,7 @@ def check_verbs(here, trained, edits=()):
     assert ("would write" in verdict or "is wrong here" in verdict) != all(right)
 
 
+@slow
 def test_forgetting_makes_verbs_wrong(agreement):
     """More than of any usual unit, and the sentences that are shown are such."""
     found = examples.example(agreement)
@@ -382,6 +385,7 @@ def test_forgetting_makes_verbs_wrong(agreement):
 README = "the keys to the cabinet near the door are old ."
 
 
+@slow
 def test_a_page_of_such_sentences_opens_before_the_main_verb(here, agreement, home):
     """With the unit of the number chosen; so does the scene, where the edit turns what is expected."""
     for text, step in ((README, 7), ("\nthe dog that the cats see swims .\n" + README, 6), ("the keys to", 2)):
@@ -403,6 +407,7 @@ def test_a_page_of_such_sentences_opens_before_the_main_verb(here, agreement, ho
     assert "how often verbs go wrong" in here.text(".tour-says")
 
 
+@slow
 def test_a_unit_is_there_once_and_above_chance_by_a_margin(agreement):
     for label, found in units(agreement, agreement.tokens()[0], ["main subject number"], top=99).items():
         assert found, label

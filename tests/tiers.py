@@ -32,8 +32,9 @@ def begin(everything):
 
 
 def quick(values, of):
-    """Values of a parameter, of which those that are not in `of` are slow."""
-    return [value if value in of else pytest.param(value, marks=slow) for value in values]
+    """Values of a parameter, or of several as tuples, of which those that are not in `of` are slow."""
+    each = [(value, value if isinstance(value, tuple) else (value,)) for value in values]
+    return [pytest.param(*some, marks=() if value in of else slow) for value, some in each]
 
 
 def pairwise(*parameters):
