@@ -114,7 +114,7 @@ class Recurrent(nn.Module):
     @property
     def cell(self) -> Cell:
         """The first layer's cell."""
-        return self.cells[0]  # type: ignore[return-value]
+        return self._modules["cells"]._modules["0"]  # type: ignore  # as self.cells[0], which takes 9 microseconds
 
     @property
     def directions(self) -> int:
