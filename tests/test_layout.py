@@ -81,6 +81,15 @@ def test_imports_follow_the_arrows(file):
             assert first in OUTSIDE.get(here, "torch").split(), f"{here} imports {name}"
 
 
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_no_part_knows_by_a_path_where_a_file_of_another_is(file):
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        climbs = isinstance(node, ast.Attribute) and (
+            node.attr == "parents" or (node.attr == "parent" and isinstance(node.value, ast.Attribute))
+        )
+        assert not climbs or "__file__" not in ast.unparse(node), f"{file}: {ast.unparse(node)}"
+
+
 def test_the_arrows_have_no_circle():
     done: list[str] = []
     while len(done) < len(ARROWS):

@@ -35,6 +35,7 @@ class Conditions:
 
     @classmethod
     def here(cls) -> Conditions:
+        """Those of this machine and process."""
         vectors = torch.backends.cpu.get_cpu_capability()
         return cls(processor_name(), os.cpu_count() or 1, vectors, torch.__version__)
 

@@ -143,6 +143,7 @@ def size_of(name: str, value: Any) -> int:
 
 
 def is_whole(value: Any) -> bool:
+    """Whether it is an integer, Python's or NumPy's, and not a bool."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 

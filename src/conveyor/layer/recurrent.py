@@ -118,6 +118,7 @@ class Recurrent(nn.Module):
 
     @property
     def directions(self) -> int:
+        """1, or 2 for a bidirectional layer."""
         return 2 if self.bidirectional else 1
 
     @property
@@ -131,6 +132,7 @@ class Recurrent(nn.Module):
 
     @property
     def state_names(self) -> tuple[str, ...]:
+        """The names of the states, in the order of the tuple that the layer returns."""
         return self.cell.state
 
     @property
@@ -370,6 +372,7 @@ class Recurrent(nn.Module):
         return gathered
 
     def extra_repr(self) -> str:
+        """The sizes, and the arguments that differ from their defaults."""
         shown = {
             "num_layers": (self.num_layers, 1),
             "bias": (self.bias, True),

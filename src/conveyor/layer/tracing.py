@@ -82,6 +82,7 @@ _traced: WeakKeyDictionary[nn.Module, dict[Any, TracedCell | CannotCompile]] = W
 
 
 def check_weights(cell: Step, weights: Mapping[str, Tensor], dtype: torch.dtype) -> None:
+    """Raises ValueError for a weight on another device or of another floating type than the input."""
     for name, weight in weights.items():
         if weight.dtype == dtype and weight.is_cpu:
             continue
@@ -100,6 +101,7 @@ def forget(cell: Any) -> None:
 
 
 def module_of(cell: Any) -> nn.Module:
+    """The cell itself, or the one whose step another wraps."""
     return cell if isinstance(cell, nn.Module) else cell.cell
 
 

@@ -123,6 +123,7 @@ class RNN(_DropIn):
         self.nonlinearity = nonlinearity
 
     def extra_repr(self) -> str:
+        """The arguments as those of `torch.nn`."""
         return super().extra_repr() + (", nonlinearity='relu'" if self.nonlinearity == "relu" else "")
 
 

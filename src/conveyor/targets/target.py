@@ -27,7 +27,9 @@ class Plan(Protocol):
     """A target's decisions about a program, complete: nothing is decided again when it is spelled, built or run."""
 
     @property
-    def program(self) -> Program: ...
+    def program(self) -> Program:
+        """What it computes."""
+
     def __str__(self) -> str: ...
 
 
@@ -35,9 +37,13 @@ class Kernel(Protocol):
     """A plan that has been built."""
 
     @property
-    def program(self) -> Program: ...
+    def program(self) -> Program:
+        """What it computes."""
+
     @property
-    def dtype(self) -> torch.dtype: ...
+    def dtype(self) -> torch.dtype:
+        """The type of its elements."""
+
     def __call__(self, inputs: Mapping[Key, Tensor], states: Sequence[Tensor], rows: Ragged, start: int = 0) -> Result:
         """Runs it. `inputs`: all but the states, contiguous, a row for each row of its buffer;
         `states`: the initial ones, [B, width] each, in the order of `program.states`; `start`: the first step's number.
@@ -52,10 +58,15 @@ class Target(Protocol[P]):
     """A machine, or a way to run a step."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Its name, which no other target has."""
+
     @property
-    def costs(self) -> Costs: ...
+    def costs(self) -> Costs:
+        """What is cheap on it: the compiler saves or recomputes by these."""
+
     def __hash__(self) -> int: ...
+
     def refuses(self, tensors: Sequence[Tensor]) -> str | None:
         """Why it cannot take these tensors, or None."""
         ...

@@ -378,6 +378,7 @@ class _Body:
 
 
 def loop(body: _Body, stage: Loop) -> str:
+    """C for pointwise lines."""
     refs = [a for line in stage.lines for a in (*line.args, line.target) if isinstance(a, Ref)]
     dims, groups = collapse(stage.dims, [ref.strides for ref in refs])
     names = indices(len(dims))
@@ -421,6 +422,7 @@ def collapse(dims: tuple[int, ...], strides: list[tuple[int, ...]]) -> tuple[tup
 
 
 def reduction(body: _Body, stage: Reduce) -> str:
+    """C for a sum or a maximum over dimensions."""
     outer, inner = len(stage.outer), len(stage.inner)
     around, within = indices(outer), indices(inner, outer)
     source = stage.source
@@ -438,6 +440,7 @@ def reduction(body: _Body, stage: Reduce) -> str:
 
 
 def contraction(body: _Body, stage: Contract) -> str:
+    """C for a sum of products of two values of a row."""
     first, second, out = stage.labels
     sizes = dict(stage.sizes)
     sums = [c for c in first if c in second and c not in out]

@@ -32,6 +32,7 @@ class Memory:
         self.plan, self.buffers = plan, plan.program.buffers
 
     def space(self, ref: Ref) -> Space:
+        """That of the buffer that a value is in."""
         return self.buffers[ref.buffer].space
 
     def row(self, ref: Ref) -> str:
