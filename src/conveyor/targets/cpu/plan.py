@@ -19,6 +19,7 @@ CACHED = 1 << 19  # elements that stay in a core's caches from a product of many
 FEWEST, MOST = 256, 4096  # rows of a chunk: fewer would make the products slow, more gains nothing
 FEW = 1 << 21  # operations below which a second thread costs more than it saves
 LARGE = 1 << 16  # elements of a step's matrices from which threads gain by sharing them
+CROWD = 4  # sequences for each thread from which each has enough by itself
 
 
 class Share(StrEnum):
@@ -68,15 +69,23 @@ class Plan:
 
         Otherwise each has sequences of its own, and never waits for the others within a chunk.
         """
-        threads = available if 2 * self._elements(self._matrices()) * rows >= FEW else 1
-        return threads, threads > 1 and batch < 4 * threads and self._elements(self._matrices("time")) >= LARGE
+        threads = available if rows >= self.parallel_rows else 1
+        return threads, self.shares_steps and threads > 1 and batch < CROWD * threads
 
-    def _matrices(self, *over: str) -> set[int]:
-        """The matrices of all products, or of those in such passes."""
-        phases = [one for one in (*self.during, *self.after) if not over or one.over in over]
-        return {stage.matrix for one in phases for stage in one.stages if isinstance(stage, Gemm)}
+    @property
+    def parallel_rows(self) -> int:
+        """The rows, of all steps, from which more than one thread runs."""
+        return -(-FEW // max(1, 2 * self._elements()))
 
-    def _elements(self, matrices: set[int]) -> int:
+    @property
+    def shares_steps(self) -> bool:
+        """Whether threads share each step's products where there are few sequences."""
+        return self._elements("time") >= LARGE
+
+    def _elements(self, *over: str) -> int:
+        """The elements of the matrices of all products, or of those in such passes."""
+        phases = [one for one in (*self.before, *self.during, *self.after) if not over or one.over in over]
+        matrices = {stage.matrix for one in phases for stage in one.stages if isinstance(stage, Gemm)}
         return sum(self.size(i) for i in matrices)
 
     def size(self, matrix: int) -> int:
@@ -101,6 +110,10 @@ class Plan:
         lines += [f"  for each chunk of about {self.chunk} rows, {self.block} at a time:"]
         lines += [f"    {one.over}: {one.share}" for one in self.during]
         lines += [f"  {one.over}: {one.share}" for one in self.after]
+        shared = (
+            f"; with fewer than {CROWD} sequences each, they share each step's products" if self.shares_steps else ""
+        )
+        lines.append(f"  one thread below {self.parallel_rows} rows{shared}")
         if self.chunked:
             lines.append(f"  of one chunk only: buffers {', '.join(map(str, sorted(self.chunked)))}")
         return "\n".join([text, "on a processor:", *lines])
