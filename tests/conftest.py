@@ -14,6 +14,7 @@ import browser as browsers
 import tiers
 from conveyor.explain.drawing.arrange import WORK, arrange
 from conveyor.layer import kernels
+from conveyor.targets.cpu import build
 from pages import Page
 
 torch.set_num_threads(1)
@@ -53,9 +54,11 @@ def as_users_have_them(monkeypatch):
     if os.environ.get(tiers.FLAGS) == tiers.CHEAP:
         monkeypatch.delenv(tiers.FLAGS)
     monkeypatch.setattr(arrange, "__defaults__", (WORK,))
-    kernels.shared_kernels.cache_clear()
+    for made in (kernels.shared_kernels, build.runtime):
+        made.cache_clear()
     yield
-    kernels.shared_kernels.cache_clear()
+    for made in (kernels.shared_kernels, build.runtime):
+        made.cache_clear()
 
 
 @pytest.fixture(scope="session")

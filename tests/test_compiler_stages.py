@@ -24,7 +24,7 @@ def stages_of(cell, shapes=None):
     """Inference, and the pair for training with the gradients by all inputs."""
     graph = conveyor.compile(cell, shapes=shapes).traced
     wanted = [(kind, name) for kind in ("stream", "weight") for name in graph.inputs(kind)]
-    return inference(graph), *training(graph, wanted)
+    return inference(graph), *training(graph, wanted, TARGETS[0].costs)
 
 
 def outline(program):

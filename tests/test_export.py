@@ -117,3 +117,61 @@ def test_a_program_of_another_version_says_so(change):
     call.args = tuple(json.dumps(change(json.loads(a))) if isinstance(a, str) else a for a in call.args)
     with pytest.raises(RuntimeError, match=r"another version of conveyor: export it again"):
         exported.module()(torch.randn(4, 2, 3))
+
+
+def test_an_exported_program_gives_the_gradient_of_an_input_that_needed_none_before():
+    """As in a network whose other parts come before the layer."""
+    model, x = Model(conveyor.GRU(3, 4).double()), torch.randn(4, 2, 3).double()
+    exported = torch.export.export(model, (x,)).module()
+    gradients = []
+    for run in (exported, model):
+        given = x.clone().requires_grad_()
+        run(given).pow(2).sum().backward()
+        gradients.append(given.grad)
+    assert_equal(*gradients, "gradient", KERNEL)
+
+
+def operator_call(steps=4, batch=2):
+    """The text and the tensors with which the operator is called for a GRU."""
+    model, x = Model(conveyor.GRU(3, 4)), torch.randn(steps, batch, 3)
+    with torch.no_grad():
+        exported = torch.export.export(model, (x,))
+    (node,) = (node for node in exported.graph.nodes if "conveyor" in str(node.target))
+    cell = model.rnn.cell
+    known = {"x": x, "h": torch.zeros(batch, 4)}
+    text = node.args[2]
+    sources = [tuple(source[:2]) for source in json.loads(text)[3]]
+    named = dict(cell.named_parameters())
+    return text, [(known[name] if kind != "weight" else named[name]).detach() for kind, name in sources]
+
+
+def run(text, tensors, steps=4, batch=2):
+    return torch.ops.conveyor.forward(tensors, None, text, steps, batch, 0, [False] * len(tensors))
+
+
+def test_the_operator_refuses_tensors_that_are_not_those_of_its_graph():
+    text, tensors = operator_call()
+    run(text, tensors)
+    for wrong in (torch.zeros(1), tensors[-1].double()):
+        with pytest.raises(ValueError, match=r"must be \[.*\] of torch.float32, not \["):
+            run(text, [*tensors[:-1], wrong])
+    with pytest.raises(ValueError, match=r"x must be \[9, 2, 3\]"):
+        run(text, tensors, steps=9)
+
+
+def test_a_name_in_a_program_of_others_is_no_code(capfd):
+    text, tensors = operator_call()
+    facts = json.loads(text)
+    for node in facts[4]:
+        if node[0] != "input":
+            node[6] = '*\\\n/ ; { extern int puts(const char*); puts("INJECTED"); } /*'
+    run(json.dumps(facts), tensors)
+    assert "INJECTED" not in capfd.readouterr().out
+
+
+def test_a_compiled_model_is_not_differentiated_twice():
+    model, x = Model(conveyor.GRU(3, 4)), torch.randn(4, 2, 3, requires_grad=True)
+    exported = torch.export.export(model, (x,)).module()
+    (gradient,) = torch.autograd.grad(exported(x).pow(2).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="cannot be differentiated twice"):
+        torch.autograd.grad(gradient.sum(), x)

@@ -5,7 +5,7 @@ import torch
 
 import conveyor
 from both import assert_kernel_is_loop, by_both
-from conveyor.targets import registry
+from conveyor.targets import CannotBuild, registry
 from numpy_target import NumPy
 from test_compiler_laws import drawn, every_cell
 from tolerance import KERNEL, assert_equal
@@ -35,8 +35,9 @@ def test_targets_are_asked_in_order_and_what_none_takes_is_run_by_the_loop(monke
     class Refusing(NumPy):
         name = "refusing"
 
-        def refuses(self, tensors):
-            return f"batches of {tensors[0].shape[1]}" if tensors[0].shape[1] > 3 else None
+        def refuses(self, request):
+            batch = request.tensors[0].shape[1]
+            return f"batches of {batch}" if batch > 3 else None
 
         def build(self, plans, dtype):
             built.append(len(plans))
@@ -51,9 +52,27 @@ def test_targets_are_asked_in_order_and_what_none_takes_is_run_by_the_loop(monke
         layer(x[:, :3])
         assert built == [1]
         monkeypatch.setattr(registry, "TARGETS", (Refusing(),))
-        with pytest.raises(conveyor.NotCompiled, match="kernels are not for batches of 5"):
+        with pytest.raises(conveyor.NotCompiled, match="no kernel is for batches of 5"):
             layer(x)
     with torch.no_grad():
         found = layer(x)[0]
         with conveyor.backend("eager"):
             assert torch.equal(found, layer(x)[0])
+
+
+def test_a_target_that_cannot_build_is_passed_over(monkeypatch):
+    class Broken(NumPy):
+        name = "broken"
+
+        def build(self, plans, dtype):
+            raise CannotBuild("it has no compiler")
+
+    layer, x = conveyor.LSTM(2, 3), torch.randn(4, 5, 2)
+    monkeypatch.setattr(registry, "TARGETS", (Broken(), NumPy()))
+    with conveyor.backend("compiled"), torch.no_grad():
+        found = layer(x)[0]
+    with conveyor.backend("eager"), torch.no_grad():
+        assert_equal(found.double(), layer(x)[0].double(), "output", {torch.float64: 1e-6})
+    monkeypatch.setattr(registry, "TARGETS", (Broken(),))
+    with conveyor.backend("compiled"), pytest.raises(conveyor.NotCompiled, match="it has no compiler"):
+        layer(x)

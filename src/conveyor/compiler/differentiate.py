@@ -13,11 +13,11 @@ from conveyor.compiler.ops import OPS
 class Costs:
     """What is cheap on a target, in multiplications for each element.
 
-    `recompute`: what backward may spend to spare the saving of an element; by default one tanh, not two. `ops`: the
-    costs of operations that differ from the declared ones.
+    `recompute`: what backward may spend to spare the saving of an element. `ops`: the costs of operations that differ
+    from the declared ones.
     """
 
-    recompute: int = 24
+    recompute: int
     ops: Mapping[str, int] = field(default_factory=dict)
 
     def of(self, op: str) -> int:

@@ -29,10 +29,10 @@ def inference(graph: Graph) -> Lowered:
     return lower(simplify(graph), frozenset(graph.states[:1]))
 
 
-def training(graph: Graph, wanted: Wanted, costs: Costs | None = None) -> tuple[Lowered, Lowered]:
+def training(graph: Graph, wanted: Wanted, costs: Costs) -> tuple[Lowered, Lowered]:
     """Forward and backward: forward also leaves what backward reads, by the costs that a target states."""
     given = [Key("state", graph.states[0]), *(Key("stream", name) for name in graph.streams)]
-    derivative = differentiate(graph, [Key(*each) for each in wanted], given, costs or Costs())
+    derivative = differentiate(graph, [Key(*each) for each in wanted], given, costs)
     forward, backward = simplify(derivative.forward), simplify(derivative.backward)
     histories = {*graph.states[:1], *backward.inputs("before"), *backward.inputs("after")}
     first = lower(forward, frozenset(histories))

@@ -6,6 +6,7 @@ is for the plan of a target.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -26,8 +27,8 @@ class Space(StrEnum):
 
     def rows(self, steps: int, batch: int) -> int:
         """The number of rows: `steps` is the number of steps of all sequences together, `batch` that of sequences."""
-        many = {Space.STREAM: steps, Space.HISTORY: batch + steps, Space.PAIR: 2 * batch, Space.ROWS: batch}
-        return many.get(self, 1)
+        many = {Space.STREAM: steps, Space.HISTORY: batch + steps, Space.PAIR: 2 * batch}
+        return many.get(self, batch if self in (Space.ROWS, Space.SCRATCH) else 1)
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,8 @@ class Pass:
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """What is computed. `inputs` and `outputs`: where they are; `zero`: buffers to start from 0.
+    """What is computed. `inputs` and `outputs`: where they are; `zero`: buffers to start from 0;
+    `states`: the buffer of each state.
 
     `reverse`: the loop over time goes from the last step to the first.
     """
@@ -168,18 +170,17 @@ class Program:
     outputs: tuple[tuple[Key, Ref, tuple[int, ...]], ...]
     zero: tuple[int, ...]
     reverse: bool
+    states: Mapping[str, int]
+
+    def is_timed(self, ref: Ref) -> bool:
+        """Whether there is one for each step."""
+        return self.buffers[ref.buffer].space in (Space.STREAM, Space.HISTORY)
 
     @property
     def saved(self) -> tuple[tuple[str, Ref, int], ...]:
         """What it leaves for another kernel: its name, where it is, and how wide the buffer's rows are."""
         saved = ((key.name, ref) for key, ref, _ in self.outputs if key.role == "saved")
         return tuple((name, ref, self.buffers[ref.buffer].width) for name, ref in saved)
-
-    @cached_property
-    def states(self) -> dict[str, int]:
-        """The buffer of each state."""
-        places = {buffer.name: i for i, buffer in enumerate(self.buffers)}
-        return {key.name: places[str(key)] for key, _, _ in self.outputs if key.kind == "state"}
 
     @cached_property
     def shapes(self) -> dict[Key, tuple[Ref, tuple[int, ...]]]:

@@ -36,7 +36,8 @@ def program(
     outputs = tuple(
         (output.key, slots.output(output), slots.w.nodes[output.node].dims) for output in slots.w.graph.outputs
     )
-    return Program(tuple(slots.buffers), passes, tuple(slots.inputs), outputs, tuple(slots.zero), reverse)
+    states = {key.name: slots.state(key) for key, _, _ in outputs if key.kind == "state"}
+    return Program(tuple(slots.buffers), passes, tuple(slots.inputs), outputs, tuple(slots.zero), reverse, states)
 
 
 class _Stages:

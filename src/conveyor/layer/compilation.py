@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -13,8 +13,7 @@ from conveyor.cell import Cell
 from conveyor.compiler import Graph, inference, training
 from conveyor.compiler.pipeline import Lowered
 from conveyor.layer.tracing import Signature, traced
-from conveyor.targets import Plan, Target
-from conveyor.targets.registry import TARGETS
+from conveyor.targets import Plan, Target, registry
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class Compilation:
 
     traced: Graph
     for_training: bool = True
-    target: Target[Any] = TARGETS[0]
+    target: Target[Any] = field(default_factory=lambda: registry.TARGETS[0])
 
     @property
     def graph(self) -> str:
@@ -42,7 +41,7 @@ class Compilation:
 
     @property
     def source(self) -> str:
-        """The source of the kernels, in C."""
+        """The source of the kernels."""
         return "\n\n".join(map(self.target.source, self._plans))
 
     @cached_property

@@ -15,8 +15,8 @@ from conveyor.compiler import CannotCompile
 from conveyor.compiler.graph import Key
 from conveyor.layer.backends import NotCompiled, chosen, warn
 from conveyor.layer.kernels import kernels_of
-from conveyor.layer.tracing import Signature, StepFails, TracedCell, check_weights, forget, module_of, traced
-from conveyor.targets import CannotBuild, Target, registry
+from conveyor.layer.tracing import Signature, StepFails, TracedCell, check_weights, forget, held, module_of, traced
+from conveyor.targets import CannotBuild, Request, Target, registry
 from conveyor.targets.autograd import Launch, compute
 from conveyor.targets.ragged import rows_of
 
@@ -28,34 +28,35 @@ def run(scan: Scan) -> Unrolled:
 
         return torch_compile.run(scan)
     choice = chosen()
-    if choice == "auto" and len(scan.x) == 1 and not torch.is_grad_enabled():
-        choice = "eager"  # a kernel packs its matrices for each run, which for one step takes longer than the step
     if choice == "eager":
         return unroll(scan)
-    try:
-        reason = _unfit(scan)
-        for target in registry.TARGETS if reason is None else ():
-            reason = target.refuses(scan.tensors)
-            cell = traced(scan.cell, Signature.of(scan)) if reason is None else None
-            if cell is not None and scan.start + len(scan.x) <= cell.steps:
-                return _by_kernel(cell, target, scan)
-            if cell is not None:
-                reason = f"steps beyond number {cell.steps:,} in {cell.dtype}"
-        if choice == "compiled":
-            raise NotCompiled(f"{place(scan.cell)}: kernels are not for {reason}; take conveyor.backend('eager')")
-    except (CannotCompile, CannotBuild) as error:
-        if choice == "compiled":
-            if isinstance(error, StepFails):
-                raise error.error from None
-            raise NotCompiled(f"{place(scan.cell)} has no kernel: {error}") from None
-        result = unroll(scan)  # which may say more of an error
-        warn(scan.cell, error)
-        return result
-    return unroll(scan)
+    asked = Request(scan.tensors, len(scan.x), torch.is_grad_enabled(), choice == "compiled")
+    refused = _unfit(scan)
+    failure: CannotCompile | CannotBuild | None = None
+    for target in registry.TARGETS if refused is None else ():
+        refused = target.refuses(asked)
+        if refused is None:
+            try:
+                cell = traced(scan.cell, Signature.of(scan))
+                if scan.start + len(scan.x) <= cell.steps:
+                    return _by_kernel(cell, target, scan)
+                refused = f"steps beyond number {cell.steps:,} in {cell.dtype}"
+            except (CannotCompile, CannotBuild) as error:
+                failure = error
+    if choice == "compiled":
+        if isinstance(failure, StepFails):
+            raise failure.error from None
+        if failure is not None:
+            raise NotCompiled(f"{place(scan.cell)} has no kernel: {failure}")
+        raise NotCompiled(f"{place(scan.cell)}: no kernel is for {refused}; use conveyor.backend('eager')")
+    result = unroll(scan)  # which may say more of an error
+    if failure is not None:
+        warn(scan.cell, failure)
+    return result
 
 
 def _unfit(scan: Scan) -> str | None:
-    """Why no kernel can run it anywhere, or none."""
+    """What no kernel runs on any target, or None."""
     if is_transforming():
         return "torch.func transforms"
     if forward_ad._current_level >= 0:
@@ -73,7 +74,8 @@ def _by_kernel(cell: TracedCell, target: Target[Any], scan: Scan) -> Unrolled:
     if any(weight is None or weight.shape != cell.shapes[name] for name, weight in weights.items()):
         forget(scan.cell)  # something else has been put in a weight's place
         return _by_kernel(traced(scan.cell, Signature.of(scan)), target, scan)
-    check_weights(scan.cell, {n: w for n, w in weights.items() if n not in cell.own_tensors}, cell.dtype)
+    named = {name: weight for name, weight in weights.items() if name not in cell.own_tensors}
+    check_weights(scan.cell, named, cell.dtype, scan.x.device)
     sources, tensors = _inputs(cell, scan, weights)
     steps, batch = scan.x.shape[:2]
     rows = rows_of(steps, batch, scan.lengths)
@@ -102,17 +104,6 @@ def _unrolled(cell: TracedCell, results: Sequence[Tensor]) -> Unrolled:
     return Unrolled(results[0], tuple(results[1:last]), values)
 
 
-class _Loop(nn.Module):
-    """The eager loop as a module, so that it can be run with other tensors as its weights."""
-
-    def __init__(self, cell: Any):
-        super().__init__()
-        self.weights = module_of(cell)
-
-    def forward(self, scan: Scan) -> Unrolled:
-        return unroll(scan)
-
-
 def _by_loop(
     scan: Scan, sources: Sequence[Key], tensors: Sequence[Tensor], further: Sequence[str]
 ) -> tuple[Tensor, ...]:
@@ -120,9 +111,8 @@ def _by_loop(
     found: dict[str, dict[str, Tensor]] = {"stream": {}, "constant": {}, "state": {}, "weight": {}}
     for key, tensor in zip(sources, tensors, strict=True):
         found[key.kind][key.name] = tensor
-    own = {name for name, _ in module_of(scan.cell).named_parameters()}
-    weights = {f"weights.{name}": weight for name, weight in found["weight"].items() if name in own}
     streams, constants = {**scan.streams, **found["stream"]}, {**scan.constants, **found["constant"]}
     again = replace(scan, streams=streams, state=tuple(found["state"].values()), constants=constants)
-    output, last, values = torch.func.functional_call(_Loop(scan.cell), weights, (again,))
+    with held(module_of(scan.cell), found["weight"]):
+        output, last, values = unroll(again)
     return (output, *last, *(values[name] for name in further))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 
@@ -13,18 +13,22 @@ from conveyor.layer.tracing import TracedCell
 from conveyor.targets import Target
 from conveyor.targets.autograd import CompiledStep
 
-_found: WeakKeyDictionary[TracedCell, dict[str, CompiledStep]] = WeakKeyDictionary()
-
 
 def kernels_of(cell: TracedCell, target: Target[Any]) -> CompiledStep:
-    """The kernels of a cell on a target."""
-    known = _found.setdefault(cell, {})
-    if target.name not in known:
-        known[target.name] = shared_kernels(cell.graph, cell.dtype, target)
-    return known[target.name]
+    """The kernels of a cell on a target. Cells whose graphs are equal, such as the layers of a stack, share them."""
+    if target.name not in cell.kernels:
+        cell.kernels[target.name] = kernels_of_graph(cell.graph, cell.dtype, target)
+    return cell.kernels[target.name]
+
+
+def kernels_of_graph(graph: Graph, dtype: torch.dtype, target: Target[Any]) -> CompiledStep:
+    """The kernels of a graph on a target."""
+    # Two graphs are equal if they differ in the sign of a zero only, and have other results.
+    signs = tuple(i for i, n in enumerate(graph.nodes) if n.op == "const" and math.copysign(1, n.attrs[0]) < 0)
+    return shared_kernels(graph, signs, dtype, target)
 
 
 @lru_cache(maxsize=256)
-def shared_kernels(graph: Graph, dtype: torch.dtype, target: Target[Any]) -> CompiledStep:
-    """Equal graphs, such as those of the layers of a stack, have the same kernels."""
+def shared_kernels(graph: Graph, _signs: tuple[int, ...], dtype: torch.dtype, target: Target[Any]) -> CompiledStep:
+    """Those that are made once."""
     return CompiledStep(graph, dtype, target)

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, library
 
 from conveyor.compiler.graph import Graph, Key, Node, Output
+from conveyor.layer.kernels import kernels_of_graph
+from conveyor.targets import registry
 from conveyor.targets.autograd import CompiledStep, Launch, readings, without_graph
 from conveyor.targets.ragged import rows_of
-from conveyor.targets.registry import TARGETS
 from conveyor.targets.target import Kernel, Result
 
 FORMAT = 1  # of the text; another if ops, nodes or kernels change their meaning
@@ -50,18 +51,18 @@ def register(kernel: CompiledStep, sources: tuple[Key, ...]) -> str:
 
 
 def _entry(text: str) -> Entry:
-    """What a text stands for, which another process may have written."""
+    """The entry for a serialised graph, possibly from another process."""
     if text not in _entries:
         try:
             form, name, dtype, sources, nodes, outputs = _tuples(json.loads(text))
             graph = Graph(tuple(Node(*node) for node in nodes), tuple(Output(*output) for output in outputs))
             double = {"torch.float32": False, "torch.float64": True}[dtype]
-            target = {target.name: target for target in TARGETS}[name]
+            target = registry.target(name)
         except (ValueError, TypeError, KeyError, AssertionError) as error:
             raise RuntimeError(CURE) from error
         if form != FORMAT:
             raise RuntimeError(CURE)
-        step = CompiledStep(graph, torch.float64 if double else torch.float32, target)
+        step = kernels_of_graph(graph, torch.float64 if double else torch.float32, target)
         _entries[text] = Entry(step, tuple(Key(*source) for source in sources))
     return _entries[text]
 
@@ -81,7 +82,7 @@ def forward(
     tensors: list[Tensor], lengths: Tensor | None, graph: str, steps: int, batch: int, start: int, wanted: list[bool]
 ) -> list[Tensor]:
     """The results of `compute`, and then, if gradients are wanted, what backward reads."""
-    launch = _launch(graph, lengths, steps, batch, start)
+    launch = _launch(graph, tensors, lengths, steps, batch, start)
     given, states = launch.arranged(tensors)
     if not any(wanted):
         result = launch.kernels.inference()(given, states, launch.rows, start)
@@ -136,7 +137,7 @@ def backward(
     wanted: list[bool],
 ) -> list[Tensor]:
     """The gradients by the tensors that are wanted."""
-    launch = _launch(graph, lengths, steps, batch, start)
+    launch = _launch(graph, tensors, lengths, steps, batch, start)
     kernels = launch.kernels.training(_sources(graph, wanted))
     places = _kept(kernels)
     found = without_graph(launch, kernels, tensors, dict(zip(places, kept, strict=True)), gradients, wanted)
@@ -183,12 +184,30 @@ def _sources(graph: str, wanted: list[bool]) -> frozenset[Key]:
     return frozenset(s for s, w in zip(_entry(graph).sources, wanted, strict=True) if w)
 
 
-def _launch(graph: str, lengths: Tensor | None, steps: int, batch: int, start: int) -> Launch:
+def _launch(graph: str, tensors: list[Tensor], lengths: Tensor | None, steps: int, batch: int, start: int) -> Launch:
     entry = _entry(graph)
+    _check(entry, tensors, steps, batch)
     if lengths is not None and batch and not 0 <= int(lengths.min()) <= int(lengths.max()) <= steps:
         raise ValueError(f"lengths must lie between 0 and the {steps} steps of the input, not {lengths.tolist()}")
-    return Launch(entry.kernel, rows_of(steps, batch, lengths), start, entry.sources, _no_eager)
+    return Launch(entry.kernel, rows_of(steps, batch, lengths), start, entry.sources, _refuse)
 
 
-def _no_eager(*_: Tensor) -> tuple[Tensor, ...]:
+def _check(entry: Entry, tensors: list[Tensor], steps: int, batch: int) -> None:
+    """Raises ValueError for tensors that are not those of the graph: a kernel would read what is not theirs."""
+    nodes = {node.key: node for node in entry.kernel.graph.nodes if node.op == "input"}
+    before = {"stream": (steps, batch), "state": (batch,), "constant": (batch,), "weight": ()}
+    for key, tensor in zip(entry.sources, tensors, strict=True):
+        if key not in nodes:
+            continue  # a state that the step does not read
+        wanted = (*before[key.kind], *nodes[key].dims)
+        if tuple(tensor.shape) != wanted or tensor.dtype != entry.kernel.dtype:
+            found = f"{list(tensor.shape)} of {tensor.dtype}"
+            raise ValueError(f"{key.name} must be {list(wanted)} of {entry.kernel.dtype}, not {found}")
+
+
+def _refuse(*_: Any) -> Any:
     raise RuntimeError("a compiled model cannot be differentiated twice: differentiate the model itself")
+
+
+# Of a backward in which torch.autograd asks for a graph.
+backward.register_autograd(_refuse)

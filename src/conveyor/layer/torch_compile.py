@@ -1,4 +1,4 @@
-"""A layer while torch.compile looks on: its kernel is one operator of the graph.
+"""A layer under torch.compile: its kernel is one operator of the graph.
 
 In a file of its own because what it needs of PyTorch takes a second to import, and only torch.compile needs it.
 """
@@ -19,24 +19,27 @@ from conveyor.layer import operator
 from conveyor.layer.backends import NotCompiled, chosen, warn
 from conveyor.layer.kernels import kernels_of
 from conveyor.layer.tracing import Signature, module_of, traced
-from conveyor.targets import CannotBuild
-from conveyor.targets.registry import TARGETS
+from conveyor.targets import CannotBuild, Request, registry
 
 
 def run(scan: Scan) -> Unrolled:
-    """What `dispatch.run` gives, while torch.compile looks on: the kernel is one operator of its graph."""
-    if scan.x.device.type != "cpu":
+    """What `dispatch.run` gives, under torch.compile: the kernel is one operator of its graph."""
+    asked = Request(scan.tensors, len(scan.x), torch.is_grad_enabled(), insists=True)
+    target = next((one for one in registry.TARGETS if one.refuses(asked) is None), None)
+    if target is None or _choice() == "eager":
         return _loop_outside(scan)
     steps, batch = scan.x.shape[:2]
     module, masks = module_of(scan.cell), getattr(scan.cell, "masks", None)
     signature = Signature.of(scan)
-    graph, used, names, further, countable = _operator(module, masks, tuple(scan.streams), *signature)
+    graph, used, names, further, countable = _operator(target.name, module, masks, tuple(scan.streams), *signature)
     if not graph or scan.start + steps > countable:
         return _loop_outside(scan)
     given = {**scan.streams, **scan.constants}
     tensors = [given[name] for name in used] + list(scan.state) + [_at(module, name) for name in names]
     tensors = [t if t.dtype == signature.dtype else t.to(signature.dtype) for t in tensors]
-    wanted = [torch.is_grad_enabled() and t.requires_grad for t in tensors]
+    # An exported program may be given inputs that require a gradient where these do not.
+    every = torch.compiler.is_exporting()
+    wanted = [torch.is_grad_enabled() and (t.requires_grad or (every and t.is_floating_point())) for t in tensors]
     results = torch.ops.conveyor.forward(tensors, scan.lengths, graph, steps, batch, scan.start, wanted)
     last = 1 + len(scan.state)
     return Unrolled(results[0], tuple(results[1:last]), dict(zip(further, results[last:], strict=False)))
@@ -49,30 +52,35 @@ def _at(module: Any, path: str) -> Tensor:
 
 
 @torch._dynamo.assume_constant_result
+def _choice() -> str:
+    return chosen()
+
+
+@torch._dynamo.assume_constant_result
 def _operator(
-    module: Any, masks: tuple[Any, ...] | None, streams: tuple[str, ...], *facts: Any
+    name: str, module: Any, masks: tuple[Any, ...] | None, streams: tuple[str, ...], *facts: Any
 ) -> tuple[str, list[str], list[str], list[str], int]:
     """The graph of a cell's operator as text, or none; what it takes besides the states: tensors, and weights; what it
     gives besides output and states; how many steps it can number."""
-    signature = Signature(*facts)  # which torch.compile cannot hand over whole
+    target, signature = registry.target(name), Signature(*facts)  # which torch.compile cannot hand over whole
     cell = module if masks is None else Regularised.like(module, *masks)
     try:
-        # In a thread of its own, in which nobody looks on: torch.export would write down what the tracing does.
+        # In a separate thread, or torch.export would record what the tracing does.
         with ThreadPoolExecutor(1) as alone:
             found = alone.submit(traced, cell, signature).result()
-        TARGETS[0].build((), signature.dtype)  # whether it can build any
+        target.build((), signature.dtype)  # whether it can build any
     except (CannotCompile, CannotBuild) as error:
         if chosen() == "compiled":
             raise NotCompiled(f"{place(cell)} has no kernel: {error}") from None
         warn(cell, error)
         return "", [], [], [], 0
     graph = found.graph
-    if chosen() == "eager" or found.types or found.own_tensors:
+    if found.types or found.own_tensors:
         return "", [], [], [], 0  # tensors that nobody else can reach, or values of another type
     kinds = [Key("stream", name) for name in streams if name in graph.inputs("stream")]
     kinds += [Key("constant", name) for name in signature.constants if name in graph.inputs("constant")]
     sources = [*kinds, *(Key("state", n) for n in cell.state), *(Key("weight", n) for n in found.weights)]
-    text = operator.register(kernels_of(found, TARGETS[0]), tuple(sources))
+    text = operator.register(kernels_of(found, target), tuple(sources))
     return text, [key.name for key in kinds], list(found.weights), graph.streams, found.steps
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import traceback
+import weakref
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, is_dataclass
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
+from types import MethodType, SimpleNamespace
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -22,7 +23,9 @@ from conveyor.cell import Affine, affine
 from conveyor.cell.loop import Scan, Step, place, take_step
 from conveyor.compiler import Argument, CannotCompile, Graph, steps_within, trace
 from conveyor.targets.attempt import BUILDING
+from conveyor.targets.autograd import CompiledStep
 
+CPU = torch.device("cpu")  # where steps are traced
 # What a step is given: its name, its shape without steps and rows, and its type if that is no real number.
 Given = tuple[str, tuple[int, ...], torch.dtype | None]
 
@@ -57,6 +60,7 @@ class TracedCell:
     shapes: Mapping[str, tuple[int, ...]]
     types: Mapping[str, torch.dtype]  # of the further values that are no real numbers
     own_tensors: frozenset[str]  # the names of those weights that only the step has
+    kernels: dict[str, CompiledStep]  # by the name of the target
     steps: int  # how many it can number: in its own numbers, of which whole ones are exact up to a limit
 
 
@@ -81,18 +85,20 @@ def _place(error: Exception) -> str:
 _traced: WeakKeyDictionary[nn.Module, dict[Any, TracedCell | CannotCompile]] = WeakKeyDictionary()
 
 
-def check_weights(cell: Step, weights: Mapping[str, Tensor], dtype: torch.dtype) -> None:
+def check_weights(cell: Step, weights: Mapping[str, Tensor], dtype: torch.dtype, device: torch.device) -> None:
     """Raises ValueError for a weight on another device or of another floating type than the input."""
     for name, weight in weights.items():
-        if weight.dtype == dtype and weight.is_cpu:
+        if weight.dtype == dtype and weight.device == device:
             continue
-        if weight.is_floating_point() and weight.dtype != dtype and not torch.is_autocast_enabled("cpu"):
+        if weight.is_floating_point() and weight.dtype != dtype and not torch.is_autocast_enabled(device.type):
             raise ValueError(
                 f"{place(cell)}: {name} is {weight.dtype}, but the input is {dtype}: "
                 f"bring all to one, layer.to({dtype})"
             )
-        if not weight.is_cpu:
-            raise ValueError(f"{place(cell)}: {name} is on {weight.device}, but the input is on cpu: layer.to('cpu')")
+        if weight.device != device:
+            raise ValueError(
+                f"{place(cell)}: {name} is on {weight.device}, but the input is on {device}: layer.to('{device}')"
+            )
 
 
 def forget(cell: Any) -> None:
@@ -139,7 +145,7 @@ def _marks(module: nn.Module) -> tuple[Any, ...]:
 
 
 def _collect(module: nn.Module, marks: list[Any]) -> None:
-    marks.append(id(module))
+    marks.append(weakref.ref(module))  # not its id, which another may have when it is gone
     if isinstance(module, Affine):  # nothing in it changes but whether it has a bias
         marks.append(module._parameters.get("bias") is None)
         return
@@ -167,8 +173,28 @@ def _mark(value: Any) -> Any:
     if isinstance(value, int | float | str | None):
         return value
     if isinstance(value, Namespace | SimpleNamespace) or (is_dataclass(value) and not isinstance(value, type)):
-        return id(value), _mark(getattr(value, "__dict__", None))  # settings, of which one may change
-    return id(value)
+        return _Identity(value), _mark(getattr(value, "__dict__", None))  # settings, of which one may change
+    if isinstance(value, MethodType):
+        return _Identity(value.__self__), _Identity(value.__func__)
+    return _Identity(value)
+
+
+class _Identity:
+    """Equal for one and the same object only, as long as that is there. It keeps none alive that refers to its cell."""
+
+    def __init__(self, value: Any):
+        self.hash = id(value)
+        try:
+            self.get: Callable[[], Any] = weakref.ref(value)
+        except TypeError:
+            self.get = lambda: value
+
+    def __hash__(self) -> int:
+        return self.hash
+
+    def __eq__(self, other: object) -> bool:
+        mine = self.get()
+        return mine is not None and isinstance(other, _Identity) and mine is other.get()
 
 
 def _trace(cell: Any, module: nn.Module, signature: Signature) -> TracedCell:
@@ -193,7 +219,7 @@ def _trace(cell: Any, module: nn.Module, signature: Signature) -> TracedCell:
             except CannotCompile:
                 raise
             except Exception as error:  # a step can fail in any way, perhaps only on what it is traced with
-                check_weights(cell, weights, dtype)  # a likely reason, and easier to understand
+                check_weights(cell, weights, dtype, CPU)  # a likely reason, and easier to understand
                 raise StepFails(error) from error
         held = {**weights, **found.found}
     used = found.graph.inputs("weight")
@@ -202,7 +228,7 @@ def _trace(cell: Any, module: nn.Module, signature: Signature) -> TracedCell:
     whole = {name: _magnitude(held[name]) for name in used if not held[name].is_floating_point()}
     steps = steps_within(found.graph, whole, 2**24 if dtype == torch.float32 else 2**53)
     getters = {name: getters[name] for name in used}
-    return TracedCell(found.graph, dtype, getters, shapes, found.types, frozenset(found.found), steps)
+    return TracedCell(found.graph, dtype, getters, shapes, found.types, frozenset(found.found), {}, steps)
 
 
 def _magnitude(whole: Tensor) -> float:
@@ -266,6 +292,36 @@ def _weights(module: nn.Module) -> Iterator[tuple[str, Callable[[], Tensor | Non
                 plain = name in owner._parameters  # its place is read at every run, and this is the quickest way
                 read = partial(owner._parameters.get, name) if plain else partial(getattr, owner, name)
                 yield (f"{path}.{name}" if path else name), read
+
+
+@contextmanager
+def held(module: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
+    """Inside, the modules hold these tensors as their weights, by the names that `TracedCell.weights` gives them.
+
+    A weight that several modules share is replaced in all of them, one that is computed (torch.nn.utils.parametrize)
+    where its value is kept.
+    """
+    places: list[tuple[Any, str]] = []
+    with parametrize.cached():
+        instead = {}
+        for name, tensor in weights.items():
+            path, _, leaf = name.rpartition(".")
+            owner = module.get_submodule(path)
+            if parametrize.is_parametrized(owner, leaf):
+                parametrize._cache[id(owner), leaf] = tensor
+            else:
+                instead[id(getattr(owner, leaf))] = tensor
+        for owner in module.modules():
+            holders: tuple[Any, ...] = owner._parameters, owner._buffers, owner.__dict__
+            places += [(holder, name) for holder in holders for name, value in holder.items() if id(value) in instead]
+        old = [holder[name] for holder, name in places]
+        try:
+            for (holder, name), value in zip(places, old, strict=True):
+                holder[name] = instead[id(value)]
+            yield
+        finally:
+            for (holder, name), value in zip(places, old, strict=True):
+                holder[name] = value
 
 
 def _always(tensor: Tensor) -> Callable[[], Tensor]:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from conveyor.targets.target import CannotBuild, Kernel, Plan, Result, Target
+from conveyor.targets.target import CannotBuild, Kernel, Plan, Request, Result, Target
 
-__all__ = ["CannotBuild", "Kernel", "Plan", "Result", "Target"]
+__all__ = ["CannotBuild", "Kernel", "Plan", "Request", "Result", "Target"]

@@ -8,3 +8,11 @@ from conveyor.targets.cpu import CPU
 from conveyor.targets.target import Target
 
 TARGETS: tuple[Target[Any], ...] = (CPU(),)
+
+
+def target(name: str) -> Target[Any]:
+    """The target of this name. Raises ValueError for another."""
+    found = {one.name: one for one in TARGETS}
+    if name not in found:
+        raise ValueError(f"there is no target {name!r}: choose among {', '.join(found)}")
+    return found[name]

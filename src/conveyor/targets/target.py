@@ -67,8 +67,8 @@ class Target(Protocol[P]):
 
     def __hash__(self) -> int: ...
 
-    def refuses(self, tensors: Sequence[Tensor]) -> str | None:
-        """Why it cannot take these tensors, or None."""
+    def refuses(self, request: Request) -> str | None:
+        """What it does not run, as in "no kernel is for tensors on cuda", or None."""
         ...
 
     def plan(self, program: Program) -> P:
@@ -82,6 +82,17 @@ class Target(Protocol[P]):
     def build(self, plans: Sequence[P], dtype: torch.dtype) -> Sequence[Kernel]:
         """The kernels of some plans, to be used together. Raises CannotBuild, of no plans where it can build none."""
         ...
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a layer asks a target to run: all tensors that a step is given, the number of steps, whether gradients may
+    be wanted, and whether a kernel is insisted on (`conveyor.backend("compiled")`)."""
+
+    tensors: tuple[Tensor, ...]
+    steps: int
+    gradients: bool
+    insists: bool
 
 
 @dataclass(frozen=True)

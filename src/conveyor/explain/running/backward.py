@@ -29,7 +29,7 @@ class Backward:
         graph = self.step.graph
         wanted = [Key("stream", name) for name in graph.inputs("stream")]
         given = [output.key for output in graph.outputs if output.name in self.upward]
-        return differentiate(graph, wanted, given, Costs())
+        return differentiate(graph, wanted, given, Costs(recompute=24))
 
     @cached_property
     def forward(self) -> MemoryMap:

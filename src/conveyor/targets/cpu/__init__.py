@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
 from conveyor.compiler.differentiate import Costs
 from conveyor.compiler.program import Program
@@ -13,17 +12,20 @@ from conveyor.targets.cpu.build import load_at_once
 from conveyor.targets.cpu.emit import emit
 from conveyor.targets.cpu.plan import Plan, plan
 from conveyor.targets.cpu.run import CKernel
+from conveyor.targets.target import Request
 
 
 class CPU:
     """Kernels in C, compiled for the processor at hand."""
 
     name = "cpu"
-    costs = Costs()  # which are those of a processor
+    costs = Costs(recompute=24)  # one tanh, not two
 
-    def refuses(self, tensors: Sequence[Tensor]) -> str | None:
-        """Why it cannot take these tensors, or None."""
-        for tensor in tensors:
+    def refuses(self, request: Request) -> str | None:
+        """What it does not run, or None."""
+        if not request.insists and not request.gradients and request.steps == 1:
+            return "a single step"  # matrices are packed for each run, which takes longer than the step by the loop
+        for tensor in request.tensors:
             if tensor.device.type != "cpu":
                 return f"tensors on {tensor.device}"
             real = tensor.is_floating_point() or tensor.is_complex()
@@ -36,7 +38,7 @@ class CPU:
         return plan(program)
 
     def source(self, plan: Plan) -> str:
-        """Its C."""
+        """The C source."""
         return emit(plan).text
 
     def build(self, plans: Sequence[Plan], dtype: torch.dtype) -> list[CKernel]:

@@ -6,6 +6,7 @@ serves every size of a cell.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -300,7 +301,7 @@ class _Emitter:
 
     def outer_rows(self, stage: Outer) -> str:
         refs = [ref for ref in (stage.a, stage.b) if ref]
-        if any(map(self.memory.is_timed, refs)):
+        if any(map(self.plan.program.is_timed, refs)):
             return "c->rows"
         return "c->batch" if any(self.memory.space(ref) == Space.ROWS for ref in refs) else "1"
 
@@ -398,7 +399,7 @@ def spelled(line: Line, at: Callable[[Arg], str]) -> list[str]:
     text = SPELLING[line.op].format(*map(at, line.args))
     lines = []
     if line.node >= 0:
-        name = line.name.replace("*/", "* /")
+        name = re.sub(r"[^\w. ]", "_", line.name)  # no name can end the comment
         lines.append(f"const real v{line.node} = {text};{f' /* {name} */' if name else ''}")
         text = f"v{line.node}"
     if line.target is not None:

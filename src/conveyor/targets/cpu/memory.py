@@ -44,10 +44,6 @@ class Memory:
         """C for the first row of a chunk, and for the map to the others."""
         return ("0", "0") if ref.buffer in self.plan.chunked else IN_CHUNK.get((self.space(ref), ref.when), ("0", "0"))
 
-    def is_timed(self, ref: Ref) -> bool:
-        """Whether it has a row for each step."""
-        return self.space(ref) in (Space.STREAM, Space.HISTORY)
-
     def shape(self, buffer: int, rows: Ragged) -> tuple[int, int]:
         """The rows of a buffer, and their width."""
         one = self.buffers[buffer]

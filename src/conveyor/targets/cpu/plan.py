@@ -126,7 +126,7 @@ def plan(program: Program) -> Plan:
     after: list[Phase] = []
     for one in program.passes:
         if one.over == "bulk":
-            timed = tuple(stage for stage in one.stages if _is_timed(program, stage))
+            timed = tuple(stage for stage in one.stages if any(map(program.is_timed, _refs(stage))))
             rest = tuple(stage for stage in one.stages if stage not in timed)
             during += [Phase("bulk", timed, Share.ROWS)] if timed else []
             after += [Phase("bulk", rest, Share.ROWS)] if rest else []
@@ -147,17 +147,14 @@ def plan(program: Program) -> Plan:
 def _chunk(program: Program, during: list[Phase], streams: set[int]) -> int:
     """The rows of a chunk, of which the streams that products over all rows read and write stay in the cache."""
     bulk = [stage for one in during if one.over == "bulk" for stage in one.stages]
-    shared = {buffer for stage in bulk for buffer in _buffers(stage)} & streams
+    shared = {ref.buffer for stage in bulk for ref in _refs(stage)} & streams
     width = sum(program.buffers[i].width for i in shared)
     return max(FEWEST, min(MOST, CACHED // max(1, width)))
 
 
-def _buffers(stage: Stage) -> list[int]:
+def _refs(stage: Stage) -> list[Ref]:
+    """The values that a product over all rows reads and writes."""
     if isinstance(stage, Gemm):
-        return [stage.target.buffer, *(ref.buffer for ref, _ in stage.operands)]
+        return [stage.target, *(ref for ref, _ in stage.operands)]
     assert isinstance(stage, Outer)
-    return [ref.buffer for ref in (stage.a, stage.b) if isinstance(ref, Ref)]
-
-
-def _is_timed(program: Program, stage: Stage) -> bool:
-    return any(program.buffers[i].space in (Space.STREAM, Space.HISTORY) for i in _buffers(stage))
+    return [ref for ref in (stage.a, stage.b) if ref is not None]
