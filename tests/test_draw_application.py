@@ -88,9 +88,9 @@ def test_other_digits_than_those_known_are_refused(tmp_path):
     folder.mkdir(parents=True)
     for digit in range(10):
         (folder / f"{digit}.json").write_text(json.dumps({"data": [0] * 784}))
-    with pytest.raises(BadInput, match="does not have the 10,000 digits that are known"):
+    with pytest.raises(BadInput, match="does not hold the expected 10,000 digits"):
         mnist(tmp_path)
     for broken in ("[]", "{", json.dumps({"data": [0] * 783}), json.dumps({"data": "none"})):
         (folder / "4.json").write_text(broken)
-        with pytest.raises(BadInput, match=r"4\.json is not a list of images of 28 x 28 points"):
+        with pytest.raises(BadInput, match=r"4\.json is not a list of images of 28 x 28 pixels"):
             mnist(tmp_path)
