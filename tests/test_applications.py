@@ -158,7 +158,7 @@ def test_a_network_that_does_not_fit_is_told(name, size, tmp_path):
 
 def test_a_size_that_a_network_cannot_have_is_told(tmp_path):
     odd = replace(settings_of("translate"), hidden_size=7)
-    with pytest.raises(BadInput, match=r"conveyor run translate cannot be made with these settings: .*7"):
+    with pytest.raises(BadInput, match=r"conveyor run translate cannot run with these settings: .*7"):
         train.start(applications()["translate"], odd, tmp_path / "run", Progress())
     assert not list(tmp_path.iterdir())
 
@@ -186,7 +186,7 @@ def test_the_command_trains_and_refuses(tmp_path: Path, monkeypatch, capfd):
 
 def test_one_process_alone_trains_it(tmp_path, monkeypatch):
     monkeypatch.setattr(train, "join", lambda device: nullcontext(Group(0, 2, torch.device(device))))
-    with pytest.raises(BadInput, match="conveyor run draw does not go over several processes"):
+    with pytest.raises(BadInput, match="conveyor run draw does not support several processes"):
         train.start(applications()["draw"], settings_of("draw"), tmp_path / "run", Progress())
 
 

