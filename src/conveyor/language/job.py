@@ -128,7 +128,7 @@ class Language(TrainingJob):
 
     def tell(self, figures: dict[str, float]) -> str:
         loss = figures["held_out_loss"]
-        return f"held-out loss {loss:.4f} nats, {loss / math.log(2):.3f} bits a token"
+        return f"held-out loss {loss:.4f} nats, {loss / math.log(2):.3f} bits per token"
 
     def fingerprint(self) -> dict[str, str]:
         return {"digest": self.digest, "cell": cell_digest(self.settings)}
@@ -139,7 +139,7 @@ class Language(TrainingJob):
 
     def summary(self, step: int, best: float, run: Run) -> str:
         bits = f"{best / math.log(2):.3f} bits"
-        done = f"done: {step} steps, best held-out loss {best:.4f} nats ({bits}) a token"
+        done = f"done: {step} steps, best held-out loss {best:.4f} nats ({bits}) per token"
         return f"{done}\ngenerate text with: conveyor generate {run.folder}"
 
 

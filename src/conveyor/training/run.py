@@ -121,7 +121,9 @@ class Run:
             raise BadInput(f"{self.folder} holds no run (it has no config.toml): start one with {command}")
         maker = self.maker()
         if maker and maker != command:
-            raise BadInput(f"{self.folder} holds a run of {maker}, not of {command}: resume it with {maker} --resume")
+            raise BadInput(
+                f"{self.folder} holds a run made by {maker}, not by {command}: resume it with {maker} --resume"
+            )
         return kind.read(self.config)
 
     # metrics
