@@ -93,7 +93,7 @@ def test_the_nearest_noun_is_wrong_where_it_attracts():
 def test_the_rule_is_measured_on_the_test_part():
     task = Agreement()
     batch = task.held_out("test", 1_000)
-    assert task.rules() == {"as the nearest noun": nearest(task.words(batch))}
+    assert task.rules() == {"agree with the nearest noun": nearest(task.words(batch))}
     assert task.batch(task.words(batch)).inputs.equal(batch.inputs)
 
 
@@ -136,9 +136,9 @@ def test_errors_are_of_verbs_and_by_attractors(objective):
 
 
 def test_what_cannot_be_is_refused(tmp_path, monkeypatch):
-    with pytest.raises(BadInput, match="number or language, not verb"):
+    with pytest.raises(BadInput, match="must be number or language, not verb"):
         Agreement("verb")
-    with pytest.raises(BadInput, match="the number of sentences is a whole number, 1 or more, not 0"):
+    with pytest.raises(BadInput, match="the number of sentences must be a whole number, 1 or more, not 0"):
         Agreement(sentences=0)
     for data in (b"not gzip", gzip.compress(b"key,noun,keys\n"), gzip.compress(b"key")[:-4]):
         (tmp_path / "table").write_bytes(data)

@@ -158,7 +158,7 @@ def test_a_network_that_does_not_fit_is_told(name, size, tmp_path):
 
 def test_a_size_that_a_network_cannot_have_is_told(tmp_path):
     odd = replace(settings_of("translate"), hidden_size=7)
-    with pytest.raises(BadInput, match=r"conveyor run translate cannot be made with these settings: .*7"):
+    with pytest.raises(BadInput, match=r"conveyor run translate cannot run with these settings: .*7"):
         train.start(applications()["translate"], odd, tmp_path / "run", Progress())
     assert not list(tmp_path.iterdir())
 
@@ -174,9 +174,9 @@ def test_the_command_trains_and_refuses(tmp_path: Path, monkeypatch, capfd):
         (["run", "draw", *small, "--out", "mine"], "already holds results"),
         (["run", "draw", "--glimpses", 0], "--glimpses must be at least 1"),
         (["run", "drow"], "drow"),
-        (["run", "vrnn", "--resume", "run"], "conveyor run draw made, not conveyor run vrnn"),
-        (["train", "--resume", "run"], "conveyor run draw made, not conveyor train"),
-        (["generate", "run"], "conveyor run draw made, not conveyor train"),
+        (["run", "vrnn", "--resume", "run"], "made by conveyor run draw, not by conveyor run vrnn"),
+        (["train", "--resume", "run"], "made by conveyor run draw, not by conveyor train"),
+        (["generate", "run"], "made by conveyor run draw, not by conveyor train"),
     ]:
         code, shown = said(capfd, monkeypatch, *map(str, wrong))
         assert code == 2, shown
@@ -186,7 +186,7 @@ def test_the_command_trains_and_refuses(tmp_path: Path, monkeypatch, capfd):
 
 def test_one_process_alone_trains_it(tmp_path, monkeypatch):
     monkeypatch.setattr(train, "join", lambda device: nullcontext(Group(0, 2, torch.device(device))))
-    with pytest.raises(BadInput, match="conveyor run draw does not go over several processes"):
+    with pytest.raises(BadInput, match="conveyor run draw does not support several processes"):
         train.start(applications()["draw"], settings_of("draw"), tmp_path / "run", Progress())
 
 

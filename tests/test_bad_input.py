@@ -453,7 +453,7 @@ DAMAGED = {
 def test_damaged_digits_are_refused(how: str, tmp_path: Path) -> None:
     path = tmp_path / "digits.csv.gz"
     path.write_bytes(DAMAGED[how])
-    with pytest.raises(BadInput, match=r"install it anew, pip install 'conveyor\[images\]'"):
+    with pytest.raises(BadInput, match=r"reinstall it: pip install 'conveyor\[images\]'"):
         read_digits(path)
 
 
@@ -465,7 +465,7 @@ def test_greys_that_are_none_are_refused(grey: str, tmp_path: Path) -> None:
     path = tmp_path / "src" / "digits" / "0.json"
     path.parent.mkdir(parents=True)
     path.write_text(f'{{"data": [{", ".join(["0"] * 783)}, {grey}]}}')
-    with pytest.raises(BadInput, match=r"0\.json is not a list of images of 28 x 28 points"):
+    with pytest.raises(BadInput, match=r"0\.json is not a list of images of 28 x 28 pixels"):
         mnist(tmp_path)
 
 

@@ -24,7 +24,7 @@ def test_other_digits_are_refused(tmp_path):
     with pytest.raises(BadInput, match=r"cannot be read.*pip install 'conveyor\[images\]'"):
         read(tmp_path / "digits.csv.gz")
     np.savetxt(tmp_path / "digits.csv.gz", np.zeros((1797, 65), int), "%d", ",")
-    with pytest.raises(BadInput, match="does not have the 1,797 digits"):
+    with pytest.raises(BadInput, match="does not hold the expected 1,797 digits"):
         read(tmp_path / "digits.csv.gz")
 
 
@@ -54,7 +54,7 @@ def test_a_caption_says_what_is_on_the_canvas():
 def test_what_cannot_be_a_scene_or_a_caption_is_refused():
     images, labels = digits()
     rng = np.random.default_rng(0)
-    with pytest.raises(BadInput, match="must be 8 x 8 points, not 8 x 7"):
+    with pytest.raises(BadInput, match="must be 8 x 8 pixels, not 8 x 7"):
         Scenes.draw(images[:, :, 1:], labels, 1, 3, rng)
     with pytest.raises(BadInput, match="from 1 to 9 digits, not 10"):
         Scenes.draw(images, labels, 1, 10, rng)

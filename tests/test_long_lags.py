@@ -90,9 +90,9 @@ def test_who_guesses_the_outer_symbol_is_at_chance():
 
 
 def test_sizes_that_cannot_be():
-    with pytest.raises(BadInput, match="the lag is a whole number, 2 or more, not 1"):
+    with pytest.raises(BadInput, match="the lag must be a whole number, 2 or more, not 1"):
         NoisyLag(1)
-    with pytest.raises(BadInput, match="the strings of a stream is a whole number, 1 or more, not 0"):
+    with pytest.raises(BadInput, match="the strings of a stream must be a whole number, 1 or more, not 0"):
         ContinualReber(0)
     with pytest.raises(BadInput, match="is not of the embedded Reber grammar"):
         ContinualReber(2).batch([["BTBTXSETE", "BTBTXSEPE"]])

@@ -26,7 +26,9 @@ def test_every_frame_but_the_first_is_judged():
 def test_another_corpus_with_as_many_notes_is_told(monkeypatch):
     chorales.read.cache_clear()
     monkeypatch.setattr(chorales, "DIGEST", "another")
-    with pytest.raises(BadInput, match=r"as many notes as it should, but others: pip install 'music21==10.5.1'"):
+    with pytest.raises(
+        BadInput, match=r"the expected number of notes, but different ones: pip install 'music21==10.5.1'"
+    ):
         chorales.read()
 
 

@@ -56,8 +56,8 @@ def test_a_table_of_labelled_sequences(tmp_path):
     )
     most = learn.lengths.mode().values
     assert task.chance == pytest.approx(float((task.parts["test"].lengths != most).float().mean()))
-    assert (about.name, about.metric, about.optimum) == ("mine", "answers wrong", 0)
-    assert about.text == "which class is it? (mine.csv)"
+    assert (about.name, about.metric, about.optimum) == ("mine", "error rate", 0)
+    assert about.text == "classify the sequence (mine.csv)"
     assert problems.shown(name) == "mine"
     outputs = torch.nn.functional.one_hot(learn.targets, 3).float()
     assert task.measure(outputs, learn) == 0
@@ -236,7 +236,7 @@ def test_a_function(tmp_path):
     assert torch.equal(batch.targets[-1], batch.inputs.sum((0, 2)).long() % 2)
     assert torch.equal(batch.inputs, task.draw(7, torch.Generator().manual_seed(3)).inputs)
     assert task.chance == pytest.approx(0.5, abs=0.05)
-    assert problems.about(str(tmp_path / "mine.toml")).text == "which class is it? (mine.py:draw)"
+    assert problems.about(str(tmp_path / "mine.toml")).text == "classify the sequence (mine.py:draw)"
     task = problems.find(write(tmp_path, DRAWN.replace("draw", "numbers").replace("classes", "numbers")))
     batch = task.held_out("test", 50)
     assert batch.inputs.shape == (4, 50, 2)
@@ -250,7 +250,7 @@ def test_a_text(tmp_path):
     toml = '[task]\ntext = "mine.txt"\nlength = 20\nabout = "odd or even"\n'
     name = write(tmp_path, toml, mine_txt=text)
     letters, words = problems.find(name), problems.find(write(tmp_path, toml + 'unit = "word"\n'))
-    assert (letters.metric, words.metric) == ("bits a character", "bits a word")
+    assert (letters.metric, words.metric) == ("bits per character", "bits per word")
     assert letters.input_size == len(set(text))
     assert letters.held_out("test", 3).inputs.shape[0] == words.held_out("test", 3).inputs.shape[0] == 20
     assert problems.about(name).text == "odd or even"
@@ -289,51 +289,57 @@ def in_function(body, kind="classes"):
 
 
 WRONG = {
-    "no table task": (lambda: ("x = 1", {}), "describes a task in one table, [task], with kind, file, sequence"),
+    "no table task": (lambda: ("x = 1", {}), "must have one table, [task], with kind, file, sequence"),
     "no TOML": (lambda: ("[task", {}), "mine.toml is not a TOML file: "),
-    "a misspelt key": (in_toml("sequence =", "sequnce ="), "a task has no sequnce; did you mean sequence?"),
-    "an unknown key": (in_toml("sequence =", "q = 1\nsequence ="), "a task has no q; there are kind, file, function"),
-    "a key of another type": (in_toml('"id"', "3"), "sequence is a string, not 3"),
-    "no number": (in_toml("[task]", '[task]\nseed = "x"'), "seed is a whole number, not 'x'"),
-    "inputs that are no names": (in_toml('["x1", "x2"]', "[1]"), "inputs is one or more names of columns, each once"),
+    "a misspelt key": (in_toml("sequence =", "sequnce ="), "a task has no key sequnce; did you mean sequence?"),
+    "an unknown key": (
+        in_toml("sequence =", "q = 1\nsequence ="),
+        "a task has no key q; there are kind, file, function",
+    ),
+    "a key of another type": (in_toml('"id"', "3"), "sequence must be a string, not 3"),
+    "no number": (in_toml("[task]", '[task]\nseed = "x"'), "seed must be a whole number, not 'x'"),
+    "inputs that are no names": (in_toml('["x1", "x2"]', "[1]"), "inputs must be one or more column names, each once"),
     "inputs twice": (in_toml('"x2"', '"x1"'), "each once, not ['x1', 'x1']"),
     "no inputs": (in_toml('inputs = ["x1", "x2"]', ""), "inputs names no columns"),
     "no target": (in_toml('target = "label"', ""), "target names no column"),
-    "two classes at once": (in_toml('"label"', '["label", "x1"]'), 'with kind = "classes" there is one target'),
-    "no kind": (in_toml('kind = "classes"\n', ""), 'kind is "classes", "numbers" or "next", not ""'),
+    "two classes at once": (in_toml('"label"', '["label", "x1"]'), 'with kind = "classes" there must be one target'),
+    "no kind": (in_toml('kind = "classes"\n', ""), 'kind must be "classes", "numbers" or "next", not ""'),
     "no source": (in_toml('file = "mine.csv"\n', ""), "one of file, function and text; this one has none"),
     "two sources": (in_toml("[task]", '[task]\ntext = "x"'), "this one has file and text"),
-    "another form": (in_toml("mine.csv", "mine.xlsx"), "a file is .csv, .parquet or .npz, which mine.xlsx is not"),
-    "no sequence": (in_toml('sequence = "id"\n', ""), "sequence names the column that tells sequences apart"),
-    "sequence and window": (in_toml("[task]", "[task]\nwindow = 3"), "sequence names the column that tells"),
-    "a window of -1": (in_toml('sequence = "id"', "window = -1"), "window is a number of steps, not -1"),
-    "fractions": (in_toml("[task]", "[task]\ntest = 0.9"), "validation and test are parts of 1, more than 0"),
-    "judged": (in_toml("[task]", '[task]\njudged = "all"'), 'judged is "last" or "every", not "all"'),
-    "judged next": (lambda: (SERIES + 'judged = "last"', GOOD), "every step is judged; leave judged out"),
+    "another form": (in_toml("mine.csv", "mine.xlsx"), "a file must be .csv, .parquet or .npz, which mine.xlsx is not"),
+    "no sequence": (in_toml('sequence = "id"\n', ""), "give either sequence, the column that identifies sequences"),
+    "sequence and window": (in_toml("[task]", "[task]\nwindow = 3"), "give either sequence, the column"),
+    "a window of -1": (in_toml('sequence = "id"', "window = -1"), "window must be a number of steps, not -1"),
+    "fractions": (in_toml("[task]", "[task]\ntest = 0.9"), "validation and test must be fractions above 0"),
+    "judged": (in_toml("[task]", '[task]\njudged = "all"'), 'judged must be "last" or "every", not "all"'),
+    "judged next": (lambda: (SERIES + 'judged = "last"', GOOD), "every step has a target; leave judged out"),
     "a target that is no input": (
         lambda: (SERIES.replace('["x1", "x2"]', '["x2"]'), GOOD),
-        'with kind = "next" the target is one of the inputs, which x1 is not',
+        'with kind = "next" the targets must be among the inputs, but x1 is not',
     ),
     "a key of another source": (
         lambda: (DRAWN + "window = 3", GOOD),
-        "window says nothing about a function; leave it out",
+        "window does not apply to a function; leave it out",
     ),
     "a missing file": (in_toml("mine.csv", "other.csv"), "other.csv: No such file or directory"),
     "a missing column": (in_toml('"x2"', '"x3"'), "mine.csv has no column x3: there are id, x1, x2, label"),
     "a missing sequence": (in_toml('"id"', '"ids"'), "mine.csv has no column ids: did you mean id?"),
-    "an empty file": (in_table("", " \n"), "mine.csv is empty: its first line names the columns"),
-    "no rows": (in_table("", "id,x1,x2,label\n"), "mine.csv has no rows, only the names of columns"),
-    "a ragged row": (in_table("s1,0,5,b", "s1,0,5"), "mine.csv, line 4: 3 cells, and the first line names 4 columns"),
+    "an empty file": (in_table("", " \n"), "mine.csv is empty: its first line must name the columns"),
+    "no rows": (in_table("", "id,x1,x2,label\n"), "mine.csv has column names but no rows"),
+    "a ragged row": (in_table("s1,0,5,b", "s1,0,5"), "mine.csv, line 4: 3 cells, but the first line names 4 columns"),
     "a column twice": (in_table("x1,x2", "x1,x1"), "mine.csv has two columns called x1"),
     "an open quote": (in_table("s1,0", '"s1,0'), "mine.csv is not a CSV file: unexpected end of data"),
     "another encoding": (in_table("", TABLE.encode("utf-16")), "mine.csv is not UTF-8 (byte 0): convert it"),
-    "a word for a number": (in_table("s1,0,5", "s1,many,5"), "mine.csv, line 4: column x1 is 'many', no finite number"),
-    "NaN": (in_table("s1,0,5", "s1,0,nan"), "mine.csv, line 4: column x2 is 'nan', no finite number"),
+    "a word for a number": (
+        in_table("s1,0,5", "s1,many,5"),
+        "mine.csv, line 4: column x1 is 'many', not a finite number",
+    ),
+    "NaN": (in_table("s1,0,5", "s1,0,nan"), "mine.csv, line 4: column x2 is 'nan', not a finite number"),
     "an empty cell": (in_table("s1,0,5", "s1,,5"), "mine.csv, line 4: column x1 is empty"),
     "an empty name": (in_table("s1,0,5", ",0,5"), "mine.csv, line 4: column id is empty"),
     "a target that varies": (
         in_table("s1,1,5,b", "s1,1,5,c"),
-        "line 5: label is c, and it was b before in the same sequence, s1: a sequence has one target, or write judged",
+        "line 5: label is c, but it was b before in the same sequence, s1: a sequence has one target, or write judged",
     ),
     "one class": (
         in_table("", re.sub("[abc]$", "a", TABLE, flags=re.M)),
@@ -347,10 +353,10 @@ WRONG = {
         lambda: (LABELLED.replace("classes", "numbers").replace('"label"', '"x2"'), GOOD),
         "mine.csv: the target is constant",
     ),
-    "few sequences": (in_table("", TABLE[: TABLE.index("s2")]), "has 2 sequences, too few to learn from some and hold"),
+    "few sequences": (in_table("", TABLE[: TABLE.index("s2")]), "has 2 sequences, too few for training, validation"),
     "a short series": (
         in_table("", TABLE[: TABLE.index("s1")], SERIES),
-        "has 2 rows, which is less than a window of 3",
+        "has 2 rows, too few for a window of 3 and the next step",
     ),
     "a sequence of one step": (
         in_table("s0,1,5,a\n", "", LABELLED.replace("classes", "next").replace('"label"', '"x1"')),
@@ -358,11 +364,11 @@ WRONG = {
     ),
     "a part of another name": (
         lambda: (LABELLED + 'part = "label"', GOOD),
-        "mine.csv: sequence s0 is in the part a; the parts are learn, validation, test",
+        "mine.csv: sequence s0 is in the part a, but the parts are learn, validation, test",
     ),
     "a part that varies": (
         lambda: (LABELLED + 'part = "x1"', GOOD),
-        "line 3: x1 is 1, and it was 0 before in the same sequence, s0: a sequence is in one part",
+        "line 3: x1 is 1, but it was 0 before in the same sequence, s0: a sequence is in one part",
     ),
     "an empty part": (
         in_table("", re.sub("[abc]$", "train", TABLE, flags=re.M), LABELLED + 'part = "label"'),
@@ -375,15 +381,21 @@ WRONG = {
     "a missing text": (lambda: (TEXT.replace("mine.txt", "no.txt"), GOOD), "no.txt: there is no such file or folder"),
     "a short text": (
         lambda: (TEXT, {"mine_txt": "abc " * 50}),
-        "its part for validation has 20 characters, a piece 64",
+        "its part for validation has 20 characters, and a sequence needs 65",
     ),
     "an empty text": (lambda: (TEXT, {"mine_txt": " "}), "is empty: there is nothing to learn from"),
     "a text in another encoding": (lambda: (TEXT, {"mine_txt": b"\xff\xfe"}), "mine.txt is not UTF-8 (byte 0 is 0xff)"),
-    "a text's unit": (lambda: (TEXT + 'unit = "line"', GOOD), 'unit is "char" or "word", not "line"'),
-    "a text's kind": (lambda: (TEXT.replace("next", "classes"), GOOD), 'a text\'s kind is "next"'),
-    "a piece of 0": (lambda: (TEXT + "length = 0", GOOD), "the length of a piece is a whole number, 1 or more, not 0"),
-    "a function's kind": (lambda: (DRAWN.replace("classes", "next"), GOOD), 'a function\'s kind is "classes" or "numb'),
-    "no function's name": (lambda: (DRAWN.replace(":draw", ""), GOOD), 'function is "file.py:name", not "mine.py"'),
+    "a text's unit": (lambda: (TEXT + 'unit = "line"', GOOD), 'unit must be "char" or "word", not "line"'),
+    "a text's kind": (lambda: (TEXT.replace("next", "classes"), GOOD), 'the kind of a text must be "next"'),
+    "a piece of 0": (
+        lambda: (TEXT + "length = 0", GOOD),
+        "the length of a sequence must be a whole number, 1 or more, not 0",
+    ),
+    "a function's kind": (lambda: (DRAWN.replace("classes", "next"), GOOD), 'the kind of a function must be "classes"'),
+    "no function's name": (
+        lambda: (DRAWN.replace(":draw", ""), GOOD),
+        'function must be "file.py:name", not "mine.py"',
+    ),
     "a missing function's file": (lambda: (DRAWN, {}), "mine.py: there is no such file"),
     "a missing function": (
         lambda: (DRAWN.replace("draw", "drew"), GOOD),
@@ -392,10 +404,13 @@ WRONG = {
     "no Python": (lambda: (DRAWN, {"mine_py": "def draw(:"}), "mine.py cannot be run: SyntaxError: "),
     "a function that raises": (in_function("    raise KeyError('x')"), "mine.py:draw raised KeyError: 'x' (line 6)"),
     "one that raises further down": (in_function("    __import__('json').loads('{')"), "(line 6)"),
-    "one that returns nothing": (in_function("    pass"), "returns inputs, targets and perhaps lengths, not NoneType"),
+    "one that returns nothing": (
+        in_function("    pass"),
+        "must return a tuple of inputs, targets and optionally lengths, not NoneType",
+    ),
     "one that returns strings": (
         in_function("    return ['x'] * rows, [0] * rows"),
-        "inputs are numbers, [sequences, steps, features] with none of them 0, not <U1 [8]",
+        "inputs must be numbers, [sequences, steps, features], none of size 0, not <U1 [8]",
     ),
     "too few rows": (
         in_function("    return torch.zeros(3, 4), torch.zeros(3).long()"),
@@ -403,43 +418,43 @@ WRONG = {
     ),
     "targets of another number": (
         in_function("    return torch.zeros(rows, 4), torch.zeros(1).long()"),
-        "inputs has 8 sequences, and targets is [1]",
+        "inputs has 8 sequences, but targets is [1]",
     ),
     "targets of another shape": (
         in_function("    return torch.zeros(rows, 4), torch.zeros(rows, 4).long()"),
-        "targets are [sequences], not [8, 4]",
+        "targets must be [sequences], not [8, 4]",
     ),
     "targets that are no numbers": (
         in_function("    return torch.zeros(rows, 4), [str(row) for row in range(rows)]", "numbers"),
-        "and not numbers",
+        ", not numbers",
     ),
     "classes that are no whole numbers": (
         in_function("    return torch.zeros(rows, 4), torch.zeros(rows)"),
-        "targets are float32, and classes are whole numbers or strings",
+        "targets are float32, but classes must be whole numbers or strings",
     ),
     "classes below 0": (
         in_function("    return torch.zeros(rows, 4), torch.arange(rows) % 2 - 1"),
-        "returns the classes -1 to 0; they are 0, 1 and so on",
+        "returns classes -1 to 0; classes must be 0, 1 and so on",
     ),
     "a rare class": (
         in_function("    return torch.zeros(rows, 4), torch.arange(rows) % 2 + 5 * (rows < 9)"),
-        "returns the class 6, and none above 1 in its first 1,000 sequences",
+        "returned class 6, but no class above 1 in the first 1,000 sequences",
     ),
     "a number that is not finite": (
         in_function("    return torch.full((rows, 4), torch.nan), torch.zeros(rows).long()"),
-        "sequence 0 has a number in its inputs that is not finite",
+        "sequence 0 has a number that is not finite in its inputs",
     ),
     "an empty sequence": (
         in_function("    return torch.zeros(rows, 4), torch.arange(rows) % 2, torch.arange(rows) % 5"),
-        "sequence 0 has the length 0; there are 1 to 4 steps",
+        "the length of sequence 0 must be from 1 to 4, not 0",
     ),
     "lengths that are none": (
         in_function("    return torch.zeros(rows, 4), torch.arange(rows) % 2, torch.ones(rows)"),
-        "lengths are 8 whole numbers, not float32 [8]",
+        "lengths must be 8 whole numbers, not float32 [8]",
     ),
     "other chance": (
         in_function("    return torch.rand(rows, 4), torch.arange(rows) % 2"),
-        "mine.py:draw draws different sequences for equal seeds: all randomness must come from its generator",
+        "mine.py:draw draws different sequences for equal seeds: take all randomness from the generator",
     ),
 }
 
@@ -450,31 +465,33 @@ def test_what_is_wrong_is_told(tmp_path, make, said):
     with pytest.raises(BadInput, match=re.escape(said)) as told:
         problems.about(write(tmp_path, toml, **files))
     assert "\n" not in str(told.value), "in one line"
-    assert str(tmp_path) in str(told.value) or "a piece" in str(told.value), "with the name of the file"
+    assert str(tmp_path) in str(told.value) or "the length of a sequence" in str(told.value), (
+        "with the name of the file"
+    )
 
 
 ARRAYS = {
     "no inputs": (
         {"input": np.zeros((9, 3))},
-        "has no array inputs, [sequences, steps, features]: did you mean input?",
+        "has no array named inputs, [sequences, steps, features]: did you mean input?",
     ),
     "no targets": ({"inputs": np.zeros((9, 3))}, "has no array targets"),
-    "inputs of another shape": ({"inputs": np.zeros(9)}, "with none of them 0, not float64 [9]"),
-    "no sequences": ({"inputs": np.zeros((0, 3))}, "with none of them 0, not float64 [0, 3]"),
-    "inputs that are no numbers": ({"inputs": np.full((9, 3), "x")}, "inputs are numbers"),
+    "inputs of another shape": ({"inputs": np.zeros(9)}, "none of size 0, not float64 [9]"),
+    "no sequences": ({"inputs": np.zeros((0, 3))}, "none of size 0, not float64 [0, 3]"),
+    "inputs that are no numbers": ({"inputs": np.full((9, 3), "x")}, "inputs must be numbers"),
     "lengths too long": (
         {"inputs": np.zeros((9, 3)), "lengths": np.arange(9)},
-        "sequence 0 has the length 0; there are",
+        "the length of sequence 0 must be from 1 to 3, not 0",
     ),
-    "other lengths": ({"inputs": np.zeros((9, 3)), "lengths": np.ones(8, int)}, "has 9 sequences, and lengths is [8]"),
-    "a number for an array": ({"inputs": np.zeros((9, 3)), "part": np.array(3)}, "has 9 sequences, and part is []"),
+    "other lengths": ({"inputs": np.zeros((9, 3)), "lengths": np.ones(8, int)}, "has 9 sequences, but lengths is [8]"),
+    "a number for an array": ({"inputs": np.zeros((9, 3)), "part": np.array(3)}, "has 9 sequences, but part is []"),
     "no finite number": (
         {"inputs": np.full((9, 3), np.inf), "targets": np.arange(9)},
-        "sequence 0 has a number in its inputs that is not finite",
+        "sequence 0 has a number that is not finite in its inputs",
     ),
     "no finite target": (
         {"inputs": np.zeros((9, 3)), "targets": np.full(9, np.nan)},
-        "sequence 0 has a number in its targets that is not finite",
+        "sequence 0 has a number that is not finite in its targets",
     ),
 }
 
@@ -491,10 +508,10 @@ def test_what_is_wrong_with_arrays_is_told(tmp_path, named, said):
 )
 def test_a_damaged_file_of_arrays_is_told(tmp_path, data):
     toml = '[task]\nkind = "numbers"\nfile = "mine.npz"\n'
-    with pytest.raises(BadInput, match=r"mine\.npz is no file of arrays, as numpy\.savez writes it: "):
+    with pytest.raises(BadInput, match=r"mine\.npz is not a file of arrays, as written by numpy\.savez: "):
         problems.find(write(tmp_path, toml, mine_npz=data))
     np.savez(tmp_path / "mine.npz", inputs=np.array([{}], object))  # which could run code as it is read
-    with pytest.raises(BadInput, match=r"is no file of arrays, .*allow_pickle"):
+    with pytest.raises(BadInput, match=r"is not a file of arrays, .*allow_pickle"):
         problems.find(write(tmp_path, toml))
 
 

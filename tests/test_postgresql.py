@@ -187,7 +187,7 @@ def test_a_server_that_goes_away_is_waited_for_and_then_named(server, url, tmp_p
     assert process.returncode == 2, said
     assert len(lines) == 1, said
     assert "cannot be reached" in lines[0]
-    assert "start again when it is back" in lines[0]
+    assert "start again when it is available" in lines[0]
     assert "opensesame" not in said
 
     process = machine(folder, url, workers=2)

@@ -53,10 +53,10 @@ def test_the_figures_in_the_docstrings():
 
 
 def test_what_is_wrong_with_the_weather_is_told(monkeypatch):
-    for wrong, said in [(0, "is a whole number, 1 or more, not 0"), (365, "has 364 steps at most, not 365")]:
+    for wrong, said in [(0, "must be a whole number, 1 or more, not 0"), (365, "can have 364 steps at most, not 365")]:
         with pytest.raises(BadInput, match=said):
             DailyTemperature(wrong)
-    with pytest.raises(BadInput, match=r"seattle-temps.csv is not the file of vega_datasets 0.9.0 that is known"):
+    with pytest.raises(BadInput, match=r"seattle-temps.csv differs from the file of vega_datasets 0.9.0"):
         weather.read(replace(HOURS, checksum="0"))
     with pytest.raises(BadInput, match=r"cannot read .*nothing.csv: No such file or directory; pip install"):
         weather.read(replace(HOURS, file="nothing.csv"))
@@ -84,7 +84,7 @@ def test_another_speaker_and_a_missing_package_are_told(tmp_path, monkeypatch):
     write_vowels(tmp_path)
     path = tmp_path / "JapaneseVowels_TEST.ts"
     path.write_text(path.read_text().replace(":1\n", ":ten\n"))
-    with pytest.raises(BadInput, match="speakers of JapaneseVowels are 1 to 9, and one is called 'ten'"):
+    with pytest.raises(BadInput, match="speakers of JapaneseVowels must be 1 to 9, not 'ten'"):
         Speakers(tmp_path).held_out("test", 1)
     speakers.parts.cache_clear()
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)

@@ -92,8 +92,8 @@ def test_too_few_runs_are_not_tested_and_do_not_count_in_the_correction():
     gru, rnn, lonely = statistics.compare(samples, "lstm")
     assert gru.corrected == gru.p == statistics.welch(B, A)[0]
     assert not rnn.tested
-    assert "rnn has fewer than two runs" in rnn.why
-    assert "lstm has fewer than two runs" in lonely.why
+    assert "rnn has fewer than two valid runs" in rnn.why
+    assert "lstm has fewer than two valid runs" in lonely.why
     assert not rnn.differs
     assert not lonely.differs
 

@@ -27,8 +27,8 @@ def tiny(kind, folder, **more):
 @pytest.mark.parametrize("kind", [LearnVRNN, LearnSTORN])
 def test_chorales_are_learnt_shown_and_played(kind, tmp_path):
     result = train.start(kind, tiny(kind, tmp_path), tmp_path / "run", Progress())
-    assert "42 chorales never seen, nats a frame: bound" in result.summary
-    assert "neither the scores nor the split of the published figures" in result.summary
+    assert "42 test chorales, nats per frame: bound" in result.summary
+    assert "The scores and the split differ from those of the published figures" in result.summary
     folder = tmp_path / "run" / "results"
     figures = json.loads((folder / "figures.json").read_text())
     assert f"bound {figures['bound']:.3f} (KL {figures['kl']:.3f})" in result.summary
@@ -40,7 +40,7 @@ def test_chorales_are_learnt_shown_and_played(kind, tmp_path):
 @pytest.mark.parametrize("kind", [LearnVRNN, LearnSTORN])
 def test_speech_is_learnt_and_shown(kind, tmp_path):
     result = train.start(kind, tiny(kind, tmp_path, data="vowels"), tmp_path / "run", Progress())
-    assert "4 utterances never seen, nats a frame: bound" in result.summary
+    assert "4 test utterances, nats per frame: bound" in result.summary
     assert (tmp_path / "run" / "results" / "utterance.png").read_bytes().startswith(PNG)
     assert not list((tmp_path / "run" / "results").glob("*.mid"))
 

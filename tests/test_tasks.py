@@ -61,11 +61,11 @@ TASKS = {
 }
 NUMBERS = (Adding, DailyTemperature, HalvesAdding, HourlyTemperature, MeasuredSpikes, Wave)
 CEILINGS = {  # of chance, where it is not a part or a small error
-    "bits a character": 8,
-    "bits a word": 10,
-    "degrees Celsius wrong": 4,
-    "degrees Fahrenheit wrong": 2,
-    "nats a frame": 88,
+    "bits per character": 8,
+    "bits per word": 10,
+    "RMSE in degrees Celsius": 4,
+    "RMSE in degrees Fahrenheit": 2,
+    "nats per frame": 88,
 }
 each_task = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 
@@ -224,35 +224,35 @@ def test_words_are_those_of_the_text():
 @each_task
 @pytest.mark.parametrize("rows", [0, -1, 2.0, True])
 def test_rows_that_are_no_number_of_rows(task, rows):
-    with pytest.raises(BadInput, match="rows is a whole number, 1 or more"):
+    with pytest.raises(BadInput, match="rows must be a whole number, 1 or more"):
         draw(task, rows)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Adding(23), "steps of the adding problem is a whole number, 24 or more, not 23"),
+        (lambda: Adding(23), "steps of the adding problem must be a whole number, 24 or more, not 23"),
         (lambda: HalvesAdding(1), "2 or more, not 1"),
-        (lambda: Counting(letters=1), "letters is a whole number, 2 or more"),
+        (lambda: Counting(letters=1), "letters must be a whole number, 2 or more"),
         (lambda: Counting(least=0), "the least n"),
-        (lambda: Counting(least=5, most=4), "the largest n is a whole number, 5 or more, not 4"),
-        (lambda: Counting().strings([3, 0]), "n is a whole number, 1 or more, not 0"),
-        (lambda: Lag(1), "the lag is a whole number, 2 or more"),
+        (lambda: Counting(least=5, most=4), "the largest n must be a whole number, 5 or more, not 4"),
+        (lambda: Counting().strings([3, 0]), "n must be a whole number, 1 or more, not 0"),
+        (lambda: Lag(1), "the lag must be a whole number, 2 or more"),
         (lambda: Parity(0), "bits"),
-        (lambda: CopyMemory(0), "the delay is a whole number, 1 or more"),
-        (lambda: Parity(7.5), "bits is a whole number, 1 or more, not 7.5"),
+        (lambda: CopyMemory(0), "the delay must be a whole number, 1 or more"),
+        (lambda: Parity(7.5), "bits must be a whole number, 1 or more, not 7.5"),
         (lambda: MeasuredSpikes(0), "the distance of spikes"),
-        (lambda: MeasuredSpikes(delays=()), "delays is the whole numbers"),
-        (lambda: GeneratedSpikes(delays=(0, -1)), "a delay is a whole number, 0 or more, not -1"),
+        (lambda: MeasuredSpikes(delays=()), "delays must be whole numbers"),
+        (lambda: GeneratedSpikes(delays=(0, -1)), "a delay must be a whole number, 0 or more, not -1"),
         (lambda: GeneratedSpikes(spikes=0), "the number of spikes"),
         (lambda: Wave(31), "steps of the wave"),
         (lambda: Wave(partials=0), "partials"),
-        (lambda: TemporalOrder(()), "the windows are pairs of steps"),
-        (lambda: TemporalOrder(((10, 20), (20, 30))), "one after the other"),
-        (lambda: TemporalOrder(((20, 10),)), "the windows are pairs of steps"),
-        (lambda: TemporalOrder(((0, 10),)), "between the first step and the last"),
+        (lambda: TemporalOrder(()), "the windows must be disjoint, ascending pairs of steps"),
+        (lambda: TemporalOrder(((10, 20), (20, 30))), "disjoint, ascending pairs"),
+        (lambda: TemporalOrder(((20, 10),)), "the windows must be disjoint, ascending pairs of steps"),
+        (lambda: TemporalOrder(((0, 10),)), "between the first and the last step"),
         (lambda: TemporalOrder(shortest=60, longest=70), "(0 and 59)"),
-        (lambda: TemporalOrder(shortest=110, longest=100), "the longest length is a whole number, 110 or more"),
+        (lambda: TemporalOrder(shortest=110, longest=100), "the longest length must be a whole number, 110 or more"),
     ],
 )
 def test_sizes_that_cannot_be(make, message):

@@ -127,7 +127,7 @@ def test_verses_that_are_missing_or_damaged_are_told_of(tmp_path):
         module(tmp_path, name, ["A verse."])
         packed = tmp_path / "modules" / name / "ot.bzz"
         packed.write_bytes(b"x" * packed.stat().st_size)
-    with pytest.raises(BadInput, match=r"has 0 verses .* install anew"):
+    with pytest.raises(BadInput, match=r"has 0 verses .* reinstall them"):
         verses([tmp_path])
     shutil.rmtree(tmp_path / "modules")
     with pytest.raises(BadInput, match=r"cannot be read: .*Could not open"):

@@ -1,10 +1,10 @@
-"""Networks of the papers, each at work on a small real task: what `conveyor run NAME` trains, measures and draws."""
+"""Networks from the literature on small real tasks, run by `conveyor run NAME`: training, evaluation and figures."""
 
 from importlib import import_module
 
 from conveyor.training.job import TrainingJob
 
-# By name: the module and the class. A new application joins here, and so gets its command and the tests of all.
+# Module and class by name. An application that is added here gets its command and the tests that cover all of them.
 APPLICATIONS: dict[str, str] = {
     "attend": "conveyor.applications.attend:Attend",
     "draw": "conveyor.applications.draw:Draw",
@@ -15,6 +15,6 @@ APPLICATIONS: dict[str, str] = {
 
 
 def applications() -> dict[str, type[TrainingJob]]:
-    """The classes by name."""
+    """The training job of each application, by name."""
     places = {name: place.split(":") for name, place in APPLICATIONS.items()}
     return {name: getattr(import_module(module), kind) for name, (module, kind) in places.items()}

@@ -1,17 +1,17 @@
-"""Captions for scenes of handwritten digits, by attention (Xu et al. 2015): `conveyor run attend`.
+"""Captions for scenes of handwritten digits, with attention (Xu et al. 2015): `conveyor run attend`.
 
-A canvas has one to three real digits in a grid of places, and the caption says which and where: "a three top left and a
-seven bottom right". The scenes of validation and test show digits that no other scenes have. `attention.png` shows for
-every word where the network looked.
+A canvas has one to three real digits in a grid of places. The caption names each digit and its place: "a three top left
+and a seven bottom right". No digit image is in two of the training, validation and test parts. `attention.png` shows
+the attention for every word.
 
-Measured with seed 0 and one thread, 70 seconds each, on the 500 scenes of the test part, beam of 5:
+Measured with seed 0, one thread and a beam of 5 on the 500 scenes of the test part, in 70 seconds each:
 
-    soft                              95.8% of the captions are exact, BLEU 98.7
-    --attention hard                  98.0%                            BLEU 99.2
-    soft, --doubly-stochastic 0.1     94.4%                            BLEU 98.0
-    --attention hard --reinforce 1    30.0%                            BLEU 64.8
+    soft                              95.8% of the captions exact, BLEU 98.7
+    --attention hard                  98.0%                        BLEU 99.2
+    soft, --doubly-stochastic 0.1     94.4%                        BLEU 98.0
+    --attention hard --reinforce 1    30.0%                        BLEU 64.8
 
-The paper weighs the doubly stochastic penalty and REINFORCE by 1; here the first is left out, the second is a tenth.
+The paper weights both the doubly stochastic penalty and REINFORCE with 1. Here the defaults are 0 and 0.1.
 """
 
 from __future__ import annotations
@@ -45,25 +45,25 @@ SHOWN = 6  # scenes in the picture
 class AttendSettings(TrainingSettings):
     """The settings of `conveyor run attend`. Raises BadInput for values out of bounds."""
 
-    attention: str = setting("soft", "look at all places by weight, or at one that is drawn", choices=("soft", "hard"))
-    digits: int = setting(3, "the most digits in a scene", low=1, high=9)
-    selector: bool = setting(False, "the decoder weighs what it sees against what it has said")
+    attention: str = setting("soft", "weight all places, or attend to one sampled place", choices=("soft", "hard"))
+    digits: int = setting(3, "maximum number of digits in a scene", low=1, high=9)
+    selector: bool = setting(False, "gate the attended context with a scalar computed from the decoder state")
     hidden_size: int = setting(96, "units of the decoder", low=1)
-    annotation_size: int = setting(64, "width of what is known of a place", low=1)
-    embedding_size: int = setting(32, "width of a word's vector", low=1)
+    annotation_size: int = setting(64, "features of the annotation of a place", low=1)
+    embedding_size: int = setting(32, "size of the word embedding", low=1)
     dropout: float = setting(0.0, "dropout on words and output", low=0, high=1)
-    doubly_stochastic: float = setting(0.0, "weight of the penalty that asks to look everywhere once", low=0)
-    reinforce: float = setting(0.1, "hard: weight of what teaches where to look", low=0)
-    entropy: float = setting(0.002, "hard: weight of the entropy of the places", low=0)
-    held_out: int = setting(500, "scenes to validate on, and as many to test on", low=SHOWN, high=100_000)
+    doubly_stochastic: float = setting(0.0, "weight of the penalty for not attending to all places equally", low=0)
+    reinforce: float = setting(0.1, "hard attention: weight of the REINFORCE term", low=0)
+    entropy: float = setting(0.002, "hard attention: weight of the entropy bonus", low=0)
+    held_out: int = setting(500, "scenes for validation, and as many for testing", low=SHOWN, high=100_000)
     beam: int = setting(5, "width of the beam search", low=1, results=True)
-    steps: int = setting(2_000, "steps of the optimiser", low=1)
-    batch_size: int = setting(64, "scenes learnt from in a step", low=1, high=100_000)
-    lr: float = setting(4e-3, "highest learning rate", above=0, high=1e3)
+    steps: int = setting(2_000, "training steps", low=1)
+    batch_size: int = setting(64, "scenes per batch", low=1, high=100_000)
+    lr: float = setting(4e-3, "peak learning rate", above=0, high=1e3)
 
 
 class CaptionerWithBaseline(Captioner):
-    """The captioner with the moving average of its cost, which checkpoints keep with the weights."""
+    """The captioner with the moving average of its cost, which checkpoints save with the weights."""
 
     def __init__(self, *sizes: int, **options: object):
         super().__init__(*sizes, **options)  # type: ignore[arg-type]
@@ -71,7 +71,7 @@ class CaptionerWithBaseline(Captioner):
 
 
 class Attend(TrainingJob):
-    """Describe scenes of handwritten digits, looking at a place for every word (Xu et al. 2015)."""
+    """Describe scenes of handwritten digits, attending to a place for every word (Xu et al. 2015)."""
 
     settings_type: ClassVar[type[TrainingSettings]] = AttendSettings
     command = "conveyor run attend"
@@ -100,7 +100,7 @@ class Attend(TrainingJob):
     def describe(self) -> str:
         learnt, kept = len(self.learnt[1]), self.settings.held_out
         about = f"{self.settings.attention} {super().describe()}"
-        return f"{about}; scenes of {learnt:,} digits, {kept} to test on of others"
+        return f"{about}; scenes of {learnt:,} digits, {kept} test scenes of other digits"
 
     def loss(self, step: int) -> tuple[Tensor, int]:
         rng = np.random.default_rng([self.settings.seed, step])
@@ -115,14 +115,14 @@ class Attend(TrainingJob):
         return loss * len(cost) / said.count, said.count
 
     def drawing(self, cost: Tensor, alpha: Tensor, s: Tensor) -> Tensor:
-        """The loss of hard attention: REINFORCE, less an entropy bonus that keeps it from deciding early."""
+        """The loss of hard attention: REINFORCE minus an entropy bonus, which prevents early collapse."""
         baseline = self.model.baseline
         learnt = reinforce(cost, baseline.value.clone(), alpha, s).mean()
         baseline.update(cost)
         return self.settings.reinforce * learnt - self.settings.entropy * entropy(alpha).mean()
 
     def measure(self) -> dict[str, float]:
-        """Nats a word and the fraction of exact captions; with hard attention the first is an upper bound."""
+        """Nats per word and the fraction of exact captions. With hard attention the first is an upper bound."""
         said = words_of(self.validation).to(self.device)
         a, mask = self.annotations(self.validation)
         noise = {}
@@ -133,7 +133,7 @@ class Attend(TrainingJob):
         return {"nats_a_word": loss, "exact": exact(self.captions(self.validation, 1), self.validation.captions)}
 
     def captions(self, scenes: Scenes, width: int) -> list[str]:
-        """The captions that the network generates for the scenes, with a beam of this width."""
+        """The captions generated for the scenes, with a beam of this width."""
         found = decode(self.model.decoder, *self.annotations(scenes), width, limit=5 * self.settings.digits)
         return [WORDS.decode(one.words) for one in found]
 
@@ -156,7 +156,7 @@ class Attend(TrainingJob):
         }
 
     def picture(self, captions: list[str]) -> bytes:
-        """A PNG with a row for each of some scenes: the scene, then the attention for each word."""
+        """A PNG with a few scenes, one per row: the scene, then the attention for each word."""
         chosen = sorted(range(len(captions)), key=lambda i: abs(self.test.captions[i].count(" and ") - 1))[:SHOWN]
         a, mask = self.annotations(self.test)
         sentences = [WORDS.encode(captions[i]) for i in chosen]
@@ -187,7 +187,7 @@ def words_of(scenes: Scenes) -> TokenBatch:
 
 
 def lit(canvas: Tensor, light: Tensor) -> Tensor:
-    """An RGB tile [32, 32, 3]: black ink on white, orange where the attention is, in a thin frame."""
+    """An RGB tile [32, 32, 3]: black ink on white, with the attention in orange and a thin frame."""
     shade = (light / light.max().clamp(min=1e-9))[..., None] * torch.tensor([0.0, 0.45, 0.95])
     inside = (1 - shade) * (1 - canvas[..., None])
     return torch.nn.functional.pad(inside, (0, 0, 2, 2, 2, 2), value=0.85)

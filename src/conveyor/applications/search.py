@@ -1,4 +1,4 @@
-"""Beam search; greedy search is that of width 1."""
+"""Beam search; with width 1 it is greedy search."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ class Hypothesis:
 def beam_search(
     step: Step, state: State, start: int, end: int, width: int, limit: int, length_power: float = 0.0
 ) -> list[Hypothesis]:
-    """The best sentence that a beam search of this width finds, for each of B rows.
+    """The best sentence found by a beam search of this width, for each of B rows.
 
     `step(words [N], state)` returns the log-probabilities of the next word, [N, V], and the next state. The initial
-    `state` is a tuple of tensors [B, ...]; `step` sees N = B * width rows, the beams of a row next to each other. A
-    sentence ends with `end` or after `limit` words. The best is the one with the largest log-probability divided by
-    length ** `length_power`, where the length counts the end.
+    `state` is a tuple of tensors [B, ...]; `step` is called with N = B * width rows, in which the beams of a row are
+    adjacent. A sentence ends with `end` or after `limit` words. The best sentence has the largest log-probability
+    divided by length ** `length_power`, where the length includes the end.
     """
     batch = len(state[0])
     state = tuple(value.repeat_interleave(width, 0) for value in state)
     device = state[0].device
     words = torch.full((batch, width, 1), start, device=device)
     scores = torch.full((batch, width), -math.inf, device=device)
-    scores[:, 0] = 0  # at the start all beams of a row are equal, so only one counts
+    scores[:, 0] = 0  # initially all beams of a row are equal, so only one is active
     for _ in range(limit):
         if (words[:, :, -1] == end).all():
             break
@@ -52,7 +52,7 @@ def _extended(words: Tensor, scores: Tensor, logs: Tensor, end: int) -> tuple[Te
     """The best `width` extensions by one word, their scores, and the rows of `step` that they come from."""
     batch, width, vocabulary = logs.shape
     ended = torch.full_like(logs[0, 0], -math.inf)
-    ended[end] = 0  # a sentence that has ended stays as it is
+    ended[end] = 0  # a sentence that has ended does not change
     logs = torch.where((words[:, :, -1] == end)[:, :, None], ended, logs)
     scores, best = (scores[:, :, None] + logs).flatten(1).topk(width)
     beam = best // vocabulary

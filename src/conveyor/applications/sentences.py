@@ -24,8 +24,8 @@ def decode(
 ) -> list[Hypothesis]:
     """The best sentence for the annotations of each row, by beam search.
 
-    `a`: annotations [B, L, D]; `mask`: [B, L]; `width` of the beam; `limit`: words at most; `forbidden`: word indices
-    that are never generated. For `length_power` see `beam_search`.
+    `a`: annotations [B, L, D]. `mask`: [B, L]. `width`: of the beam. `limit`: maximum number of words. `forbidden`:
+    word indices that are never generated. For `length_power` see `beam_search`.
     """
     every_a, every_mask = a.repeat_interleave(width, 0), mask.repeat_interleave(width, 0)
 
@@ -49,13 +49,13 @@ def attention_maps(decoder: Decoder, a: Tensor, mask: Tensor, sentences: Sequenc
 
 
 def nats_per_word(decoder: Decoder, said: TokenBatch, a: Tensor, mask: Tensor, **noise: Tensor) -> float:
-    """The negative log-likelihood of the sentences with teacher forcing, in nats a word; <end> counts as one."""
+    """The negative log-likelihood of the sentences with teacher forcing, in nats per word; <end> counts as a word."""
     scores, _ = decoder(said.inputs, a, mask, lengths=said.lengths, **noise)
     return negative_log_likelihood(scores, said.targets).sum().item() / said.count
 
 
 def bleu(said: Sequence[str], wanted: Sequence[str]) -> float:
-    """Corpus BLEU-4, 0 to 100, by sacrebleu, over words separated by spaces. Raises BadInput without sacrebleu."""
+    """Corpus BLEU-4, 0 to 100, on words separated by spaces. Raises BadInput if sacrebleu is missing."""
     try:
         from sacrebleu.metrics import BLEU
     except ImportError as error:
@@ -64,12 +64,12 @@ def bleu(said: Sequence[str], wanted: Sequence[str]) -> float:
 
 
 def exact(said: Sequence[str], wanted: Sequence[str]) -> float:
-    """The fraction of the sentences that equal their reference."""
+    """The fraction of sentences that equal their reference."""
     return sum(one == other for one, other in zip(said, wanted, strict=True)) / len(wanted)
 
 
 def score(searches: Mapping[str, Sequence[str]], wanted: Sequence[str]) -> dict[str, dict[str, float]]:
-    """BLEU and the fraction of exact sentences, for each search by its name."""
+    """BLEU and the fraction of exact sentences for each search, by name."""
     return {name: {"bleu": bleu(said, wanted), "exact": exact(said, wanted)} for name, said in searches.items()}
 
 

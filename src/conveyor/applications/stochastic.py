@@ -1,4 +1,4 @@
-"""Shared by the applications of VRNN and STORN: data, training by the variational bound, figures and results."""
+"""Shared by the VRNN and STORN applications: data, training on the variational bound, figures and results."""
 
 from __future__ import annotations
 
@@ -27,22 +27,18 @@ SHOWN = 0  # index of the test sequence in the pictures
 
 @dataclass(frozen=True)
 class StochasticSettings(TrainingSettings):
-    """The settings of both. Raises BadInput for values out of bounds."""
+    """The common settings of both applications. Raises BadInput for values out of bounds."""
 
     data: str = setting("chorales", "Bach's chorales, or speech as 12 coefficients", choices=("chorales", "vowels"))
-    folder: str = setting("", "with --data vowels: where JapaneseVowels_TRAIN.ts and _TEST.ts are, if not in aeon")
+    folder: str = setting("", "with --data vowels: folder of JapaneseVowels_TRAIN.ts and _TEST.ts, by default in aeon")
     hidden_size: int = setting(128, "units of the recurrent network", low=1)
-    latent_size: int = setting(32, "numbers drawn at each frame", low=1)
+    latent_size: int = setting(32, "latent variables per frame", low=1)
     recurrent_dropout: float = setting(0.2, "variational dropout on the recurrent state", low=0, high=1)
-    kl_warmup: int = setting(
-        500, "steps over which the KL's weight in the loss (not in figures) goes from 0 to 1", low=0
-    )
-    samples: int = setting(
-        50, "samples for the importance-weighted estimate at the end", low=1, high=100_000, results=True
-    )
-    steps: int = setting(2_500, "steps of the optimiser", low=1)
-    batch_size: int = setting(16, "sequences learnt from in a step", low=1, high=100_000)
-    lr: float = setting(3e-3, "highest learning rate", above=0, high=1e3)
+    kl_warmup: int = setting(500, "steps in which the weight of the KL in the training loss rises from 0 to 1", low=0)
+    samples: int = setting(50, "samples for the final importance-weighted estimate", low=1, high=100_000, results=True)
+    steps: int = setting(2_500, "training steps", low=1)
+    batch_size: int = setting(16, "sequences per batch", low=1, high=100_000)
+    lr: float = setting(3e-3, "peak learning rate", above=0, high=1e3)
 
 
 @dataclass(frozen=True)
@@ -54,26 +50,26 @@ class Sequences:
     test: list[Tensor]
     likelihood: Likelihood
     digest: str
-    kind: str  # what a sequence is called
-    shown: str  # title of the sequence in the pictures
-    yardsticks: dict[str, float]  # baselines: nats a frame of simple models on the test part
+    kind: str  # the name of a sequence, in the singular
+    shown: str  # title of the test sequence in the pictures
+    yardsticks: dict[str, float]  # baselines: nats per frame of simple models on the test part
     caution: str = ""
 
 
 def read(settings: StochasticSettings) -> Sequences:
-    """The data that the settings name. Raises BadInput if it is missing."""
+    """The data set named by the settings. Raises BadInput if it is missing."""
     return _chorales() if settings.data == "chorales" else _vowels(settings.folder)
 
 
 def _chorales() -> Sequences:
-    check()  # now, and not only after the training
+    check()  # now, not after the training
     found = chorales.read()
     train, valid, test = ([chorale.roll for chorale in part] for part in (found.train, found.valid, found.test))
     yardsticks = {
         "each key by itself": chorales.unigram(train, test),
         "each key from its own last frame": chorales.markov(train, test),
     }
-    caution = "These are neither the scores nor the split of the published figures for JSB Chorales."
+    caution = "The scores and the split differ from those of the published figures for JSB Chorales."
     shown = found.test[SHOWN].name
     return Sequences(train, valid, test, Bernoulli(), found.digest, "chorale", shown, yardsticks, caution)
 
@@ -90,7 +86,7 @@ def _vowels(folder: str) -> Sequences:
 
 
 class Stochastic(TrainingJob):
-    """Trains a LatentNetwork by its variational bound on batches of whole sequences."""
+    """Base class: trains a LatentNetwork on its variational bound, with batches of whole sequences."""
 
     settings_type: ClassVar[type[TrainingSettings]] = StochasticSettings
     needs = ("matplotlib",)
@@ -104,7 +100,7 @@ class Stochastic(TrainingJob):
         self.model = self.network(self.data.train[0].shape[1])
 
     def network(self, width: int) -> LatentNetwork:
-        """The network over sequences [T, B, width]."""
+        """The network for sequences [T, B, width]."""
         raise NotImplementedError
 
     @classmethod
@@ -114,7 +110,7 @@ class Stochastic(TrainingJob):
 
     def describe(self) -> str:
         data, parameters = self.data, sum(parameter.numel() for parameter in self.model.parameters())
-        counts = f"{len(data.train)} {data.kind}s learnt from, {len(data.valid)} and {len(data.test)} held out"
+        counts = f"{len(data.train)} training {data.kind}s, {len(data.valid)} and {len(data.test)} held out"
         return f"{type(self.model).__name__}, {parameters:,} parameters; {counts}"
 
     def loss(self, step: int) -> tuple[Tensor, int]:
@@ -127,15 +123,15 @@ class Stochastic(TrainingJob):
         return (terms.nll + weight * terms.kl).sum() / frames, frames
 
     def padded(self, sequences: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """The sequences padded, [T, B, D], and their lengths."""
+        """The padded sequences, [T, B, D], and their lengths, [B]."""
         return pad_sequence(sequences).to(self.device), torch.tensor([len(sequence) for sequence in sequences])
 
     def measure(self) -> dict[str, float]:
-        """In nats a frame of the validation part: the bound, with the KL in full, and the KL."""
+        """The bound, with the full KL, and the KL on the validation part, in nats per frame."""
         return self.bound(self.data.valid, draws=1)
 
     def bound(self, sequences: list[Tensor], draws: int) -> dict[str, float]:
-        """The bound and its KL term in nats a frame: means over `draws` samples of the noise."""
+        """The bound and its KL term in nats per frame, averaged over `draws` noise samples."""
         chance, found = torch.Generator().manual_seed(0), torch.zeros(2)
         for start in range(0, len(sequences), ROWS):
             x, lengths = self.padded(sequences[start : start + ROWS])
@@ -146,7 +142,7 @@ class Stochastic(TrainingJob):
         return {"bound": bound, "kl": kl}
 
     def estimate(self, sequences: list[Tensor]) -> float:
-        """The importance-weighted estimate of -ln p in nats a frame."""
+        """The importance-weighted estimate of -ln p, in nats per frame."""
         chance, found = torch.Generator().manual_seed(1), 0.0
         at_a_time = max(1, 4 * ROWS // self.settings.samples)
         for start in range(0, len(sequences), at_a_time):
@@ -177,7 +173,7 @@ class Stochastic(TrainingJob):
         yardsticks = ", ".join(f"{name} {value:.2f}" for name, value in data.yardsticks.items())
         return (
             f"{super().summary(step, best, run)}\n"
-            f"{len(data.test)} {data.kind}s never seen, nats a frame: bound {found['bound']:.3f} "
+            f"{len(data.test)} test {data.kind}s, nats per frame: bound {found['bound']:.3f} "
             f"(KL {found['kl']:.3f}), estimate {found['estimate']:.3f} with {self.settings.samples} samples\n"
             f"for comparison: {yardsticks}\n{data.caution}"
         ).strip()

@@ -1,4 +1,4 @@
-"""Pictures of sequences, one below the other, with the KL over time."""
+"""Pictures of sequences, stacked vertically, with the KL over time."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor
 
 from conveyor.figures import figure, png
 
-LOW, HIGH = 36, 84  # MIDI notes, between which most of the chorales lie
+LOW, HIGH = 36, 84  # the range of MIDI notes that covers most of the chorales
 
 
 def rolls(rows: dict[str, Tensor], kl: np.ndarray) -> bytes:
-    """Piano-rolls [T, 88] by name: time from left to right, pitch from below, darker where likelier."""
+    """A PNG of piano rolls [T, 88] by name, with pitch upwards; darker means more probable. `kl`: [T]."""
 
     def draw(axis: Any, roll: Tensor) -> None:
         shown = roll.T[LOW - 21 : HIGH - 21].numpy()
@@ -25,7 +25,7 @@ def rolls(rows: dict[str, Tensor], kl: np.ndarray) -> bytes:
 
 
 def lines(rows: dict[str, Tensor], kl: np.ndarray) -> bytes:
-    """Sequences [T, D] by name, a line for each feature."""
+    """A PNG of sequences [T, D] by name, with a line for each feature. `kl`: [T]."""
     low = min(float(values.min()) for values in rows.values())
     high = max(float(values.max()) for values in rows.values())
 
@@ -43,7 +43,7 @@ def _picture(rows: dict[str, Tensor], kl: np.ndarray, draw: Any, time: str) -> b
         draw(axis, values)
         axis.set_title(name, fontsize=9, loc="left")
     below.bar(range(len(kl)), kl, width=1.0)
-    below.set_title("KL of posterior from prior, in nats", fontsize=9, loc="left")
+    below.set_title("KL divergence of the posterior from the prior, in nats", fontsize=9, loc="left")
     below.set_xlabel(time)
     below.xaxis.get_major_locator().set_params(integer=True)
     return png(drawn)

@@ -1,8 +1,8 @@
-"""English to Spanish, by an encoder and a decoder with attention: `conveyor run translate`.
+"""English to Spanish translation with an encoder, a decoder and attention: `conveyor run translate`.
 
-The sentences are verses of up to 15 words, where the Debian packages sword-text-kjv and sword-text-sparv and Python's
-pysword are installed, and else whole numbers in words, "three hundred and forty-two". `alignment.png` shows which
-English words the network looked at for each Spanish one.
+The sentences are Bible verses of up to 15 words if the Debian packages sword-text-kjv and sword-text-sparv and the
+Python package pysword are installed, and otherwise numbers in words, "three hundred and forty-two". `alignment.png`
+shows the attention to the English words for each Spanish word.
 
 Measured with seed 0 and one thread on the 500 sentences of the test part:
 
@@ -40,25 +40,25 @@ SHOWN = 4  # sentences in the picture
 class TranslateSettings(TrainingSettings):
     """The settings of `conveyor run translate`. Raises BadInput for values out of bounds."""
 
-    data: str = setting("auto", "verses or numbers; auto: verses where they are installed", choices=DATA)
-    longest: int = setting(15, "verses: the most words of a sentence", low=1)
-    numbers: int = setting(20_000, "numbers: how many", low=1, high=1_000_000)
-    vocabulary_size: int = setting(4_000, "words of each language, the rest are <unk>", low=1)
-    hidden_size: int = setting(128, "units of the decoder, and of the two directions of the encoder together", low=2)
-    embedding_size: int = setting(64, "width of a word's vector", low=1)
+    data: str = setting("auto", "verses or numbers; auto: verses if they are installed, else numbers", choices=DATA)
+    longest: int = setting(15, "for verses: maximum number of words in a sentence", low=1)
+    numbers: int = setting(20_000, "for numbers: size of the data set", low=1, high=1_000_000)
+    vocabulary_size: int = setting(4_000, "words of each language; other words become <unk>", low=1)
+    hidden_size: int = setting(128, "units of the decoder, and of both encoder directions together", low=2)
+    embedding_size: int = setting(64, "size of the word embedding", low=1)
     dropout: float = setting(0.3, "dropout on words, annotations and output", low=0, high=1)
-    held_out: int = setting(500, "sentences to validate on, and as many to test on", low=SHOWN, high=100_000)
+    held_out: int = setting(500, "sentences for validation, and as many for testing", low=SHOWN, high=100_000)
     beam: int = setting(5, "width of the beam search", low=1, results=True)
     length_power: float = setting(
-        1.0, "beam search: a sentence's score is divided by its length to this power", low=0, results=True
+        1.0, "beam search: exponent of the length by which the score of a sentence is divided", low=0, results=True
     )
-    steps: int = setting(1_500, "steps of the optimiser", low=1)
-    batch_size: int = setting(64, "sentences learnt from in a step", low=1, high=100_000)
-    lr: float = setting(4e-3, "highest learning rate", above=0, high=1e3)
+    steps: int = setting(1_500, "training steps", low=1)
+    batch_size: int = setting(64, "sentences per batch", low=1, high=100_000)
+    lr: float = setting(4e-3, "peak learning rate", above=0, high=1e3)
 
 
 class Translate(TrainingJob):
-    """Translate English into Spanish, looking at a word for every word (after Bahdanau et al. 2015, Xu et al. 2015)."""
+    """Translate English to Spanish with attention (after Bahdanau et al. 2015, Xu et al. 2015)."""
 
     settings_type: ClassVar[type[TrainingSettings]] = TranslateSettings
     command = "conveyor run translate"
@@ -94,8 +94,8 @@ class Translate(TrainingJob):
 
     def describe(self) -> str:
         learnt, kept = len(self.data.learnt), len(self.data.test)
-        line = f"{super().describe()}; {self.data.name}: {learnt:,} pairs of sentences, {kept} to test on"
-        return line if self.data.name == "verses" else f"{line} (to learn from verses: {CURE})"
+        line = f"{super().describe()}; {self.data.name}: {learnt:,} training pairs of sentences, {kept} for testing"
+        return line if self.data.name == "verses" else f"{line} (to train on verses: {CURE})"
 
     def loss(self, step: int) -> tuple[Tensor, int]:
         rng = np.random.default_rng([self.settings.seed, step])
@@ -111,14 +111,14 @@ class Translate(TrainingJob):
         return self.model.annotate(words.to(self.device), lengths)
 
     def measure(self) -> dict[str, float]:
-        """Nats a word and BLEU. Unknown words count as <unk>, which flatters the first but not the second."""
+        """Nats per word and BLEU. Unknown words count as <unk>, which improves the first but not the second."""
         english, spanish = self.encoded(self.data.validation)
         loss = nats_per_word(self.model.decoder, TokenBatch.of(spanish).to(self.device), *self.annotate(english))
         said = self.translations(self.data.validation, 1)
         return {"nats_a_word": loss, "bleu": bleu(said, [spanish for _, spanish in self.data.validation])}
 
     def translations(self, pairs: list[tuple[str, str]], width: int) -> list[str]:
-        """The Spanish that the network generates for the English of the pairs, with a beam of this width."""
+        """The Spanish sentences generated for the English ones of the pairs, with a beam of this width."""
         english, _ = self.encoded(pairs)
         limit = 2 + 2 * max(map(len, english))
         power = self.settings.length_power if width > 1 else 0.0
@@ -143,7 +143,7 @@ class Translate(TrainingJob):
         }
 
     def picture(self, translations: list[str]) -> bytes:
-        """A PNG with the attention weights of some sentences of medium length."""
+        """A PNG with the attention weights of a few sentences of medium length."""
         english, _ = self.encoded(self.data.test)
         middling = sorted(range(len(english)), key=lambda i: abs(len(english[i]) - 11))[:SHOWN]
         drawn = figure(11, 11)

@@ -1,11 +1,12 @@
-"""Learns Bach's chorales, or speech, with a latent variable at every frame (VRNN, Chung et al. 2015).
+"""Models Bach's chorales, or speech, with a latent variable at every frame (VRNN, Chung et al. 2015).
 
-`conveyor run vrnn` reaches in 2 minutes, on two cores that had other work too, a bound of 6.34 nats a frame for the 42
-chorales of the test part, and 6.13 as the importance-weighted estimate with 50 samples. Each
-key from its own last frame has 10.27 and an LSTM, exactly, 8.32 (benchmarks/papers/chorales.py).
+`conveyor run vrnn` takes 2 minutes on two busy cores. On the 42 test chorales it reaches a bound of 6.34 nats per frame
+and an importance-weighted estimate of 6.13 with 50 samples. For comparison: predicting each key from its own last frame
+has 10.27, and an LSTM has an exact 8.32 (benchmarks/papers/chorales.py).
 
-`conveyor run vrnn --data vowels` reaches in 2 minutes a bound of -2.32 and an estimate of -2.90 for 370 utterances, in
-nats a frame of coefficients with deviation 1; each coefficient from its own last frame has 1.39.
+`conveyor run vrnn --data vowels` takes 2 minutes and reaches a bound of -2.32 and an estimate of -2.90 on 370
+utterances, in nats per frame of coefficients with standard deviation 1. Predicting each coefficient from its own last
+frame has 1.39.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class VRNNSettings(StochasticSettings):
 
 
 class LearnVRNN(Stochastic):
-    """Learn chorales or speech with a latent variable that the past foresees (VRNN, Chung et al. 2015)."""
+    """Model chorales or speech with a latent variable whose prior depends on the past (VRNN, Chung et al. 2015)."""
 
     settings_type: ClassVar[type[TrainingSettings]] = VRNNSettings
     command = "conveyor run vrnn"

@@ -1,6 +1,6 @@
-"""Which cell is best, and do the differences matter? The same work for many cells, with statistics.
+"""Comparisons of cells: which cell is best, and are the differences significant?
 
-From configuration to report: `study` configures a comparison; `problems` names the tasks; `trial` is one training, and
-`training` how a worker runs it; `ledger` says which trial is waiting, running or done; `worker` is a process that runs
-trials; `compare` starts the workers; `outcomes`, `statistics`, `pictures` and `report` are for the results.
+From configuration to report: `study` configures a comparison; `problems` is the registry of tasks; `trial` is one
+training run, and `training` runs it in a worker; `ledger` keeps the state of every trial; `worker` is a process that
+runs trials; `compare` starts the workers; `outcomes`, `statistics`, `pictures` and `report` evaluate the results.
 """

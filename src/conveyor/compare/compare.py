@@ -51,9 +51,9 @@ def compare(
 ) -> Result:
     """Runs all trials that have not ended, and writes the report into the folder.
 
-    `url` is that of the database, by default a file in the folder; machines that run the same comparison with the same
-    database share the work. `budget` is in seconds: after it all trials are stopped, and the report covers those that
-    have ended. Raises BadInput if the folder or the database holds another comparison.
+    `url` is that of the database, by default a file in the folder. Machines that run the same comparison with the same
+    database share the work. After `budget` seconds all trials are stopped, and the report covers those that have ended.
+    Raises BadInput if the folder or the database holds another comparison.
     """
     for task, cell in config.pairs():
         if ":" in cell:
@@ -84,12 +84,12 @@ def carry_out(
     budget: float | None,
     tell: Tell,
 ) -> tuple[Ledger, Result]:
-    """Runs all trials by worker processes, each `python -m module`. Returns the ledger and how it ended."""
+    """Runs all trials in worker processes, each `python -m module`. Returns the ledger and how the study ended."""
     check_folder(folder, config)
     folder.mkdir(parents=True, exist_ok=True)
     url = url or f"sqlite:///{(folder / LEDGER).resolve()}"
     ledger = Ledger(url, config)
-    write(folder / CONFIG, config.to_json().encode())  # only now that the folder and the database are known to fit
+    write(folder / CONFIG, config.to_json().encode())  # only after folder and database have been checked
     began = time.monotonic()
     with signals() as caught, running(module, folder, url, workers) as team:
         ledger.stopped = lambda: bool(caught)
@@ -107,24 +107,24 @@ def carry_out(
 def check_folder(folder: Path, config: StudyConfig) -> None:
     """Raises BadInput if the folder holds another comparison or search, or other files."""
     if folder.exists() and not folder.is_dir():
-        raise BadInput(f"{folder} is not a folder: name another with --out")
+        raise BadInput(f"{folder} is not a folder: choose another with --out")
     with contextlib.suppress(FileNotFoundError):
         there = (folder / CONFIG).read_text()
         if there != config.to_json():
-            raise BadInput(f"{folder} holds {difference(there, config)}: change that back, or name another with --out")
+            raise BadInput(f"{folder} holds {difference(there, config)}: change it back, or choose another with --out")
         return
     if folder.is_dir() and any(not one.name.startswith((LEDGER, CONFIG)) for one in folder.iterdir()):
-        raise BadInput(f"{folder} is not empty and holds no comparison or search: name another with --out")
+        raise BadInput(f"{folder} is not empty and holds no comparison or search: choose another with --out")
 
 
 def difference(there: str, config: StudyConfig) -> str:
-    """How the configuration that a folder holds, as JSON, differs from this one, in words."""
+    """Describes how the configuration stored in a folder, as JSON, differs from this one."""
     try:
         was, now = json.loads(there), json.loads(config.to_json())
     except ValueError:
         return f"an unreadable {CONFIG}"
     if set(was) != set(now):
-        return "another kind of study, or one of another version of conveyor"
+        return "another kind of study, or one from another version of conveyor"
     files = [f"the file of {name}" for name in now["files"] if was["files"].get(name) != now["files"][name]]
     differ = [name for name in now if name != "files" and was[name] != now[name]] or files
     return f"another comparison or search, which differs in {', '.join(differ)}"
@@ -150,7 +150,7 @@ class Team:
             if member.poll() is None or member.returncode == 0:
                 continue
             if member.returncode == os.EX_IOERR:
-                raise BadInput(f"{self.folder} cannot be written to, or its disk is full: make room, and start again")
+                raise BadInput(f"{self.folder} cannot be written to, or its disk is full: free space, then start again")
             self.restarts += 1
             if self.restarts > RESTARTS:
                 raise BadInput(
@@ -159,7 +159,7 @@ class Team:
             self.members[place] = self.begin()
 
     def end(self) -> None:
-        """Stops the workers: each saves the trial that it is training. A second signal stops them at once."""
+        """Stops the workers; each saves the trial that it is training."""
         for member in self.members:
             if member.poll() is None:
                 member.send_signal(signal.SIGTERM)
@@ -169,7 +169,7 @@ class Team:
 
 @contextlib.contextmanager
 def running(module: str, folder: Path, url: str, size: int) -> Iterator[Team]:
-    """Workers that run inside the `with` block, and are stopped at its end."""
+    """Runs workers during the `with` block, and stops them at its end."""
     team = Team(module, folder, url, size)
     try:
         yield team

@@ -1,4 +1,4 @@
-"""Finds the gates that keep a state, such as the forget gate of an LSTM, in the equations of any cell."""
+"""Finds the gates that retain a state, such as the forget gate of an LSTM, in the equations of any cell."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from conveyor.layer.compilation import compile
 
 
 def open_gates(cell: Cell, by: float) -> None:
-    """Adds `by` to the biases of the gates that keep a state, so that it lasts at the start; some cells have none.
+    """Adds `by` to the biases of the gates that retain a state, so that an untrained cell remembers for longer.
 
-    open_gates(zoo.LSTM(4, 8), 1.0)         # b_f += 1: Gers et al. 2000, Jozefowicz et al. 2015
+        open_gates(zoo.LSTM(4, 8), 1.0)         # b_f += 1: Gers et al. 2000, Jozefowicz et al. 2015
+
+    It does nothing for a cell without such gates.
     """
     biases = dict(cell.named_parameters())
     with torch.no_grad():
@@ -25,13 +27,15 @@ def open_gates(cell: Cell, by: float) -> None:
 
 
 def keeping(cell: Cell) -> dict[str, int]:
-    """The biases of gates that a state is multiplied by on its way to itself: 1 where a larger one keeps more, else -1.
+    """The biases of the gates that multiply a state in its own update, by name.
 
-    keeping(zoo.LSTM(4, 8)), keeping(zoo.MUT1(4, 8))    # {"forget.bias": 1}, {"update.bias": -1}
+        keeping(zoo.LSTM(4, 8)), keeping(zoo.MUT1(4, 8))    # {"forget.bias": 1}, {"update.bias": -1}
+
+    The value is 1 if a larger bias retains more of the state, and -1 if it retains less.
     """
     try:
         graph = compile(cell).traced
-    except (CannotCompile, ValueError):  # it runs in the loop, or takes more than x
+    except (CannotCompile, ValueError):  # no kernel exists, or the step needs more inputs than x
         return {}
     known = dict(cell.named_parameters())
     found: dict[str, int] = {}
@@ -43,7 +47,7 @@ def keeping(cell: Cell) -> dict[str, int]:
 
 
 def _factors(graph: Graph, i: int, state: int) -> Iterator[int]:
-    """What the state is multiplied by in a sum."""
+    """The factors of the state in a sum of products."""
     node = graph.nodes[i]
     if node.op == "add":
         for term in node.inputs:
@@ -53,7 +57,7 @@ def _factors(graph: Graph, i: int, state: int) -> Iterator[int]:
 
 
 def _biases(graph: Graph, i: int) -> Iterator[tuple[str, int]]:
-    """Of a gate, σ(...) or 1 - σ(...), the weights that are added as they are, and whether more of them opens it."""
+    """The biases of a gate σ(...) or 1 - σ(...): name, and 1 if a larger one increases the gate, else -1."""
     node, sign = graph.nodes[i], 1
     if node.op == "sub" and graph.nodes[node.inputs[0]].op == "const":
         node, sign = graph.nodes[node.inputs[1]], -1

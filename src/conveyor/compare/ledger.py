@@ -1,12 +1,13 @@
-"""The ledger: a table in a database that says which trial of a study is waiting, running or done, and who runs it.
+"""The ledger: a database table with the state of every trial of a study (waiting, running or ended) and its worker.
 
-All trials are inserted at the start. A worker claims a waiting trial, sends heartbeats, and writes its outcome; a trial
-whose worker is gone waits again. SQLite serves one machine, PostgreSQL many. Each change of a trial is one UPDATE whose
-condition names the state that it starts from, so that of two workers one changes the row and the other learns that it
-came too late.
+All trials are inserted at the start. A worker claims a waiting trial, sends heartbeats, and writes the outcome. A trial
+whose worker has died becomes waiting again. SQLite serves one machine, PostgreSQL many. Each change of a trial is one
+UPDATE with the expected state in its condition, so that of two competing workers only one changes the row, and the
+other sees that no row has changed.
 
-A machine that takes over another's trial has no checkpoint of it, unless they share the folder, and starts it anew. The
-result is the same, since a trial depends only on the study's configuration, its key and the outcomes before it.
+A machine that takes over the trial of another machine has no checkpoint of it, unless they share the folder, and
+restarts it. The result is the same, since a trial depends only on the configuration of the study, its key and earlier
+outcomes.
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ from typing import Any, Protocol, TypeVar
 from conveyor.errors import BadInput
 
 GRACE = 60.0  # seconds without a heartbeat after which a worker on another machine counts as dead
-PATIENCE = 60.0  # seconds for which an unreachable database is tried again
-FIRST = 10.0  # the same for the first connection, if it is refused: the URL may be wrong
+PATIENCE = 60.0  # seconds for which an unreachable database is retried
+FIRST = 10.0  # the same for a first connection that is refused, since the URL may be wrong
 CURE = "pip install 'conveyor[compare]'"
 SERVER_CURE = "pip install 'conveyor[cluster]'"
-# Errors that waiting does not cure, in the English of PostgreSQL and SQLite; any other is retried for a minute.
+# Error messages of PostgreSQL and SQLite for which retrying is useless; all others are retried for a minute.
 HOPELESS = re.compile(
     "authentication failed|no password supplied|does not exist|no pg_hba.conf entry|permission denied|"
     "Name or service not known|does not support SSL|invalid connection option|is not a database|disk is full"
 )
-# How to connect, by driver. A server drops the connection, and so the row locks, of a machine that vanished.
+# Connection arguments by driver. They make a server drop the connection and row locks of a machine that has vanished.
 CONNECTION: dict[str, dict[str, Any]] = {
     "sqlite": {"timeout": 60},
     "postgresql+psycopg": {
@@ -51,7 +52,7 @@ CREATE TABLE IF NOT EXISTS conveyor_trials (
     owner TEXT, beat DOUBLE PRECISION, outcome TEXT
 )
 """
-# Reads a ledger of conveyor 0.1.0, in the tables of Optuna: its configuration, and each trial that has ended.
+# These read a ledger of conveyor 0.1.0, in Optuna's tables: the configuration and the trials that have ended.
 OLD_STUDY = "SELECT value_json FROM study_user_attributes WHERE key = 'question'"
 OLD_TRIALS = """
 SELECT studies.study_name, "trial".value_json, trials.state, "outcome".value_json
@@ -71,7 +72,7 @@ class Unreachable(BadInput):
 
 @dataclass(frozen=True)
 class Key:
-    """Identifies a trial among those of its task and cell: one of the search, or a repeat of the best of them."""
+    """Identifies a trial of a task and a cell: one of the search, or a repeat of the best one with a new seed."""
 
     index: int
     repeat: bool
@@ -84,11 +85,11 @@ class Key:
 class Entry:
     """A row of the table."""
 
-    trial: str  # its name, the primary key: adding:40/gru/repeat-0
-    pair: tuple[str, str]  # of a comparison: task and cell
+    trial: str  # its name, the primary key, such as adding:40/gru/repeat-0
+    pair: tuple[str, str]  # in a comparison: task and cell
     order: int  # index of the pair among all pairs
     key: Key
-    losses: int  # how many workers have died while they ran it
+    losses: int  # how many workers have died while running it
     state: str  # the name of a field of Counts
 
     @property
@@ -99,7 +100,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Claim:
-    """A trial that a worker has claimed, with all that it needs to run it."""
+    """A trial that a worker has claimed, with everything needed to run it."""
 
     trial: str
     task: str
@@ -111,7 +112,7 @@ class Claim:
 
 
 class Outcome(Protocol):
-    """The outcome of a trial: a dataclass whose fields JSON can hold."""
+    """The outcome of a trial: a dataclass whose fields can be stored as JSON."""
 
     @property
     def failed(self) -> bool:
@@ -119,25 +120,25 @@ class Outcome(Protocol):
 
 
 class StudyConfig(Protocol):
-    """The configuration of a comparison or a search, as far as the ledger needs it."""
+    """The part of the configuration of a comparison or a search that the ledger needs."""
 
     def to_json(self) -> str:
-        """Everything that decides what is computed, as JSON; equal only for the same study."""
+        """Everything that affects the results, as JSON; equal only for the same study."""
 
     def pairs(self) -> Iterator[tuple[str, str]]:
-        """The pairs, such as of a task and a cell, that each have the same trial keys."""
+        """The pairs, such as a task and a cell; all have the same trial keys."""
 
     def trial_keys(self) -> list[Key]:
-        """The trials of each pair."""
+        """The keys of the trials of each pair."""
 
     def ready(self, entries: list[Entry]) -> list[Entry]:
-        """The trials that may be claimed now, in the order in which they should be."""
+        """The trials that may be claimed now, in the order of preference."""
 
     def claim(self, entry: Entry, outcomes: Callable[[], list[Any]]) -> Any:
-        """The Claim for a trial; or its Outcome, if that is known without running it."""
+        """The Claim for a trial, or its Outcome if it is known without running the trial."""
 
     def outcome(self, values: dict[str, Any]) -> Any:
-        """The Outcome whose fields, read from JSON, these are."""
+        """The Outcome with these fields, which were read from JSON."""
 
 
 @dataclass(frozen=True)
@@ -162,8 +163,8 @@ class Ledger:
         while claim := ledger.claim():
             ledger.end(claim, outcome)
 
-    Every method raises BadInput if the database refuses, and Unreachable if it cannot be reached for a minute, or until
-    `stopped` returns true. The constructor raises BadInput if the database holds another study.
+    Every method raises BadInput if the database reports a lasting error, and Unreachable if it cannot be reached for a
+    minute or until `stopped` returns true. The constructor raises BadInput if the database holds another study.
     """
 
     def __init__(self, url: str, config: StudyConfig):
@@ -184,10 +185,10 @@ class Ledger:
         self.call(self.insert_trials)
         self.known = True
 
-    # what workers call
+    # called by workers
 
     def claim(self) -> Claim | None:
-        """Claims a trial for this worker; None if none may be claimed now."""
+        """Claims a trial for this worker. Returns None if none may be claimed now."""
         for entry in self.config.ready(self.entries()):
             if self.take(entry):
                 claim = self.config.claim(entry, self.outcomes)
@@ -197,21 +198,21 @@ class Ledger:
         return None
 
     def beat(self, claim: Claim) -> None:
-        """The heartbeat: shows that the worker is alive."""
+        """Sends a heartbeat, which shows that the worker is alive."""
         self.change(claim.trial, claim.losses, self.owner, "beat = :beat", beat=time.time())
 
     def end(self, claim: Claim | Entry, outcome: Any) -> bool:
-        """Writes the outcome of a trial; False, and nothing is written, if another worker has taken the trial over."""
+        """Writes the outcome of a trial. Returns False and writes nothing if another worker has taken it over."""
         state, said = "failed" if outcome.failed else "complete", json.dumps(asdict(outcome))
         to = "state = :state, outcome = :outcome"
         return self.change(claim.trial, claim.losses, self.owner, to, state=state, outcome=said)
 
     def release(self, claim: Claim, lost: bool = False) -> None:
-        """Lets the trial wait again. `lost`: its process died, which is counted."""
+        """Makes the trial waiting again. `lost`: its process has died, which is counted."""
         self.again(claim.trial, claim.losses, self.owner, lost)
 
     def recover(self) -> int:
-        """Lets the trials of dead workers wait again. Returns how many there were."""
+        """Makes the trials of dead workers waiting again. Returns their number."""
         now = time.monotonic()
         running = self.run("SELECT name, losses, owner, beat FROM conveyor_trials WHERE state = 'running'")
         self.heard = {tuple(row): self.heard.get(tuple(row), now) for row in running}
@@ -219,7 +220,7 @@ class Ledger:
         return sum(self.again(name, losses, owner, lost=True) for name, losses, owner, _ in found)
 
     def counts(self) -> Counts:
-        """How many trials are in each state."""
+        """The number of trials in each state."""
         return Counts(**dict(map(tuple, self.run("SELECT state, COUNT(*) FROM conveyor_trials GROUP BY state"))))
 
     def outcomes(self) -> list[Any]:
@@ -228,7 +229,7 @@ class Ledger:
         return [self.config.outcome(json.loads(found[name])) for name in self.trials if name in found]
 
     def rest(self) -> None:
-        """Closes the connection; the next call opens another. A server allows few, and none survives a fork."""
+        """Closes the connection until the next call, since servers allow few and none survives a fork."""
         self.engine.dispose()
 
     # the database
@@ -263,7 +264,7 @@ class Ledger:
         return [Entry(name, *self.trials[name], losses, state) for name, losses, state in rows]
 
     def take(self, entry: Entry) -> bool:
-        """Whether this worker has the trial now. Safe to repeat when the answer to an earlier attempt was lost."""
+        """Tries to take a trial. Returns whether this worker has it now. Can be retried if a reply was lost."""
         return bool(
             self.run(
                 "UPDATE conveyor_trials SET state = 'running', owner = :owner, beat = :beat WHERE name = :name "
@@ -276,17 +277,17 @@ class Ledger:
         )
 
     def again(self, trial: str, losses: int, owner: str, lost: bool) -> bool:
-        """Lets a trial wait again, if this owner still runs it."""
+        """Makes a trial waiting again if this owner still runs it. Returns whether it did."""
         return self.change(trial, losses, owner, "state = 'waiting', losses = :then", then=losses + lost)
 
     def change(self, trial: str, losses: int, owner: str, to: str, **values: Any) -> bool:
-        """Changes a trial if it is still running under this owner and claim; False if not."""
+        """Changes a trial if it is still running under this owner and claim. Returns whether it was."""
         where = "name = :name AND losses = :losses AND owner = :owner AND state = 'running'"
         statement = f"UPDATE conveyor_trials SET {to} WHERE {where}"
         return bool(self.run(statement, name=trial, losses=losses, owner=owner, **values))
 
     def run(self, statement: str, **values: Any) -> Any:
-        """Executes one statement in its own transaction. Returns its rows, or how many rows it changed."""
+        """Executes one statement in its own transaction. Returns its rows, or the number of rows changed."""
         from sqlalchemy import text
 
         def do() -> Any:
@@ -308,27 +309,27 @@ class Ledger:
                 reason = message(error)
                 if HOPELESS.search(reason):
                     raise BadInput(
-                        f"the database {self.name} cannot be used: {reason}; correct that, and start again"
+                        f"the database {self.name} cannot be used: {reason}; fix this, then start again"
                     ) from error
                 if self.stopped() or time.monotonic() - began > self.patience(reason):
-                    cure = "nothing is lost: start again when it is back"
+                    cure = "nothing is lost: start again when it is available"
                     raise Unreachable(f"the database {self.name} cannot be reached: {reason}; {cure}") from error
             self.heard.clear()  # no heartbeat could be written either
             time.sleep(pause)
             pause = min(2 * pause, 5.0)
 
     def patience(self, reason: str) -> float:
-        """For how many seconds this error is retried."""
+        """The number of seconds for which this error is retried."""
         return PATIENCE if self.known or "refused" not in reason else min(FIRST, PATIENCE)
 
     def gone(self, owner: str, since: float) -> bool:
-        """Whether a worker is dead: its process on this machine has ended, or its heartbeat is a minute old."""
+        """Whether a worker is dead: its process on this machine has ended, or its heartbeat is over a minute old."""
         where, number, at = owner.rsplit(":", 2)
         return born(int(number)) != at if where == machine() else time.monotonic() - since > GRACE
 
 
 def old_ledger(connection: Any) -> tuple[str | None, dict[str, dict[str, str]]]:
-    """The configuration in a ledger of conveyor 0.1.0, if there is one, and the trials that have ended in it."""
+    """The configuration in a ledger of conveyor 0.1.0, or None without one, and the trials that have ended in it."""
     from sqlalchemy import inspect, text
 
     if not inspect(connection).has_table("study_user_attributes"):
@@ -374,7 +375,7 @@ def message(error: Exception) -> str:
 
 
 def machine() -> str:
-    """Identifies this machine, and the container, until the next boot. Host names are not always unique."""
+    """Identifies this machine and container until the next boot, since host names are not always unique."""
     try:
         with open("/proc/sys/kernel/random/boot_id") as file:
             return f"{file.read().strip()}/{os.stat('/proc/self/ns/pid').st_ino}"
@@ -383,7 +384,7 @@ def machine() -> str:
 
 
 def born(process: int) -> str:
-    """The start time of a process of this machine, in the kernel's ticks; "" if there is no such process."""
+    """The start time of a process on this machine, in kernel ticks; "" if there is no such process."""
     try:
         with open(f"/proc/{process}/stat") as file:
             return file.read().rpartition(")")[2].split()[19]

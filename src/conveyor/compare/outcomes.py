@@ -1,4 +1,4 @@
-"""The outcomes of trials, and what the report says of a task."""
+"""The outcomes of trials, and the information on tasks for the report."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 class Outcome:
     """A trial that has ended.
 
-    In the search, `index` is that of the hyper-parameter configuration, equal for all cells and tasks, and `seed` is
-    the study's. A repeat (`repeat`) has the best configuration of its cell and task, and a new seed.
+    In the search, `index` is that of the hyperparameter configuration, equal for all cells and tasks, and `seed` is
+    that of the study. A repeat (`repeat`) uses the best configuration of its cell and task with a new seed.
     """
 
     task: str
@@ -19,9 +19,9 @@ class Outcome:
     index: int
     seed: int
     repeat: bool
-    settings: dict[str, Any]  # the hyper-parameters: lr, hidden_size, dropout, scale, ...
+    settings: dict[str, Any]  # the hyperparameters: lr, hidden_size, dropout, scale, ...
     value: float | None  # the task's metric on the test part, lower is better; None if the trial failed
-    validation: float | None  # the same on the validation part, which selects the best
+    validation: float | None  # the same on the validation part, used for selection
     parameters: int = 0
     seconds: float = 0.0  # of the training
     memory: int = 0  # peak memory of the process in bytes
@@ -37,18 +37,18 @@ class Outcome:
 
     @property
     def score(self) -> float:
-        """The validation result, lower is better; of a trial that has not failed."""
-        assert self.validation is not None, "a trial that failed has none"
+        """The validation result, lower is better. The trial must not have failed."""
+        assert self.validation is not None, "a failed trial has no score"
         return self.validation
 
 
 @dataclass(frozen=True)
 class TaskInfo:
-    """What the report says of a task."""
+    """Information on a task for the report."""
 
     name: str
     metric: str
     chance: float
-    optimum: float  # NaN where it is not known
-    text: str  # one sentence on the task
+    optimum: float  # NaN if it is not known
+    text: str  # a short description of the task
     rules: dict[str, float] = field(default_factory=dict)  # the metric of simple baselines

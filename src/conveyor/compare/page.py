@@ -1,4 +1,4 @@
-"""The cards of all tasks, from the tasks: `python -m conveyor.compare.page > docs/tasks.md`."""
+"""Generates the cards of all tasks: `python -m conveyor.compare.page > docs/tasks.md`."""
 
 import hashlib
 import inspect
@@ -11,30 +11,30 @@ from conveyor.tasks import Task, own
 ROWS = 100  # validation sequences in the checksum
 HEAD = f"""# The tasks of a comparison
 
-Made from the classes in `src/conveyor/tasks/` by `python -m conveyor.compare.page > docs/tasks.md`.
+Generated from the classes in `src/conveyor/tasks/` by `python -m conveyor.compare.page > docs/tasks.md`.
 
-`conveyor compare --tasks adding:40,chorales` takes them by these names; a number after a colon replaces the default
-that stands here. Of every metric lower is better. Chance is the metric of a model that has learnt everything but what
-takes memory, or what the card says. The validation part selects models, and the test part is reported.
+`conveyor compare --tasks adding:40,chorales` selects tasks by name. A number after a colon replaces the default shown
+here. For every metric, lower is better. Chance is the metric of a model that has learnt everything except what requires
+memory, unless the card defines it otherwise. Models are selected on the validation part and reported on the test part.
 
-Synthetic sequences come from a seeded generator: for training the run's own, for validation and test always the same.
-`validation` is the SHA-256 of the first {ROWS} validation sequences, in thousandths. Data that is read from files is
-checked: `checksum` is the SHA-256 that it must have.
+Synthetic sequences come from a seeded generator: training uses the seed of the run, and the validation and test parts
+are always the same. `validation` is the SHA-256 of the first {ROWS} validation sequences, rounded to thousandths. Data
+read from files is verified: `checksum` is its expected SHA-256.
 
-| name | what is asked | metric | chance | best possible |
+| name | task | metric | chance | optimum |
 |---|---|---|---|---|
 """
-OWN = "\n## A task of one's own\n\n`conveyor compare --tasks mine.toml`. {}\n"
+OWN = "\n## Your own task\n\n`conveyor compare --tasks mine.toml`. {}\n"
 
 
 def page() -> str:
-    """The page: all tasks of `PROBLEMS` in a table and one by one, and how to describe your own."""
+    """The Markdown page: a table of all tasks in `PROBLEMS`, a card for each, and how to define your own."""
     rows, sections = (map(part, PROBLEMS, PROBLEMS.values()) for part in (_row, _section))
     return "".join([HEAD, *rows, *sections, OWN.format((own.__doc__ or "").strip())])
 
 
 def checksum(task: Task) -> str:
-    """The SHA-256 of the first validation sequences."""
+    """The SHA-256 of the first validation sequences, in hexadecimal."""
     batch = task.held_out("validation", ROWS)
     found = hashlib.sha256()
     for values in (batch.inputs, batch.targets, batch.lengths * 1.0):
@@ -50,7 +50,7 @@ def _row(name: str, problem: Problem) -> str:
 
 def _chance(task: Task) -> str:
     differs = task.data is not None and not task.data.checksum
-    return "counted" if differs else f"{task.chance:.3g}"
+    return "computed" if differs else f"{task.chance:.3g}"
 
 
 def _optimum(task: Task) -> str:
@@ -60,17 +60,17 @@ def _optimum(task: Task) -> str:
 def _section(name: str, problem: Problem) -> str:
     task = problem.made()
     about = textwrap.dedent(inspect.getdoc(type(task)) or "")
-    lines = [f"- asked: {problem.about}"]
+    lines = [f"- task: {problem.about}"]
     lines += [f"- the number: {problem.number} {problem.unit}"] if problem.number is not None else []
     if task.data is None:
-        lines += ["- data: drawn by chance"]
+        lines += ["- data: synthetic"]
     else:
         lines += [f"- data: {task.data.source}", f"- licence: {task.data.licence}"]
-    if task.data is None or (task.data.checksum and not task.data.counts):  # all of it, or what is made of what is read
+    if task.data is None or (task.data.checksum and not task.data.counts):  # synthetic, or generated from a file
         lines += [f"- validation: {checksum(task)}"]
     if task.data and task.data.counts:
         learn, validation, test = task.data.counts
-        lines += [f"- sequences: {learn:,} to learn from, {validation:,} for validation, {test:,} for testing"]
+        lines += [f"- sequences: {learn:,} for training, {validation:,} for validation, {test:,} for testing"]
     if task.data and task.data.checksum:
         lines += [f"- checksum: {task.data.checksum}"]
     return f"\n## {name}\n\n```text\n{about}\n```\n\n" + "".join(f"{line}\n" for line in lines)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SOLVED = 0.9  # of the way from chance to the optimum
-INK, PAPER = "#1b1f24", "#fffffe"  # unique colours, which the page replaces by those of its theme
+INK, PAPER = "#1b1f24", "#fffffe"  # unique colours, which the page replaces with those of its theme
 MARKERS = "os^vD*PX<>"
 LOOK = {
     "text.parse_math": False, "svg.hashsalt": "conveyor", "font.size": 9, "axes.titlesize": 10, "legend.framealpha": 0,
@@ -45,7 +45,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of plot: a panel for each row, mostly a task, and column."""
+    """A kind of plot: a grid of panels, with usually one row for each task."""
 
     title: str
     text: str
@@ -56,9 +56,9 @@ class Kind:
 
 
 def pictures(study: Study) -> list[Picture]:
-    """All plots for which there is data."""
+    """All plots for which there are data. Raises BadInput if matplotlib is missing."""
     with need("matplotlib").rc_context(LOOK), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # an emoji in a name: a box stands for it
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # an emoji in a name is drawn as a box
         drawn = {name: _draw(study, kind) for name, kind in KINDS.items()}
         return [
             Picture(name, KINDS[name].title, KINDS[name].text, _files(made, KINDS[name].title))
@@ -95,14 +95,14 @@ def _files(drawn: Figure, title: str) -> dict[str, bytes]:
 
 
 def themed(svg: str) -> str:
-    """The plot with the colours of the page, light or dark, and a transparent background."""
+    """The SVG with the colours of the page's theme, light or dark, and a transparent background."""
     style = f"<style>svg{{color:{INK}}}@media (prefers-color-scheme:dark){{svg{{color:#e4e7eb}}}}</style>"
     svg = svg[svg.index("<svg") :].replace(PAPER, "none").replace(INK, "currentColor")
     return re.sub(r"(<svg[^>]*>)", lambda found: found[1] + style, svg, count=1)
 
 
 def _label(text: str) -> str:
-    """A name for matplotlib, which hides labels that begin with _, and for SVG, which allows no control characters."""
+    """A label that matplotlib and SVG accept: no leading _, which hides a label, and no control characters."""
     return ("\N{NO-BREAK SPACE}" if text.startswith("_") else "") + "".join(c if c.isprintable() else "?" for c in text)
 
 
@@ -125,7 +125,7 @@ def _scale(axis: Any, data: Sequence[float], log: bool | None = None) -> None:
 
 
 def _result(axes: Axes, about: TaskInfo, data: Sequence[float], across: bool = False) -> None:
-    """The axis of the results, with lines at chance and optimum if these are known and within it."""
+    """Sets up the axis of the results, with lines at chance and optimum if these are known and can be drawn."""
     if not data:
         return
     _scale(axes.xaxis if across else axes.yaxis, data)
@@ -190,7 +190,7 @@ def _curves(study: Study, axes: Axes, task: str, _: str) -> None:
 
 
 def _numeric(study: Study) -> list[str]:
-    """The settings that differ, as numbers, in every task's search."""
+    """The numeric settings that vary in the search of every task."""
     searches = [trials for task in study.about if (trials := study.search(task))]
     known = [[n for n in statistics.varied(trials) if statistics.is_number(trials, n)] for trials in searches]
     return [name for name in (known[0] if known else []) if all(name in names for names in known)]
@@ -214,11 +214,11 @@ def _importance(study: Study, axes: Axes, task: str, _: str) -> None:
     shares = study.importance[task]
     axes.barh(list(map(_label, shares)), [100 * share for share in shares.values()])
     axes.invert_yaxis()
-    axes.set(xlabel="% of the variance", xlim=(0, 100))
+    axes.set(xlabel="% of variance", xlim=(0, 100))
 
 
 def _lags(study: Study) -> dict[str, dict[float, str]]:
-    """The tasks that are there with several numbers: {"adding": {50: "adding:50", 100: "adding:100"}}."""
+    """The tasks with several numbers, by name: {"adding": {50: "adding:50", 100: "adding:100"}}."""
     kinds: dict[str, dict[float, str]] = {}
     for task in study.about:
         if found := re.fullmatch(r"(.+):(\d+(?:\.\d+)?)", task):
@@ -242,7 +242,7 @@ def _lag(study: Study, axes: Axes, kind: str, column: str) -> None:
 
 
 def _solved(sample: Sequence[float], about: TaskInfo) -> float:
-    """The part of the runs that came most of the way from chance to the optimum; NaN where either is not known."""
+    """The fraction of runs that reach 90 % of the way from chance to the optimum; NaN if either is not known."""
     bar = about.chance + SOLVED * (about.optimum - about.chance)
     return sum(value <= bar for value in sample) / len(sample) if math.isfinite(bar) else math.nan
 
@@ -250,12 +250,12 @@ def _solved(sample: Sequence[float], about: TaskInfo) -> float:
 KINDS = {
     "search": Kind(
         "Results of the search",
-        "The points are trials; the box holds the middle half, its line is the median.",
+        "Points are trials; the box spans the quartiles, and its line is the median.",
         _search,
     ),
     "means": Kind(
         "Means of the repeats",
-        "Dots: means, with their 95 % bootstrap intervals; strokes: runs, failed ones at chance.",
+        "Dots are means with 95 % bootstrap intervals; ticks are runs, with failed ones at chance.",
         _means_panel,
         height=lambda study: 0.9 + 0.28 * len(study.cells),
     ),
@@ -266,24 +266,24 @@ KINDS = {
         columns=lambda _: ["parameters", "seconds", "memory"],
     ),
     "curves": Kind(
-        "Validation in training", "The median of a cell's runs; shaded from the best to the worst.", _curves
+        "Validation during training", "The median of each cell's runs; the band spans the best to the worst.", _curves
     ),
     "settings": Kind(
-        "How each setting matters",
-        "The search's trials; lines join means of equal parts of the axis. What is worse than chance stands at chance.",
+        "Effect of each setting",
+        "Trials of the search; lines join the means of equal bins. Results worse than chance are drawn at chance.",
         _settings,
         columns=_numeric,
     ),
     "importance": Kind(
-        "What explains the search's results",
-        "The part of the variance that a setting, or which cell it was, explains alone.",
+        "What explains the results of the search",
+        "The fraction of the variance that each setting, or the choice of cell, explains alone.",
         _importance,
         rows=lambda study: [task for task, shares in study.importance.items() if shares],
         height=lambda _: 1.8,
     ),
     "lag": Kind(
         "Success against lag",
-        "The mean result, and which part of the runs came 90 % of the way from chance to the optimum.",
+        "The mean result, and the fraction of runs that reach 90 % of the way from chance to the optimum.",
         _lag,
         rows=lambda study: list(_lags(study)),
         columns=lambda _: ["", "solved, %"],

@@ -1,4 +1,4 @@
-"""The registry of tasks by name, such as "adding:100"; the number after the colon is a length, a lag or a count."""
+"""The registry of tasks by name, such as "adding:100". The number after the colon is a length, a lag or a count."""
 
 from __future__ import annotations
 
@@ -50,56 +50,54 @@ class Problem:
 
 
 def spikes(distance: int) -> Task:
-    """Spikes at a distance of `distance` steps, or one more."""
+    """Ten spikes, each `distance` or `distance` + 1 steps after the previous one."""
     return GeneratedSpikes(distance, (0, 1), 10)
 
 
 PROBLEMS: dict[str, Problem] = {
-    "adding": Problem(Adding, "the sum of two marked numbers of a sequence", 100, "steps at least"),
-    "copy": Problem(CopyMemory, "ten symbols to be said again after a delay", 100, "steps of silence"),
-    "recall": Problem(lambda count: CopyMemory(1, count), "so many symbols to be said again at once", 2, "symbols"),
-    "order": Problem(TemporalOrder, "in which order two signs came, 40 to 100 steps before the end"),
-    "order-three": Problem(lambda: TemporalOrder(THREE), "in which order three signs came"),
-    "lag": Problem(Lag, "the last symbol is the first, so many steps before", 100, "steps"),
-    "lag-noisy": Problem(NoisyLag, "which was the first symbol, so many random ones before?", 100, "steps"),
+    "adding": Problem(Adding, "add the two marked numbers of a sequence", 100, "steps at least"),
+    "copy": Problem(CopyMemory, "repeat ten symbols after a delay", 100, "steps of delay"),
+    "recall": Problem(lambda count: CopyMemory(1, count), "repeat a few symbols without delay", 2, "symbols"),
+    "order": Problem(TemporalOrder, "the order of two symbols, 40 to 100 steps before the end"),
+    "order-three": Problem(lambda: TemporalOrder(THREE), "the order of three symbols"),
+    "lag": Problem(Lag, "repeat the first symbol after a fixed sequence", 100, "steps"),
+    "lag-noisy": Problem(NoisyLag, "repeat the first symbol after random symbols", 100, "steps"),
     "lag-open": Problem(
-        lambda lag: NoisyLag(lag, open_end=True), "the same, asked at a step that chance decides", 100, "steps at least"
+        lambda lag: NoisyLag(lag, open_end=True), "the same, with random length", 100, "steps at least"
     ),
-    "reber": Problem(Reber, "embedded Reber grammar: all symbols that may come next"),
-    "reber-continual": Problem(
-        ContinualReber, "a stream of so many such strings, with nothing between them", 10, "strings"
-    ),
-    "anbn": Problem(lambda most: Counting(2, 1, most), "a^n b^n: how many b are to come", 10, "for the largest n"),
+    "reber": Problem(Reber, "embedded Reber grammar: predict the possible next symbols"),
+    "reber-continual": Problem(ContinualReber, "the same in a stream of strings without separators", 10, "strings"),
+    "anbn": Problem(lambda most: Counting(2, 1, most), "a^n b^n: predict the possible symbols", 10, "as largest n"),
     "anbncn": Problem(
-        lambda most: Counting(3, 1, most), "a^n b^n c^n: how many b and c are to come", 10, "for the largest n"
+        lambda most: Counting(3, 1, most), "a^n b^n c^n: predict the possible symbols", 10, "as largest n"
     ),
-    "parity": Problem(Parity, "is the number of ones odd?", 100, "bits"),
+    "parity": Problem(Parity, "whether the number of ones is odd", 100, "bits"),
     "spikes": Problem(
-        spikes, "spikes to be made at a distance of so many steps or one more", 10, "steps between spikes"
+        spikes, "generate spikes at two given distances, the number and one more", 10, "steps between spikes"
     ),
-    "agreement": Problem(Agreement, "the number of every verb, over up to four nouns since its subject"),
+    "agreement": Problem(Agreement, "subject-verb agreement: the number of each verb, across up to four nouns"),
     "agreement-language": Problem(
-        lambda: Agreement("language"), "the same texts by a language model: which form of each verb is likelier?"
+        lambda: Agreement("language"), "the same texts with a language model: the correct form of each verb"
     ),
     "language": Problem(
         lambda length: Characters("pydoc", length), "Python's documentation, character by character", 64, "characters"
     ),
     "words": Problem(lambda length: NextWords("pydoc", length), "the same text, word by word", 32, "words"),
     "chorales": Problem(Music, "Bach's chorales: which of 88 keys sound in the next frame"),
-    "speakers": Problem(Speakers, "which of nine men says two vowels? (JapaneseVowels)"),
+    "speakers": Problem(Speakers, "which of nine men speaks two vowels (JapaneseVowels)"),
     "temperature": Problem(
-        HourlyTemperature, "Seattle's temperature of the next hour, from so many before", 48, "hours"
+        HourlyTemperature, "Seattle's temperature of the next hour from the previous hours", 48, "hours"
     ),
     "weather": Problem(
-        DailyTemperature, "Seattle's highest temperature of the next day, from so many days before", 30, "days"
+        DailyTemperature, "Seattle's highest temperature of the next day from the previous days", 30, "days"
     ),
-    "pixels": Problem(Pixels, "which digit is it, read point by point?"),
-    "pixels-permuted": Problem(lambda: Pixels(permuted=True), "the same in an order drawn once"),
+    "pixels": Problem(Pixels, "classify digits read pixel by pixel"),
+    "pixels-permuted": Problem(lambda: Pixels(permuted=True), "the same in a fixed random order"),
 }
 
 
 def find(name: str) -> Task:
-    """The task with a name such as "adding" or "adding:200", or of a file such as "mine.toml".
+    """The task with a name such as "adding" or "adding:200", or from a file such as "mine.toml".
 
     Raises BadInput for an unknown name or a wrong number, and if the task's data is missing.
     """
@@ -108,20 +106,20 @@ def find(name: str) -> Task:
     plain, colon, number = name.partition(":")
     if plain not in PROBLEMS:
         raise BadInput(
-            f"no task is called {plain}; {suggest(plain, PROBLEMS)}; a task of your own is a file, mine.toml"
+            f"no task is called {plain}; {suggest(plain, PROBLEMS)}; give your own task as a file such as mine.toml"
         )
     problem = PROBLEMS[plain]
     if colon and problem.number is None:
-        raise BadInput(f"the task {plain} takes no number, as in {name}")
+        raise BadInput(f"the task {plain} takes no number: write {plain}, not {name}")
     if colon and not (number.isascii() and number.isdigit()):
-        raise BadInput(f"after the colon of a task comes a whole number, as in {plain}:{problem.number}, not {name}")
+        raise BadInput(f"a task's colon must be followed by a whole number: write {plain}:{problem.number}, not {name}")
     task = problem.made(int(number) if colon else None)
     task.held_out(PARTS[0], 1)  # raises BadInput if its data is missing
     return task
 
 
 def shown(name: str) -> str:
-    """The name of a task in a report: of a file its stem, "mine"."""
+    """The name of a task in a report; for a file, its stem, such as "mine"."""
     return Path(name).stem if name.endswith(FILE) else name
 
 
@@ -131,7 +129,7 @@ def folder(name: str) -> str:
 
 
 def about(name: str) -> TaskInfo:
-    """What a report says of a task."""
+    """The information on a task that the report shows."""
     task = find(name)
     text = own.about(Path(name)) if name.endswith(FILE) else PROBLEMS[name.partition(":")[0]].about
     return TaskInfo(shown(name), task.metric, task.chance, task.optimum, text, task.rules())

@@ -22,7 +22,7 @@ from conveyor.compare.pictures import Picture, pictures, themed
 from conveyor.compare.statistics import Comparison, Study
 from conveyor.training.run import write_all
 
-SURE, LIKELY, SEEDS = 0.95, 0.8, 5  # probabilities, and runs of each cell, from which the wording becomes firm
+SURE, LIKELY, SEEDS = 0.95, 0.8, 5  # thresholds of the wording: two probabilities, and the runs of each cell
 
 
 def write(
@@ -36,9 +36,9 @@ def write(
 
         write(Path("report"), outcomes, about, facts={"command": "conveyor compare ...", "seed": "0"})
 
-    The cells are compared with `reference`, by default the LSTM, or the first cell if there is no LSTM. The facts stand
-    at the top. Each table names the rows of results.csv that its figures come from, and these name their runs. Files
-    are written atomically.
+    The cells are compared with `reference`, by default the LSTM, or the first cell without an LSTM. The facts are shown
+    at the top. Each table names the rows of results.csv behind its figures, and each row names the folder of its run.
+    Files are written atomically.
 
     Raises BadInput for an unknown reference, and if matplotlib, scipy, optuna or scikit-learn is missing.
     """
@@ -48,7 +48,7 @@ def write(
     plots = {one.name + suffix: data for one in document.pictures for suffix, data in one.files.items()}
     texts = {"results.csv": results(outcomes), "report.md": markdown(document), "report.html": page(document, study)}
     write_all({folder / name: text.encode("utf-8", "backslashreplace") for name, text in texts.items()})
-    if plots:  # the page has them in it, too
+    if plots:  # the page also embeds them
         write_all({folder / "plots" / name: data for name, data in plots.items()})
 
 
@@ -64,7 +64,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Document:
-    """The content of the report, before it becomes Markdown or HTML."""
+    """The content of the report, independent of Markdown and HTML."""
 
     facts: dict[str, str]
     answers: list[tuple[str, list[str]]]
@@ -72,17 +72,17 @@ class Document:
     pictures: list[Picture]
 
 
-# The answer in words
+# The answers in words
 
 
 def answer(study: Study) -> list[tuple[str, list[str]]]:
-    """The headings of the answers, each with its sentences."""
+    """The answers: pairs of a heading and its sentences."""
     if not study.outcomes:
-        return [("Which of these variants is best? Do the differences matter?", ["No trial has ended yet."])]
+        return [("Which cell is best? Are the differences significant?", ["No trial has ended yet."])]
     return [
-        ("Which of these variants is best?", _which(study)),
-        ("Do the differences matter?", _matter(study)),
-        ("How far to trust this", _trust(study)),
+        ("Which cell is best?", _which(study)),
+        ("Are the differences significant?", _matter(study)),
+        ("How reliable is this?", _trust(study)),
     ]
 
 
@@ -96,48 +96,45 @@ def _which(study: Study) -> list[str]:
     if len(study.about) > 1 and len(study.cells) > 1 and firsts:
         cell, times = firsts.most_common(1)[0]
         tied = [other for other, number in firsts.items() if number == times]
-        ahead = f"{' and '.join(tied)} have the smallest mean on {times} each" if len(tied) > 1 else ""
-        ahead = ahead or f"{cell} has the smallest mean on {times}"
-        lines.append(
-            f"Of the {firsts.total()} tasks of which something can be said, {ahead}; how sure that is stands above."
-        )
+        ahead = f"{' and '.join(tied)} have the lowest mean on {times} each" if len(tied) > 1 else ""
+        ahead = ahead or f"{cell} has the lowest mean on {times}"
+        lines.append(f"Of the {firsts.total()} tasks with a conclusion, {ahead}; see above for how certain that is.")
     return lines
 
 
 def _best_on(study: Study, task: str) -> str:
     on, about = study.on(task), study.about[task]
     if all(statistics.failed(o) for (name, _), runs in study.final.items() if name == task for o in runs):
-        return f"{task}: every run failed, so nothing can be said."
+        return f"{task}: every run failed, so there is no conclusion."
     order = sorted(on, key=lambda cell: float(np.mean(on[cell])))
     means = [float(np.mean(on[cell])) for cell in order]
     if means[0] >= about.chance:
-        return f"{task}: no cell is better than chance ({number(about.chance)}), so nothing can be said."
+        return f"{task}: no cell is better than chance ({number(about.chance)}), so there is no conclusion."
     if len(order) == 1:
-        return f"{task}: {order[0]} reaches {about.metric} {number(means[0])}. There is no other cell."
+        return f"{task}: {order[0]} reaches {number(means[0])} ({about.metric}). There is no other cell."
     ahead = (
-        f"{task}: {order[0]} has the smallest {about.metric}, {number(means[0])}; then {order[1]}, {number(means[1])}."
+        f"{task}: {order[0]} has the lowest {about.metric}, {number(means[0])}, "
+        f"followed by {order[1]} with {number(means[1])}."
     )
     odds, runs = statistics.favourites(on), min(map(len, on.values()))
     if not odds:
-        return f"{ahead} Not enough repeats to say whether it is the best."
+        return f"{ahead} There are too few repeats to tell whether it is the best."
     odd = odds[order[0]]
-    return f"{ahead} That it is the best over all seeds has a probability of {odd:.0%}: {_words(odd, runs)}."
+    return f"{ahead} It is the best over all seeds with a probability of {odd:.0%}: {_words(odd, runs)}."
 
 
 def _words(odds: float, runs: int) -> str:
     if runs < SEEDS:
-        return f"with {runs} seeds only, not enough to say"
-    return (
-        "that is sure enough" if odds >= SURE else "likely, not sure" if odds >= LIKELY else "nobody can say from this"
-    )
+        return f"inconclusive with only {runs} seeds"
+    return "nearly certain" if odds >= SURE else "likely but not certain" if odds >= LIKELY else "inconclusive"
 
 
 def _matter(study: Study) -> list[str]:
     if len(study.cells) < 2:
-        return ["There is one cell only, and so no difference.", *_explained(study)]
+        return ["There is only one cell, so there are no differences.", *_explained(study)]
     tested = [one for one in study.comparisons if one.tested]
     if not tested:
-        text = f"Not enough seeds to say: on no task do {study.reference} and another cell have two runs each."
+        text = f"There are too few seeds to tell: on no task do {study.reference} and another cell have two runs each."
         return [text, *_explained(study)]
     found = sorted((one for one in tested if one.differs), key=lambda one: one.corrected)
     lines = [_found(study, one) for one in found]
@@ -161,22 +158,22 @@ def _not_found(study: Study, others: int, tested: list[Comparison]) -> str:
     seeds = min(len(study.samples[one.task, cell]) for one in tested for cell in (one.cell, one.reference))
     all_, size = len(tested), statistics.size_found(seeds, len(tested))
     return (
-        f"In {others} of the {all_} comparisons with {study.reference} no difference was found. That does not make "
-        f"the cells equal: {seeds} seeds, in so many comparisons, find one of {number(size)} standard deviations four "
-        f"times in five, and smaller ones less often. For one of a single standard deviation that takes "
+        f"{others} of the {all_} comparisons with {study.reference} found no difference. This does not mean that the "
+        f"cells are equal: with this many comparisons, {seeds} seeds find a difference of {number(size)} standard "
+        f"deviations in 80 % of cases, and smaller ones less often. A difference of one standard deviation would need "
         f"{statistics.seeds_to_find(1.0, all_)} seeds."
     )
 
 
 def _explained(study: Study) -> list[str]:
-    """Sentences on the importance of the hyper-parameters."""
+    """Sentences on the importance of the hyperparameters."""
     lines = []
     for task, shares in study.importance.items():
         if shares:
             most = max(shares, key=lambda name: shares[name])
-            cell = f"; which cell it is explains {shares['cell']:.0%}" if "cell" in shares and most != "cell" else ""
-            name = "which cell it is" if most == "cell" else most
-            lines.append(f"Of what differs in the search on {task}, {name} alone explains {shares[most]:.0%}{cell}.")
+            cell = f", the choice of cell {shares['cell']:.0%}" if "cell" in shares and most != "cell" else ""
+            name = "the choice of cell" if most == "cell" else most
+            lines.append(f"In the search on {task}, {name} alone explains {shares[most]:.0%} of the variance{cell}.")
     return lines
 
 
@@ -185,27 +182,28 @@ def _trust(study: Study) -> list[str]:
     lines = []
     if not repeated:
         lines.append(
-            "No configuration has been repeated with fresh seeds yet: each cell stands here with its best trial."
+            "No configuration has been repeated with new seeds yet: each cell is represented by its best trial."
         )
     lost = sum(statistics.failed(o) for o in study.outcomes)
     if lost:
         lines.append(
-            f"{lost} of {len(study.outcomes)} runs failed. Each counts as one at chance level, or as the worst run."
+            f"{lost} of {len(study.outcomes)} runs failed. Each counts as a run at chance or, if that is not known, as "
+            "the worst run."
         )
     lines += [f"{one.task}, {one.cell}: {remark}." for one in study.comparisons if (remark := _remark(one))]
     lines.append(
-        "A cell's repeats share the configuration that was best in its search; that another search might have found a "
-        "better one is in none of these figures. Bootstrap intervals of few runs are too short: of 5 runs they hold "
-        "the mean in 84 % of cases, of 10 in 89 %, where 95 % are promised."
+        "The repeats of a cell share the best configuration of its search. The figures do not reflect that another "
+        "search might have found a better one. Bootstrap intervals are too short for few runs: the nominal 95 % "
+        "intervals contain the mean in 84 % of cases with 5 runs and in 89 % with 10."
     )
     return lines
 
 
 def _remark(one: Comparison) -> str:
     if one.differs and one.ranks >= statistics.LEVEL:
-        return f"the ranks alone do not confirm the difference (p = {number(one.ranks)})"
+        return f"the rank test does not confirm the difference (p = {number(one.ranks)})"
     if one.tested and not one.differs and one.ranks < statistics.LEVEL <= one.p:
-        return f"the ranks differ where the means do not (p = {number(one.ranks)}, uncorrected): look at the points"
+        return f"the ranks differ but the means do not (p = {number(one.ranks)}, uncorrected): look at the points"
     return one.why
 
 
@@ -231,8 +229,8 @@ def _tasks(study: Study) -> Table:
         (one.name, one.metric, number(one.chance), _named(one.rules), number(one.optimum), one.text)
         for one in study.about.values()
     ]
-    head = ("task", "metric", "chance", "simple rules", "optimum", "what is asked")
-    return Table("Tasks", "The smaller, the better.", head, rows)
+    head = ("task", "metric", "chance", "baselines", "optimum", "description")
+    return Table("Tasks", "Lower is better for every metric.", head, rows)
 
 
 def _named(figures: Mapping[str, float]) -> str:
@@ -251,8 +249,8 @@ def _kinds(study: Study) -> list[Table]:
             means = (number(float(np.mean(values))) if values else "–" for values in told)
             rows.append((cell, *means, _rows(study, runs)))
         if kinds:
-            note = f"Means of the same runs: {study.about[task].metric}."
-            found.append(Table(f"{task}, kind by kind", note, ("cell", *kinds, "rows"), rows))
+            note = f"Means over the same runs: {study.about[task].metric}."
+            found.append(Table(f"{task} in detail", note, ("cell", *kinds, "rows"), rows))
     return found
 
 
@@ -273,9 +271,9 @@ def _means(study: Study) -> Table:
         rows.append((task, cell, *map(number, figures), f"{len(runs)}", f"{lost}", first, kind, _rows(study, runs)))
     head = ("task", "cell", "mean", "from", "to", "sd", "runs", "failed", "best?", "of", "rows")
     note = (
-        "The mean of the repeats, or the search's best trial where there are none, and the bootstrap's 95 % interval "
-        "(BCa). Failed runs are counted at chance level. best?: how probable it is that the cell's mean over all seeds "
-        "is the smallest. rows: in results.csv."
+        "The mean of the repeats, or the best trial of the search without repeats, with a 95 % bootstrap interval "
+        "(BCa). Failed runs count at chance. best?: the probability that the cell's mean over all seeds is the lowest. "
+        "rows: in results.csv."
     )
     return Table("Results", note, head, rows)
 
@@ -285,14 +283,14 @@ def _tests(study: Study) -> Table:
     for one in study.comparisons:
         around = (one.effect_interval.low, one.effect_interval.high)
         figures = (one.difference, one.effect, *around, one.p, one.corrected, one.ranks)
-        says = ("differs" if one.differs else "not told apart") if one.tested else "not tested"
+        says = ("differs" if one.differs else "not significant") if one.tested else "not tested"
         runs = [*study.final[one.task, one.cell], *study.final.get((one.task, one.reference), [])]
         rows.append((one.task, one.cell, *map(number, figures), says, _rows(study, runs)))
     head = ("task", "cell", "difference", "g", "from", "to", "p", "p corrected", "p of ranks", "at 5 %", "rows")
     note = (
-        f"Against {study.reference}; above 0 is worse. g: Hedges' effect size, in standard deviations, and its 95 % "
-        "interval. p: Welch's t-test, then corrected by Holm's method for all comparisons of this table; what is "
-        "corrected decides. Ranks: Mann and Whitney's test, uncorrected, as a check against outliers."
+        f"Compared with {study.reference}; above 0 is worse. g: Hedges' effect size, in standard deviations, with its "
+        "95 % interval. p: Welch's t-test. p corrected: after Holm's correction over all rows of this table, which "
+        "decides. p of ranks: the Mann-Whitney test, uncorrected, as a check against outliers."
     )
     return Table("Differences", note, head, rows)
 
@@ -301,9 +299,9 @@ def _failures(study: Study) -> Table:
     rows = []
     for task, cell in dict.fromkeys((o.task, o.cell) for o in study.outcomes if statistics.failed(o)):
         lost = [o for o in study.outcomes if (o.task, o.cell) == (task, cell) and statistics.failed(o)]
-        rows.append((task, cell, f"{len(lost)}", lost[0].error or "its result is no finite number", _rows(study, lost)))
-    note = "Runs without a result, and why the first of them has none; log.txt in its folder says more."
-    return Table("What failed", note, ("task", "cell", "runs", "why", "rows"), rows)
+        rows.append((task, cell, f"{len(lost)}", lost[0].error or "its result is not finite", _rows(study, lost)))
+    note = "Runs without a result, and the reason for the first of them; log.txt in its folder has the details."
+    return Table("Failures", note, ("task", "cell", "runs", "reason", "rows"), rows)
 
 
 def _shares(study: Study) -> Table:
@@ -313,10 +311,10 @@ def _shares(study: Study) -> Table:
         for name, share in shares.items()
     ]
     note = (
-        "Which part of the variance of the search's results a setting explains alone (functional ANOVA over a random "
-        "forest); what is missing to 100 % they explain together. Runs worse than chance count as chance."
+        "The fraction of the variance of the search's results that each setting explains alone (functional ANOVA over "
+        "a random forest); the rest is due to interactions. Runs worse than chance count at chance."
     )
-    return Table("What matters in the search", note, ("task", "setting", "explains", "rows"), rows)
+    return Table("Importance of the settings", note, ("task", "setting", "explains", "rows"), rows)
 
 
 def _costs(study: Study) -> Table:
@@ -327,7 +325,7 @@ def _costs(study: Study) -> Table:
         settings = ", ".join(f"{name} {setting(value)}" for name, value in runs[0].settings.items())
         rows.append((task, cell, *shown, settings, _rows(study, runs)))
     head = ("task", "cell", "parameters", "seconds", "memory, MiB", "settings", "rows")
-    return Table("Cost", "Means over the runs of the results above, and the settings that they share.", head, rows)
+    return Table("Cost", "Means over the runs in the table of results, and their common settings.", head, rows)
 
 
 def _rows(study: Study, chosen: Sequence[Outcome]) -> str:
@@ -351,7 +349,7 @@ def number(value: float) -> str:
 
 
 def setting(value: Any) -> str:
-    """The value of a hyper-parameter as text."""
+    """The value of a hyperparameter as text."""
     return number(value) if isinstance(value, float) else str(value)
 
 
@@ -359,7 +357,7 @@ def setting(value: Any) -> str:
 
 
 def results(outcomes: Sequence[Outcome]) -> str:
-    """results.csv: a row for each trial, numbers in full precision."""
+    """The text of results.csv: a row for each trial, with numbers in full precision."""
     names = list(dict.fromkeys(name for o in outcomes for name in o.settings))
     fixed = ("task", "cell", "index", "seed", "repeat")
     measured = ("value", "validation", "parameters", "seconds", "memory", "folder", "error")
@@ -374,7 +372,7 @@ def results(outcomes: Sequence[Outcome]) -> str:
     return text.getvalue()
 
 
-TITLE = "Which cell is best, and do the differences matter?"
+TITLE = "Which cell is best, and are the differences significant?"
 
 
 def markdown(document: Document) -> str:
@@ -412,7 +410,7 @@ figcaption, .note, dt { font-size: .9rem; opacity: .85 } dd { margin: 0 0 .5rem 
 th, td { border-bottom: 1px solid var(--line); padding: .25rem .6rem; text-align: left; vertical-align: top }
 th { background: var(--soft) } .answer { background: var(--soft); padding: .5rem 1rem; border-radius: .5rem }
 """
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # so that a browser loads nothing else
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # the browser loads nothing else
 
 
 def page(document: Document, study: Study) -> str:
@@ -456,5 +454,5 @@ def _trials(study: Study) -> str:
         for row, o in enumerate(study.outcomes, 1)
     ]  # fmt: skip
     head = ("row", "task", "cell", "configuration", "seed", "of", "result", "folder", "error")
-    table = _table(Table("Every trial", "As in results.csv, where the numbers stand in full.", head, rows))
-    return f"<details><summary>Every trial ({len(rows)})</summary>{table}</details>"
+    table = _table(Table("All trials", "As in results.csv, which has the numbers in full precision.", head, rows))
+    return f"<details><summary>All trials ({len(rows)})</summary>{table}</details>"

@@ -1,14 +1,14 @@
-"""Statistics of the outcomes: means, tests, effect sizes, and the importance of the hyper-parameters.
+"""Statistics of the outcomes: means, tests, effect sizes, and the importance of the hyperparameters.
 
-Lower values are better everywhere. Three choices, which the report repeats:
+Lower values are always better. Three choices, which the report repeats:
 
-- A failed run counts as one at the task's chance level (or as the worst run of the task if that is unknown). To leave
-  it out would favour the cell that fails most.
+- A failed run counts as a run at chance, or as the worst run of the task if chance is not known. Leaving it out would
+  favour the cell that fails most often.
 - Welch's t-test decides, with Holm's correction over all comparisons of the study. It compares means over seeds, which
-  are what one wants to know, and allows unequal variances: a cell that sometimes does not learn has a larger one. The
-  rank test of Mann and Whitney is reported beside it. It assumes less, but tests another hypothesis, and with few seeds
-  it can never pass Holm's correction. If an outlier hides or creates a difference, the two disagree, and the report
-  says so.
+  are the quantity of interest, and allows unequal variances: a cell that sometimes fails to learn has a larger one. The
+  Mann-Whitney rank test is reported beside it. It assumes less but tests another hypothesis, and with few seeds it can
+  never pass Holm's correction. If an outlier hides or creates a difference, the two tests disagree, and the report
+  points this out.
 - Runs of two cells with equal seeds may have seen the same data. The test ignores this, which is conservative.
 """
 
@@ -28,9 +28,9 @@ from conveyor.compare.study import RANGES
 from conveyor.errors import BadInput, suggest
 
 LEVEL = 0.05  # family-wise error rate: how often a study of identical cells may find a difference
-POWER = 0.8  # the power at which seeds are called enough
-FEW = 4  # fewer runs inflate the t-test's error rate if a run either learns or not: 8 % with 3, 36 % with 2
-ENOUGH = 10  # trials, with fewer of which no importance is computed
+POWER = 0.8  # the power that counts as sufficient
+FEW = 4  # fewer runs inflate the t-test's error rate if runs either learn or do not: 8 % with 3, 36 % with 2
+ENOUGH = 10  # the fewest trials for which importance is computed
 FOREST = {"n_trees": 32, "max_depth": 5}  # bounded, since the time grows with the square of the leaves
 Final = Mapping[tuple[str, str], Sequence[Outcome]]
 Values = Mapping[tuple[str, str], Sequence[float]]
@@ -54,7 +54,7 @@ def failed(outcome: Outcome) -> bool:
 
 
 def worst(task: str, outcomes: Iterable[Outcome], about: Iterable[TaskInfo]) -> float:
-    """The value that a failed run of this task counts as; NaN if it is unknown."""
+    """The value that counts for a failed run of this task: chance, or the worst result; NaN if neither is known."""
     chance = next((one.chance for one in about if one.name == task), math.nan)
     if math.isfinite(chance):
         return chance
@@ -64,7 +64,7 @@ def worst(task: str, outcomes: Iterable[Outcome], about: Iterable[TaskInfo]) -> 
 
 
 def final(outcomes: Sequence[Outcome]) -> dict[tuple[str, str], list[Outcome]]:
-    """The runs that represent a cell on a task: its repeats, or else the best trial of the search, by validation."""
+    """The runs that represent each cell on each task: its repeats or, without any, its best trial by validation."""
     found: dict[tuple[str, str], list[Outcome]] = {}
     for key in dict.fromkeys((o.task, o.cell) for o in outcomes):
         trials = [o for o in outcomes if (o.task, o.cell) == key]
@@ -79,19 +79,19 @@ def _validation(outcome: Outcome) -> float:
 
 
 def values(chosen: Final, outcomes: Sequence[Outcome], about: Sequence[TaskInfo]) -> dict[tuple[str, str], list[float]]:
-    """The values of the runs, failed ones at chance level; none for a cell of which all runs failed."""
+    """The values of the runs, with failed ones at chance; none for a cell whose runs have all failed."""
     worsts = {task: worst(task, outcomes, about) for task in dict.fromkeys(task for task, _ in chosen)}
     counted = {
         key: [worsts[key[0]] if o.value is None or failed(o) else o.value for o in runs] for key, runs in chosen.items()
     }
-    known = {key for key, runs in chosen.items() if not all(map(failed, runs))}  # else nothing is known of the cell
+    known = {key for key, runs in chosen.items() if not all(map(failed, runs))}  # else the cell is unknown
     return {key: [value for value in all_ if math.isfinite(value) and key in known] for key, all_ in counted.items()}
 
 
 def reference_of(cells: Sequence[str], wanted: str = "") -> str:
-    """The cell that the others are compared with: the one wanted, or the LSTM, or the first; "" without cells.
+    """The cell that the others are compared with: `wanted`, or else the LSTM, or the first; "" without cells.
 
-    Raises BadInput for a cell that the study does not have.
+    Raises BadInput if the study does not have the wanted cell.
     """
     if wanted and cells and wanted not in cells:
         raise BadInput(f"the study has no cell {wanted}: {suggest(wanted, cells)}")
@@ -103,7 +103,7 @@ def reference_of(cells: Sequence[str], wanted: str = "") -> str:
 
 @dataclass(frozen=True)
 class Interval:
-    """An interval; NaN at both ends if there are too few values."""
+    """An interval; both bounds are NaN if there are too few values."""
 
     low: float
     high: float
@@ -117,8 +117,8 @@ def interval(sample: Sequence[float], seed: int = 0) -> Interval:
 
         interval([0.11, 0.12, 0.19])        # Interval(low=0.11.., high=0.16..)
 
-    Bootstrap intervals of few values are too short: of samples from a normal distribution those of 3, 5 and 10 values
-    held the mean in 71, 84 and 89 % of cases, where 95 % are promised (tests/test_statistics.py measures).
+    Bootstrap intervals are too short for few values: for samples of 3, 5 and 10 values from a normal distribution, the
+    nominal 95 % interval contained the mean in 71, 84 and 89 % of cases (measured by tests/test_statistics.py).
     Source: Efron, "Better bootstrap confidence intervals", 1987.
     """
     if len(sample) < 2:
@@ -128,20 +128,20 @@ def interval(sample: Sequence[float], seed: int = 0) -> Interval:
     stats = need("scipy.stats")
     generator = np.random.default_rng(seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about degenerate samples, whose NaN is handled below
+        warnings.simplefilter("ignore")  # about degenerate samples; their NaN is handled below
         found = stats.bootstrap((sample,), np.mean, n_resamples=10_000, method="BCa", rng=generator).confidence_interval
     if not (math.isfinite(found.low) and math.isfinite(found.high)):
-        return Interval(min(sample), max(sample))  # the mean is in there in any case
+        return Interval(min(sample), max(sample))  # which contains the mean
     return Interval(float(found.low), float(found.high))
 
 
 def _constant(sample: Sequence[float]) -> bool:
-    """Whether the values differ by rounding only, so that their variance would be noise."""
+    """Whether the values differ only by rounding, so that their variance would be noise."""
     return max(sample) - min(sample) <= 1e-12 * max(abs(value) for value in sample)
 
 
 def favourites(samples: Mapping[str, Sequence[float]], draws: int = 20_000, seed: int = 0) -> dict[str, float]:
-    """The probability, for each cell, that its mean over all seeds is the smallest.
+    """The probability for each cell that its mean over all seeds is the lowest.
 
         favourites({"lstm": [0.10, 0.12, 0.11], "gru": [0.20, 0.22, 0.19]})     # {"lstm": 0.99.., "gru": 0.00..}
 
@@ -151,7 +151,7 @@ def favourites(samples: Mapping[str, Sequence[float]], draws: int = 20_000, seed
         return {}
     generator = np.random.default_rng(seed)
     means = np.stack([_possible_means(np.asarray(sample), draws, generator) for sample in samples.values()])
-    first = means == means.min(axis=0)  # [cells, draws]; cells that are equal share a draw
+    first = means == means.min(axis=0)  # [cells, draws]; equal cells share a draw
     return dict(zip(samples, map(float, (first / first.sum(axis=0)).mean(axis=1)), strict=True))
 
 
@@ -166,7 +166,7 @@ def _possible_means(sample: np.ndarray, draws: int, generator: np.random.Generat
 
 @dataclass(frozen=True)
 class Comparison:
-    """A test of a cell against the reference on a task. Untested values are NaN, and `why` says why."""
+    """A test of a cell against the reference on a task. Without a test the values are NaN, and `why` has the reason."""
 
     task: str
     cell: str
@@ -191,14 +191,14 @@ class Comparison:
 
 
 def compare(samples: Values, reference: str) -> list[Comparison]:
-    """Every cell against the reference on every task.
+    """Compares every cell with the reference on every task.
 
         compare({("adding", "lstm"): [0.1, 0.2], ("adding", "gru"): [0.3, 0.4]}, "lstm")[0].p       # 0.333..
 
-    Of 4000 studies of 5 identical cells on 3 tasks with 10 seeds each, 3.9 % found a difference where values were
-    normal, and 0.3 % where they were of two kinds (one run in five does not learn).
-    A difference of one standard deviation between two cells is found by 10 seeds in 55 % of studies with that one
-    comparison, and in 18 % of those with 12. tests/test_statistics.py measures these again, in fewer studies.
+    Of 4000 studies of 5 identical cells on 3 tasks with 10 seeds each, 3.9 % found a difference for normal values,
+    and 0.3 % when they were bimodal (one run in five does not learn). With 10 seeds, a difference of one standard
+    deviation between two cells is found in 55 % of studies with only this comparison, and in 18 % of studies with 12.
+    tests/test_statistics.py measures this again, in fewer studies.
     Sources: Welch 1947; Holm 1979; Mann and Whitney 1947.
     """
     pairs = [_pair(*key, reference, sample, samples.get((key[0], reference), ())) for key, sample in samples.items()]
@@ -214,34 +214,34 @@ def _pair(task: str, cell: str, reference: str, ours: Sequence[float], theirs: S
         one = replace(one, difference=float(np.mean(ours) - np.mean(theirs)))
     if min(len(ours), len(theirs)) < 2:
         short = cell if len(ours) < 2 else reference
-        return replace(one, why=f"not tested: {short} has fewer than two runs that count")
+        return replace(one, why=f"not tested: {short} has fewer than two valid runs")
     g, around = effect(ours, theirs)
     p, why = welch(ours, theirs)
     return replace(one, p=p, ranks=ranks(ours, theirs), effect=g, effect_interval=around, why=why)
 
 
 def welch(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, str]:
-    """The two-sided p of Welch's t-test, and a remark if another test was used instead.
+    """The two-sided p value of Welch's t-test, and a remark if another test was used instead.
 
         welch([0.1, 0.2, 0.3, 0.4], [0.4, 0.5, 0.6, 0.7])[0]      # 0.016..
 
-    If no value varies, and for fewer than 4 runs, p is at least that of a permutation test, 2 / C(n + m, n): three runs
-    that happen to agree would otherwise seem almost certain.
+    For constant samples and for fewer than 4 runs, p is at least that of a permutation test, 2 / C(n + m, n). Otherwise
+    three runs that happen to agree would seem almost certain.
     """
     shuffled = 2 / math.comb(len(ours) + len(theirs), len(ours))
     if _constant([*ours, *theirs]):
         return 1.0, "all runs gave the same value"
     if _constant(ours) and _constant(theirs):
-        return shuffled, "judged by permutation: the values do not vary"
+        return shuffled, "tested by permutation: the values do not vary"
     known = [(np.mean(one), np.std(one, ddof=1), len(one)) for one in (ours, theirs)]
     p = float(need("scipy.stats").ttest_ind_from_stats(*known[0], *known[1], equal_var=False).pvalue)
     if min(len(ours), len(theirs)) < FEW and p < shuffled:
-        return shuffled, f"judged by permutation: fewer than {FEW} runs"
+        return shuffled, f"tested by permutation: fewer than {FEW} runs"
     return p, ""
 
 
 def ranks(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """The two-sided p of Mann and Whitney's test."""
+    """The two-sided p value of the Mann-Whitney test."""
     if _constant([*ours, *theirs]):
         return 1.0
     return float(need("scipy.stats").mannwhitneyu(ours, theirs).pvalue)
@@ -260,7 +260,7 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 
 def effect(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, Interval]:
-    """Hedges' g, the difference in standard deviations, and its 95 % interval.
+    """Hedges' g, the difference of the means in standard deviations, and its 95 % interval.
 
         effect([2.0, 3.0, 4.0], [1.0, 2.0, 3.0])        # (0.8, Interval(low=-0.89.., high=2.49..))
 
@@ -312,11 +312,11 @@ def size_found(seeds: int, comparisons: int = 1) -> float:
     return high
 
 
-# What the hyper-parameters explain
+# The importance of the hyperparameters
 
 
 def varied(trials: Sequence[Outcome]) -> list[str]:
-    """The settings that all trials have, with differing values."""
+    """The settings that all trials have and whose values vary."""
     names = [name for name in (trials[0].settings if trials else {}) if all(name in o.settings for o in trials)]
     return [name for name in names if len({repr(o.settings[name]) for o in trials}) > 1]
 
@@ -328,26 +328,26 @@ def is_number(trials: Sequence[Outcome], name: str) -> bool:
 
 
 def is_logarithmic(trials: Sequence[Outcome], name: str) -> bool:
-    """Whether a setting is drawn log-uniformly, and so belongs on a logarithmic axis."""
+    """Whether a setting is drawn log-uniformly, and therefore needs a logarithmic axis."""
     log = getattr(RANGES.get(name), "log", False)
     return log and is_number(trials, name) and all(o.settings[name] > 0 for o in trials)
 
 
 def capped(outcome: Outcome, worst: float) -> float:
-    """The result of a run, at most chance: an outlier would otherwise dominate the variance."""
+    """The result of a run, at most `worst`, since an outlier would otherwise dominate the variance."""
     if outcome.value is None or failed(outcome):
         return worst
     return min(outcome.value, worst) if math.isfinite(worst) else outcome.value
 
 
 def importance(trials: Sequence[Outcome], worst: float, seed: int = 0) -> dict[str, float]:
-    """The fraction of the variance of a task's search that each setting, and the cell, explains alone.
+    """The fraction of the variance of a task's search that each setting, and the choice of cell, explains alone.
 
         importance(trials, worst=0.167)     # {"lr": 0.62, "hidden_size": 0.11, "cell": 0.08, ...}; the rest is joint
 
-    By functional ANOVA over a random forest (Hutter et al. 2014), which Greff et al. used too. All the task's trials
-    are taken together. Read it coarsely: of a learning rate that decides all, 60 to 800 trials gave 68 to 95 %. The
-    answer is empty for fewer than 10 trials, and where no run was better than chance.
+    It is computed by functional ANOVA over a random forest (Hutter et al. 2014), as in Greff et al., over all trials of
+    the task together. It is a coarse estimate: for a learning rate that determined everything, 60 to 800 trials gave 68
+    to 95 %. The result is empty for fewer than 10 trials, and if no run was better than chance.
     """
     trials = [o for o in trials if math.isfinite(capped(o, worst))]
     results = [capped(o, worst) for o in trials]
@@ -360,7 +360,7 @@ def importance(trials: Sequence[Outcome], worst: float, seed: int = 0) -> dict[s
 
 
 def _column(trials: Sequence[Outcome], name: str) -> list[Any]:
-    """A setting of every trial; its logarithm if it is drawn log-uniformly."""
+    """The values of a setting in all trials; their logarithms if it is drawn log-uniformly."""
     if is_logarithmic(trials, name):
         return [math.log10(o.settings[name]) for o in trials]
     return [float(o.settings[name]) if is_number(trials, name) else str(o.settings[name]) for o in trials]
@@ -395,7 +395,7 @@ def _distribution(kinds: Any, column: Sequence[Any]) -> Any:
 
 @dataclass(frozen=True)
 class Bin:
-    """The trials with a setting in one bin of its range."""
+    """The trials in one bin of a setting's range: its middle, their mean result and their number."""
 
     middle: float
     mean: float
@@ -403,7 +403,7 @@ class Bin:
 
 
 def marginal(trials: Sequence[Outcome], name: str, worst: float, bins: int = 5) -> list[Bin]:
-    """The mean result along a numeric setting, in bins of equal width on its axis; empty bins are left out.
+    """The mean result as a function of a numeric setting, in bins of equal width on its axis, without empty bins.
 
     marginal(trials, "lr", worst=0.167)[0]      # Bin(middle=0.0015, mean=0.141, count=9)
     """
@@ -426,7 +426,7 @@ def marginal(trials: Sequence[Outcome], name: str, worst: float, bins: int = 5) 
 
 @dataclass(frozen=True)
 class Study:
-    """The outcomes of a study and all statistics of them, in one order of tasks and cells."""
+    """The outcomes of a study with all their statistics, in a common order of tasks and cells."""
 
     outcomes: Sequence[Outcome]
     about: dict[str, TaskInfo]
@@ -439,7 +439,7 @@ class Study:
 
     @classmethod
     def of(cls, outcomes: Sequence[Outcome], about: Sequence[TaskInfo], reference: str = "") -> Study:
-        """Raises BadInput for a reference that the study does not have."""
+        """Computes the statistics of the outcomes. Raises BadInput for a reference that the study does not have."""
         cells, known = list(dict.fromkeys(o.cell for o in outcomes)), {one.name: one for one in about}
         alive = [cell for cell in cells if not all(failed(o) for o in outcomes if o.cell == cell)]
         reference = reference_of(alive or cells, reference)
@@ -454,7 +454,7 @@ class Study:
         return cls(outcomes, tasks, cells, reference, found, samples, compare(samples, reference), shares)
 
     def on(self, task: str) -> dict[str, list[float]]:
-        """The values of each cell on this task, without cells that have none."""
+        """The values of each cell on this task, for cells that have any."""
         return {cell: sample for (name, cell), sample in self.samples.items() if name == task and sample}
 
     def search(self, task: str, cell: str = "") -> list[Outcome]:
@@ -462,9 +462,9 @@ class Study:
         return [o for o in self.outcomes if o.task == task and not o.repeat and cell in ("", o.cell)]
 
     def worst(self, task: str) -> float:
-        """The value that a failed run of this task counts as."""
+        """The value that counts for a failed run of this task."""
         return worst(task, self.outcomes, list(self.about.values()))
 
     def repeated(self, task: str, cell: str) -> bool:
-        """Whether the values of a cell on a task are those of repeats, and there are any."""
+        """Whether there are values of a cell on a task, and they come from repeats."""
         return bool(self.samples.get((task, cell))) and self.final[task, cell][0].repeat

@@ -1,4 +1,4 @@
-"""The configuration of a comparison: cells, tasks, numbers of trials, and the ranges of the hyper-parameters."""
+"""The configuration of a comparison: cells, tasks, numbers of trials, and the ranges of the hyperparameters."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from conveyor.tasks import own
 from conveyor.zoo.find import find as find_cell
 
 CELLS = ("rnn", "lstm", "lstm-peephole", "lstm-coupled", "gru")
-MOST = 100_000  # trials of a study, all of which the ledger holds from the start
+MOST = 100_000  # trials of a study; the ledger holds all of them from the start
 TASKS = ("adding:40", "agreement", "language")
 
 
 @dataclass(frozen=True)
 class Range:
-    """The range of a numeric hyper-parameter, drawn uniformly or, with `log`, log-uniformly; `whole`: an integer."""
+    """The range of a numeric hyperparameter, drawn uniformly or, with `log`, log-uniformly; `whole`: an integer."""
 
     low: float
     high: float
@@ -45,18 +45,18 @@ class Range:
         return round(value) if self.whole else float(f"{value:.6g}")
 
     def given(self, name: str, text: str) -> Range:
-        """The same with other bounds, "0.001:0.1", or one number for a fixed value. Raises BadInput."""
+        """The range with other bounds, "0.001:0.1", or a fixed value, "0.01". Raises BadInput if they are invalid."""
         kind = int if self.whole else float
         low, colon, high = text.partition(":")
-        wanted = "a whole number" if self.whole else "a number"
+        wanted = "whole numbers" if self.whole else "numbers"
         try:
             found = replace(self, low=kind(low), high=kind(high if colon else low))
         except ValueError:
-            raise BadInput(f"--range {name}={text}: {wanted} is wanted, or two as in {name}={self}") from None
+            raise BadInput(f"--range {name}={text}: give one or two {wanted}, as in {name}={self}") from None
         if found.low > found.high:
-            raise BadInput(f"--range {name}={text} is upside down: from {high} to {low} would be {name}={high}:{low}")
+            raise BadInput(f"--range {name}={text} is reversed: write {name}={high}:{low}")
         if found.log and found.low <= 0:
-            raise BadInput(f"--range {name}={text}: its logarithm is drawn, so it must be greater than 0")
+            raise BadInput(f"--range {name}={text}: it is drawn log-uniformly, so it must be greater than 0")
         for bound in (found.low, found.high):
             check(name, text, bound)
         return found
@@ -67,7 +67,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Choice:
-    """A categorical hyper-parameter: each value has the same probability."""
+    """A categorical hyperparameter: each value has the same probability."""
 
     values: tuple[str, ...]
 
@@ -76,7 +76,7 @@ class Choice:
         return self.values[random.integers(len(self.values))]
 
     def given(self, name: str, text: str) -> Choice:
-        """The same with other values, "adamw,sgd". Raises BadInput."""
+        """The choice with other values, "adamw,sgd". Raises BadInput if one is invalid."""
         for value in (values := tuple(text.split(","))):
             check(name, text, value)
         return Choice(values)
@@ -104,7 +104,7 @@ RANGES: dict[str, Range | Choice] = {
 
 
 def files(tasks: Iterable[str], cells: Iterable[str]) -> dict[str, str]:
-    """The SHA-256 of the files of each user-defined task and cell, so that a change of one makes another study."""
+    """The SHA-256 of the files of each user-defined task and cell, by name; a changed file makes a different study."""
     named = {task: own.files(Path(task)) for task in tasks if task.endswith(problems.FILE)}
     named |= {cell: [Path(cell.rpartition(":")[0])] for cell in cells if ":" in cell}
     found = {}
@@ -123,17 +123,17 @@ def cell_folder(name: str) -> str:
 
 @dataclass(frozen=True)
 class ComparisonConfig:
-    """Everything that decides the results of a comparison. Where it runs, and with how many workers, does not.
+    """Everything that affects the results of a comparison; where it runs and the number of workers do not.
 
         config = ComparisonConfig(cells=("lstm", "gru"), tasks=("adding:40",), trials=8)
         config.hyperparameters(3)                   # {"lr": 0.0123, "hidden_size": 41, ...}: the same for all cells
 
-    Random search: every cell is trained on every task with the same `trials` hyper-parameter configurations, each drawn
-    from (seed, index). The configuration with the best validation result is then repeated with `seeds` new seeds.
-    `parameters`, unless 0, gives each cell the number of units with which the network has about so many parameters, in
-    place of a drawn `hidden_size`. `ranges` override entries of RANGES, as text: ("lr=1e-4:1e-2", "optimiser=sgd").
+    Random search: every cell is trained on every task with the same `trials` hyperparameter configurations, each drawn
+    from (seed, index). The configuration with the best validation result is then repeated with `seeds` new seeds. If
+    `parameters` is not 0, `hidden_size` is not drawn but chosen for each cell so that the network has about that many
+    parameters. `ranges` override entries of RANGES, as text: ("lr=1e-4:1e-2", "optimiser=sgd").
 
-    Raises BadInput for values out of bounds and for unknown tasks, cells and hyper-parameters.
+    Raises BadInput for values out of bounds and for unknown tasks, cells and hyperparameters.
     """
 
     tasks: tuple[str, ...] = TASKS
@@ -159,14 +159,14 @@ class ComparisonConfig:
             if value < least:
                 raise BadInput(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
         if len(self.tasks) * len(self.cells) * (self.trials + self.seeds) > MOST:
-            raise BadInput(f"more than {MOST:,} trainings in all: make --trials or --seeds smaller")
+            raise BadInput(f"more than {MOST:,} trials in total: make --trials or --seeds smaller")
         TrialSettings(seed=self.seed, steps=self.steps, parameters=self.parameters)  # checks the bounds
         for name, values, folder in [("tasks", self.tasks, problems.folder), ("cells", self.cells, cell_folder)]:
             if not values:
-                raise BadInput(f"--{name} names none")
+                raise BadInput(f"--{name} is empty: name at least one")
             folders = list(map(folder, values))  # each needs its own
             if twice := next((value for value in values if folders.count(folder(value)) > 1), None):
-                raise BadInput(f"--{name} names {twice} twice, or two things of the same name: rename one's file")
+                raise BadInput(f"--{name} names {twice} twice, or two files of the same name: rename one file")
         for task in self.tasks:
             problems.find(task)
         for cell in self.cells:
@@ -175,43 +175,43 @@ class ComparisonConfig:
 
     @functools.cached_property
     def drawn(self) -> dict[str, Range | Choice]:
-        """The range of each hyper-parameter. Raises BadInput for an impossible one."""
+        """The range of each hyperparameter that is drawn. Raises BadInput for an invalid range."""
         found = {name: one for name, one in RANGES.items() if not (self.parameters and name == "hidden_size")}
         for text in self.ranges:
             name, _, bounds = text.partition("=")
             if name not in found:
-                raise BadInput(f"--range {text}: no hyper-parameter is called {name}; {suggest(name, found)}")
+                raise BadInput(f"--range {text}: no hyperparameter is called {name}; {suggest(name, found)}")
             found[name] = RANGES[name].given(name, bounds)
         return found
 
     def hyperparameters(self, index: int) -> dict[str, Any]:
-        """The hyper-parameters of the search's trial of this index: the same for every cell and task."""
+        """The hyperparameters of the search trial with this index: the same for every cell and task."""
         random = np.random.default_rng([self.seed, index])
         return {name: one.draw(random) for name, one in self.drawn.items()}
 
     def fresh_seed(self, number: int) -> int:
-        """The seed of a repeat, which differs from that of the search."""
+        """The seed of a repeat, which differs from the seed of the search."""
         return (self.seed + 1 + number) % 2**32
 
     def pairs(self) -> Iterator[tuple[str, str]]:
         """Each task with each cell."""
         yield from ((task, cell) for task in self.tasks for cell in self.cells)
 
-    # what the ledger calls (StudyConfig)
+    # called by the ledger (StudyConfig)
 
     def trial_keys(self) -> list[Key]:
-        """The trials of each pair: those of the search, then the repeats."""
+        """The keys of the trials of each pair: the search, then the repeats."""
         search = [Key(index, False) for index in range(self.trials)]
         return search + [Key(index, True) for index in range(self.seeds)]
 
     def ready(self, entries: list[Entry]) -> list[Entry]:
-        """Waiting trials: the search before the repeats, and cells and tasks in turn."""
+        """Waiting trials: the search before the repeats, alternating between cells and tasks."""
         searched = Counter(entry.pair for entry in entries if entry.ended and not entry.key.repeat)
         waiting = [e for e in entries if e.state == "waiting" and (not e.key.repeat or searched[e.pair] == self.trials)]
         return sorted(waiting, key=lambda e: (e.key.repeat, e.key.index, e.order))
 
     def claim(self, entry: Entry, outcomes: Callable[[], list[Outcome]]) -> Claim | Outcome:
-        """The claim for a trial; a repeat fails if all trials of its search have failed."""
+        """The claim for a trial, or a failed outcome for a repeat if all trials of its search have failed."""
         (task, cell), key = entry.pair, entry.key
         if not key.repeat:
             return Claim(entry.trial, task, cell, key, self.seed, self.hyperparameters(key.index), entry.losses)
@@ -224,7 +224,7 @@ class ComparisonConfig:
         return Claim(entry.trial, task, cell, key, seed, best.settings, entry.losses)
 
     def outcome(self, values: dict[str, Any]) -> Outcome:
-        """The outcome whose fields, read from JSON, these are."""
+        """The outcome with these fields, which were read from JSON."""
         return Outcome(**values | {"curve": tuple(map(tuple, values["curve"]))})
 
     def to_json(self) -> str:
@@ -234,7 +234,7 @@ class ComparisonConfig:
 
     @classmethod
     def of_json(cls, text: str) -> ComparisonConfig:
-        """The configuration that `to_json` has written."""
+        """The configuration written by `to_json`."""
         values: dict[str, Any] = json.loads(text)
         del values["files"], values["drawn"]
         return cls(**values | {name: tuple(values[name]) for name in ("tasks", "cells", "ranges")})

@@ -1,4 +1,4 @@
-"""How a worker trains the trial that it has claimed: in a folder of its own, from its checkpoint if there is one."""
+"""Trains the trial that a worker has claimed, in its own folder, from its checkpoint if it has one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from conveyor.training.run import Run
 
 @dataclass(frozen=True)
 class TrialWork:
-    """The Work of a comparison: one trial, whose run lies under `folder`."""
+    """The Work of a comparison: one trial, whose run is stored under `folder`."""
 
     claim: Claim
     config: ComparisonConfig
@@ -31,19 +31,19 @@ class TrialWork:
 
     @property
     def run(self) -> Run:
-        """The folder of the run: task, cell, trial."""
+        """The run of the trial, in the folder task/cell/trial."""
         claim = self.claim
         names = (problems.folder(claim.task), cell_folder(claim.cell), str(claim.key))
         return Run(self.folder.joinpath(*names))
 
     def do(self) -> int:
-        """Trains the trial, in the child process. Returns the exit status."""
+        """Trains the trial in the child process. Returns the exit status."""
         self.run.folder.mkdir(parents=True, exist_ok=True)
         return teach(self.settings, self.run)
 
     @property
     def settings(self) -> TrialSettings:
-        """The settings of the training."""
+        """The settings of the training run."""
         claim, config = self.claim, self.config
         made = TrialSettings(
             task=claim.task,
@@ -84,7 +84,7 @@ class TrialWork:
 
 
 def seconds(run: Run) -> float:
-    """The seconds of training."""
+    """The duration of the training, in seconds."""
     return max((line["seconds"] for line in run.history() if "seconds" in line), default=0.0)
 
 
@@ -96,7 +96,7 @@ def teach(settings: TrialSettings, run: Run) -> int:
             result = begun(settings, run)
         except OSError:  # not the trial's fault
             raise
-        except Exception as error:  # user code can fail in any way, and would again
+        except Exception as error:  # user code can fail in any way; a retry would fail again
             traceback.print_exc()
             said = str(error) if isinstance(error, BadInput) else f"{type(error).__name__}: {error}"
             (run.folder / "error.txt").write_text(said)
@@ -105,7 +105,7 @@ def teach(settings: TrialSettings, run: Run) -> int:
 
 
 def occupied(run: Run) -> bool:
-    """Whether another process is training it."""
+    """Whether another process is training the run."""
     try:
         with run.locked():
             return False
@@ -114,8 +114,8 @@ def occupied(run: Run) -> bool:
 
 
 def begun(settings: TrialSettings, run: Run) -> train.Result:
-    """Resumes a run with these settings; starts it anew if there is none, or if it cannot be read."""
-    while occupied(run):  # for a moment, by the child of a worker that was killed
+    """Resumes a run with these settings; starts a new one if there is none or it cannot be read."""
+    while occupied(run):  # briefly, by the child of a killed worker
         time.sleep(LOOK)
     if run.checkpoint.exists():
         try:

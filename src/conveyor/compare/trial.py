@@ -1,4 +1,4 @@
-"""One trial of a comparison: a cell trained on a task with one configuration of hyper-parameters."""
+"""One trial of a comparison: a cell trained on a task with one configuration of hyperparameters."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from conveyor.training.settings import TrainingSettings, setting
 from conveyor.training.train import Diverged
 from conveyor.zoo.find import find as find_cell
 
-HELD_OUT = 1_000  # sequences for validation, and for the test, at most
-ROOM = 32  # how many more units are tried for a cell that cannot have any number of them
+HELD_OUT = 1_000  # the most sequences for validation, and for testing
+ROOM = 32  # how many larger sizes are tried for a cell that does not support every size
 
 
 class Network(nn.Module):
     """One recurrent layer, dropout, and a linear readout.
 
     `scale` multiplies the initial weight matrices of the cell; `forget_bias` is added to the initial biases of the
-    gates that keep a state.
+    gates that retain a state.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ def count(module: nn.Module) -> int:
 
 
 def units(cell: type[Cell], hidden_size: int) -> int:
-    """`hidden_size`, or the next larger number that the cell can have. Raises BadInput."""
+    """The smallest size from `hidden_size` on that the cell supports. Raises BadInput if there is none nearby."""
     for more in range(ROOM):
         try:
             Recurrent(cell, 1, hidden_size + more, device="meta")
@@ -81,7 +81,7 @@ def units(cell: type[Cell], hidden_size: int) -> int:
 
 
 def units_for(cell: type[Cell], task: Task, parameters: int) -> int:
-    """The number of units with which the network has closest to this number of parameters."""
+    """The number of units for which the network's number of parameters is closest to `parameters`."""
 
     @functools.cache
     def of(hidden_size: int) -> int:
@@ -99,26 +99,26 @@ def units_for(cell: type[Cell], task: Task, parameters: int) -> int:
 
 @dataclass(frozen=True)
 class TrialSettings(TrainingSettings):
-    """The settings of one trial: cell, task and hyper-parameters. Raises BadInput for values out of bounds."""
+    """The settings of one trial: cell, task and hyperparameters. Raises BadInput for values out of bounds."""
 
-    task: str = setting("adding", "what is learnt")
-    cell: str = setting("lstm", "what learns it")
-    hidden_size: int = setting(32, "units, or the next number that the cell can have", low=1)
+    task: str = setting("adding", "the task, by name or file")
+    cell: str = setting("lstm", "the cell: a name or file.py:ClassName")
+    hidden_size: int = setting(32, "units, or the next larger number that the cell supports", low=1)
     parameters: int = setting(
-        0, "parameters that the network is to have, in place of units; 0: as it comes", low=0, high=10**9
+        0, "number of parameters of the network, which then determines the units; 0: not fixed", low=0, high=10**9
     )
     dropout: float = setting(0.0, "dropout on the output", low=0, high=1)
-    scale: float = setting(1.0, "of the cell's matrices at the start", above=0)
-    forget_bias: float = setting(0.0, "added at the start to the biases of the gates that keep a state")
+    scale: float = setting(1.0, "factor for the initial weight matrices of the cell", above=0)
+    forget_bias: float = setting(0.0, "added to the initial biases of the gates that retain a state")
 
 
 class Trial(TrainingJob):
-    """The training of one trial: a cell on a task."""
+    """The training job of one trial: a cell on a task."""
 
     settings_type: ClassVar[type[TrainingSettings]] = TrialSettings
     command = "conveyor compare"
     unit = "sequence"
-    plots = False  # the report does
+    plots = False  # the report has plots
     model: Network
 
     def __init__(self, settings: TrialSettings):
@@ -147,14 +147,14 @@ class Trial(TrainingJob):
         return self.task.measure(self.outputs(batch), batch)
 
     def outputs(self, batch: Batch) -> Tensor:
-        """The outputs of the network. Raises Diverged if one that counts is not finite."""
+        """The outputs of the network, [T, B, task.output_size]. Raises Diverged if an unmasked one is not finite."""
         found = self.model(batch.inputs, batch.lengths)
         if not found[batch.mask].isfinite().all():
-            raise Diverged("an output is no longer a finite number; try again with a lower --lr or --clip")
+            raise Diverged("an output is not finite; try again with a lower --lr or --clip")
         return found
 
     def results(self) -> dict[str, bytes]:
-        """The figures of the best weights, by validation, as JSON."""
+        """The figures of the weights that are best on validation, as JSON."""
         figures = {
             "validation": self.measured(self.validation),
             "test": self.measured(self.test),
@@ -169,7 +169,7 @@ class Trial(TrainingJob):
 
 
 def try_out(task: str, cell: str) -> None:
-    """Trains for one step on two sequences. Raises BadInput if that fails, with the line in the cell's file."""
+    """Tries one training step on two sequences. Raises BadInput with the line of the cell's file if it fails."""
     try:
         made = problems.find(task)
         network, batch = Network(find_cell(cell), made, units(find_cell(cell), 16)), made.draw(2, torch.Generator())
@@ -184,5 +184,5 @@ def try_out(task: str, cell: str) -> None:
 
 
 def figures(run: Run) -> dict[str, Any]:
-    """The figures that a complete run has written."""
+    """The figures of a complete run."""
     return json.loads((run.folder / "results" / "figures.json").read_text())

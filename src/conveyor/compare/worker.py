@@ -1,4 +1,4 @@
-"""A worker: claims a trial, trains it in a child process, and writes its outcome into the ledger."""
+"""A worker claims a trial, trains it in a child process, and writes its outcome into the ledger."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from conveyor.training.interrupt import signals
 
 BEAT = 10.0  # seconds between two heartbeats
 LOOK = 0.02  # seconds between two checks of the child process
-PAUSE = 1.0  # seconds until an idle worker looks again: a trial of a dead worker may wait by then
-DATABASE = "CONVEYOR_DATABASE"  # environment variable: the URL may hold a password, and a command line is public
-ORPHANED = 0.5  # seconds between two checks of the child whether its worker is alive
-LOSSES = 3  # a trial whose process has died this often has failed
+PAUSE = 1.0  # seconds until an idle worker looks again, in case the trial of a dead worker is waiting
+DATABASE = "CONVEYOR_DATABASE"  # environment variable, since the URL may hold a password and command lines are public
+ORPHANED = 0.5  # seconds between two checks of the child that its worker is alive
+LOSSES = 3  # a trial has failed once its process has died this many times
 
 
 class Work(Protocol):
-    """What to run for a claim, in a child process."""
+    """The work of a claim, done in a child process."""
 
     def do(self) -> int:
         """Runs in the child process. Returns its exit status: 0, EXIT_FAILED or EXIT_STOPPED."""
 
     def outcome(self, memory: int, complete: bool) -> Any:
-        """The outcome. `memory`: peak bytes of the child process. `complete` is false if it returned EXIT_FAILED."""
+        """The outcome. `memory`: peak memory of the child, in bytes. `complete`: false if it returned EXIT_FAILED."""
 
     def failed(self, error: str) -> Any:
-        """The outcome of a trial whose process died each time."""
+        """The outcome of a trial whose process has died too often."""
 
 
 @dataclass
 class Worker:
-    """One worker. `work` makes what to run for a claim; the worker stops when the process `parent` has ended."""
+    """One worker. `work` makes the work of a claim; the worker stops when the process `parent` has ended."""
 
     ledger: Ledger
     work: Callable[[Claim], Work]
@@ -60,7 +60,7 @@ class Worker:
                     time.sleep(PAUSE)
 
     def stopped(self, caught: list[int]) -> bool:
-        """Whether a signal was caught or the parent process has ended."""
+        """Whether a signal has been caught or the parent process has ended."""
         return bool(caught) or (self.parent is not None and os.getppid() != self.parent)
 
     def do(self, claim: Claim, caught: list[int]) -> None:
@@ -90,7 +90,7 @@ class Worker:
             )
 
     def watch(self, process: int, claim: Claim, caught: list[int]) -> tuple[int, Any]:
-        """Waits for the child, sends heartbeats, passes a stop on. Returns the exit status and resource usage."""
+        """Waits for the child, sends heartbeats, forwards a stop. Returns the exit status and resource usage."""
         beaten, told = time.monotonic(), False
         while True:
             ended, status, usage = os.wait4(process, os.WNOHANG)
@@ -98,7 +98,7 @@ class Worker:
                 return status, usage
             if self.stopped(caught) and not told:
                 told = True
-                os.kill(process, signal.SIGTERM)  # it saves and ends
+                os.kill(process, signal.SIGTERM)  # it saves a checkpoint and ends
             if time.monotonic() - beaten > BEAT:
                 self.ledger.beat(claim)
                 self.ledger.rest()
@@ -107,18 +107,18 @@ class Worker:
 
 
 EXIT_FAILED, EXIT_STOPPED, EXIT_UNWRITTEN = 3, 4, 5
-UNWRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)  # not the trial's fault
+UNWRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)  # not caused by the trial
 
 
 def start(do: Callable[[], int]) -> int:
-    """Forks a process that calls `do` and exits with what it returns. Returns the process id."""
+    """Forks a process that calls `do` and exits with its result. Returns the process id."""
     parent = os.getpid()
     process = os.fork()
     if process:
         return process
     status = 1
     try:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the worker, which passes it on as SIGTERM
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker receives Ctrl-C and forwards it as SIGTERM
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # until the training installs its own handler
         threading.Thread(target=follow, args=(parent,), daemon=True).start()
         status = do()
@@ -130,21 +130,21 @@ def start(do: Callable[[], int]) -> int:
 
 
 def follow(parent: int) -> None:
-    """Sends this process SIGTERM when its parent has ended, since nobody would read its result."""
+    """Sends SIGTERM to this process when its parent has ended, since its result would not be read."""
     while os.getppid() == parent:
         time.sleep(ORPHANED)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def main(make: Callable[[str], tuple[Ledger, Callable[[Claim], Work]]]) -> None:
-    """The main function of a worker process; the environment holds the URL of the database."""
-    import torch._dynamo  # imported once here, and not by every forked training at its first step
+    """The main function of a worker process. The environment variable DATABASE holds the URL of the database."""
+    import torch._dynamo  # imported here once, instead of in every forked training process at its first step
 
     torch.set_num_threads(1)  # a process with running threads cannot be forked safely
     try:
         ledger, work = make(os.environ[DATABASE])
         Worker(ledger, work, os.getppid()).run()
-    except Unreachable:  # the parent process meets the same error and prints it once
+    except Unreachable:  # the parent process has the same error and prints it once
         sys.exit(os.EX_TEMPFAIL)
     except BadInput as error:
         sys.exit(f"conveyor: {error}")

@@ -1,4 +1,4 @@
-"""Language models over characters, bytes or words: the model, its settings, its training, and what is trained."""
+"""Language models over characters, bytes or words: model, settings, training job, and loading of trained models."""
 
 from conveyor.language.model import LanguageModel, Measure, generate, loss
 

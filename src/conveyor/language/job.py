@@ -1,4 +1,4 @@
-"""The training of a language model: its text, and its loss on a window of it."""
+"""The training job of a language model: its text, and its loss on a window of the text."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from conveyor.zoo.find import find
 
 @dataclass(frozen=True)
 class Data:
-    """A tokenised text, as one process of a training reads it."""
+    """A tokenised text, as read by one process of a training run."""
 
     vocabulary: Vocabulary
     rows: Rows
@@ -38,7 +38,7 @@ class Data:
     @classmethod
     def of(cls, raw: bytes, settings: Settings, group: Group) -> Data:
         """Tokenises and splits the text. Raises BadInput if it is too short, or differs between the processes."""
-        # The vocabulary of words is that of the training part: others become <unk>. Characters have no <unk>.
+        # The word vocabulary comes from the training part; other words become <unk>. Characters have no <unk>.
         tail = int(len(raw) * settings.held_out) if settings.tokens == "word" else 0
         seen = raw[: len(raw) - tail].decode(errors="ignore").encode() if tail else raw
         vocabulary = Vocabulary.of(seen, settings.tokens, settings.vocabulary_size)
@@ -52,7 +52,7 @@ class Data:
 
 
 class Language(TrainingJob):
-    """The training of a language model on a text; the recurrent state is carried from window to window."""
+    """Trains a language model on a text. The recurrent state is carried from window to window."""
 
     settings_type = Settings
     command = "conveyor train"
@@ -72,7 +72,7 @@ class Language(TrainingJob):
         found = [name and (Path(name).is_file() or Path(name).is_dir()) for name in settings.text]
         sources = tuple(str(Path(n).resolve()) if f else n for n, f in zip(settings.text, found, strict=True))
         if any(folder.resolve() in (Path(name), *Path(name).parents) for name in sources):
-            raise BadInput(f"{folder} is the folder of the text: give --out another, so that the two stay apart")
+            raise BadInput(f"{folder} is the folder of the text: choose another folder with --out")
         for source in (*sources, settings.cell):
             if not _is_utf8(source):
                 raise BadInput(f"the name {source!r} is not UTF-8, so config.toml cannot hold it: rename the file")
@@ -83,7 +83,7 @@ class Language(TrainingJob):
     @classmethod
     def make(cls, settings: Settings, run: Run, group: Group, contents: dict[str, Any] | None) -> Self:
         if contents is None and "-" in settings.text and group.world > 1:
-            raise BadInput("standard input reaches one process only: give the text as a file")
+            raise BadInput("only one process can read standard input: give the text as a file")
         raw = read_text(run, settings) if contents else text.read(settings.text, settings.tokens)
         job = cls(settings, Data.of(raw, settings, group))
         job.check(run, contents)
@@ -104,17 +104,17 @@ class Language(TrainingJob):
     def describe(self) -> str:
         settings, data = self.settings, self.data
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        note = f"{settings.cell}, {parameters:,} parameters; {len(data.vocabulary)} kinds of {settings.tokens}; "
-        note += f"{data.learnt:,} tokens to learn from, {len(data.held_out):,} held out"
+        note = f"{settings.cell}, {parameters:,} parameters; vocabulary of {len(data.vocabulary)} {settings.tokens}s; "
+        note += f"{data.learnt:,} training tokens, {len(data.held_out):,} held out"
         if data.rows.batch_size < settings.batch_size:
-            note += f"; the text is short: {data.rows.batch_size} rows a step, not {settings.batch_size}"
+            note += f"; the text is short, so the batch has {data.rows.batch_size} rows, not {settings.batch_size}"
         return note
 
     def first_files(self, run: Run) -> dict[Path, bytes]:
-        return {run.text: self.data.raw} if "-" in self.settings.text else {}  # standard input comes only once
+        return {run.text: self.data.raw} if "-" in self.settings.text else {}  # standard input can be read only once
 
     def loss(self, step: int) -> tuple[Tensor, int]:
-        """The cross-entropy on the next window of the text, in nats a token."""
+        """The cross-entropy on the next window of the text, in nats per token."""
         window = step % self.data.rows.count
         if window == 0:
             self.state = None  # back to the start of the rows
@@ -128,7 +128,7 @@ class Language(TrainingJob):
 
     def tell(self, figures: dict[str, float]) -> str:
         loss = figures["held_out_loss"]
-        return f"held-out loss {loss:.4f} nats, {loss / math.log(2):.3f} bits a token"
+        return f"held-out loss {loss:.4f} nats, {loss / math.log(2):.3f} bits per token"
 
     def fingerprint(self) -> dict[str, str]:
         return {"digest": self.digest, "cell": cell_digest(self.settings)}
@@ -139,12 +139,12 @@ class Language(TrainingJob):
 
     def summary(self, step: int, best: float, run: Run) -> str:
         bits = f"{best / math.log(2):.3f} bits"
-        done = f"done: {step} steps, best held-out loss {best:.4f} nats ({bits}) a token"
-        return f"{done}\nread what it writes: conveyor generate {run.folder}"
+        done = f"done: {step} steps, best held-out loss {best:.4f} nats ({bits}) per token"
+        return f"{done}\ngenerate text with: conveyor generate {run.folder}"
 
 
 def read_text(run: Run, settings: Settings) -> bytes:
-    """The text of a run; one from standard input is kept in the folder."""
+    """The text of a run. Text from standard input is stored in the folder of the run."""
     if "-" in settings.text and run.text.is_file():
         return text.read([str(run.text)], settings.tokens)
     return text.read(settings.text, settings.tokens)
@@ -165,14 +165,14 @@ def _is_utf8(name: str) -> bool:
 
 
 def detach(state: State) -> State:
-    """The state without its graph: truncates backpropagation through time."""
+    """The state, detached from the autograd graph; this truncates backpropagation through time."""
     return state.detach() if isinstance(state, Tensor) else tuple(tensor.detach() for tensor in state)
 
 
 def build(settings: Settings, vocabulary_size: int) -> LanguageModel:
-    """The model that the settings describe, with new weights.
+    """The model described by the settings, with new weights.
 
-    Raises BadInput if it cannot be made or fails on a few tokens: user code can fail in any way.
+    Raises BadInput if it cannot be made or fails on a few tokens, since user code can fail in any way.
     """
     cell = find(settings.cell)
     try:

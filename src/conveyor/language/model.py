@@ -17,7 +17,7 @@ from conveyor.layer import Recurrent, State
 
 
 class LanguageModel(nn.Module):
-    """Predicts the next token of a text from those before it.
+    """Predicts the next token of a text from the previous ones.
 
         model = LanguageModel(100, conveyor.zoo.LSTM, hidden_size=256)
         logits, state = model(tokens)                       # tokens: [T, B], logits: [T, B, 100]
@@ -62,7 +62,7 @@ class LanguageModel(nn.Module):
 
 @dataclass(frozen=True)
 class Measure:
-    """How well a text is predicted: `loss` in nats a token, over `tokens` tokens that stand for `characters`."""
+    """How well a text is predicted: `loss` in nats per token, over `tokens` tokens with `characters` characters."""
 
     loss: float
     tokens: int
@@ -70,7 +70,7 @@ class Measure:
 
     @property
     def bits_per_character(self) -> float:
-        """The loss in bits a character, which compares across tokenisations."""
+        """The loss in bits per character, which is comparable across tokenisations."""
         return self.loss * self.tokens / self.characters / math.log(2)
 
     @property
@@ -84,13 +84,13 @@ ROWS, PIECE = 64, 128  # batch size and length of the pieces of an evaluation
 
 @torch.no_grad()
 def loss(model: nn.Module, tokens: Tensor) -> float:
-    """The mean cross-entropy over all tokens [N] but the first, in nats.
+    """The mean cross-entropy over all tokens [N] except the first, in nats.
 
-    The text is cut into up to 64 rows, each read from the initial state, so that the figure is the same in training
-    and afterwards; a short text is one row. Raises BadInput for fewer than two tokens.
+    The text is cut into up to 64 rows, each read from the initial state. A short text is one row. The result does not
+    depend on settings of the training. Raises BadInput for fewer than two tokens.
     """
     if len(tokens) < 2:
-        raise BadInput("the text to measure on has fewer than two tokens: give more text")
+        raise BadInput("the text to evaluate on has fewer than two tokens: give more text")
     was_training = model.training
     model.eval()
     count = len(tokens) - 1
@@ -135,6 +135,6 @@ def _draw(scores: Tensor, temperature: float, top_k: int, generator: torch.Gener
     if 0 < top_k < len(scores):
         likeliest = scores.topk(top_k)
         scores = torch.full_like(scores, -math.inf).scatter(0, likeliest.indices, likeliest.values)
-    # Shifted first, so that a tiny temperature gives large negative numbers and not infinity minus infinity.
+    # Shifted first, so that a tiny temperature gives large negative numbers instead of infinity minus infinity.
     shifted = (scores - scores.max()).double()
     return torch.multinomial((shifted / temperature).softmax(0).cpu(), 1, generator=generator)[0]

@@ -1,4 +1,4 @@
-"""Loads a trained language model from the folder of its run."""
+"""Loads a trained language model from its run folder."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Trained:
     digest: str  # of its training text
 
     def own_text(self) -> bytes:
-        """The text of the training. Raises BadInput if it has changed, since the held-out tail would differ."""
+        """The training text. Raises BadInput if it has changed, since the held-out tail would differ."""
         raw = read_text(self.run, self.settings)
         if digest(raw) != self.digest:
-            raise BadInput("the text of this run has changed since the training: name a text to measure the model on")
+            raise BadInput("the text of this run has changed since the training: name a text to evaluate the model on")
         return raw
 
     def tokens(self, sources: Sequence[str] = ()) -> tuple[Tensor, Tensor]:
@@ -47,7 +47,7 @@ class Trained:
 
 
 def load(folder: Path, device: str = "cpu") -> Trained:
-    """The best model of a run. Raises BadInput if its file is missing, damaged or does not fit."""
+    """The best model of a run. Raises BadInput if its file is missing, damaged or does not match config.toml."""
     run = Run(folder)
     settings = run.settings(Settings, "conveyor train")
     tensors, description = run.read_model()

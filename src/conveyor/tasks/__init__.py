@@ -1,16 +1,17 @@
-"""Data to learn from. Nothing here knows a model.
+"""Training data, independent of any model.
 
-The papers' own synthetic tasks are of the form that `task` describes, and have their names here:
+The synthetic tasks of the papers implement the interface in `task` and are exported here:
 
     task = TemporalOrder()
     batch = task.draw(32, torch.Generator().manual_seed(0))
 
-Of the same form are a text (`characters`), images point by point (`pixels`), Bach's chorales (`music`), speakers,
-Seattle's weather, sentences (`agreement`), and user-supplied sequences, which a few lines of TOML describe (`own`).
+The same interface serves a text (`characters`), images read pixel by pixel (`pixels`), Bach's chorales (`music`),
+speaker recognition (`speakers`), Seattle's weather (`weather`), subject-verb agreement (`agreement`), and user-supplied
+sequences, which a few lines of TOML describe (`own`).
 
-The other modules are the data of the language model and the applications: `text`; `digits`, `mnist` and
-`binarised`, images; `scenes`, images with captions; `verses`, `numbers` and `translation`, sentences in two languages
-(`words` makes numbers of them); `chorales`, with `midi` to hear them, and `vowels`, speech.
+The other modules provide the data of the language model and of the applications: `text`; images (`digits`, `mnist` and
+`binarised`); images with captions (`scenes`); sentences in two languages (`verses`, `numbers` and `translation`, with
+the vocabulary in `words`); music (`chorales`, with `midi` to write audible files); and speech (`vowels`).
 """
 
 from conveyor.tasks.adding import Adding, HalvesAdding

@@ -1,4 +1,4 @@
-"""The adding problem: two marked numbers of a long sequence are to be added at its end."""
+"""The adding problem: the target at the end of a long sequence is the sum of two marked numbers in it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from conveyor.tasks.task import Batch, RegressionTask, at, before, between, chec
 class Adding(RegressionTask):
     """The adding problem of Hochreiter & Schmidhuber 1997, experiment 4.
 
-    A step's input is a number, uniform in [-1, 1], and a marker. The length is uniform in [T, T + T/10], T = `steps`.
-    The marker is 1 at two steps, one of the first 10 and another of the first T/2 - 1; of the others it is -1 at the
-    first and the last, else 0. At the last step the target is 1/2 + (X_1 + X_2)/4 for the two marked numbers, and it is
-    right if the error is below 0.04. (From memory, unconfirmed: a marked number at the first step is 0.)
+    The input at each step is a number, uniform in [-1, 1], and a marker. The length is uniform in [T, T + T/10], where
+    T = `steps`. The marker is 1 at two steps: one of the first 10 and another of the first T/2 - 1. Elsewhere it is -1
+    at the first and the last step, and 0 at all others. The target at the last step is 1/2 + (X_1 + X_2)/4, where X_1
+    and X_2 are the marked numbers. An output is correct if its error is below 0.04. (From memory, unconfirmed: a marked
+    number at the first step is 0.)
     """
 
     steps: int = 100
@@ -27,11 +28,11 @@ class Adding(RegressionTask):
     output_size: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        check("steps of the adding problem", self.steps, 24)  # so that the first T/2 - 1 go beyond the first 10
+        check("steps of the adding problem", self.steps, 24)  # so that T/2 - 1 exceeds 10
 
     @property
     def chance(self) -> float:
-        """The variance of (X_1 + X_2) / 4, of which either is 0 where it is at the first step."""
+        """The variance of (X_1 + X_2) / 4, given that a marked number at the first step is 0."""
         return (2 - 1 / 10 - 9 / 10 / (self.steps // 2 - 2)) / 3 / 16
 
     def draw(self, rows: int, generator: torch.Generator) -> Batch:
@@ -51,10 +52,11 @@ class Adding(RegressionTask):
 
 @dataclass(frozen=True)
 class HalvesAdding(RegressionTask):
-    """The adding problem as later papers have it (Le et al. 2015, Arjovsky et al. 2016).
+    """The adding problem in the form of later papers (Le et al. 2015, Arjovsky et al. 2016).
 
-    All sequences have `steps` steps; the numbers are uniform in [0, 1], the marker is 1 at one step of each half and
-    else 0, the target at the last step is the sum. To say always 1 has a squared error of 1/6.
+    All sequences have `steps` steps. The numbers are uniform in [0, 1]. The marker is 1 at one step of each half and 0
+    elsewhere. The target at the last step is the sum of the two marked numbers. Always predicting 1 gives a squared
+    error of 1/6.
     """
 
     steps: int = 100

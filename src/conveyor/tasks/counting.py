@@ -1,4 +1,4 @@
-"""Counting: strings of n times a, n times b and, in the harder language, n times c."""
+"""Counting: the formal languages a^n b^n and a^n b^n c^n."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from conveyor.tasks.task import Batch, MultiLabelTask, before, between, check, o
 class Counting(MultiLabelTask):
     """The languages a^n b^n (`letters=2`) and a^n b^n c^n (`letters=3`) of Gers & Schmidhuber 2001.
 
-    A string begins with S and ends with T; n is uniform from `least` to `most`. The symbols that may come next are to
-    be told after every symbol but the T, which is not put in: after S a, after an a always a and b, then what remains.
-    Symbols are numbered S, a, b(, c), T. (From memory, unconfirmed: the paper's targets are these sets, too.)
+    A string starts with S and ends with T; n is uniform from `least` to `most`. At each step the target is the set of
+    symbols that may come next: after S an a, after each a either a or b, and from the first b on the one symbol that is
+    left. T is a target only, never an input. The symbols have the indices 0, 1, ... in the order S, a, b, (c,) T. (From
+    memory, unconfirmed: the paper's targets are these sets, too.)
 
-    `strings([1, 2, 50])` has the strings of these n: a network that learnt n <= 10 may have learnt to count.
+    `strings([1, 2, 50])` returns the strings for these n, to test whether a network trained on n <= 10 generalises.
     """
 
-    chance: ClassVar[float] = 1.0  # the T comes at another place in every string
+    chance: ClassVar[float] = 1.0  # the position of T differs from string to string
     letters: int = 3
     least: int = 1
     most: int = 10
@@ -50,7 +51,7 @@ class Counting(MultiLabelTask):
         return self.strings(between(self.least, self.most, rows, generator).tolist())
 
     def strings(self, numbers: list[int]) -> Batch:
-        """The strings of these n, side by side."""
+        """The strings for these n, as one batch. Raises BadInput for an n below 1."""
         for n in numbers:
             check("n", n, 1)
         letters = self.symbols[1:-1]
@@ -59,10 +60,10 @@ class Counting(MultiLabelTask):
         targets = one_hot(nexts, self.symbols)
         a, b = self.symbols.index("a"), self.symbols.index("b")
         inputs = one_hot(strings, self.symbols)
-        targets[..., a : b + 1] = targets[..., a : b + 1].maximum(inputs[..., a, None])  # after an a, both
+        targets[..., a : b + 1] = targets[..., a : b + 1].maximum(inputs[..., a, None])  # after an a, a and b
         lengths = torch.tensor([len(string) for string in strings])
         return Batch(inputs, targets, before(lengths), lengths)
 
     def counted(self, right: Tensor) -> int:
-        """How far it counts: the largest n up to which all are right, [n = 1, 2, ...] of bool."""
+        """The largest n up to which all strings are correct; `right` is bool, for n = 1, 2, ..."""
         return int(right.long().cumprod(0).sum())

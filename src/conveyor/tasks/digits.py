@@ -1,4 +1,4 @@
-"""Handwritten digits that the package scikit-learn carries: 1,797 images of 8 x 8 points, from many hands."""
+"""The handwritten digits of the package scikit-learn: 1,797 images of 8 x 8 pixels, by many writers."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ CURE = "pip install 'conveyor[images]'"
 
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
-    """The images [1797, 8, 8], from 0 for paper to 1 for ink, and what they show [1797], 0 to 9.
+    """The images [1797, 8, 8], from 0 (paper) to 1 (ink), and their labels [1797], 0 to 9.
 
-    Raises BadInput where scikit-learn is missing, or carries other images.
+    Raises BadInput if scikit-learn is missing or has other images.
     """
     spec = importlib.util.find_spec("sklearn")
     if spec is None or not spec.submodule_search_locations:
-        raise BadInput(f"the digits are in scikit-learn, which is not installed: {CURE}")
+        raise BadInput(f"the digits come from scikit-learn, which is not installed: {CURE}")
     return read(Path(spec.submodule_search_locations[0]) / "datasets" / "data" / "digits.csv.gz")
 
 
 def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The digits of the file that scikit-learn carries, 64 points from 0 to 16 and the digit in each line.
+    """Reads scikit-learn's file: each line has 64 pixels, from 0 to 16, and the digit.
 
-    It is read without scikit-learn, which takes a second to import.
+    It does not import scikit-learn, which takes a second. Raises BadInput if the file is damaged or another.
     """
     try:
-        with warnings.catch_warnings(action="ignore"):  # of a file with nothing in it
+        with warnings.catch_warnings(action="ignore"):  # about an empty file
             table = np.loadtxt(path, delimiter=",", dtype=np.uint8)
     except (OSError, ValueError, EOFError, zlib.error) as error:
-        raise BadInput(f"the digits of scikit-learn cannot be read: {error}; install it anew, {CURE}") from error
+        raise BadInput(f"the digits of scikit-learn cannot be read: {error}; reinstall it: {CURE}") from error
     found = hashlib.sha256(table.tobytes()).hexdigest()
     if table.shape != (COUNT, SIDE * SIDE + 1) or found != CHECKSUM:
-        raise BadInput(f"{path} does not have the {COUNT:,} digits that are known: install it anew, {CURE}")
+        raise BadInput(f"{path} does not hold the expected {COUNT:,} digits; reinstall it: {CURE}")
     return table[:, :-1].reshape(COUNT, SIDE, SIDE) / np.float32(16), table[:, -1].astype(np.int64)

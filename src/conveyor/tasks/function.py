@@ -1,4 +1,4 @@
-"""A task whose sequences a user-supplied Python function draws."""
+"""A task whose sequences are drawn by a user-supplied Python function."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ Draw = Callable[[int, torch.Generator], Any]
 
 
 def load(path: Path, name: str, classes: bool, every: bool) -> Task:
-    """The task whose sequences this function of a Python file draws. Raises BadInput if it fails."""
+    """The task whose sequences are drawn by the function `name` of a Python file. Raises BadInput if it fails.
+
+    `classes`: classification, otherwise regression. `every`: one target for each step, otherwise one for each sequence.
+    """
     if not path.is_file():
         raise BadInput(f"cannot read {path}: there is no such file")
     spec = importlib.util.spec_from_file_location(f"conveyor_task_{path.stem}", path)
@@ -37,12 +40,12 @@ def load(path: Path, name: str, classes: bool, every: bool) -> Task:
         raise BadInput(f"{path} cannot be run: {type(error).__name__}: {error}") from error
     functions = {key: value for key, value in vars(module).items() if callable(value)}
     if name not in functions:
-        raise BadInput(f"{path} has no function {name}: {suggest(name, functions) if functions else 'it has none'}")
+        raise BadInput(f"{path} has no function {name}: {suggest(name, functions) if functions else 'it defines none'}")
     task = (FunctionClassification if classes else FunctionRegression)(path, name, functions[name], every)
     first, again = (task.draw(8, torch.Generator().manual_seed(0)) for _ in range(2))
     if not (torch.equal(first.inputs, again.inputs) and torch.equal(first.targets, again.targets)):
         raise BadInput(
-            f"{task.source} draws different sequences for equal seeds: all randomness must come from its generator"
+            f"{task.source} draws different sequences for equal seeds: take all randomness from the generator"
         )
     task.output_size  # noqa: B018 - raises BadInput for impossible classes
     return task
@@ -85,7 +88,10 @@ class _Drawn(Task):
             where = f" (line {line[-1]})" if line else ""
             raise BadInput(f"{self.source} raised {type(error).__name__}: {error}{where}") from error
         if not isinstance(found, tuple) or len(found) not in (2, 3):
-            raise BadInput(f"{self.source} returns inputs, targets and perhaps lengths, not {type(found).__name__}")
+            raise BadInput(
+                f"{self.source} must return a tuple of inputs, targets and optionally lengths, "
+                f"not {type(found).__name__}"
+            )
         names = ("inputs", "targets", "lengths")
         arrays = check_arrays(self.source, {name: _array(one) for name, one in zip(names, found, strict=False)})
         if len(arrays["inputs"]) != rows:
@@ -106,8 +112,8 @@ class FunctionClassification(_Drawn, UserClassification):
         found = self.drawn(rows, generator, "classes")
         if found.targets.max() >= self.output_size:
             raise BadInput(
-                f"{self.source} returns the class {int(found.targets.max())}, and none above {self.output_size - 1} "
-                f"in its first {PROBE:,} sequences, from which the number of classes is known"
+                f"{self.source} returned class {int(found.targets.max())}, but no class above {self.output_size - 1} "
+                f"in the first {PROBE:,} sequences, which determine the number of classes"
             )
         return found
 
@@ -120,7 +126,7 @@ class FunctionClassification(_Drawn, UserClassification):
     def output_size(self) -> int:
         least, most = self.probe.targets.min(), self.probe.targets.max()
         if least < 0 or most < 1:
-            raise BadInput(f"{self.source} returns the classes {int(least)} to {int(most)}; they are 0, 1 and so on")
+            raise BadInput(f"{self.source} returns classes {int(least)} to {int(most)}; classes must be 0, 1 and so on")
         return int(most) + 1
 
 

@@ -1,4 +1,4 @@
-"""A sequence with one long lag: its last symbol is its first. What lies between is always the same, or is noise."""
+"""Long time lags: the last symbol of a sequence equals its first; those between are always the same, or random."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from conveyor.tasks.task import Batch, ClassificationTask, at, before, between, 
 
 @dataclass(frozen=True)
 class Lag(ClassificationTask):
-    """The noise-free task with long lags (Hochreiter & Schmidhuber 1997, experiment 2a), of lag p = `lag`.
+    """The noise-free task with long time lags (Hochreiter & Schmidhuber 1997, experiment 2a), with lag p = `lag`.
 
-    There are two sequences of p + 1 symbols: x, a_1, ..., a_{p-1}, x and y, a_1, ..., a_{p-1}, y, each drawn with
-    probability 1/2. The next symbol is to be told at every step; only the last takes memory. Symbols are numbered a_1,
-    ..., a_{p-1}, x, y. The paper's networks have learnt it when no output is wrong by 0.25 or more: `error` says by how
-    much one is.
+    There are two sequences of p + 1 symbols: x, a_1, ..., a_{p-1}, x and y, a_1, ..., a_{p-1}, y. Each is drawn with
+    probability 1/2. The target at every step is the next symbol; only the last one requires memory. The symbols have
+    the indices 0, 1, ... in the order a_1, ..., a_{p-1}, x, y. The paper counts the task as learnt when every output
+    error is below 0.25; `error` returns the largest.
     """
 
     lag: int = 100
-    chance: ClassVar[float] = 0.5  # all but the last symbol is plain
+    chance: ClassVar[float] = 0.5  # only the last symbol is uncertain
 
     def __post_init__(self) -> None:
         check("the lag", self.lag, 2)
@@ -42,11 +42,11 @@ class Lag(ClassificationTask):
         return self.batch(between(0, 1, rows, generator))
 
     def both(self) -> Batch:
-        """Both sequences: all that there is to know."""
+        """Both sequences, as one batch."""
         return self.batch(torch.tensor([0, 1]))
 
     def batch(self, keys: Tensor) -> Batch:
-        """Sequences by their first symbols, [B]: 0 for x, 1 for y."""
+        """The sequences with these first symbols, [B]: 0 for x, 1 for y."""
         keys = self.lag - 1 + keys[None]
         between = torch.arange(self.lag - 1)[:, None].expand(-1, keys.shape[1])
         symbols = torch.cat([keys, between, keys])  # [p + 1, B]
@@ -54,22 +54,24 @@ class Lag(ClassificationTask):
         return Batch(inputs, targets, torch.ones_like(targets, dtype=torch.bool), torch.full(keys[0].shape, self.lag))
 
     def error(self, outputs: Tensor, batch: Batch) -> float:
-        """How far a probability is from 0 or 1, whichever it should be, at worst."""
+        """The largest absolute error of a predicted probability, over all steps and symbols."""
         wanted = F.one_hot(batch.targets, self.output_size)
         return float((outputs.softmax(-1) - wanted).abs().max())
 
 
 @dataclass(frozen=True)
 class NoisyLag(ClassificationTask):
-    """The same with random symbols between (Hochreiter & Schmidhuber 1997, experiments 2b and 2c), of lag p = `lag`.
+    """Long time lags with noise (Hochreiter & Schmidhuber 1997, experiments 2b and 2c), with lag p = `lag`.
 
-    Experiment 2b: x or y, then p - 1 symbols of a_1, ..., a_{p-1}, each drawn by chance, then the first again. It is
-    to be told after the last of them: class 0 for x, 1 for y; nothing else can be. Experiment 2c, `open_end`: b, x or
-    y, then p symbols of a_1, ..., a_p and, after these and every further one, another with probability 0.9 or else e,
-    which asks for the x or y; so the lag is p + 10 on average and never known beforehand. Symbols are numbered a_1,
+    Experiment 2b: a sequence is x or y, then p - 1 random symbols from a_1, ..., a_{p-1}, then the first symbol again.
+    That symbol is predicted after the last random one, as class 0 for x or 1 for y. Nothing else can be predicted.
+
+    Experiment 2c, `open_end`: a sequence is b, x or y, then p random symbols from a_1, ..., a_p. After these, and after
+    each further one, another follows with probability 0.9; otherwise e follows, at which the x or y is predicted. So
+    the lag is p + 10 on average and never known beforehand. The symbols have the indices 0, 1, ... in the order a_1,
     ..., x, y, b, e.
 
-    Departures: the paper's networks are to tell every next symbol, of which all but this one are chance.
+    Departures from the paper: its networks predict every next symbol, although all but this one are random.
     """
 
     lag: int = 100
@@ -93,7 +95,7 @@ class NoisyLag(ClassificationTask):
         check("rows", rows, 1)
         keys, begin = between(0, 1, rows, generator), int(self.open_end)
         lengths = torch.full((rows,), self.lag)
-        if self.open_end:  # b and e, and how often 0.9 came before 0.1
+        if self.open_end:  # b, e, and a geometric number of further symbols
             more = (1 - torch.rand(rows, generator=generator, dtype=torch.float64)).log() / math.log(0.9)
             lengths = lengths + 3 + more.long()
         symbols = torch.randint(self.distractors, (int(lengths.max()), rows), generator=generator)

@@ -1,4 +1,4 @@
-"""Piano-rolls as MIDI files, by mido."""
+"""Writes piano rolls as MIDI files, with the package mido."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from torch import Tensor
 
 from conveyor.errors import BadInput
 
-TICKS = 480  # of a quarter note
+TICKS = 480  # per quarter note
 LOWEST = 21  # the MIDI number of a piano's first key
 
 
 def check() -> None:
-    """Raises BadInput where mido is missing."""
+    """Raises BadInput if mido is missing."""
     try:
         import mido  # noqa: F401
     except ImportError as error:
-        raise BadInput("MIDI files are written by mido: pip install 'conveyor[music]'") from error
+        raise BadInput("writing MIDI files needs mido: pip install 'conveyor[music]'") from error
 
 
 def midi(roll: Tensor, tempo: float = 72.0, program: int = 19, frames: int = 1) -> bytes:
-    """The MIDI file of a piano-roll [T, 88] of 0 and 1, which has `frames` frames in a quarter note.
+    """The MIDI file of a piano roll [T, 88] of 0 and 1, with `frames` frames per quarter note.
 
-    A key that sounds in frames one after the other is one long note: a piano-roll does not tell it from two. `tempo` is
-    quarter notes a minute, `program` the instrument (General MIDI, from 0; 19 is a church organ).
-    Raises ValueError for a roll of another shape, BadInput where mido is missing.
+    A key that sounds in consecutive frames becomes one long note, since a piano roll cannot tell it from several.
+    `tempo` is in quarter notes per minute; `program` is the instrument (General MIDI, from 0; 19 is a church organ).
+    Raises ValueError for a roll of another shape, BadInput if mido is missing.
     """
     check()
     import mido
 
     if roll.dim() != 2 or roll.shape[1] != 88:
-        raise ValueError(f"a piano-roll is [T, 88], not {list(roll.shape)}")
+        raise ValueError(f"a piano roll must be [T, 88], not {list(roll.shape)}")
     track = mido.MidiTrack()
     track.append(mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(tempo)))
     track.append(mido.Message("program_change", program=program))
@@ -48,7 +48,7 @@ def midi(roll: Tensor, tempo: float = 72.0, program: int = 19, frames: int = 1) 
 
 
 def _events(roll: Tensor) -> list[tuple[int, str, int]]:
-    """Frame, "note_on" or "note_off", and MIDI number of every begin and end of a note, in order, ends first."""
+    """The start and end of every note: frame, "note_on" or "note_off", MIDI number; in order, ends before starts."""
     silence = torch.zeros(1, roll.shape[1])
     frames = torch.cat([silence, (roll > 0).float(), silence])
     events = []

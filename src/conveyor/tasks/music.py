@@ -1,4 +1,4 @@
-"""Bach's chorales, frame after frame, as one of the tasks of a comparison."""
+"""Bach's chorales as a task of a comparison: predict the next frame."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from torch.nn.utils.rnn import pad_sequence
 from conveyor.tasks import chorales
 from conveyor.tasks.task import PARTS, Batch, Data, MultiLabelTask, StoredTask, before
 
-SMOOTHING = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # what is added to a count, one of which is best on validation
+SMOOTHING = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # pseudo-counts; the best on validation is used
 
 
 @dataclass(frozen=True)
 class Music(StoredTask, MultiLabelTask):
-    """Polyphonic music (Boulanger-Lewandowski et al. 2012): at every frame of a chorale, which keys sound in the next?
+    """Polyphonic music (Boulanger-Lewandowski et al. 2012): predict the keys that sound in the next frame of a chorale.
 
-    The loss and the metric are the nats that a frame's 88 keys, 0 or 1, take together, of all frames but the first; the
-    mean over the frames of all chorales. Chance is who knows how often each key sounds, 10.69 (`constant`); who knows
-    of each key whether it sounds now, a first-order Markov chain, has 10.28 (`markov`). What is best possible is not
-    known. The scores and the split are those of `chorales`, and not the literature's.
+    The metric is the negative log-likelihood of a frame's 88 binary keys, in nats, averaged over all frames of all
+    chorales except the first ones. Chance is predicting each key by its frequency, 10.69 (`constant`). A first-order
+    Markov chain for each key, which uses only whether that key sounds now, has 10.28 (`markov`). The optimum is not
+    known. The scores and the split are those of `chorales`, not those of the literature.
 
-    Raises BadInput where music21 is missing.
+    Raises BadInput if music21 is missing.
     """
 
-    metric: ClassVar[str] = "nats a frame"
+    metric: ClassVar[str] = "nats per frame"
     optimum: ClassVar[float] = math.nan
     input_size: ClassVar[int] = chorales.KEYS
     output_size: ClassVar[int] = chorales.KEYS
     data: ClassVar[Data] = Data(
         "music21 10.5.1: corpus/bach/*.mxl",
-        "the package's is BSD; the corpus is distributed by permission of the encoders, see its license.txt",
+        "BSD for the package; the corpus is distributed with permission of its encoders, see its license.txt",
         chorales.DIGEST,
         (265, 42, 42),
     )
@@ -58,7 +58,7 @@ class Music(StoredTask, MultiLabelTask):
 
 @functools.cache
 def parts() -> dict[str, Batch]:
-    """The chorales of each part, side by side."""
+    """The chorales of each part, as one batch."""
     read = chorales.read()
     return {
         name: _batch([chorale.roll for chorale in part])
@@ -74,7 +74,7 @@ def _batch(rolls: Sequence[Tensor]) -> Batch:
 
 @functools.cache
 def constant() -> float:
-    """Nats a frame of the test part, if each key sounds as often as in the part to learn from, whatever came before."""
+    """Nats per frame on the test part when each key is predicted by its frequency in the training part."""
 
     def chances(learn: Batch, more: float) -> Callable[[Tensor], Tensor]:
         after = learn.targets[learn.mask]
@@ -86,10 +86,7 @@ def constant() -> float:
 
 @functools.cache
 def markov() -> float:
-    """Nats a frame of the test part, if each key sounds as often as where it sounded, or did not, in the frame before.
-
-    This is all that a first-order Markov chain of each key alone can know.
-    """
+    """Nats per frame on the test part of a first-order Markov chain for each key, fitted to the training part."""
 
     def chances(learn: Batch, more: float) -> Callable[[Tensor], Tensor]:
         now, after = learn.inputs[learn.mask], learn.targets[learn.mask]
@@ -101,7 +98,7 @@ def markov() -> float:
 
 
 def _smoothed(chances: Callable[[Batch, float], Callable[[Tensor], Tensor]]) -> float:
-    """Nats a frame of the test part, with the smoothing of the counts that is best on validation."""
+    """Nats per frame on the test part, with the smoothing that is best on validation."""
 
     def nats(more: float, part: str) -> float:
         now, after = (values[parts()[part].mask] for values in (parts()[part].inputs, parts()[part].targets))

@@ -1,4 +1,4 @@
-"""Whole numbers below a million in words, English and Spanish: pairs of sentences for a translator.
+"""Whole numbers below a million in English and Spanish words: sentence pairs for the translator.
 
 english(342)     # "three hundred and forty-two"
 spanish(342)     # "trescientos cuarenta y dos"
@@ -33,7 +33,10 @@ CIENTOS = _words(
 
 
 def english(n: int) -> str:
-    """In British English: "and" before what is left of a hundred, "one hundred and one", "two thousand and five"."""
+    """The number in British English, with "and": "one hundred and one", "two thousand and five".
+
+    Raises BadInput unless 0 <= n < 1,000,000.
+    """
     _check(n)
     thousands, rest = divmod(n, 1000)
     if not thousands:
@@ -55,7 +58,10 @@ def _english_below_1000(n: int) -> str:
 
 
 def spanish(n: int) -> str:
-    """As one counts, masculine: "uno" at the end, but "veintiún mil" and "treinta y un mil" before a noun."""
+    """The masculine cardinal in Spanish: "uno" at the end, but "veintiún mil" and "treinta y un mil" before "mil".
+
+    Raises BadInput unless 0 <= n < 1,000,000.
+    """
     _check(n)
     thousands, rest = divmod(n, 1000)
     if not thousands:
@@ -77,7 +83,7 @@ def _spanish_below_1000(n: int) -> str:
 
 
 def _shortened(words: str) -> str:
-    """ "uno" before a noun."""
+    """The form of a number that ends in "uno" before "mil"."""
     if words.endswith("veintiuno"):
         return words.removesuffix("uno") + "ún"
     return words.removesuffix("o") if words.endswith(" uno") else words
@@ -85,4 +91,4 @@ def _shortened(words: str) -> str:
 
 def _check(n: int) -> None:
     if not 0 <= n < LIMIT:
-        raise BadInput(f"numbers from 0 to {LIMIT - 1:,} have words here, not {n:,}")
+        raise BadInput(f"the number must be from 0 to {LIMIT - 1:,}, not {n:,}")

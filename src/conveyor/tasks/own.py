@@ -1,33 +1,33 @@
 """A user-defined task, described in a few lines of TOML.
 
     [task]
-    kind = "classes"            # which class is it? "numbers": how much is it? "next": what comes in the next step?
-    file = "mine.csv"           # a row for each step, in the order of time; or .parquet, or arrays in .npz
-    sequence = "id"             # the column that says which sequence a row belongs to
+    kind = "classes"            # classification; "numbers": regression; "next": predict the next step
+    file = "mine.csv"           # a row for each step, in temporal order; or .parquet, or arrays in .npz
+    sequence = "id"             # the column that identifies the sequence of a row
     inputs = ["x1", "x2"]
-    target = "label"            # with "numbers" and "next" there may be several, ["y1", "y2"]
+    target = "label"            # several are allowed with "numbers" and "next": ["y1", "y2"]
 
 Paths are relative to the TOML file. Optional keys:
 
-    judged = "every"            # each step has a target; by default, "last", a sequence has one, at its last step
-    window = 48                 # in place of `sequence`: the file is one long series, cut into windows of so many steps
-    part = "part"               # the column that says learn, validation or test
-    validation = 0.15           # or fractions of all sequences, split by `seed`; of a series the middle and the end
-    test = 0.15
+    judged = "every"            # every step has a target; by default, "last", only the last step of a sequence has one
+    window = 48                 # instead of `sequence`: the file is one long series, cut into windows of 48 steps
+    part = "part"               # the column with the part of a sequence: learn, validation or test
+    validation = 0.15           # without `part`: fractions of all sequences, split at random by `seed`;
+    test = 0.15                 # a series is split in temporal order instead, with the test part at the end
     seed = 0
     about = "a sentence for the report"
 
-A .npz has `inputs` [sequences, steps, features], `targets` [sequences] (or [sequences, steps] with judged = "every",
-and one more dimension for several numbers), and optionally `lengths` and `part` [sequences]; no columns are named then.
-In place of `file`, either of
+A .npz file has the arrays `inputs` [sequences, steps, features] and `targets` [sequences], or [sequences, steps] with
+judged = "every", with one more dimension for several numbers. `lengths` and `part` [sequences] are optional. The keys
+that name columns do not apply. Two other keys can replace `file`:
 
     function = "mine.py:draw"   # draw(rows, generator) returns inputs, targets and, if they differ, lengths, as above
     text = "mine.txt"           # for language modelling; unit = "char" or "word", in sequences of length = 64
 
 A text needs no kind. Inputs and numeric targets are standardised over the training part, except those of a function.
-The metric of classes is the fraction of wrong answers, and chance is always predicting the most frequent class. The
-metric of numbers is the root mean squared error in their own unit, and chance is predicting the mean or, for the next
-step, no change.
+For classification the metric is the error rate, and chance is always predicting the most frequent class. For regression
+the metric is the root mean squared error in the unit of the data, and chance is predicting the mean; for the next step
+it is predicting no change.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ from conveyor.tasks.sequences import Sequences, kept, of_arrays, split
 from conveyor.tasks.table import Table, read_arrays, read_table
 from conveyor.tasks.task import PARTS, Task
 
-KINDS = {"classes": "which class is it?", "numbers": "how much is it?", "next": "what comes in the next step?"}
+KINDS = {"classes": "classify the sequence", "numbers": "predict a number", "next": "predict the next step"}
 SOURCES = ("file", "function", "text")
 PART = {"learn": "learn", "train": "learn", "valid": "validation", "val": "validation"} | {name: name for name in PARTS}
 TEXTS: dict[str, type[Characters]] = {"char": Characters, "word": NextWords}
-# The keys that each source allows; "table" and "arrays" are both files.
+# The keys allowed for each source; "table" and "arrays" are both files.
 ALWAYS = {"kind", "about"}
 SPLIT = {"validation", "test", "seed"}
 KEYS = {
@@ -86,7 +86,7 @@ class Description:
 
 
 def read(path: Path) -> Task:
-    """The task that a TOML file describes, with its data. Raises BadInput if either cannot be used."""
+    """The task described by a TOML file, with its data. Raises BadInput if either cannot be used."""
     said = describe(path)
     if said.function:
         file, _, name = said.function.rpartition(":")
@@ -108,7 +108,7 @@ def read(path: Path) -> Task:
 
 
 def files(path: Path) -> list[Path]:
-    """The files that define the task: the TOML file, and those that it names."""
+    """The files that define the task: the TOML file and the files that it names."""
     said = describe(path)
     place = path.parent / (said.file or said.text or said.function.rpartition(":")[0])
     return [path, *(sorted(one for one in place.rglob("*") if one.is_file()) if place.is_dir() else [place])]
@@ -125,7 +125,7 @@ def _text(place: Path, said: Description) -> Task:
         raise BadInput(f"cannot read {place}: there is no such file or folder")
     task = TEXTS[said.unit](str(place), said.length)
     for part in PARTS:
-        task.part(part)  # raises BadInput if it is too short
+        task.part(part)  # raises BadInput if the part is too short
     return task
 
 
@@ -138,12 +138,12 @@ def describe(path: Path) -> Description:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} is not a TOML file: {error}") from error
     if set(text) != {"task"} or not isinstance(text["task"], dict):
-        raise BadInput(f"{path} describes a task in one table, [task], with kind, file, sequence, inputs and target")
+        raise BadInput(f"{path} must have one table, [task], with kind, file, sequence, inputs and target")
     said = text["task"]
     known = {one.name: one for one in dataclasses.fields(Description)}
     for name in said:
         if name not in known:
-            raise BadInput(f"{path}: a task has no {name}; {suggest(name, known)}")
+            raise BadInput(f"{path}: a task has no key {name}; {suggest(name, known)}")
     said = {"kind": "next"} | said if "text" in said else said
     found = Description(**{name: _value(path, known[name].default, name, value) for name, value in said.items()})
     _check(path, found, set(said))
@@ -151,15 +151,15 @@ def describe(path: Path) -> Description:
 
 
 def _value(path: Path, default: Any, name: str, value: Any) -> Any:
-    """The value in the type of its key. Raises BadInput."""
+    """The value, converted to the type of its key. Raises BadInput for another type."""
     if isinstance(default, tuple) and isinstance(value, str | list):
         values = [value] if isinstance(value, str) else value
         if values and all(isinstance(one, str) for one in values) and len(set(values)) == len(values):
             return tuple(values)
-        raise BadInput(f"{path}: {name} is one or more names of columns, each once, not {value!r}")
+        raise BadInput(f"{path}: {name} must be one or more column names, each once, not {value!r}")
     if type(value) is not type(default) and not (isinstance(default, float) and type(value) is int):
         kinds = {str: "a string", int: "a whole number", float: "a number", tuple: "a list of names"}
-        raise BadInput(f"{path}: {name} is {kinds[type(default)]}, not {value!r}")
+        raise BadInput(f"{path}: {name} must be {kinds[type(default)]}, not {value!r}")
     return value
 
 
@@ -170,41 +170,45 @@ def _check(path: Path, said: Description, given: set[str]) -> None:
 
     sources = [name for name in SOURCES if getattr(said, name)]
     need(
-        len(sources) == 1, f"a task has one of file, function and text; this one has {' and '.join(sources) or 'none'}"
+        len(sources) == 1,
+        f"a task needs exactly one of file, function and text; this one has {' and '.join(sources) or 'none'}",
     )
-    need(said.kind in KINDS, f'kind is "classes", "numbers" or "next", not "{said.kind}"')
+    need(said.kind in KINDS, f'kind must be "classes", "numbers" or "next", not "{said.kind}"')
     suffix = Path(said.file).suffix.lower()
     need(suffix in ("", ".csv", ".parquet", ".npz") and bool(suffix) == bool(said.file), FORMS.format(said.file))
     source = {"file": "arrays" if suffix == ".npz" else "table"}.get(sources[0], sources[0])
     for name in sorted(given - KEYS[source]):
-        need(False, f"{name} says nothing about {SHOWN[source]}; leave it out")
-    need(said.judged in ("last", "every"), f'judged is "last" or "every", not "{said.judged}"')
-    need(said.kind != "next" or "judged" not in given, 'with kind = "next" every step is judged; leave judged out')
+        need(False, f"{name} does not apply to {SHOWN[source]}; leave it out")
+    need(said.judged in ("last", "every"), f'judged must be "last" or "every", not "{said.judged}"')
+    need(said.kind != "next" or "judged" not in given, 'with kind = "next" every step has a target; leave judged out')
     need(said.validation > 0 < said.test and said.validation + said.test < 1, FRACTIONS)
     if source == "table":
         need(bool(said.sequence) != bool(said.window), SEQUENCE)
-        need(said.window >= 0, f"window is a number of steps, not {said.window}")
+        need(said.window >= 0, f"window must be a number of steps, not {said.window}")
         need(bool(said.inputs), "inputs names no columns")
         need(bool(said.target) or said.kind == "next", "target names no column")
-        need(said.kind != "classes" or len(said.target) == 1, 'with kind = "classes" there is one target')
+        need(said.kind != "classes" or len(said.target) == 1, 'with kind = "classes" there must be one target')
         new = [name for name in said.target if name not in said.inputs] if said.kind == "next" else []
-        need(not new, f'with kind = "next" the target is one of the inputs, which {", ".join(new)} is not')
+        need(not new, f'with kind = "next" the targets must be among the inputs, but {", ".join(new)} is not')
     if source == "function":
-        need(said.kind != "next", 'a function\'s kind is "classes" or "numbers": it returns what comes next as targets')
-        need(said.function.partition(":")[2].isidentifier(), f'function is "file.py:name", not "{said.function}"')
+        need(
+            said.kind != "next",
+            'the kind of a function must be "classes" or "numbers": it can return the next step as targets',
+        )
+        need(said.function.partition(":")[2].isidentifier(), f'function must be "file.py:name", not "{said.function}"')
     if source == "text":
-        need(said.kind == "next", 'a text\'s kind is "next": at every character or word the next one is to be told')
-        need(said.unit in TEXTS, f'unit is "char" or "word", not "{said.unit}"')
+        need(said.kind == "next", 'the kind of a text must be "next": each next character or word is predicted')
+        need(said.unit in TEXTS, f'unit must be "char" or "word", not "{said.unit}"')
 
 
-FORMS = "a file is .csv, .parquet or .npz, which {} is not"
+FORMS = "a file must be .csv, .parquet or .npz, which {} is not"
 SHOWN = {"table": "a table", "arrays": "a .npz, whose arrays are named", "function": "a function", "text": "a text"}
-FRACTIONS = "validation and test are parts of 1, more than 0, that leave some to learn from"
-SEQUENCE = "sequence names the column that tells sequences apart; or window is the steps to cut one long series into"
+FRACTIONS = "validation and test must be fractions above 0 that leave a training part"
+SEQUENCE = "give either sequence, the column that identifies sequences, or window, the length in steps of each window"
 
 
 def _of_table(table: Table, said: Description) -> tuple[Sequences, Sequence[Any] | None]:
-    """The sequences of a table, in the order of their first rows, and their parts, if there is such a column."""
+    """The sequences of a table, in the order of their first rows, and their parts, if a column holds them."""
     inputs, columns = table.numbers(said.inputs), [table.column(name) for name in said.target]
     groups = _windows(table, said) if said.window else _groups(table.column(said.sequence))
     last = said.kind != "next" and said.judged == "last"
@@ -235,7 +239,8 @@ def _windows(table: Table, said: Description) -> dict[str, list[int]]:
     count, more = len(table.places), int(said.kind == "next")
     begins = range(0, count - said.window - more + 1, said.window)
     if not begins:
-        raise BadInput(f"{table.name} has {count} rows, which is less than a window of {said.window} and the next step")
+        needed = f"a window of {said.window}" + (" and the next step" if more else "")
+        raise BadInput(f"{table.name} has {count} rows, too few for {needed}")
     return {f"from {table.places[a]}": list(range(a, a + said.window + more)) for a in begins}
 
 
@@ -246,14 +251,14 @@ def _check_same(table: Table, groups: Mapping[str, Sequence[int]], column: str, 
         for row in rows:
             if cells[row] != cells[rows[0]]:
                 place = f"{table.name}, {table.places[row]}: {column} is {cells[row]}"
-                raise BadInput(f"{place}, and it was {cells[rows[0]]} before in the same sequence, {name}: {cure}")
+                raise BadInput(f"{place}, but it was {cells[rows[0]]} before in the same sequence, {name}: {cure}")
 
 
 def _named(found: Sequences, names: Sequence[Any]) -> list[str]:
-    """The parts, from their names in the file. Raises BadInput for unknown ones."""
+    """The parts, from their names in the file. Raises BadInput for unknown names."""
     for name, part in zip(found.names, names, strict=True):
         if part not in PART:
             raise BadInput(
-                f"{found.source}: sequence {name} is in the part {part}; the parts are learn, validation, test"
+                f"{found.source}: sequence {name} is in the part {part}, but the parts are learn, validation, test"
             )
     return [PART[part] for part in names]

@@ -14,8 +14,8 @@ from conveyor.tasks.task import Batch, ClassificationTask, at, check
 class Parity(ClassificationTask):
     """Parity of k random bits, k = `bits` (Kalchbrenner et al. 2015): class 1 if the number of ones is odd, else 0.
 
-    One bit a step, 0 or 1, judged at the last. The paper's networks are given all bits at once, through one projection:
-    `batch.inputs[..., 0].t()`, [B, k].
+    One bit, 0 or 1, is read at each step; the target is at the last one. The paper's networks read all bits at once,
+    through one projection: `batch.inputs[..., 0].t()`, [B, k].
     """
 
     bits: int = 100

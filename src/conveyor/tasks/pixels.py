@@ -1,4 +1,4 @@
-"""Digits read point by point, as a sequence of 64 numbers."""
+"""Sequential images: digits read pixel by pixel, as sequences of 64 numbers."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from conveyor.tasks.task import PARTS, Batch, ClassificationTask, Data, StoredTa
 
 @dataclass(frozen=True)
 class Pixels(StoredTask, ClassificationTask):
-    """Sequential images (Le, Jaitly & Hinton 2015): which digit is it, read a point at a time?
+    """Sequential images (Le, Jaitly & Hinton 2015): classify a digit that is read one pixel at a time.
 
-    scikit-learn's digits, 8 x 8, by rows from the top left, or, `permuted`, in an order drawn once. Of 1,797 images a
-    tenth is for validation and a tenth for testing. Departures: the papers have MNIST's 28 x 28.
+    The images are scikit-learn's digits of 8 x 8 pixels, read row by row from the top left, or, with `permuted`, in a
+    fixed random order. Of 1,797 images, a tenth is for validation and a tenth for testing. Departures from the paper:
+    it uses MNIST's 28 x 28 pixels.
 
-    Raises BadInput where scikit-learn is missing.
+    Raises BadInput if scikit-learn is missing.
     """
 
     permuted: bool = False
-    metric: ClassVar[str] = "images wrong"
+    metric: ClassVar[str] = "image error rate"
     chance: ClassVar[float] = 0.9
     input_size: ClassVar[int] = 1
     output_size: ClassVar[int] = 10
     data: ClassVar[Data] = Data(
-        "scikit-learn (1.9.1, and others that have the same file): datasets/data/digits.csv.gz, from the UCI archive",
-        "the package's is BSD 3-Clause; the file names none of its own",
+        "scikit-learn (1.9.1, or any version with the same file): datasets/data/digits.csv.gz, from the UCI archive",
+        "BSD 3-Clause for the package; the file names no licence of its own",
         CHECKSUM,
         (1_439, 179, 179),
     )
@@ -42,7 +43,7 @@ class Pixels(StoredTask, ClassificationTask):
 
 @functools.cache
 def parts(permuted: bool) -> dict[str, Batch]:
-    """The images of each part, as points one after the other, and what they show."""
+    """The images of each part as sequences of pixels, with their labels."""
     images, labels = digits()
     points = torch.from_numpy(images.reshape(len(images), -1)).t()[..., None]
     if permuted:

@@ -1,6 +1,6 @@
-"""The embedded Reber grammar: which symbols may come next, the last but one of them as the second was.
+"""The embedded Reber grammar: predict the symbols that may come next, in single strings or in a stream of strings.
 
-One string at a time, or a stream of them.
+The last symbol but one of a string equals the second, which takes memory.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from conveyor.errors import BadInput
 from conveyor.tasks.task import Batch, Task, before, check, one_hot
 
 SYMBOLS = "BTPSXVE"
-# Reber's automaton between its B and its E: from each state, the symbols that may come and the states they lead to.
+# Reber's automaton between its B and its E: for each state, the possible symbols and the states they lead to.
 INNER = {
     0: {"T": 1, "P": 2},
     1: {"S": 1, "X": 3},
@@ -29,9 +29,9 @@ INNER_END = 5
 
 
 class _Grammar(Task):
-    """Strings of which every next symbol is to be told, as far as it can be."""
+    """Base class: predict the symbols that may come next."""
 
-    chance: ClassVar[float] = 0.5  # who knows the grammar, and guesses the outer T or P
+    chance: ClassVar[float] = 0.5  # of a model that knows the grammar but guesses the outer T or P
     input_size: ClassVar[int] = len(SYMBOLS)
     output_size: ClassVar[int] = len(SYMBOLS)
 
@@ -43,7 +43,7 @@ class _Grammar(Task):
         return (self.legal(outputs, batch) | ~batch.mask).all(0)
 
     def legal(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """At which steps, [T, B], every symbol that may come next has a larger output than every one that may not."""
+        """Whether, at each step, every possible next symbol has a larger output than every impossible one, [T, B]."""
         may = batch.targets.bool()
         least = outputs.masked_fill(~may, torch.inf).amin(-1)
         most = outputs.masked_fill(may, -torch.inf).amax(-1)
@@ -54,13 +54,12 @@ class _Grammar(Task):
 class Reber(_Grammar):
     """Embedded Reber grammar (Hochreiter & Schmidhuber 1997, experiment 1): B, T or P, a Reber string, T or P, E.
 
-    The T or P before the end is the one after the beginning; where two symbols may come, each comes with probability
-    1/2. A string has 9 symbols or more. Inputs are the whole string, one symbol a step; targets, [T, B, 7], are the
-    symbols that may come next, judged at every step but the last.
+    The T or P before the final E equals the one after the first B. Where two symbols are possible, each has probability
+    1/2. A string has at least 9 symbols. The inputs are the whole string, one symbol per step. The targets, [T, B, 7],
+    are the sets of possible next symbols; every step but the last counts.
 
-    The loss is the cross-entropy of the symbol that does come next (of the steps but the last), since that is what the
-    paper's networks are told. A step is right if no output of a symbol that may not come is as large as that of one
-    that may.
+    The loss is the cross-entropy of the actual next symbol, which is the training target of the paper. A step is
+    correct if every possible symbol has a larger output than every impossible one.
     """
 
     def draw(self, rows: int, generator: torch.Generator) -> Batch:
@@ -68,11 +67,11 @@ class Reber(_Grammar):
         return self.batch([string(generator) for _ in range(rows)])
 
     def batch(self, strings: list[str]) -> Batch:
-        """These strings side by side. Raises BadInput for one that is not of the grammar."""
+        """These strings as one batch. Raises BadInput for a string that is not of the grammar."""
         return _batch(strings, [successors(string) for string in strings])
 
     def outer(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """In which rows, [B], the T or P before the end is told rightly: its output is larger than the other's."""
+        """Whether the T or P before the final E is predicted correctly, that is, has the larger output, [B]."""
         rows = torch.arange(len(batch.lengths))
         asked = outputs[batch.lengths - 3, rows]  # at the step before the T or P
         came = batch.inputs[batch.lengths - 2, rows, SYMBOLS.index("T")].bool()
@@ -81,17 +80,17 @@ class Reber(_Grammar):
 
 @dataclass(frozen=True)
 class ContinualReber(_Grammar):
-    """Continual embedded Reber grammar (Gers, Schmidhuber & Cummins 2000): strings one after the other, in one stream.
+    """Continual embedded Reber grammar (Gers, Schmidhuber & Cummins 2000): strings in one stream, without a separator.
 
-    Nothing tells where one ends and the next begins but the grammar, and no state is set back. Judged along the stream:
-    the metric is the part of its `strings` in which a step is wrong, as `Reber` says what is; after the E of a string
-    the B of the next is to be told. Loss and inputs are those of `Reber`.
+    Only the grammar shows where a string ends, and the state is never reset. The metric is the fraction of the stream's
+    `strings` with an incorrect step, as defined in `Reber`; after the E of a string, the B of the next is predicted.
+    Loss and inputs are as in `Reber`.
 
-    Departures: the paper's streams end at the first error, and go on for 10^6 symbols at most.
+    Departures from the paper: its streams end at the first error, after at most 10^6 symbols.
     """
 
     strings: int = 10
-    metric: ClassVar[str] = "strings wrong"
+    metric: ClassVar[str] = "string error rate"
 
     def __post_init__(self) -> None:
         check("the strings of a stream", self.strings, 1)
@@ -101,19 +100,19 @@ class ContinualReber(_Grammar):
         return self.batch([[string(generator) for _ in range(self.strings)] for _ in range(rows)])
 
     def batch(self, streams: Sequence[Sequence[str]]) -> Batch:
-        """These streams side by side, each of strings. Raises BadInput for one that is not of the grammar."""
+        """These streams, each a list of strings, as one batch. Raises BadInput for a string not of the grammar."""
         nexts = [[symbols for one in stream for symbols in [*successors(one)[:-1], "B"]] for stream in streams]
         return _batch(["".join(stream) for stream in streams], [[*symbols[:-1], ""] for symbols in nexts])
 
     def measure(self, outputs: Tensor, batch: Batch) -> float:
-        number = (batch.inputs[..., SYMBOLS.index("B")].cumsum(0).long() - 1) // 2  # of the string: each has two B
+        number = (batch.inputs[..., SYMBOLS.index("B")].cumsum(0).long() - 1) // 2  # which string; each has two B
         wrong = (~self.legal(outputs, batch) & batch.mask).long()
         found = torch.zeros(self.strings, wrong.shape[1], dtype=torch.long)
         return float(found.scatter_reduce(0, number, wrong, "amax").float().mean())
 
 
 def _batch(texts: Sequence[str], nexts: Sequence[Sequence[str]]) -> Batch:
-    """Texts side by side, with the symbols that may come next after each of theirs; the last step is not judged."""
+    """A batch of texts, with the possible next symbols after each symbol; the last step does not count."""
     inputs, lengths = one_hot(texts, SYMBOLS), torch.tensor([len(text) for text in texts])
     targets = torch.zeros_like(inputs)
     for row, text in enumerate(nexts):
@@ -123,7 +122,7 @@ def _batch(texts: Sequence[str], nexts: Sequence[Sequence[str]]) -> Batch:
 
 
 def string(generator: torch.Generator) -> str:
-    """A string of the embedded grammar."""
+    """A random string of the embedded grammar."""
     coins = iter(torch.randint(2, (64,), generator=generator).tolist())
     outer = "TP"[next(coins)]
     inner, state = "", 0
@@ -137,7 +136,7 @@ def string(generator: torch.Generator) -> str:
 
 
 def successors(string: str) -> list[str]:
-    """After each symbol of the string, the symbols that may come next: ["TP", "B", "TP", ..., "E", ""].
+    """The possible next symbols after each symbol of the string: ["TP", "B", "TP", ..., "E", ""].
 
     Raises BadInput if the string is not of the grammar.
     """
@@ -149,5 +148,7 @@ def successors(string: str) -> list[str]:
         state = INNER[state][symbol]
         found.append("E" if state == INNER_END else "".join(INNER[state]))
     if state != INNER_END or outer not in ("T", "P") or (string[:3], string[-3:]) != (f"B{outer}B", f"E{outer}E"):
-        raise BadInput(f"{string} is not of the embedded Reber grammar: it is B, T or P, a Reber string, the same, E")
+        raise BadInput(
+            f"{string} is not of the embedded Reber grammar: B, T or P, a Reber string, the same T or P, and E"
+        )
     return [*found, outer, "E", ""]

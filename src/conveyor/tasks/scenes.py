@@ -1,4 +1,4 @@
-"""Scenes to describe: several real digits on a canvas, and a caption that says which, and where."""
+"""Scenes with captions: several handwritten digits on a canvas, and a caption that names each and its position."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from conveyor.tasks.words import WordVocabulary
 NAMES = ("a zero", "a one", "a two", "a three", "a four", "a five", "a six", "a seven", "an eight", "a nine")
 ROWS, COLUMNS = ("top", "middle", "bottom"), ("left", "centre", "right")
 PLACES = tuple(f"{row} {column}" for row in ROWS for column in COLUMNS)
-FIELD = 9  # a digit of 8 x 8 points may lie anywhere in its field
-CANVAS = 28  # three fields, and one point more: a multiple of 4 is what convolutions like
-WORDS = WordVocabulary.of([*NAMES, *PLACES, "and"])  # in an order that does not depend on what was drawn
+FIELD = 9  # a digit of 8 x 8 pixels may lie anywhere in its field
+CANVAS = 28  # three fields and one more pixel, since the captioner needs a multiple of 4
+WORDS = WordVocabulary.of([*NAMES, *PLACES, "and"])  # the order does not depend on the scenes drawn
 
 
 @dataclass(frozen=True)
 class Scenes:
-    """Canvases [N, 28, 28], from 0 for paper to 1 for ink, and the caption of each."""
+    """Canvases [N, 28, 28], from 0 (paper) to 1 (ink), and the caption of each."""
 
     canvases: Tensor
     captions: tuple[str, ...]
 
     @classmethod
     def draw(cls, images: np.ndarray, labels: np.ndarray, count: int, most: int, rng: np.random.Generator) -> Scenes:
-        """`count` scenes of one to `most` digits, each at a place of its own.
+        """Draws `count` scenes of one to `most` digits, each in a different place.
 
-        Raises BadInput for images [N, H, W] that are not 8 x 8, and for more digits than places.
+        `images` are [N, 8, 8], `labels` [N]. Raises BadInput for another image size, and for more digits than places.
         """
         if images.shape[1:] != (SIDE, SIDE):
-            raise BadInput(f"the digits must be {SIDE} x {SIDE} points, not {' x '.join(map(str, images.shape[1:]))}")
+            raise BadInput(f"the digits must be {SIDE} x {SIDE} pixels, not {' x '.join(map(str, images.shape[1:]))}")
         if not 1 <= most <= len(PLACES):
-            raise BadInput(f"a scene has from 1 to {len(PLACES)} digits, not {most}")
+            raise BadInput(f"a scene must have from 1 to {len(PLACES)} digits, not {most}")
         scenes = [_scene(images, labels, int(rng.integers(1, most + 1)), rng) for _ in range(count)]
         return cls(torch.from_numpy(np.stack([canvas for canvas, _ in scenes])), tuple(said for _, said in scenes))
 
 
 def _scene(images: np.ndarray, labels: np.ndarray, count: int, rng: np.random.Generator) -> tuple[np.ndarray, str]:
-    """A canvas, and its caption in the order in which one reads: top to bottom, left to right."""
+    """A canvas and its caption, in reading order: top to bottom, left to right."""
     canvas = np.zeros((CANVAS, CANVAS), np.float32)
     said = []
     for place in np.sort(rng.permutation(len(PLACES))[:count]):
@@ -54,9 +54,9 @@ def _scene(images: np.ndarray, labels: np.ndarray, count: int, rng: np.random.Ge
 
 
 def split() -> list[tuple[np.ndarray, np.ndarray]]:
-    """The digits to learn from, to validate on and to test on, eight, one and one of ten: images and labels.
+    """The digits for training, validation and test, in the proportions 8 : 1 : 1, as pairs of images and labels.
 
-    Always the same ones; none is in two parts.
+    The split is always the same, and the parts are disjoint.
     """
     images, labels = digits()
     order = np.random.default_rng(0).permutation(len(labels))

@@ -72,29 +72,32 @@ def _targets(source: str, steps: int, targets: np.ndarray, classes: bool, every:
     fits = targets.ndim == least or (targets.ndim == least + 1 and not classes)
     if not fits or (every and targets.shape[1] != steps):
         wanted = "[sequences, steps]" if every else "[sequences]"
-        more = "" if classes else " or with the numbers as one more dimension"
-        raise BadInput(f"{source}: targets are {wanted}{more}, not {list(targets.shape)}")
+        more = "" if classes else ", or with one more dimension for several numbers"
+        raise BadInput(f"{source}: targets must be {wanted}{more}, not {list(targets.shape)}")
     if classes:
         if targets.dtype.kind not in "iubUS":
-            raise BadInput(f"{source}: targets are {targets.dtype}, and classes are whole numbers or strings")
+            raise BadInput(f"{source}: targets are {targets.dtype}, but classes must be whole numbers or strings")
         return targets
     if targets.dtype.kind not in "fiub":
-        raise BadInput(f"{source}: targets are {targets.dtype}, and not numbers")
+        raise BadInput(f"{source}: targets are {targets.dtype}, not numbers")
     return (targets if targets.ndim > least else targets[..., None]).astype(np.float64)
 
 
 def _check_finite(source: str, name: str, what: str, values: np.ndarray) -> None:
     if not np.isfinite(values).all():
-        raise BadInput(f"{source}: sequence {name} has a number in its {what} that is not finite")
+        raise BadInput(f"{source}: sequence {name} has a number that is not finite in its {what}")
 
 
 def split(found: Sequences, validation: float, test: float, seed: int, in_time: bool) -> list[str]:
-    """The part of each sequence: by a hash of its name, or, with `in_time`, in the order of time."""
+    """The part of each sequence: by a hash of its name or, with `in_time`, in temporal order.
+
+    `validation` and `test` are fractions. Raises BadInput if no sequence is left for training.
+    """
     count = len(found.names)
     held_out = [max(1, round(count * part)) for part in (validation, test)]
     learn = count - sum(held_out)
     if learn < 1:
-        raise BadInput(f"{found.source} has {count} sequences, too few to learn from some and hold out others")
+        raise BadInput(f"{found.source} has {count} sequences, too few for training, validation and test parts")
     order = list(range(count))
     if not in_time:
         order.sort(key=lambda row: hashlib.sha256(f"{seed} {found.names[row]}".encode()).digest())
@@ -103,7 +106,11 @@ def split(found: Sequences, validation: float, test: float, seed: int, in_time: 
 
 
 def kept(found: Sequences, parts: Sequence[str], classes: bool) -> Task:
-    """The task over these sequences. Inputs and numeric targets have mean 0 and deviation 1 over the training part."""
+    """The task over these sequences, with their parts.
+
+    Inputs and numeric targets are scaled to mean 0 and standard deviation 1 over the training part. Raises BadInput for
+    an empty part, and for targets that are all equal.
+    """
     for name in NAMES:
         if name not in parts:
             raise BadInput(f"{found.source}: no sequence is in the part {name}")
@@ -123,7 +130,7 @@ def kept(found: Sequences, parts: Sequence[str], classes: bool) -> Task:
         return FileClassification(
             batches([labels.searchsorted(one.astype(str)) for one in found.targets]), tuple(labels)
         )
-    if found.columns:  # on the inputs' scale, so that a value that does not change is equal in both
+    if found.columns:  # same scale as the inputs, so that an unchanged value is equal in both
         mean, deviation = mean[list(found.columns)], deviation[list(found.columns)]
     else:
         mean, deviation = _scale([np.atleast_2d(found.targets[row]) for row in learnt])
@@ -163,9 +170,9 @@ def batch(inputs: Sequence[np.ndarray], targets: Sequence[np.ndarray], every: bo
 
 
 class UserClassification(ClassificationTask):
-    """Base class of user-supplied classification tasks: the metric is the fraction of wrong answers."""
+    """Base class of user-supplied classification tasks: the metric is the error rate."""
 
-    metric: ClassVar[str] = "answers wrong"
+    metric: ClassVar[str] = "error rate"
 
     @abstractmethod
     def sample(self, part: str) -> Batch:
@@ -187,7 +194,7 @@ class UserRegression(RegressionTask):
 
     tolerance: ClassVar[float] = 0.1
     metric: ClassVar[str] = "root mean squared error"
-    optimum: ClassVar[float] = math.nan  # there may be noise
+    optimum: ClassVar[float] = math.nan  # unknown, since the data may be noisy
 
     @property
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Who speaks? The utterances of JapaneseVowels as one of the tasks of a comparison."""
+"""Speaker recognition on the utterances of JapaneseVowels, as a task of a comparison."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ SPEAKERS = 9
 
 @dataclass(frozen=True)
 class Speakers(StoredTask, ClassificationTask):
-    """Speaker recognition (Kudo, Toyama & Shimbo 1999): which of nine men said the vowels a and e?
+    """Speaker recognition (Kudo, Toyama & Shimbo 1999): which of nine men spoke two Japanese vowels, a and e.
 
-    12 coefficients for each of 7 to 29 frames, normalised; judged at the last frame. The test part is the data's own,
-    with other numbers of utterances of each man than the part to learn from. Chance is who guesses. `folder`: where
-    the files are, if not in aeon.
+    An utterance has 7 to 29 frames of 12 normalised coefficients; the target is at the last frame. The test part is
+    that of the data set, in which the speakers are not as frequent as in the training part. Chance is guessing.
+    `folder` is the folder of the files, by default that in aeon.
 
-    Raises BadInput where aeon is missing, and for a speaker that is none of 1 to 9.
+    Raises BadInput if aeon is missing, and for a speaker other than 1 to 9.
     """
 
     folder: Path | None = None
-    metric: ClassVar[str] = "utterances wrong"
+    metric: ClassVar[str] = "utterance error rate"
     chance: ClassVar[float] = 1 - 1 / SPEAKERS
     input_size: ClassVar[int] = vowels.COEFFICIENTS
     output_size: ClassVar[int] = SPEAKERS
     data: ClassVar[Data] = Data(
         "aeon 1.6.0: datasets/data/JapaneseVowels, from the UCI archive",
-        "the package's is BSD 3-Clause; the files name none of their own",
+        "BSD 3-Clause for the package; the files name no licence of their own",
         " and ".join(checksum for _, checksum in vowels.CHECKED.values()),
         (240, 30, 370),
     )
@@ -48,7 +48,7 @@ class Speakers(StoredTask, ClassificationTask):
 
 @functools.cache
 def parts(folder: Path | None) -> dict[str, Batch]:
-    """The utterances of each part, side by side."""
+    """The utterances of each part, as one batch."""
     read = vowels.read(folder)
     return {
         name: _batch(part) for name, part in zip(("learn", *PARTS), (read.train, read.valid, read.test), strict=True)
@@ -65,5 +65,5 @@ def _batch(utterances: Sequence[vowels.Utterance]) -> Batch:
 def _number(speaker: str) -> int:
     names = [str(number + 1) for number in range(SPEAKERS)]
     if speaker not in names:
-        raise BadInput(f"the speakers of JapaneseVowels are 1 to {SPEAKERS}, and one is called {speaker!r}")
+        raise BadInput(f"the speakers of JapaneseVowels must be 1 to {SPEAKERS}, not {speaker!r}")
     return names.index(speaker)

@@ -1,4 +1,4 @@
-"""Reads user-supplied sequences: a table in CSV or Parquet with a row for each step, or arrays in NPZ."""
+"""Reads user-supplied sequences: a CSV or Parquet table with a row for each step, or NPZ arrays."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Table:
     places: Sequence[str]  # such as "line 7"
 
     def column(self, name: str) -> Sequence[Any]:
-        """A column. Raises BadInput if there is none of this name, or one of its cells is empty."""
+        """A column. Raises BadInput if it is missing or has an empty cell."""
         if name not in self.columns:
             raise BadInput(f"{self.name} has no column {name}: {suggest(name, self.columns)}")
         column = self.columns[name]
@@ -47,7 +47,7 @@ class Table:
         except (TypeError, ValueError):
             found = np.array([_number(cell) for cell in column])
         for row in np.flatnonzero(~np.isfinite(found))[:1]:
-            raise BadInput(f"{self.name}, {self.places[row]}: column {name} is {column[row]!r}, no finite number")
+            raise BadInput(f"{self.name}, {self.places[row]}: column {name} is {column[row]!r}, not a finite number")
         return found
 
 
@@ -55,7 +55,7 @@ def read_table(path: Path) -> Table:
     """The table in a file. Raises BadInput if it cannot be read or has no rows."""
     table = _csv(path) if path.suffix.lower() == ".csv" else _parquet(path)
     if not table.places:
-        raise BadInput(f"{path} has no rows, only the names of columns")
+        raise BadInput(f"{path} has column names but no rows")
     return table
 
 
@@ -69,9 +69,9 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
             arrays = {name: file[name] for name in file.files if name in ARRAYS}
             names = file.files
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-        raise BadInput(f"{path} is no file of arrays, as numpy.savez writes it: {error}") from error
+        raise BadInput(f"{path} is not a file of arrays, as written by numpy.savez: {error}") from error
     if "inputs" not in arrays:
-        raise BadInput(f"{path} has no array inputs, [sequences, steps, features]: {suggest('inputs', names)}")
+        raise BadInput(f"{path} has no array named inputs, [sequences, steps, features]: {suggest('inputs', names)}")
     return check_arrays(str(path), arrays)
 
 
@@ -80,10 +80,10 @@ def check_arrays(source: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.
     inputs = arrays["inputs"]
     if inputs.ndim not in (2, 3) or not inputs.size or inputs.dtype.kind not in "fiub":
         said = f"{inputs.dtype} {list(inputs.shape)}"
-        raise BadInput(f"{source}: inputs are numbers, [sequences, steps, features] with none of them 0, not {said}")
+        raise BadInput(f"{source}: inputs must be numbers, [sequences, steps, features], none of size 0, not {said}")
     for name, array in arrays.items():
         if array.ndim < 1 or len(array) != len(inputs):
-            raise BadInput(f"{source}: inputs has {len(inputs)} sequences, and {name} is {list(array.shape)}")
+            raise BadInput(f"{source}: inputs has {len(inputs)} sequences, but {name} is {list(array.shape)}")
     found = {**arrays, "inputs": inputs[..., None] if inputs.ndim == 2 else inputs}
     return found | {"lengths": _lengths(source, found)}
 
@@ -92,9 +92,9 @@ def _lengths(source: str, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     count, steps, _ = arrays["inputs"].shape
     lengths = arrays.get("lengths", np.full(count, steps))
     if lengths.shape != (count,) or lengths.dtype.kind not in "iu":
-        raise BadInput(f"{source}: lengths are {count} whole numbers, not {lengths.dtype} {list(lengths.shape)}")
+        raise BadInput(f"{source}: lengths must be {count} whole numbers, not {lengths.dtype} {list(lengths.shape)}")
     for row in np.flatnonzero((lengths < 1) | (lengths > steps))[:1]:
-        raise BadInput(f"{source}: sequence {row} has the length {lengths[row]}; there are 1 to {steps} steps")
+        raise BadInput(f"{source}: the length of sequence {row} must be from 1 to {steps}, not {lengths[row]}")
     return lengths
 
 
@@ -109,9 +109,9 @@ def _csv(path: Path) -> Table:
     try:
         text = _bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise BadInput(f"{path} is not UTF-8 (byte {error.start}): convert it, with iconv say") from error
+        raise BadInput(f"{path} is not UTF-8 (byte {error.start}): convert it, for example with iconv") from error
     if not text.strip():
-        raise BadInput(f"{path} is empty: its first line names the columns")
+        raise BadInput(f"{path} is empty: its first line must name the columns")
     try:
         lines = list(_lines(text))
     except csv.Error as error:
@@ -122,13 +122,13 @@ def _csv(path: Path) -> Table:
         raise BadInput(f"{path} has two columns called {twice}")
     for line, cells in rows:
         if len(cells) != len(names):
-            raise BadInput(f"{path}, line {line}: {len(cells)} cells, and the first line names {len(names)} columns")
+            raise BadInput(f"{path}, line {line}: {len(cells)} cells, but the first line names {len(names)} columns")
     columns = {name: [cells[i].strip() for _, cells in rows] for i, name in enumerate(names)}
     return Table(str(path), columns, [f"line {line}" for line, _ in rows])
 
 
 def _lines(text: str) -> Iterator[tuple[int, list[str]]]:
-    """The cells of each line that is not empty, and its number; commas, semicolons or tabs separate them."""
+    """The number and the cells of each non-empty line; cells are separated by commas, semicolons or tabs."""
     first = text.lstrip().splitlines()[0]
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), strict=True)
     return ((reader.line_num, cells) for cells in reader if cells)
@@ -140,7 +140,7 @@ def _parquet(path: Path) -> Table:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise BadInput(f"{path} is read by the package pyarrow: {PARQUET_CURE}") from error
+        raise BadInput(f"reading {path} needs the package pyarrow: {PARQUET_CURE}") from error
     try:
         columns = pyarrow.parquet.read_table(io.BytesIO(data)).to_pydict()
     except (pyarrow.ArrowException, OSError) as error:
@@ -150,7 +150,7 @@ def _parquet(path: Path) -> Table:
 
 
 def _number(cell: Any) -> float:
-    """The cell as a number; NaN if it is none."""
+    """The cell as a number; NaN if it is not one."""
     try:
         return float(cell)
     except (TypeError, ValueError, OverflowError):

@@ -1,4 +1,4 @@
-"""The interface of a task: it draws batches of sequences, has a loss and a metric, and knows no model."""
+"""The interface of a task: batches of sequences, a loss and a metric, independent of any model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from conveyor.errors import BadInput
 
-PARTS = ("validation", "test")  # the held-out parts; the other is "learn"
+PARTS = ("validation", "test")  # the held-out parts; the training part is called "learn"
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Data:
 
     source: str  # the package with its version, and the file
     licence: str
-    checksum: str = ""  # SHA-256, checked on reading; empty for data that may differ from machine to machine
+    checksum: str = ""  # SHA-256, verified on reading; empty if the data may differ between machines
     counts: tuple[int, int, int] | None = None  # sequences for training, validation and test, at the default length
 
 
@@ -39,7 +39,7 @@ class Batch:
     lengths: Tensor  # [B] int
 
     def rows(self, which: Tensor) -> Batch:
-        """The sequences with these indices, [N], cut to the longest of them."""
+        """The sequences with these indices, [N], truncated to the longest of them."""
         lengths = self.lengths[which]
         steps = int(lengths.max())
         return Batch(self.inputs[:steps, which], self.targets[:steps, which], self.mask[:steps, which], lengths)
@@ -50,16 +50,16 @@ class Task(ABC):
 
         task = Adding(steps=100)
         batch = task.draw(32, torch.Generator().manual_seed(0))
-        outputs = model(batch.inputs, batch.lengths)        # [T, B, task.output_size], whatever the model is
+        outputs = model(batch.inputs, batch.lengths)        # [T, B, task.output_size], of any model
         loss, correct = task.loss(outputs, batch), task.correct(outputs, batch)      # scalar; [B] of bool
 
     Equal seeds give equal sequences. The constructor raises BadInput for sizes out of bounds.
 
     `measure` computes the metric that a comparison reports, by default the fraction of sequences with an error. Lower
-    is better: `optimum` is the best possible value, `chance` that of a model without memory.
+    is better. `optimum` is the best possible value, `chance` the value of a model without memory.
     """
 
-    metric: ClassVar[str] = "sequences wrong"
+    metric: ClassVar[str] = "sequence error rate"
     optimum: ClassVar[float] = 0.0
     data: ClassVar[Data | None] = None  # None for synthetic sequences
 
@@ -71,21 +71,21 @@ class Task(ABC):
     @property
     @abstractmethod
     def output_size(self) -> int:
-        """The number of outputs that the network must have."""
+        """The number of outputs that the model must have."""
 
     @property
     @abstractmethod
     def chance(self) -> float:
-        """The metric of a model that has learnt everything but what takes memory."""
+        """The metric of a model that has learnt everything except what requires memory."""
 
     @abstractmethod
     def draw(self, rows: int, generator: torch.Generator) -> Batch:
         """A random training batch of `rows` sequences."""
 
     def held_out(self, part: str, rows: int) -> Batch:
-        """At most `rows` sequences of "validation" or "test", the same at each call. Raises BadInput for another part.
+        """At most `rows` sequences of "validation" or "test", the same at each call.
 
-        Synthetic tasks draw them with seeds that training does not use.
+        Synthetic tasks draw them with seeds that training does not use. Raises BadInput for another part.
         """
         return self.draw(rows, torch.Generator().manual_seed(2**40 + PARTS.index(check_part(part))))
 
@@ -128,7 +128,7 @@ class RegressionTask(Task):
 
 
 class ClassificationTask(Task):
-    """A classification task: cross-entropy; a sequence is correct if the largest output is always the class's."""
+    """A classification task: cross-entropy; a sequence is correct if the target class always has the largest output."""
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         return F.cross_entropy(outputs[batch.mask], batch.targets[batch.mask])
@@ -138,7 +138,10 @@ class ClassificationTask(Task):
 
 
 class MultiLabelTask(Task):
-    """A multi-label task, with targets 0 and 1: binary cross-entropy; correct if exactly the ones have outputs > 0."""
+    """A multi-label task, with targets 0 and 1: binary cross-entropy.
+
+    A sequence is correct if exactly the outputs with target 1 are positive.
+    """
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         return F.binary_cross_entropy_with_logits(outputs[batch.mask], batch.targets[batch.mask])
@@ -149,7 +152,7 @@ class MultiLabelTask(Task):
 
 
 class StoredTask(Task):
-    """A task over a fixed data set, whose parts are batches in `parts`."""
+    """A task over a fixed data set. `parts` holds each part as one batch."""
 
     @property
     @abstractmethod
@@ -167,16 +170,16 @@ class StoredTask(Task):
 
 
 def check_part(part: str) -> str:
-    """The part itself. Raises BadInput if it is not a held-out one."""
+    """Returns the part. Raises BadInput if it is not a held-out part."""
     if part not in PARTS:
-        raise BadInput(f"the parts that are held out are {' and '.join(PARTS)}, not {part}")
+        raise BadInput(f"the held-out parts are {' and '.join(PARTS)}, not {part}")
     return part
 
 
 def check(name: str, value: int, least: int) -> None:
     """Raises BadInput unless `value` is an integer of at least `least`."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise BadInput(f"{name} is a whole number, {least} or more, not {value!r}")
+        raise BadInput(f"{name} must be a whole number, {least} or more, not {value!r}")
 
 
 def one_hot(strings: Sequence[str], alphabet: str) -> Tensor:
@@ -194,10 +197,10 @@ def before(lengths: Tensor) -> Tensor:
 
 
 def at(steps: Tensor, lengths: Tensor) -> Tensor:
-    """The mask of one step of each row, [T, B]."""
+    """The mask of one step of each sequence, [T, B]."""
     return torch.arange(int(lengths.max()))[:, None] == steps
 
 
 def between(low: int, high: int, rows: int, generator: torch.Generator) -> Tensor:
-    """Random integers from `low` to `high`, both included, [B]."""
+    """Random integers from `low` to `high`, inclusive, [rows]."""
     return torch.randint(low, high + 1, (rows,), generator=generator)

@@ -1,4 +1,4 @@
-"""Temporal order: two or three signs far apart in noise; their order is the class."""
+"""Temporal order: classify a noisy sequence by the order of two or three relevant symbols that are far apart."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ THREE = ((10, 20), (33, 43), (66, 76))  # experiment 6b: 8 classes
 class TemporalOrder(ClassificationTask):
     """Temporal order (Hochreiter & Schmidhuber 1997, experiments 6a and 6b).
 
-    A sequence has 100 to 110 symbols: E, then any of a, b, c and d, then B. In it is one sign, X or Y, at a random step
-    of each of the `windows`: `TWO` is experiment 6a, `THREE` is 6b. At the B, the class is to be told: the signs as a
-    binary number, X 0 and Y 1, the first sign first. Steps count from 0, the E.
+    A sequence has 100 to 110 symbols: E, then random symbols from a, b, c and d, then B. A random step within each of
+    the `windows` has an X or a Y instead: `TWO` is experiment 6a, `THREE` is 6b. The target at the B is the class: the
+    X and Y read as a binary number, with X as 0, Y as 1, and the first one most significant. Steps are counted from 0.
     """
 
     windows: tuple[tuple[int, int], ...] = TWO
@@ -40,7 +40,7 @@ class TemporalOrder(ClassificationTask):
         )
         if not self.windows or not inside or not apart:
             raise BadInput(
-                f"the windows are pairs of steps, one after the other and between the first step and the last of the "
+                f"the windows must be disjoint, ascending pairs of steps between the first and the last step of the "
                 f"shortest sequence (0 and {self.shortest - 1}), such as {TWO}, not {self.windows}"
             )
 

@@ -20,18 +20,18 @@ from conveyor.errors import BadInput, suggest
 
 KINDS = ("char", "byte", "word")
 UNKNOWN = "<unk>"
-WORD = re.compile(r" ?\w+| ?[^\w\s]+|\s")  # every character is in one match, so that the words joined are the text
+WORD = re.compile(r" ?\w+| ?[^\w\s]+|\s")  # each character is in one match, so joining gives the text
 
 
 def _pydoc_topics() -> bytes:
-    """The Python language reference's topics, 465 K characters of English prose; comes with Python."""
+    """The topics of Python's language reference, 465 K characters of English prose; included in Python."""
     from pydoc_data.topics import topics
 
     return "\n".join(topics.values()).encode()
 
 
 def _standard_library() -> bytes:
-    """The sources of Python's standard library, without its tests; comes with Python."""
+    """The sources of Python's standard library, without its tests; included in Python."""
     root = Path(sysconfig.get_path("stdlib"))
     skipped = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}
     paths = (path for path in sorted(root.rglob("*.py")) if not skipped & set(path.relative_to(root).parts))
@@ -39,9 +39,9 @@ def _standard_library() -> bytes:
 
 
 def _agreement() -> bytes:
-    """20,000 made-up sentences of subjects and verbs, one a line, 1.2 M characters.
+    """20,000 synthetic sentences with subject-verb agreement, one per line, 1.2 M characters.
 
-    Raises BadInput where the package lemminflect, which has the words' forms, is missing.
+    Raises BadInput if the package lemminflect, which provides the inflections, is missing.
     """
     from conveyor.tasks.agreement import sentence
 
@@ -58,9 +58,9 @@ DEFAULT_CORPUS = "pydoc"
 
 
 def read(sources: Sequence[str], kind: str = "char") -> bytes:
-    """The text of files, folders (every text file in them, by name), named corpora and "-" (standard input), joined.
+    """The concatenated text of files, folders (their text files, by name), named corpora and "-" (standard input).
 
-    Raises BadInput for what is missing, unreadable, empty, or not UTF-8 where `kind` is not "byte".
+    Raises BadInput for a source that is missing, unreadable, empty or, unless `kind` is "byte", not UTF-8.
     """
     parts = [_read(source, kind) for source in sources or [DEFAULT_CORPUS]]
     data = b"\n".join(parts)
@@ -72,10 +72,10 @@ def read(sources: Sequence[str], kind: str = "char") -> bytes:
 def _read(source: str, kind: str) -> bytes:
     path = Path(source)
     if not source:
-        raise BadInput("a TEXT is an empty name: give a file, a folder, a corpus, or - for standard input")
+        raise BadInput("a TEXT is an empty string: give a file, a folder, a corpus, or - for standard input")
     if source == "-":
         if sys.stdin is None:
-            raise BadInput("there is no standard input to read the text from: it is closed")
+            raise BadInput("the text cannot be read from standard input, which is closed: give a file")
         return _decodable(sys.stdin.buffer.read(), "standard input", kind)
     if path.is_dir():
         return _read_folder(path, kind)
@@ -83,17 +83,17 @@ def _read(source: str, kind: str) -> bytes:
         return _decodable(_bytes(path), source, kind)
     if source in CORPORA:
         return CORPORA[source]()
-    raise BadInput(f"no file, folder or corpus is called {source}; of corpora, {suggest(source, CORPORA)}")
+    raise BadInput(f"no file, folder or corpus is called {source}; corpora: {suggest(source, CORPORA)}")
 
 
 def _read_folder(folder: Path, kind: str) -> bytes:
-    """All files of text below, in the order of their names; hidden and binary ones, and runs, are left out."""
-    runs = {path.parent for path in folder.rglob("checkpoint.pt")}  # what training wrote is not what it reads
+    """All text files in the folder and below, by name, except hidden files, binary files and training runs."""
+    runs = {path.parent for path in folder.rglob("checkpoint.pt")}  # training must not read its own output
     paths = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.parent not in runs)
     shown = (path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts))
     texts = [data for data in map(_bytes, shown) if kind == "byte" or _is_text(data)]
     if not texts:
-        raise BadInput(f"the folder {folder} has no file of UTF-8 text in it")
+        raise BadInput(f"the folder {folder} has no UTF-8 text files")
     return b"\n".join(texts)
 
 
@@ -120,7 +120,7 @@ def _decodable(data: bytes, name: str, kind: str) -> bytes:
     except UnicodeDecodeError as error:
         raise BadInput(
             f"{name} is not UTF-8 (byte {error.start} is 0x{data[error.start]:02x}): "
-            "convert it, with iconv say, or train on bytes with --tokens byte"
+            "convert it, for example with iconv, or train on bytes with --tokens byte"
         ) from error
     return data
 
@@ -133,8 +133,8 @@ class Vocabulary:
         numbers = vocabulary.encode(b"be")                  # tensor([2, 3])
         "".join(vocabulary.decode(numbers.tolist()))        # "be"
 
-    `kind` is "char", "byte" or "word". Words carry the space before them, so that joined they are the text again; a
-    word that is not in the vocabulary is `<unk>`.
+    `kind` is "char", "byte" or "word". Words include the space before them, so that joining them gives the text. A word
+    that is not in the vocabulary becomes `<unk>`.
     """
 
     kind: str
@@ -159,7 +159,7 @@ class Vocabulary:
         return 0 if self.kind == "word" else None
 
     def opening(self) -> str:
-        """A token to start a generated text with: a new line, if there is one."""
+        """A token that starts a generated text: a line break, if the vocabulary has it."""
         return "\n" if self.kind == "byte" or "\n" in self.symbols else self.symbols[min(1, len(self) - 1)]
 
     def encode(self, data: bytes) -> Tensor:
@@ -179,12 +179,12 @@ class Vocabulary:
             shown = ", ".join(map(repr, characters[:8])) + (", ..." if len(characters) > 8 else "")
             raise BadInput(
                 f"the model never saw {shown} ({len(new)} of {len(codes)} characters): "
-                "leave them out, or train on a text that has them, or with --tokens byte"
+                "remove them, or train on a text that has them, or with --tokens byte"
             )
         return torch.from_numpy(index.astype(np.int64))
 
     def decode(self, numbers: Sequence[int] | Iterator[int]) -> Iterator[str]:
-        """The text of the tokens, one by one; bytes are joined into characters."""
+        """The text of each token, in order; bytes are decoded to characters."""
         if self.kind != "byte":
             yield from (self.symbols[number] for number in numbers)
             return
@@ -193,8 +193,8 @@ class Vocabulary:
         yield decoder.decode(b"", final=True)
 
     def lengths(self, data: bytes) -> Tensor:
-        """The number of characters of each token, [N]; of `<unk>` that of the word it stands for."""
-        if self.kind == "byte":  # each character has one byte that is not a continuation
+        """The number of characters of each token, [N]; for `<unk>`, that of the word it replaces."""
+        if self.kind == "byte":  # each character has exactly one byte that is no continuation byte
             return torch.from_numpy((np.frombuffer(data, np.uint8) & 0xC0 != 0x80).astype(np.int64))
         text = data.decode()
         if self.kind == "word":
@@ -211,15 +211,15 @@ def split(tokens: Tensor, held_out: float) -> tuple[Tensor, Tensor]:
 class Rows:
     """A text as a batch of `batch_size` contiguous rows, read in windows of `window` tokens.
 
-    The next window of a row starts where the last one ended, so that the state can be carried over. After `count`
-    windows, the last of which may be shorter, all rows start again. Each of `world` processes has rows of its own.
-    Raises BadInput for a text that is too short.
+    Each window of a row continues the previous one, so that the state can be carried over. After `count` windows all
+    rows start again; the last window may be shorter. Each of `world` processes has its own rows. Raises BadInput for a
+    text that is too short.
     """
 
     def __init__(self, tokens: Tensor, batch_size: int, window: int, rank: int = 0, world: int = 1):
         if len(tokens) < window + 1:
             raise BadInput(
-                f"the text to learn from has {len(tokens)} tokens, less than one window of {window} + 1: "
+                f"the training text has {len(tokens)} tokens, fewer than one window of {window} + 1: "
                 "give more text or a shorter --window"
             )
         self.batch_size = min(batch_size, (len(tokens) - 1) // (window * world))

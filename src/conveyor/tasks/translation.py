@@ -1,4 +1,4 @@
-"""Pairs of sentences to learn translation from, English and Spanish, and those to validate and to test on."""
+"""Pairs of English and Spanish sentences for translation, in training, validation and test parts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DATA = ("auto", "numbers", "verses")
 
 @dataclass(frozen=True)
 class Translation:
-    """Sentences to learn from, to validate on and to test on; no English one is in two parts."""
+    """Sentence pairs for training, validation and test; no English sentence is in two parts."""
 
     name: str
     learnt: Pairs
@@ -24,20 +24,20 @@ class Translation:
 
 
 def choose(data: str) -> str:
-    """What "auto" stands for: the verses where they are installed, else the numbers."""
+    """Resolves "auto": the verses if they are installed, otherwise the numbers."""
     return ("verses" if verses.find() else "numbers") if data == "auto" else data
 
 
 def translation(data: str, longest: int = 15, held_out: int = 500, count: int = 20_000) -> Translation:
-    """The verses of at most `longest` words, or `count` numbers in words; always the same ones for the same arguments.
+    """The verses of at most `longest` words, or `count` numbers in words; equal arguments give equal data.
 
-    `held_out` are to validate on, and as many to test on. Raises BadInput where the verses are missing, or too few.
+    `held_out` pairs are for validation and as many for testing. Raises BadInput if the verses are missing or too few.
     """
     pairs = verses.short(verses.verses(), longest) if data == "verses" else number_pairs(count)
     if len(pairs) < 3 * held_out:
         raise BadInput(
-            f"of {len(pairs):,} pairs of sentences {held_out:,} are to validate and {held_out:,} to test on, which "
-            f"leaves too few to learn from: hold out {len(pairs) // 3:,} at most"
+            f"holding out {held_out:,} pairs for validation and {held_out:,} for testing leaves too few of "
+            f"{len(pairs):,} for training: hold out {len(pairs) // 3:,} at most"
         )
     order = np.random.default_rng(0).permutation(len(pairs))
     mixed = [pairs[i] for i in order]
@@ -45,7 +45,7 @@ def translation(data: str, longest: int = 15, held_out: int = 500, count: int = 
 
 
 def number_pairs(count: int) -> Pairs:
-    """Numbers of one to six digits, each length about as often as the numbers of it allow; none comes twice."""
+    """Pairs for distinct numbers of one to six digits, about equally many of each length as far as there are enough."""
     drawn = 10 ** np.random.default_rng(0).uniform(0, 6, 9 * count)
     found = dict.fromkeys(int(n) for n in drawn if n < numbers.LIMIT)
     return [(numbers.english(n), numbers.spanish(n)) for n in list(found)[:count]]

@@ -1,4 +1,4 @@
-"""A waveform to be generated from nothing."""
+"""Waveform generation without input."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from conveyor.tasks.task import Batch, RegressionTask, check
 class Wave(RegressionTask):
     """A waveform in [-1, 1] that a network is to generate without input (after Koutník et al. 2014, section 4.1).
 
-    The paper takes 320 steps, 7 ms, of recorded music at 44.1 kHz. This one is a sum of `partials` sines, drawn by
-    chance: frequencies log-uniform from one period in the sequence to one in 16 steps (138 Hz to 2.8 kHz), amplitudes
-    falling with the frequency and phases uniform; then scaled so that the largest value is 1 or -1. The input is zero.
+    The paper uses 320 steps, 7 ms, of recorded music at 44.1 kHz. This waveform is a sum of `partials` random sines.
+    Frequencies are log-uniform, from one period per sequence to one per 16 steps (138 Hz to 2.8 kHz). Amplitudes fall
+    with the frequency, and phases are uniform. The sum is scaled so that its largest absolute value is 1. The input is
+    zero.
     """
 
     steps: int = 320
@@ -48,6 +49,6 @@ class Wave(RegressionTask):
         return float(self.error(outputs, batch).mean())
 
     def error(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """The mean squared error of each row divided by the wave's variance, [B]: 1 for its mean, a flat line."""
+        """The mean squared error of each row divided by the variance of its wave, [B]; 1 for predicting the mean."""
         squares = ((outputs - batch.targets) ** 2).mean((0, 2))
         return squares / batch.targets.var((0, 2), correction=0)

@@ -27,13 +27,13 @@ class WordVocabulary:
     An unknown word is an error, or `<unk>` if the vocabulary has it.
     """
 
-    symbols: tuple[str, ...]  # by index: <end> is 0, <start> 1, and <unk>, if there is one, 2
+    symbols: tuple[str, ...]  # by index: <end> is 0, <start> is 1, and <unk>, if present, is 2
     end = 0
     start = 1
 
     @classmethod
     def of(cls, sentences: Iterable[str], limit: int | None = None, unknown: bool = False) -> WordVocabulary:
-        """The vocabulary of these sentences, by falling frequency: the `limit` most frequent words, or all."""
+        """The vocabulary of these sentences, by descending frequency: the `limit` most frequent words, or all."""
         counts = Counter(word for sentence in sentences for word in sentence.split())
         found = sorted(counts, key=lambda word: (-counts[word], word))[:limit]
         return cls((*MARKS[: 2 + unknown], *(word for word in found if word not in MARKS)))
@@ -56,7 +56,7 @@ class WordVocabulary:
         return [numbers[UNKNOWN] if word in strange else numbers[word] for word in words]
 
     def decode(self, numbers: Iterable[int]) -> str:
-        """The words up to the first <end>."""
+        """The words before the first <end>."""
         return " ".join(self.labels(numbers)).partition(END)[0].strip()
 
     def labels(self, numbers: Iterable[int]) -> list[str]:
@@ -77,7 +77,7 @@ class TokenBatch:
 
     @classmethod
     def of(cls, sentences: Sequence[Sequence[int]]) -> TokenBatch:
-        """The batch of sentences that are given as word indices."""
+        """The batch of these sentences, given as word indices."""
         inputs = columns([[WordVocabulary.start, *sentence] for sentence in sentences])[0]
         targets, lengths = columns([[*sentence, WordVocabulary.end] for sentence in sentences], -100)
         return cls(inputs, targets, lengths)
@@ -88,7 +88,7 @@ class TokenBatch:
         return int(self.lengths.sum())
 
     def to(self, device: torch.device) -> TokenBatch:
-        """The same with inputs and targets on this device."""
+        """The batch with inputs and targets on this device."""
         return TokenBatch(self.inputs.to(device), self.targets.to(device), self.lengths)
 
 

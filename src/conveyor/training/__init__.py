@@ -1,1 +1,1 @@
-"""Training: settings, the folder of a run, the loop, checkpoints, several processes, progress."""
+"""Training: settings, run folder, training loop, checkpoints, data parallelism, progress."""

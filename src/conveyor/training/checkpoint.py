@@ -1,4 +1,4 @@
-"""The state of a training, which a checkpoint saves and restores."""
+"""The state of a training run, saved and restored by checkpoints."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from conveyor.training.parallel import Group
 
 @dataclass
 class TrainingState:
-    """Everything that changes while a training runs."""
+    """Everything that changes during a training run."""
 
     job: TrainingJob
     optimiser: torch.optim.Optimizer
     step: int = 0  # steps done; the position in the data and the learning rate follow from it
     best: float = math.inf  # the lowest validation metric so far
-    kept: str = ""  # digest of the file of the best model
+    kept: str = ""  # SHA-256 of the file of the best model
 
     def snapshot(self, group: Group) -> dict[str, Any]:
         """The contents of a checkpoint, as plain values and tensors. Collective: every process must call it."""
@@ -44,7 +44,7 @@ class TrainingState:
         processes = contents["processes"]
         if len(processes) != group.world:
             raise BadInput(
-                f"this run was trained by {len(processes)} processes, so resume it with as many: "
+                f"this run was trained by {len(processes)} processes, so resume it with the same number: "
                 f"torchrun --nproc-per-node={len(processes)} -m conveyor train --resume ..."
             )
         self.step, self.best, self.kept = contents["step"], contents["best"], contents.get("kept", "")

@@ -1,4 +1,4 @@
-"""Signals that stop a training at the end of a step."""
+"""Signals that stop a training run at the end of a step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import FrameType
 
 @contextmanager
 def signals() -> Iterator[list[int]]:
-    """Collects the first SIGINT, SIGTERM or SIGHUP; a second one has its usual effect."""
+    """Collects the first SIGINT, SIGTERM or SIGHUP in a list; a second one has its usual effect."""
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield caught  # Python allows signal handlers in the main thread only

@@ -1,4 +1,4 @@
-"""The metrics of a training: as lines of JSON, as TensorBoard events, and as a plot."""
+"""The metrics of a training run: as lines of JSON, as TensorBoard events, and as a plot."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from conveyor.training.run import Run, write
 
 
 class Log:
-    """Writes the metrics of a run by step: into metrics.jsonl and, if asked for, as TensorBoard events."""
+    """Writes the metrics of each step to metrics.jsonl and, optionally, as TensorBoard events."""
 
     def __init__(self, run: Run, tensorboard: bool, group: Group, step: int):
         self.run, self.first, self.board = run, group.first, None
@@ -21,7 +21,7 @@ class Log:
             self.board = SummaryWriter(str(run.folder), purge_step=step + 1)
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        """Writes the metrics of a step; only the first of several processes does."""
+        """Writes the metrics of a step. Does nothing except in the first process."""
         if self.first:
             self.run.log({"step": step, **values})
         if self.board is not None:
@@ -37,7 +37,7 @@ class Log:
 
 
 def plot(history: list[dict[str, Any]], path: Path) -> str:
-    """Plots the loss into a PNG file. Returns a line that says where it is, or why there is none."""
+    """Plots the loss into a PNG file. Returns a message with its path, or with the reason why there is none."""
     try:
         from matplotlib.figure import Figure
     except ImportError:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from conveyor.errors import BadInput
 
-# In the messages of PyTorch and NumPy about too large sizes, which have no exception type in common.
+# Parts of the messages of PyTorch and NumPy about sizes that are too large; these errors share no exception type.
 TOO_LARGE = (
     "allocate memory",
     "out of memory",

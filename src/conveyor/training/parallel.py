@@ -1,4 +1,4 @@
-"""Data-parallel training by several processes of torchrun, or by one."""
+"""Data-parallel training in several processes of torchrun, or in one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from conveyor.errors import BadInput
 
 @dataclass(frozen=True)
 class Group:
-    """This process in the group that trains together; `world` is their number."""
+    """This process in its data-parallel group; `world` is the number of processes."""
 
     rank: int
     world: int
@@ -67,8 +67,8 @@ def find_device(name: str) -> str:
         torch.empty(1, device=name).tolist()
     except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:  # depending on the device
         raise BadInput(
-            f"there is no device {name} here: set device (--device, or in the run's config.toml) to cpu, or to one "
-            "that PyTorch finds"
+            f"there is no device {name} here: set device (--device, or in the run's config.toml) to cpu or another "
+            "device that PyTorch finds"
         ) from error
     return name
 
@@ -85,8 +85,8 @@ def join(device: str) -> Iterator[Group]:
         return
     if group.device.type == "cuda":
         torch.cuda.set_device(group.device)
-    # The first step of an optimiser imports this; if there is a group by then, it holds the group, whose threads then
-    # outlive Python's end and abort the process.
+    # The first step of an optimiser imports this module. If a group exists by then, the module keeps a reference to it,
+    # and its threads outlive the interpreter and abort the process.
     importlib.import_module("torch._dynamo")
     dist.init_process_group("nccl" if group.device.type == "cuda" else "gloo")
     try:

@@ -1,4 +1,4 @@
-"""Progress of a training: a bar on a terminal, lines in a file or pipe, or nothing."""
+"""The progress of a training run: a bar on a terminal, lines in a file or pipe, or nothing."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ class Progress:
         self.unit = unit  # of the speed: units per second
 
     def note(self, text: str) -> None:
-        """A message."""
+        """Prints a message."""
 
     def begin(self, done: int, steps: int) -> None:
-        """The training starts, after `done` of `steps` steps."""
+        """Called when the training starts, after `done` of `steps` steps."""
 
     def stepped(self, step: int, loss: float, amount: int) -> None:
-        """A step on `amount` units is done."""
+        """Called after each step, on `amount` units."""
 
     def validated(self, step: int, figures: str, best: bool) -> None:
-        """The model has been validated; `figures` is the text of the metrics."""
+        """Called after each validation; `figures` is the text of the metrics."""
 
     def end(self) -> None:
-        """The training ends."""
+        """Called when the training ends."""
 
 
 class Lines(Progress):

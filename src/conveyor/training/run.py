@@ -3,10 +3,10 @@
 config.toml        every setting
 metrics.jsonl      a line for each logged step and each validation
 model.safetensors  the best model so far, with its vocabulary
-checkpoint.pt      everything that is needed to resume
+checkpoint.pt      everything needed to resume
 loss.png           the loss over the steps, if matplotlib is installed
 text.txt           a text from standard input
-results/           results of the job, such as pictures; .written lists the files that runs have written
+results/           results of the job, such as figures; .written lists the files written by runs
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from conveyor.training.settings import TrainingSettings
 
 MADE_BY = "# made by: "  # first line of config.toml, followed by the command
 FORMAT = "conveyor run 1"  # version of the files of checkpoints and models
-FREE = {"device", "threads", "save_every", "tensorboard"}  # settings that may change when a run is resumed
+FREE = {"device", "threads", "save_every", "tensorboard"}  # settings that may be changed before a run is resumed
 
 
 Settings = TypeVar("Settings", bound=TrainingSettings)
@@ -55,21 +55,21 @@ class Run:
         self.listed = self.results / ".written"
 
     def check_free(self, force: bool) -> None:
-        """Raises BadInput if the folder cannot take a new run, or if that would write over a file without `force`."""
+        """Raises BadInput if the folder cannot hold a new run: it has files of the user, or a run without `force`."""
         for path in (self.folder, *self.folder.parents):
             if os.path.lexists(path) and not path.is_dir():
-                raise BadInput(f"--out {self.folder} cannot be a folder: {path} is none")
+                raise BadInput(f"--out {self.folder} cannot be a folder: {path} is a file")
         if self.maker():
             if not force:
                 raise BadInput(
-                    f"{self.folder} already holds a run: go on with it by --resume {self.folder}, "
-                    "write over it with --force, or name another folder with --out"
+                    f"{self.folder} already holds a run: resume it with --resume {self.folder}, "
+                    "overwrite it with --force, or choose another folder with --out"
                 )
             return
         own = (self.config, self.checkpoint, self.model, self.metrics, self.plot, self.text, self.results)
         taken = [path.name for path in own if os.path.lexists(path)]
         if taken:  # files of the user, which --force must not overwrite
-            raise BadInput(f"{self.folder} already holds {', '.join(taken)}, but no run: name another with --out")
+            raise BadInput(f"{self.folder} already holds {', '.join(taken)}, but no run: choose another with --out")
 
     def create(self, command: str, settings: TrainingSettings, files: dict[Path, bytes]) -> None:
         """Writes the configuration and the first files of a run, then deletes the files of an earlier run."""
@@ -90,20 +90,20 @@ class Run:
     # results
 
     def show(self, files: Mapping[str, bytes]) -> None:
-        """Writes results, and lists them first, so that files of the user are told apart."""
+        """Writes results. Their names are listed first, to distinguish them from files of the user."""
         if files:
             self.results.mkdir(exist_ok=True)
             names = "\n".join(sorted({*self.written(), *files}))
             write_all({self.listed: names.encode(), **{self.results / name: data for name, data in files.items()}})
 
     def written(self) -> list[str]:
-        """The names of the results that runs have written."""
+        """The names of the results written by runs."""
         names = self.listed.read_text(encoding="utf-8").split("\n") if self.listed.is_file() else []
         return [name for name in names if name and Path(name).name == name]
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Holds the lock of the run, and makes its folder. Raises BadInput if another process holds it."""
+        """Creates the folder and holds the lock of the run. Raises BadInput if another process holds the lock."""
         self.folder.mkdir(parents=True, exist_ok=True)
         folder = os.open(self.folder, os.O_RDONLY)
         try:
@@ -113,16 +113,16 @@ class Run:
                 raise BadInput(f"another process is training {self.folder}: wait for it, or stop it") from error
             yield
         finally:
-            os.close(folder)  # which unlocks it
+            os.close(folder)  # releases the lock
 
     def settings(self, kind: type[Settings], command: str) -> Settings:
         """The settings in config.toml. Raises BadInput if the folder holds no run of this command."""
         if not self.config.is_file():
-            raise BadInput(f"{self.folder} holds no run (it has no config.toml): make one with {command}")
+            raise BadInput(f"{self.folder} holds no run (it has no config.toml): start one with {command}")
         maker = self.maker()
         if maker and maker != command:
             raise BadInput(
-                f"{self.folder} holds a run that {maker} made, not {command}: go on with it by {maker} --resume"
+                f"{self.folder} holds a run made by {maker}, not by {command}: resume it with {maker} --resume"
             )
         return kind.read(self.config)
 
@@ -137,7 +137,7 @@ class Run:
             raise OSError(error.errno, error.strerror, str(self.metrics)) from error
 
     def history(self) -> list[dict[str, Any]]:
-        """The metrics so far, without a last line that a kill has cut off."""
+        """The metrics so far, without a last line that is incomplete because the process was killed."""
         lines = self.metrics.read_bytes().splitlines() if self.metrics.exists() else []
         whole = []
         for line in lines:
@@ -153,7 +153,7 @@ class Run:
         return whole
 
     def rewind(self, step: int, unwritten: list[dict[str, Any]]) -> None:
-        """Deletes the metrics after `step`, which will be computed again, and appends its unwritten ones."""
+        """Deletes the metrics after `step`, which will be computed again, and appends those not yet written."""
         kept = [values for values in self.history() if values["step"] <= step - bool(unwritten)]
         write(self.metrics, "".join(json.dumps(values) + "\n" for values in [*kept, *unwritten]).encode())
 
@@ -166,10 +166,10 @@ class Run:
         return buffer.getvalue()
 
     def load_checkpoint(self, settings: TrainingSettings) -> dict[str, Any]:
-        """The contents of checkpoint.pt. Raises BadInput if it is missing, damaged or of another configuration."""
+        """The contents of checkpoint.pt. Raises BadInput if it is missing, damaged or from another configuration."""
         path = self.checkpoint
         if not path.is_file():
-            raise BadInput(f"{self.folder} has no checkpoint.pt to go on from: start it again with --force")
+            raise BadInput(f"{self.folder} has no checkpoint.pt to resume from: start the run again with --force")
         try:
             with zipfile.ZipFile(path) as archive:
                 if archive.testzip() is not None:  # PyTorch does not verify the checksums
@@ -186,26 +186,26 @@ class Run:
         if changed:
             listed = ", ".join(f"{name} was {then.get(name)!r}, now {now[name]!r}" for name in changed)
             raise BadInput(
-                f"{path} is of another configuration than config.toml: {listed}; change it back, or use --force"
+                f"{path} has a different configuration from config.toml: {listed}; change it back, or use --force"
             )
         return contents
 
     # the best model
 
     def model_file(self, model: nn.Module, description: Mapping[str, Any]) -> bytes:
-        """The bytes of model.safetensors: weights, and the description as metadata."""
-        # One metadata entry, since the order of several would vary from file to file.
+        """The bytes of model.safetensors: the weights, with the description as metadata."""
+        # A single metadata entry, since the order of several would vary between files.
         tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
         return safetensors.torch.save(tensors, {"conveyor": json.dumps({"format": FORMAT, **description})})
 
     def read_model(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The best weights by name, and the description. Raises BadInput if the file is missing or damaged."""
         if not self.model.is_file():
-            raise BadInput(f"{self.folder} has no model.safetensors, which its run wrote: bring it back, or train anew")
+            raise BadInput(f"{self.folder} has no model.safetensors: restore it, or train again with --force")
         try:
             with safetensors.safe_open(self.model, "pt") as file:
                 description = json.loads((file.metadata() or {}).get("conveyor", "{}"))
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         except (OSError, ValueError, safetensors.SafetensorError) as error:
             raise BadInput(f"{self.model} is damaged or not a model: {error}") from error
         if description.get("format") != FORMAT:

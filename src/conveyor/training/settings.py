@@ -1,6 +1,6 @@
-"""The settings of a training, each with name, type, default, bounds and meaning in one place.
+"""The settings of a training run: name, type, default, bounds and meaning of each in one place.
 
-Each is a flag of the command line and a key of a TOML file.
+Each setting is a command-line flag and a key in a TOML file.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def setting(
 ) -> Any:
     """A dataclass field for a setting: its default, its meaning and its bounds (`low`, `high` inclusive, `above` not).
 
-    `results`: only `TrainingJob.results` uses it, so it may change after the training.
+    `results`: the setting is used only by `TrainingJob.results`, so it may be changed after the training.
     """
     bounds = {"meaning": meaning, "low": low, "high": high, "above": above, "choices": choices, "results": results}
     return field(default=default, metadata=bounds)
@@ -39,32 +39,32 @@ def setting(
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """The settings of every training; each kind of job adds its own. Raises BadInput for a value out of bounds."""
+    """The settings common to all training jobs; each job adds its own. Raises BadInput for a value out of bounds."""
 
-    steps: int = setting(1_500, "steps of the optimiser", low=1)
-    batch_size: int = setting(32, "sequences learnt from in a step, in each process", low=1, high=100_000)
-    lr: float = setting(8e-3, "highest learning rate", above=0, high=1e3)
-    lr_end: float = setting(0.02, "learning rate of the last step, as a fraction of the highest", low=0, high=1)
-    warmup: int = setting(50, "steps over which the learning rate rises from zero, at most a tenth of all", low=0)
-    optimiser: str = setting("adamw", "adamw, rmsprop, or sgd with Nesterov's momentum", choices=OPTIMISERS)
-    weight_decay: float = setting(0.01, "weight decay, on matrices", low=0, high=1e30)
-    clip: float = setting(1.0, "largest norm of the gradient", above=0)
+    steps: int = setting(1_500, "training steps", low=1)
+    batch_size: int = setting(32, "sequences per batch, in each process", low=1, high=100_000)
+    lr: float = setting(8e-3, "peak learning rate", above=0, high=1e3)
+    lr_end: float = setting(0.02, "final learning rate, as a fraction of the peak", low=0, high=1)
+    warmup: int = setting(50, "warm-up steps of the learning rate, limited to a tenth of all steps", low=0)
+    optimiser: str = setting("adamw", "adamw, rmsprop, or sgd with Nesterov momentum", choices=OPTIMISERS)
+    weight_decay: float = setting(0.01, "weight decay, applied to matrices only", low=0, high=1e30)
+    clip: float = setting(1.0, "maximum norm of the gradient", above=0)
     evaluate_every: int = setting(250, "steps between validations", low=1)
     save_every: float = setting(60.0, "seconds between checkpoints", low=0)
-    seed: int = setting(0, "of every random number", low=0, high=2**32 - 1)
-    threads: int = setting(1, "of PyTorch; small models gain nothing by more; 0: one a core", low=0, high=1024)
-    device: str = setting("auto", "cpu, cuda, cuda:1 ...; auto: cuda where there is one")
-    tensorboard: bool = setting(False, "write TensorBoard events too (needs the package tensorboard)")
+    seed: int = setting(0, "random seed", low=0, high=2**32 - 1)
+    threads: int = setting(1, "PyTorch threads; 1 is best for small models; 0: one per core", low=0, high=1024)
+    device: str = setting("auto", "cpu, cuda, cuda:1, ...; auto: cuda if available, else cpu")
+    tensorboard: bool = setting(False, "also write TensorBoard events (needs the package tensorboard)")
 
     def __post_init__(self) -> None:
         for one in fields(self):
             value = _convert(one, getattr(self, one.name), "settings")
-            object.__setattr__(self, one.name, value)  # the dataclass is frozen for everyone else
+            object.__setattr__(self, one.name, value)  # the dataclass is frozen
             _check(one, value)
 
     @classmethod
     def of(cls, values: Mapping[str, Any], source: str = "settings") -> Self:
-        """Settings from names and values, the others by default. Raises BadInput for unknown names and wrong types."""
+        """Settings from names and values, with defaults for the rest. Raises BadInput for a wrong name or type."""
         known = {one.name: one for one in fields(cls)}
         for name in values:
             if name not in known:
@@ -73,7 +73,7 @@ class TrainingSettings:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """The settings in a TOML file. Raises BadInput."""
+        """The settings in a TOML file. Raises BadInput if it cannot be read or has invalid settings."""
         return cls.of(read_toml(path), str(path))
 
     def to_toml(self) -> str:
@@ -82,7 +82,7 @@ class TrainingSettings:
         for one in own_first(type(self)):
             value = getattr(self, one.name)
             shown = list(value) if isinstance(value, tuple) else value
-            # A JSON value of these types is a TOML value, but for DEL, which TOML wants escaped.
+            # A JSON value of these types is a valid TOML value, except that TOML requires DEL to be escaped.
             written = json.dumps(shown, ensure_ascii=False).replace("\x7f", "\\u007f")
             lines.append(f"{one.name} = {written}  # {one.metadata['meaning']}\n")
         return "".join(lines)
@@ -108,12 +108,12 @@ def own_first(kind: type[TrainingSettings]) -> list[dataclasses.Field[Any]]:
 
 
 def flag(name: str) -> str:
-    """The command line's name of a setting."""
+    """The command-line flag of a setting."""
     return "TEXT" if name == "text" else f"--{name.replace('_', '-')}"
 
 
 def _convert(one: dataclasses.Field[Any], value: Any, source: str) -> Any:
-    """The value in the type of its setting, if that loses nothing. Raises BadInput."""
+    """The value, converted to the type of its setting. Raises BadInput if that would lose information."""
     kind = type(one.default)
     if kind is tuple and isinstance(value, list | tuple) and all(isinstance(part, str) for part in value):
         return tuple(value)
@@ -129,8 +129,8 @@ def _check(one: dataclasses.Field[Any], value: Any) -> None:
     name = flag(one.name)
     if bounds["choices"] and value not in bounds["choices"]:
         raise BadInput(f"{name} cannot be {value!r}; {suggest(str(value), bounds['choices'])}")
-    if type(value) is int and value >= 2**63:  # what TOML and PyTorch can hold
-        raise BadInput(f"{name} is larger than any number that makes sense here: {str(value)[:20]}...")
+    if type(value) is int and value >= 2**63:  # the limit of TOML and PyTorch
+        raise BadInput(f"{name} is too large: {str(value)[:20]}...")
     if isinstance(value, float) and not abs(value) < float("inf"):
         raise BadInput(f"{name} must be a finite number, not {value}")
     if bounds["low"] is not None and not value >= bounds["low"]:

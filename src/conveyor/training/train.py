@@ -1,4 +1,4 @@
-"""The training loop, which can be interrupted at any point and resumed."""
+"""The training loop. It can be interrupted at any point and resumed."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ LOG_EVERY = 10  # steps
 
 
 class Diverged(BadInput):
-    """The loss or the gradient is no longer finite."""
+    """The loss, the gradient or a weight is no longer finite."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """How a training ended."""
+    """How a training run ended."""
 
     step: int
     best: float  # the lowest validation metric
     signal: signal.Signals | None  # the signal that stopped it early, if any
-    summary: str  # text for the user, if it is complete
+    summary: str  # text for the user; empty if the run was stopped
 
 
 def start(
     kind: type[TrainingJob], settings: TrainingSettings, folder: Path, progress: Progress, force: bool = False
 ) -> Result:
-    """Trains a new model; its run goes into `folder`. Raises BadInput, before anything is written, if it cannot."""
+    """Trains a new model; the run is stored in `folder`. Raises BadInput before anything is written."""
     check_needs(kind, settings)
     run = Run(folder)
     settings = kind.resolve(replace(settings, device=find_device(settings.device)), folder)
@@ -56,7 +56,10 @@ def start(
 
 
 def resume(kind: type[TrainingJob], folder: Path, progress: Progress) -> Result:
-    """Resumes a run from its checkpoint; the result is the same as without interruption. Raises BadInput."""
+    """Resumes a run from its checkpoint, with the same result as without interruption.
+
+    Raises BadInput if the folder holds no run of this job, or its files are missing, damaged or changed.
+    """
     run = Run(folder)
     settings = run.settings(kind.settings_type, kind.command)
     check_needs(kind, settings)
@@ -76,7 +79,7 @@ def check_needs(kind: type[TrainingJob], settings: TrainingSettings) -> None:
 
 
 def unusable(name: str) -> str | None:
-    """Why a package cannot be imported, empty if it is not installed; None if it can be."""
+    """Why a package cannot be imported: "" if it is not installed; None if it can be imported."""
     try:
         importlib.import_module(name)
     except Exception as error:  # a broken installation can fail in any way
@@ -94,11 +97,11 @@ def train(
     contents: dict[str, Any] | None = None,
 ) -> Result:
     """Trains from the start, or from the contents of a checkpoint."""
-    with enough("make those of the model, or --batch-size, smaller"):
+    with enough("make the model or --batch-size smaller"):
         try:
             training = make(kind, settings, run, group, contents)
         except KeyboardInterrupt:
-            progress.note("stopped before the first step: nothing was written")
+            progress.note("stopped before the first step; nothing was written")
             raise
         progress.note(training.job.describe())
         unwritten = contents.get("unwritten", []) if contents else []
@@ -108,9 +111,9 @@ def train(
 def make(
     kind: type[TrainingJob], settings: TrainingSettings, run: Run, group: Group, contents: dict[str, Any] | None
 ) -> TrainingState:
-    """The state before the first step, or that of a checkpoint. Raises BadInput."""
+    """The state before the first step, or the state of a checkpoint. Raises BadInput if it cannot be made."""
     if kind.alone and group.world > 1:
-        raise BadInput(f"{kind.command} does not go over several processes: start it without torchrun")
+        raise BadInput(f"{kind.command} does not support several processes: start it without torchrun")
     torch.set_num_threads(settings.threads or os.cpu_count() or 1)
     seed(settings.seed)
     try:
@@ -119,30 +122,30 @@ def make(
     except (ValueError, TypeError) as error:
         if isinstance(error, BadInput):
             raise
-        raise BadInput(f"{kind.command} cannot be made with these settings: {error}") from error
+        raise BadInput(f"{kind.command} cannot run with these settings: {error}") from error
     training = TrainingState(job, optimiser(job.model, settings))
-    seed(settings.seed + group.rank)  # the weights are the same in every process, dropout is not
+    seed(settings.seed + group.rank)  # equal weights in every process, but different dropout
     if contents is not None:
         try:
             training.restore(contents, group)
         except (RuntimeError, ValueError, KeyError) as error:
-            reason = str(error) if isinstance(error, BadInput) else "it is of another model"
+            reason = str(error) if isinstance(error, BadInput) else "it belongs to another model"
             raise BadInput(f"{run.checkpoint} does not fit config.toml: {reason}") from error
         check_model(run, training, contents["settings"]["steps"])
     return training
 
 
 def check_model(run: Run, training: TrainingState, steps: int) -> None:
-    """Raises BadInput if the file of the best model is not that of this run.
+    """Raises BadInput if the file of the best model does not belong to this run.
 
-    After a kill between writing a better model and its checkpoint, the file may be newer than the checkpoint; the
-    remaining steps write it again.
+    If the process was killed between writing a better model and its checkpoint, the file may be newer than the
+    checkpoint. The remaining steps write it again.
     """
     tensors, description = run.read_model()
     here, wanted = ({k: v.shape for k, v in held.items()} for held in (tensors, training.job.model.state_dict()))
     later = training.step < steps and description.get("step", 0) > training.step
     if here != wanted or (training.kept and not later and digest(run.model.read_bytes()) != training.kept):
-        raise BadInput(f"{run.model} is not the model of this run's checkpoint: bring it back, or start with --force")
+        raise BadInput(f"{run.model} does not belong to the checkpoint of this run: restore it, or start with --force")
 
 
 @dataclass
@@ -154,22 +157,22 @@ class Trainer:
     group: Group
     progress: Progress
     training: TrainingState
-    new: bool  # no file of the run is written yet
+    new: bool  # whether no file of the run has been written yet
     saved: int  # the step of the last checkpoint
-    unwritten: list[dict[str, Any]] = field(default_factory=list)  # metrics that a full disk has refused
+    unwritten: list[dict[str, Any]] = field(default_factory=list)  # metrics not written because the disk was full
 
     def run(self) -> Result:
-        """Runs the remaining steps, with signals, lock and log set up."""
+        """Runs the remaining steps with signal handlers, lock and log."""
         with contextlib.ExitStack() as stack:
             with signals() as caught:
                 if self.group.first:
                     stack.enter_context(self.folder.locked())
                 if self.new:
                     self.create()
-                self.save()  # also on resuming, so that a full disk shows now and not after an hour
+                self.save()  # also on resuming, so that a full disk is detected at once
                 if self.group.first:
                     self.folder.rewind(self.training.step, self.unwritten)
-                if self.unwritten:  # now they are in the log
+                if self.unwritten:  # they are in the log now
                     self.unwritten = []
                     self.save()
                 with Log(self.folder, self.settings.tensorboard, self.group, self.training.step) as log:
@@ -181,7 +184,7 @@ class Trainer:
         return Result(self.training.step, self.training.best, ended, summary)
 
     def loop(self, caught: list[int], log: Log) -> None:
-        """Steps, validations and checkpoints, until the last step or a signal."""
+        """Runs steps, validations and checkpoints until the last step or a signal."""
         training, settings = self.training, self.settings
         saved = began = time.monotonic()
         self.progress.begin(training.step, settings.steps)
@@ -194,7 +197,7 @@ class Trainer:
             if training.step % settings.evaluate_every == 0 or last:
                 found.append(self.validate())
             self.note(log, found)
-            # All processes stop and save at the same step, whichever of them got the signal.
+            # All processes stop and save at the same step, no matter which of them received the signal.
             late = self.group.first and time.monotonic() - saved >= settings.save_every
             stop, due = self.group.sum(len(caught), late)
             if stop or due or last:
@@ -205,13 +208,13 @@ class Trainer:
         self.progress.end()
 
     def note(self, log: Log, found: list[dict[str, float]]) -> None:
-        """Logs metrics. If the disk is full, they go into a checkpoint, if possible, and the error is raised."""
+        """Logs metrics. On a full disk they are saved in a checkpoint, if possible, and the error is raised."""
         try:
             for values in found:
                 log.write(self.training.step, values)
         except OSError:
             self.unwritten = [{"step": self.training.step, **values} for values in found]
-            if self.group.world == 1:  # saving is collective, and the others have no error
+            if self.group.world == 1:  # saving is collective, but the other processes have no error
                 with contextlib.suppress(OSError):
                     self.save()
             raise
@@ -236,7 +239,7 @@ class Trainer:
         return {"loss": mean, "lr": rate, "norm": norm}
 
     def validate(self) -> dict[str, float]:
-        """Validates the model, and saves it if it is the best so far."""
+        """Validates the model and saves it if it is the best so far. Returns the metrics."""
         training, job = self.training, self.training.job
         figures: dict[str, float] = {}
         if self.group.first:
@@ -265,22 +268,22 @@ class Trainer:
         sizes = [one.name for one in fields(self.settings) if one.metadata["results"] and type(one.default) is int]
         smaller = f"make {' or '.join(sizes) or 'the model'} smaller in {self.folder.config}"
         try:
-            with torch.no_grad(), enough(f"all is trained and saved; {smaller}, then {again}"):
+            with torch.no_grad(), enough(f"the model is trained and saved; {smaller}, then {again}"):
                 job.model.eval()
                 files = job.results()
         except KeyboardInterrupt:
-            self.progress.note(f"trained and saved; what it has to show is missing, and comes with: {again}")
+            self.progress.note(f"the model is trained and saved, but its results are missing; write them with: {again}")
             raise
         self.folder.show(files)
         return job.summary(self.training.step, self.training.best, self.folder)
 
     def diverged(self, step: int, what: str) -> Diverged:
-        """The error for a training that has diverged."""
-        kept = f"{self.folder.folder} keeps the checkpoint of step {self.saved}"
-        return Diverged(f"at step {step} {what}: stopped, and {kept}; try again with a lower --lr or --clip")
+        """The error for a training run that has diverged."""
+        kept = f"{self.folder.folder} has the checkpoint of step {self.saved}"
+        return Diverged(f"at step {step} {what}: stopped; {kept}; try again with a lower --lr or --clip")
 
     def create(self) -> None:
-        """Writes the first files of the run, all or none, so that a failed start destroys no earlier run."""
+        """Writes the first files of the run, all or none, so that a failed start does not destroy an earlier run."""
         files = {self.folder.model: self.model_file()}  # first, since the checkpoint holds its digest
         files[self.folder.checkpoint] = self.checkpoint_file()
         if self.group.first:
@@ -291,9 +294,9 @@ class Trainer:
     def save(self) -> None:
         """Writes a checkpoint. Raises Diverged if a weight is not finite."""
         if not all(parameter.isfinite().all() for parameter in self.training.job.model.parameters()):
-            raise self.diverged(self.training.step, "a weight was no longer a finite number")
+            raise self.diverged(self.training.step, "a weight was not finite")
         files = {}
-        if self.training.best == math.inf:  # before the first validation the latest model counts as the best
+        if self.training.best == math.inf:  # until the first validation, the latest model is the best
             files[self.folder.model] = self.model_file()
         files[self.folder.checkpoint] = self.checkpoint_file()
         if self.group.first:
@@ -347,12 +350,12 @@ def sgd(groups: Groups, lr: float) -> tuple[torch.optim.Optimizer, tuple[str, ..
     return torch.optim.SGD(groups, lr=lr, momentum=0.9, nesterov=True), ("momentum_buffer",)
 
 
-# Each returns the optimiser and the names of its moments of a parameter.
+# Each returns the optimiser and the names of the moments that it keeps for each parameter.
 OPTIMISERS = {"adamw": adamw, "rmsprop": rmsprop, "sgd": sgd}
 
 
 def learning_rate(settings: TrainingSettings, step: int) -> float:
-    """Linear warm-up over `warmup` steps, at most a tenth of all, then cosine decay to `lr_end` times `lr`."""
+    """Linear warm-up over `warmup` steps, at most a tenth of all steps, then cosine decay to `lr * lr_end`."""
     warmup = min(settings.warmup, settings.steps // 10)
     if step < warmup:
         return settings.lr * (step + 1) / warmup
