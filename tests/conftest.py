@@ -12,7 +12,7 @@ import torch
 
 import browser as browsers
 import tiers
-from conveyor.explain.drawing.arrange import WORK, arrange
+from conveyor.explain.drawing.layout import WORK, lay_out
 from conveyor.layer import kernels
 from pages import Page
 
@@ -52,7 +52,7 @@ def as_users_have_them(monkeypatch):
     """Kernels compiled, and pictures laid out, as outside the tests."""
     if os.environ.get(tiers.FLAGS) == tiers.CHEAP:
         monkeypatch.delenv(tiers.FLAGS)
-    monkeypatch.setattr(arrange, "__defaults__", (WORK,))
+    monkeypatch.setattr(lay_out, "__defaults__", (WORK,))
     kernels.shared_kernels.cache_clear()
     yield
     kernels.shared_kernels.cache_clear()

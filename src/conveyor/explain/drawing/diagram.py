@@ -11,8 +11,8 @@ from pathlib import Path
 from conveyor.cell import Cell
 from conveyor.errors import BadInput, suggest
 from conveyor.explain.circuit import Circuit
-from conveyor.explain.drawing.arrange import arrange
-from conveyor.explain.drawing.space import Layout
+from conveyor.explain.drawing.coordinates import Layout
+from conveyor.explain.drawing.layout import lay_out
 from conveyor.explain.drawing.svg import DARK, LIGHT, Drawing, Lit, style
 from conveyor.explain.symbols import pretty, spoken
 from conveyor.layer.compilation import compile
@@ -97,7 +97,7 @@ def draw(circuit: Circuit, title: str, unroll: int = 1, highlight: Iterable[str]
     highlight = tuple(shown.get(unicodedata.normalize("NFC", name), name) for name in highlight)
     for name in highlight:
         check_name(circuit, name)
-    return Diagram(arrange(circuit), title, unroll, highlight, theme)
+    return Diagram(lay_out(circuit), title, unroll, highlight, theme)
 
 
 def stylesheet(theme: str = "auto") -> str:

@@ -8,9 +8,9 @@ from dataclasses import replace
 from html import escape
 
 from conveyor.explain.circuit import Circuit, Part
-from conveyor.explain.drawing.scheme import Item
-from conveyor.explain.drawing.space import BESIDE, NAME, TEXT, Layout, Piece, Shape
-from conveyor.explain.drawing.strokes import Stroke, number, path, strokes, tip
+from conveyor.explain.drawing.coordinates import BESIDE, NAME, TEXT, Layout, Polyline, Shape
+from conveyor.explain.drawing.netlist import Item
+from conveyor.explain.drawing.paths import RoundedLine, number, path, rounded_lines, tip
 from conveyor.explain.symbols import Symbol, spoken
 
 NEIGHBOUR = 96.0  # how wide a module is of which nothing is shown
@@ -97,7 +97,7 @@ class Drawing:
     def __init__(self, layout: Layout, title: str, unroll: int = 1, lit: Lit | None = None):
         self.layout, self.title, self.unroll, self.lit = layout, title, unroll, lit
         self.circuit = layout.circuit
-        self.strokes = strokes(layout.pieces)
+        self.lines = rounded_lines(layout.polylines)
         self.middle = unroll // 2
 
     def text(self, sheet: str | None, description: str) -> str:
@@ -146,9 +146,11 @@ class Drawing:
             return ""
         height, edge = self.layout.height, shape.y - math.copysign(shape.height / 2, shape.y)
         way = ((x, edge), (x, height)) if kind == "stream" else ((x, 0.0), (x, edge))
-        piece = Piece(-1, way, (), tip=True)
+        polyline = Polyline(-1, way, (), tip=True)
         pale = " pale" if self.lit else ""
-        lines = f'<path class="wire{pale}" d="{path(Stroke(piece))}"/><path class="tip{pale}" d="{tip(piece)}"/>'
+        lines = (
+            f'<path class="wire{pale}" d="{path(RoundedLine(polyline))}"/><path class="tip{pale}" d="{tip(polyline)}"/>'
+        )
         group = "end" if kind == "given" else kind
         moved = replace(shape, x=x)
         return f'{lines}<g class="{group}{pale}">{self.outline(moved)}{self.words(moved, step)}</g>'
@@ -157,8 +159,8 @@ class Drawing:
         layout = self.layout
         width, height = number(layout.width), number(layout.height)
         yield f'<rect class="module" x="0" y="0" width="{width}" height="{height}" rx="16"/>'
-        for stroke in self.strokes:
-            yield self.line(stroke, step)
+        for line in self.lines:
+            yield self.line(line, step)
         for shape in layout.shapes:
             # What is written between two modules is written by that which is nearer to the middle one.
             elsewhere = (shape.item.kind == "state" and step > 0) or (shape.item.kind == "handed" and step < 0)
@@ -167,15 +169,15 @@ class Drawing:
 
     # -- lines
 
-    def line(self, stroke: Stroke, step: int) -> str:
-        piece = stroke.piece
-        lit = self.lit.wire(piece.wires, step) if self.lit else ""
-        data = f' data-wire="{escape(" ".join(piece.wires))}"' if step == 0 else ""
-        if piece.points[0][0] < 0 and step > -self.middle:  # as far as here it is the line of the module before
-            piece = replace(piece, points=((0.0, piece.points[0][1]), *piece.points[1:]))
-            stroke = replace(stroke, piece=piece)
-        text = f'<path class="wire{lit}"{data} d="{path(stroke)}"/>'
-        return text + f'<path class="tip{lit}"{data} d="{tip(piece)}"/>' * piece.tip
+    def line(self, line: RoundedLine, step: int) -> str:
+        polyline = line.polyline
+        lit = self.lit.wire(polyline.wires, step) if self.lit else ""
+        data = f' data-wire="{escape(" ".join(polyline.wires))}"' if step == 0 else ""
+        if polyline.points[0][0] < 0 and step > -self.middle:  # as far as here it is the line of the module before
+            polyline = replace(polyline, points=((0.0, polyline.points[0][1]), *polyline.points[1:]))
+            line = replace(line, polyline=polyline)
+        text = f'<path class="wire{lit}"{data} d="{path(line)}"/>'
+        return text + f'<path class="tip{lit}"{data} d="{tip(polyline)}"/>' * polyline.tip
 
     # -- shapes
 

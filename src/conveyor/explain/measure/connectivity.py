@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from conveyor.errors import BadInput
-from conveyor.explain.measure.record import given, in_use, predict
+from conveyor.explain.measure.record import eval_mode, predict, resolve
 from conveyor.language import LanguageModel
 from conveyor.language.trained import Trained
 
@@ -32,7 +32,7 @@ def connectivity(
 
     Raises BadInput as `record` does, and for a place outside the text.
     """
-    reader, tokens, _ = given(model, text)
+    reader, tokens, _ = resolve(model, text)
     if tokens.dim() != 1:
         raise BadInput(f"one text is wanted, tokens [T], not {list(tokens.shape)}")
     places = [place + len(tokens) if place < 0 else place for place in at]
@@ -40,7 +40,7 @@ def connectivity(
         raise BadInput(f"the places are 0 to {len(tokens) - 1}, or from the end -1 to {-len(tokens)}, not {list(at)}")
     if targets is not None and len(targets) != len(places):
         raise BadInput(f"there are {len(places)} predictions, but {len(targets)} targets")
-    with in_use(reader):
+    with eval_mode(reader):
         parts = [
             _rows(reader, tokens, places[i : i + ROWS], None if targets is None else targets[i : i + ROWS])
             for i in range(0, len(places), ROWS)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from conveyor.errors import BadInput
-from conveyor.explain.measure.record import in_use
+from conveyor.explain.measure.record import eval_mode
 from conveyor.layer import Recurrent
 
 ROWS = 64  # rows of the Jacobian that are computed at once
@@ -31,7 +31,7 @@ def gradient_flow(
     """
     _check(layer, x, of)
     squares: dict[str, Tensor] = {}
-    with in_use(layer):
+    with eval_mode(layer):
         width = _end(layer, x, state, of, others, 1)[0].shape[-1]
         for first in range(0, width, ROWS):
             units = torch.arange(first, min(first + ROWS, width), device=x.device)

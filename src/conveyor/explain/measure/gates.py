@@ -10,7 +10,7 @@ from torch import Tensor
 from conveyor.cell import Cell
 from conveyor.compiler import CannotCompile
 from conveyor.errors import BadInput
-from conveyor.explain.measure.record import Layers, given, read_through
+from conveyor.explain.measure.record import Layers, read_through, resolve
 from conveyor.language import LanguageModel
 from conveyor.language.trained import Trained
 from conveyor.layer.compilation import compile
@@ -51,7 +51,7 @@ def saturation(
     Fei-Fei 2015, "Visualizing and Understanding Recurrent Networks", whose bounds .1 and .9 are. By gate and layer;
     none for a cell without gates. Raises BadInput as `record` and `gates` do.
     """
-    reader, tokens, _ = given(model, text)
+    reader, tokens, _ = resolve(model, text)
     if tokens.dim() != 1:
         raise BadInput(f"one text is wanted, tokens [T], not {list(tokens.shape)}")
     names = gates(reader.rnn.cell)

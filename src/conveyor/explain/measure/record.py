@@ -41,7 +41,7 @@ class Recording:
     state: State
 
     @property
-    def told(self) -> Tensor:
+    def token_log_probs(self) -> Tensor:
         """The log-probability that each token but the first had before it came, [T - 1, B]."""
         return self.log_probs[:-1].gather(-1, self.tokens[1:, ..., None])[..., 0]
 
@@ -64,18 +64,18 @@ def record(
 
     Raises BadInput for an empty text, for tokens that the model does not know, and for a model that reads backwards.
     """
-    reader, tokens, vocabulary = given(model, text)
-    with torch.no_grad(), in_use(reader):
+    reader, tokens, vocabulary = resolve(model, text)
+    with torch.no_grad(), eval_mode(reader):
         output, last, values = step_through(reader, tokens if tokens.dim() == 2 else tokens[:, None], state, start)
         log_probs = predict(reader, output)
     if tokens.dim() == 1:
         values = {name: [layer[:, 0] for layer in layers] for name, layers in values.items()}
         log_probs = log_probs[:, 0]
-    texts = shown(tokens, vocabulary) if vocabulary is not None and tokens.dim() == 1 else ()
+    texts = token_texts(tokens, vocabulary) if vocabulary is not None and tokens.dim() == 1 else ()
     return Recording(tokens, texts, values, log_probs, last)
 
 
-def given(
+def resolve(
     model: LanguageModel | Trained, text: str | bytes | Tensor
 ) -> tuple[LanguageModel, Tensor, Vocabulary | None]:
     """The model itself, the tokens [T] or [T, B], and the vocabulary, if it is known. Raises BadInput as `record`."""
@@ -102,7 +102,7 @@ def _check(tokens: Tensor, kinds: int) -> None:
         raise BadInput(f"the model knows tokens 0 to {kinds - 1}, not {int(tokens.min())} to {int(tokens.max())}")
 
 
-def shown(tokens: Tensor, vocabulary: Vocabulary) -> tuple[str, ...]:
+def token_texts(tokens: Tensor, vocabulary: Vocabulary) -> tuple[str, ...]:
     """Each token [T] as text; a byte that is no character by itself is told in hexadecimal, \\xc3."""
     if vocabulary.kind == "byte":
         return tuple(bytes([token]).decode(errors="backslashreplace") for token in tokens.tolist())
@@ -110,7 +110,7 @@ def shown(tokens: Tensor, vocabulary: Vocabulary) -> tuple[str, ...]:
 
 
 @contextmanager
-def in_use(model: torch.nn.Module) -> Iterator[None]:
+def eval_mode(model: torch.nn.Module) -> Iterator[None]:
     """Inside, the model is read as in use, without dropout; afterwards it is as it was."""
     was_training = model.training
     model.eval()
@@ -148,14 +148,14 @@ def read_through(
     places = torch.arange(rows * length).view(rows, length).t()  # [length, rows]
     places = torch.where(places < count, places, -1)
     state: State | None = None
-    with torch.no_grad(), in_use(model):
+    with torch.no_grad(), eval_mode(model):
         for start in range(0, length, piece):
             now = places[start : start + piece]
             _, state, values = step_through(model, tokens[now.clamp(min=0).to(tokens.device)], state, start)
             yield now, values
 
 
-def along(model: LanguageModel, tokens: Tensor, names: tuple[str, ...]) -> dict[str, Layers]:
+def values_along(model: LanguageModel, tokens: Tensor, names: tuple[str, ...]) -> dict[str, Layers]:
     """These values along a text [N], [layers][N, units] each; one of many dimensions is laid out as a row of units.
 
     Raises BadInput for a name that the model's step does not have.

@@ -23,14 +23,14 @@ class Scores:
     threshold: Tensor
 
 
-Part = tuple[Tensor, Tensor]  # values [N, units] and labels [N]
+Sample = tuple[Tensor, Tensor]  # values [N, units] and labels [N]
 
 
 def two_classes(labels: Tensor) -> bool:
     return len(labels.unique()) == 2
 
 
-def score(learn: Part, test: Part) -> Scores:
+def score(learn: Sample, test: Sample) -> Scores:
     """The scores of all units.
 
     Labels of two classes: the balanced accuracy (the mean of the two classes' accuracies; .5 is chance) of the best
@@ -40,7 +40,7 @@ def score(learn: Part, test: Part) -> Scores:
     return Scores(*(torch.cat([getattr(part, name) for part in parts]) for name in ("score", "sign", "threshold")))
 
 
-def chance(learn: Part, test: Part, generator: torch.Generator) -> float:
+def chance(learn: Sample, test: Sample, generator: torch.Generator) -> float:
     """The best score of any unit when the labels stand elsewhere in the text.
 
     Blocks of labels change places, so that they follow each other as they did before: what is slow matches what is slow
@@ -57,7 +57,7 @@ def _in_blocks(labels: Tensor, generator: torch.Generator) -> Tensor:
     return torch.cat([blocks[i] for i in torch.randperm(len(blocks), generator=generator).tolist()])
 
 
-def _scorers(learn: Part, test: Part) -> Iterator[_ByThreshold | _ByRank]:
+def _scorers(learn: Sample, test: Sample) -> Iterator[_ByThreshold | _ByRank]:
     """One for some units at a time, so that a long text and a wide layer fit into memory."""
     kind = _ByThreshold if two_classes(learn[1]) else _ByRank
     for i in range(0, learn[0].shape[1], WIDTH):

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from conveyor.errors import BadInput
 from conveyor.explain.measure.labels import Labelling, label
-from conveyor.explain.measure.record import Layers, along, given, shown
-from conveyor.explain.measure.scores import Part, Scores, chance, score, two_classes
+from conveyor.explain.measure.record import Layers, resolve, token_texts, values_along
+from conveyor.explain.measure.scores import Sample, Scores, chance, score, two_classes
 from conveyor.language import LanguageModel
 from conveyor.language.trained import Trained
 
@@ -37,7 +37,7 @@ class Unit:
     sign: int
     threshold: float | None
 
-    def tells(self, values: Tensor) -> Tensor:
+    def classify(self, values: Tensor) -> Tensor:
         """Of two classes, whether it is the larger one at these values of the unit."""
         if self.threshold is None:
             raise BadInput(f"{self.label} has more than two classes, so it has no threshold")
@@ -69,13 +69,13 @@ def units(
     number and syntax units in LSTM language models". Raises BadInput for a label that has one value only in a half of
     the text, fewer than ten tokens of a class, or not a number for each token, and as `record` does.
     """
-    reader, tokens, vocabulary = given(model, text)
+    reader, tokens, vocabulary = resolve(model, text)
     if tokens.dim() != 1:
         raise BadInput(f"one text is wanted, tokens [T], not {list(tokens.shape)}")
-    texts = shown(tokens, vocabulary) if vocabulary is not None else None
+    texts = token_texts(tokens, vocabulary) if vocabulary is not None else None
     asked = dict(follow) if isinstance(follow, Mapping) else {name: name for name in follow}
     labels = {name: _labels(name, one, texts, len(tokens)) for name, one in asked.items()}
-    found = along(reader, tokens, tuple(values) or reader.rnn.state_names)
+    found = values_along(reader, tokens, tuple(values) or reader.rnn.state_names)
     return {name: _best(name, found, one, top) for name, one in labels.items()}
 
 
@@ -122,7 +122,7 @@ def _best(name: str, found: dict[str, Layers], labels: Tensor, top: int) -> list
     return list(best.values())[:top]
 
 
-def _parts(values: Tensor, labels: Tensor) -> tuple[Part, Part]:
+def _parts(values: Tensor, labels: Tensor) -> tuple[Sample, Sample]:
     """Both halves, where there is a label."""
     first, second = (
         (v[~one.isnan()], one[~one.isnan()]) for v, one in zip(_halves(values), _halves(labels), strict=True)

@@ -23,7 +23,7 @@ from conveyor.explain.page import bundle, example
 from conveyor.explain.page.step_data import step_data
 from conveyor.explain.page.tour import tour
 from conveyor.explain.running.edits import find
-from conveyor.explain.running.levels import Level
+from conveyor.explain.running.layers import TracedLayer
 from conveyor.explain.running.network import Described, describe
 from conveyor.language.trained import Trained
 from conveyor.tasks.text import WORD, Vocabulary
@@ -134,9 +134,9 @@ def _end(tokens: Sequence[int], start: int) -> int:
 
 def _network(trained: Trained, described: Described, known: dict[str, Any] | None) -> dict[str, Any]:
     circuits: list[Circuit] = []
-    for level in described.levels:
-        if level.circuit.graph not in [circuit.graph for circuit in circuits]:
-            circuits.append(level.circuit)
+    for layer in described.layers:
+        if layer.circuit.graph not in [circuit.graph for circuit in circuits]:
+            circuits.append(layer.circuit)
     found = _found(trained)
     settings, cell = trained.settings, type(trained.model.rnn.cell).__name__
     parameters = sum(parameter.numel() for parameter in trained.model.parameters())
@@ -147,7 +147,7 @@ def _network(trained: Trained, described: Described, known: dict[str, Any] | Non
         "model": described.data,
         "steps": [{**step_data(circuit), "diagram": _drawn(circuit, cell)} for circuit in circuits],
         "found": found,
-        "start": _start(described.levels, [known["unit"]] if known and known["unit"] else found),
+        "start": _start(described.layers, [known["unit"]] if known and known["unit"] else found),
     }
 
 
@@ -175,13 +175,13 @@ def _names(runs: Sequence[Trained]) -> list[str]:
     return [f"{parent}/{name}" for parent, name in zip(parents, names, strict=True)]
 
 
-def _start(levels: Sequence[Level], found: Sequence[dict[str, Any]]) -> dict[str, int]:
+def _start(layers: Sequence[TracedLayer], found: Sequence[dict[str, Any]]) -> dict[str, int]:
     """The unit that a page shows first: one that was found, else the first of the topmost memory."""
     if found:
-        part = find(levels[found[0]["layer"]].circuit, found[0]["value"])
+        part = find(layers[found[0]["layer"]].circuit, found[0]["value"])
         return {"layer": found[0]["layer"], "part": part, "unit": found[0]["index"]}
-    states = [end.part for end in levels[-1].circuit.ends if end.kind == "state"]
-    return {"layer": len(levels) - 1, "part": states[1] if len(states) > 1 else states[0], "unit": 0}
+    states = [end.part for end in layers[-1].circuit.ends if end.kind == "state"]
+    return {"layer": len(layers) - 1, "part": states[1] if len(states) > 1 else states[0], "unit": 0}
 
 
 def _found(trained: Trained) -> list[dict[str, Any]]:

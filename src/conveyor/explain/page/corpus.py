@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from conveyor.errors import BadInput
-from conveyor.explain.measure.find_alike import AROUND, Pattern, find_alike, pattern
-from conveyor.explain.measure.record import record, shown
+from conveyor.explain.measure.record import record, token_texts
+from conveyor.explain.measure.similar import AROUND, Pattern, find_similar, pattern
 from conveyor.language.trained import Trained
 
 MOST, MOST_UNITS = 2_000, 64  # tokens of a slice, units that are looked for
@@ -35,13 +35,13 @@ class Corpus:
 
     def slice(self, start: int, count: int) -> dict[str, Any]:
         """{start, total, tokens: [their texts]}"""
-        start, count = whole("start", start, 0, len(self.tokens)), whole("count", count, 1, MOST)
+        start, count = checked_int("start", start, 0, len(self.tokens)), checked_int("count", count, 1, MOST)
         return {"start": start, "total": len(self.tokens), "tokens": self.texts(start, start + count)}
 
     def texts(self, start: int, end: int) -> list[str]:
-        return list(shown(self.tokens[start:end], self.trained.vocabulary))
+        return list(token_texts(self.tokens[start:end], self.trained.vocabulary))
 
-    def alike(
+    def similar(
         self, text: str, first: int, last: int, value: str, layer: int, units: Sequence[int], top: int = 12
     ) -> dict[str, Any]:
         """The places of the text at which units are as they are in a span, tokens [first, last), of another.
@@ -51,36 +51,38 @@ class Corpus:
         null where they are not finite. At most 64 units.
         """
         read = self.encode(text)
-        span = whole("first", first, 0, len(read) - 1), whole("last", last, 1, len(read))
+        span = checked_int("first", first, 0, len(read) - 1), checked_int("last", last, 1, len(read))
         if not 0 < span[1] - span[0] <= SPAN:
             raise BadInput(f"a span has 1 to {SPAN} tokens: choose fewer")
         if not (isinstance(value, str) and isinstance(units, list) and units):
             raise BadInput("no unit is chosen: choose one at least")
         if len(units) > MOST_UNITS:
             raise BadInput(f"at most {MOST_UNITS} units are looked for at once, not {len(units)}")
-        chosen = [whole("a unit", unit, 0, 1 << 20) for unit in units]
-        layer = whole("layer", layer, 0, self.trained.model.rnn.num_layers - 1)
+        chosen = [checked_int("a unit", unit, 0, 1 << 20) for unit in units]
+        layer = checked_int("layer", layer, 0, self.trained.model.rnn.num_layers - 1)
         with self.searching:
             looked_for = pattern(self.trained.model, read, span, value, layer, chosen=chosen)
             wanted = looked_for.activations[:, chosen]
             if not bool(wanted.isfinite().all()):
                 raise BadInput(f"{value} is not finite all along the span: choose other units or another span")
-            places = find_alike(self.trained.model, self.tokens, looked_for, by="near", top=whole("top", top, 1, 50))
-            places = [place for place in places if isfinite(place.score)]
-            values = self.values(looked_for, [place.start for place in places])
+            matches = find_similar(
+                self.trained.model, self.tokens, looked_for, by="near", top=checked_int("top", top, 1, 50)
+            )
+            matches = [match for match in matches if isfinite(match.score)]
+            values = self.values(looked_for, [match.start for match in matches])
         return {
             "total": len(self.tokens),
             "span": rounded(wanted),
-            "places": [
+            "matches": [
                 {
-                    "start": place.start,
-                    "score": round(place.score, 4),
-                    "at": min(AROUND, place.start),
-                    "length": place.end - place.start,
-                    "tokens": self.texts(max(0, place.start - AROUND), place.end + AROUND),
+                    "start": match.start,
+                    "score": round(match.score, 4),
+                    "at": min(AROUND, match.start),
+                    "length": match.end - match.start,
+                    "tokens": self.texts(max(0, match.start - AROUND), match.end + AROUND),
                     "values": rounded(found),
                 }
-                for place, found in zip(places, values, strict=True)
+                for match, found in zip(matches, values, strict=True)
             ],
         }
 
@@ -103,14 +105,14 @@ class Corpus:
         begins = [max(0, start - AROUND - BEFORE) for start in starts]
         rows = [self.tokens[begin:end] for begin, end in zip(begins, ends, strict=True)]
         found = record(self.trained.model, torch.nn.utils.rnn.pad_sequence(rows)).values[looked_for.value]
-        of_units = found[looked_for.layer].flatten(2)[..., list(looked_for.chosen)]  # [T, places, units]
+        chosen = found[looked_for.layer].flatten(2)[..., list(looked_for.chosen)]  # [T, places, units]
         return [
-            of_units[max(0, start - AROUND) - begin : end - begin, row]
+            chosen[max(0, start - AROUND) - begin : end - begin, row]
             for row, (start, begin, end) in enumerate(zip(starts, begins, ends, strict=True))
         ]
 
 
-def whole(name: str, value: Any, low: int, high: int) -> int:
+def checked_int(name: str, value: Any, low: int, high: int) -> int:
     """A whole number within bounds. Raises BadInput."""
     if type(value) is not int or not low <= value <= high:
         raise BadInput(f"{name} is a whole number from {low} to {high}, not {str(value)[:40]}")

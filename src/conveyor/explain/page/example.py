@@ -16,7 +16,7 @@ from conveyor.explain.measure.units import Unit, units
 from conveyor.explain.page.roles import Roles
 from conveyor.explain.running.edits import Edit
 from conveyor.explain.running.interpret import interpret
-from conveyor.explain.running.levels import Level, levels
+from conveyor.explain.running.layers import TracedLayer, traced_layers
 from conveyor.language import LanguageModel
 from conveyor.language.trained import Trained
 from conveyor.tasks.agreement import (
@@ -124,14 +124,14 @@ def _unit(trained: Trained) -> Unit | None:
     """The unit of what the cell carries along, or else of its states, that tells the main subject's number best."""
     random = Random(1)
     text = "\n".join(" ".join(sentence(random)) for _ in range(LEARN))
-    belts = {belt.name for level in levels(trained.model) for belt in Roles.of(level.circuit).belts}
+    belts = {belt.name for layer in traced_layers(trained.model) for belt in Roles.of(layer.circuit).belts}
     best = units(trained, text, [FOLLOWED], values=sorted(belts), top=1)[FOLLOWED]
     return best[0] if best else None
 
 
 def _forgetting(model: LanguageModel, unit: Unit) -> tuple[Edit, bool]:
     """What makes a unit forget, and whether that is a gate of its own."""
-    circuit = levels(model)[unit.layer].circuit
+    circuit = traced_layers(model)[unit.layer].circuit
     for use in Roles.of(circuit).by("keep"):
         if use.belt == unit.value:
             return Edit(unit.layer, use.gate, 1.0 if use.inverted else 0.0, unit.index), True
@@ -159,7 +159,7 @@ class _Verbs:
 
 
 def _rates(trained: Trained, edit: Edit) -> dict[str, Any]:
-    verbs, model, stack = _verbs(trained.vocabulary), trained.model, levels(trained.model)
+    verbs, model, stack = _verbs(trained.vocabulary), trained.model, traced_layers(trained.model)
     circuit = stack[edit.layer].circuit
     size = circuit.graph.nodes[circuit.parts[int(edit.part)].node].size
     others = [Edit(**{**edit.data, "unit": unit}) for unit in range(size) if unit != edit.unit][:: -(-size // COMPARED)]
@@ -211,7 +211,7 @@ def _verbs(vocabulary: Vocabulary) -> _Verbs:
 
 
 @torch.no_grad()
-def _wrong(model: LanguageModel, stack: Sequence[Level], verbs: _Verbs, edits: Sequence[Edit]) -> Tensor:
+def _wrong(model: LanguageModel, stack: Sequence[TracedLayer], verbs: _Verbs, edits: Sequence[Edit]) -> Tensor:
     """Of which verbs the other form is thought as likely, [verbs]."""
     output = _outputs(model, stack, verbs.tokens, edits)[verbs.time, verbs.row]
     scores = F.linear(output, model.embedding.weight if model.tied else model.output, model.bias)
@@ -219,24 +219,24 @@ def _wrong(model: LanguageModel, stack: Sequence[Level], verbs: _Verbs, edits: S
     return ~(right > other)
 
 
-def _outputs(model: LanguageModel, stack: Sequence[Level], tokens: Tensor, edits: Sequence[Edit]) -> Tensor:
+def _outputs(model: LanguageModel, stack: Sequence[TracedLayer], tokens: Tensor, edits: Sequence[Edit]) -> Tensor:
     """The last layer's output for tokens [T, B], with edits that act at every step, [T, B, width]."""
     rows = tokens.shape[1]
-    states = [{name: first.expand(rows, -1) for name, first in level.initial.items()} for level in stack]
+    states = [{name: first.expand(rows, -1) for name, first in layer.initial.items()} for layer in stack]
     outputs = []
     for t, embedded in enumerate(model.embedding(tokens)):
         x, below = embedded, None
-        for k, level in enumerate(stack):
-            streams = {"x": x} | {name: _stream(of, embedded, below) for name, of in level.streams.items()}
-            values = interpret(level.circuit, _given(level, streams, states[k], t), [e for e in edits if e.layer == k])
-            states[k] = {name: values[level.end(name)].expand(rows, -1) for name in level.initial}
-            x, below = values[level.end(level.output)].expand(rows, -1), (level, values)
+        for k, layer in enumerate(stack):
+            streams = {"x": x} | {name: _stream(of, embedded, below) for name, of in layer.streams.items()}
+            values = interpret(layer.circuit, _given(layer, streams, states[k], t), [e for e in edits if e.layer == k])
+            states[k] = {name: values[layer.end(name)].expand(rows, -1) for name in layer.initial}
+            x, below = values[layer.end(layer.output)].expand(rows, -1), (layer, values)
         outputs.append(x)
     return torch.stack(outputs)
 
 
-def _stream(source: Any, x: Tensor, below: tuple[Level, list[Tensor]] | None) -> Tensor:
-    """What a stream besides x has, see Level."""
+def _stream(source: Any, x: Tensor, below: tuple[TracedLayer, list[Tensor]] | None) -> Tensor:
+    """What a stream besides x has, see TracedLayer."""
     if isinstance(source, str):
         assert below is not None
         return below[1][below[0].end(source)]
@@ -244,10 +244,10 @@ def _stream(source: Any, x: Tensor, below: tuple[Level, list[Tensor]] | None) ->
 
 
 def _given(
-    level: Level, streams: Mapping[str, Tensor], states: Mapping[str, Tensor], t: int
+    layer: TracedLayer, streams: Mapping[str, Tensor], states: Mapping[str, Tensor], t: int
 ) -> dict[tuple[str, str], Tensor]:
-    kinds = {"stream": streams, "state": states, "weight": level.weights, "step": {"t": torch.tensor(t)}}
-    inputs = [node for node in level.circuit.graph.nodes if node.op == "input"]
+    kinds = {"stream": streams, "state": states, "weight": layer.weights, "step": {"t": torch.tensor(t)}}
+    inputs = [node for node in layer.circuit.graph.nodes if node.op == "input"]
     rows = len(streams["x"])
     return {
         (kind, name): kinds[kind][name].expand(rows, *node.dims) if node.rows else kinds[kind][name]

@@ -22,7 +22,7 @@ class Belt:
 
 
 @dataclass(frozen=True)
-class Use:
+class GateUse:
     """A gate multiplies something.
 
     `role`: "keep": what a belt carries; "write": what goes onto a belt; "show": what of a belt's new value is given;
@@ -45,7 +45,7 @@ class Roles:
     """`candidates`: by belt what is put onto it; `clocks`: circles that choose by the step's number."""
 
     belts: tuple[Belt, ...]
-    uses: tuple[Use, ...]
+    uses: tuple[GateUse, ...]
     candidates: dict[str, tuple[int, ...]]
     clocks: tuple[int, ...]
 
@@ -58,7 +58,7 @@ class Roles:
         """
         return _Reader(circuit).roles()
 
-    def by(self, *roles: str) -> tuple[Use, ...]:
+    def by(self, *roles: str) -> tuple[GateUse, ...]:
         """The uses of gates in these roles."""
         return tuple(use for use in self.uses if use.role in roles)
 
@@ -126,7 +126,7 @@ class _Reader:
         is_one = one.op == "const" and one.attrs[0] == 1
         return source if is_one and self.parts[source].op in GATES else -1
 
-    def uses(self, gate: int) -> Iterable[Use]:
+    def uses(self, gate: int) -> Iterable[GateUse]:
         for at in self.circuit.targets(gate):
             if self.parts[at].op == "mul":
                 yield from self.use(gate, at, gate, False, ())
@@ -135,11 +135,11 @@ class _Reader:
                     if self.parts[further].op == "mul":
                         yield from self.use(gate, further, at, True, (at,))
 
-    def use(self, gate: int, at: int, via: int, inverted: bool, through: tuple[int, ...]) -> Iterable[Use]:
+    def use(self, gate: int, at: int, via: int, inverted: bool, through: tuple[int, ...]) -> Iterable[GateUse]:
         others = [i for i in self.circuit.sources(at) if i != via]
         if len(others) == 1:
             role, belt = self.role(at, others[0])
-            yield Use(role, gate, at, others[0], inverted, through, belt)
+            yield GateUse(role, gate, at, others[0], inverted, through, belt)
 
     def role(self, at: int, other: int) -> tuple[str, str]:
         for belt in self.belts:
@@ -173,7 +173,7 @@ class _Reader:
         given = {self.parts[j].kind for j in self.below[i]} - {"layer", "op", "parameter"}
         return given == {"state"}
 
-    def added(self, belt: Belt, uses: tuple[Use, ...]) -> Iterable[int]:
+    def added(self, belt: Belt, uses: tuple[GateUse, ...]) -> Iterable[int]:
         """What comes onto a belt: by a gate, or as it is."""
         gates = {use.at: use for use in uses if use.role in ("keep", "write") and use.belt == belt.name}
         for i in belt.parts[1:]:
@@ -183,7 +183,7 @@ class _Reader:
                 if source not in belt.parts and self.parts[source].kind != "clock":
                     yield from self.origin(source, gates)
 
-    def origin(self, i: int, gates: dict[int, Use]) -> Iterable[int]:
+    def origin(self, i: int, gates: dict[int, GateUse]) -> Iterable[int]:
         if i in gates:
             yield gates[i].other
         elif not self.parts[i].name and self.parts[i].op in ("add", "sub"):

@@ -8,12 +8,12 @@ from typing import Any
 from conveyor.explain.circuit import Circuit
 from conveyor.explain.formula import equations
 from conveyor.explain.page.phrases import Phrases
-from conveyor.explain.page.roles import Roles, Use
+from conveyor.explain.page.roles import GateUse, Roles
 
 Scene = dict[str, Any]
 
 
-class Stage:
+class SceneBuilder:
     """One circuit, and what has been told of it."""
 
     def __init__(self, circuit: Circuit):
@@ -22,7 +22,7 @@ class Stage:
         self.equations = equations(circuit)
         self.told: set[int] = set()  # equations that a scene has
 
-    def gate_scene(self, kind: str, title: str, says: list[str], uses: Sequence[Use], tries: list[Scene]) -> Scene:
+    def gate_scene(self, kind: str, title: str, says: list[str], uses: Sequence[GateUse], tries: list[Scene]) -> Scene:
         gate = uses[0].gate
         active = self.with_equations([gate]) | {i for use in uses for i in (use.gate, use.at, *use.through)}
         return self.active(f"{kind} {self.parts[gate].name or gate}", title, says, active, gate, tries)
@@ -96,7 +96,7 @@ class Stage:
         return -1
 
 
-def apart(scenes: list[Scene]) -> list[Scene]:
+def with_unique_ids(scenes: list[Scene]) -> list[Scene]:
     """Those of the same name are numbered."""
     seen: dict[str, int] = {}
     for scene in scenes:

@@ -100,13 +100,13 @@ def app(document: str, runs: Sequence[Trained]) -> Any:
             body += piece
             if len(body) > LARGEST:
                 return JSONResponse({"error": f"a question has at most {LARGEST} bytes"}, 413)
-        question = {"slice": Corpus.slice, "alike": Corpus.alike}[request.url.path.rpartition("/")[2]]
+        question = {"slice": Corpus.slice, "similar": Corpus.similar}[request.url.path.rpartition("/")[2]]
         try:
             return JSONResponse(await run_in_threadpool(asked, corpora, question, bytes(body)))
         except BadInput as error:
             return JSONResponse({"error": str(error)}, 400)
 
-    posts = [Route(f"/api/{name}", answer, methods=["POST"]) for name in ("slice", "alike")]
+    posts = [Route(f"/api/{name}", answer, methods=["POST"]) for name in ("slice", "similar")]
     hosts = Middleware(TrustedHostMiddleware, allowed_hosts=list(HOSTS), www_redirect=False)
     return Starlette(routes=[Route("/", page), *posts], middleware=[Middleware(Guard), hosts])
 

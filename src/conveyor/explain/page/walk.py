@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from conveyor.explain.circuit import Circuit
 from conveyor.explain.page.phrases import listed
-from conveyor.explain.page.roles import Belt, Use
-from conveyor.explain.page.scenes import Scene, Stage, apart
+from conveyor.explain.page.roles import Belt, GateUse
+from conveyor.explain.page.scenes import Scene, SceneBuilder, with_unique_ids
 
 MARKS = {"add": "+", "sub": "−", "mul": "×", "div": "÷", "where": "a choice", "maximum": "max", "minimum": "min"}
 CHOICES = {"where", "maximum", "minimum"}  # what is not chosen is gone
@@ -28,7 +28,7 @@ def walk(circuit: Circuit) -> list[Scene]:
     return _Walk(circuit).scenes()
 
 
-class _Walk(Stage):
+class _Walk(SceneBuilder):
     def scenes(self) -> list[Scene]:
         main = [self.belt(belt) for belt in self.roles.belts] or [self.loop()]
         main += [self.keep(uses) for uses in _by_gate(self.roles.by("keep"))]
@@ -37,10 +37,11 @@ class _Walk(Stage):
         main += [self.clock()] if self.roles.clocks else []
         main += [self.update(belt) for belt in self.roles.belts]
         main += [self.give(end) for end in self.last()]
-        rest = [self.rest(k) for k in range(len(self.equations)) if k not in self.told]  # which grows as they are made
+        # Each scene adds to `told`, so this list must be built after the scenes above.
+        rest = [self.rest(k) for k in range(len(self.equations)) if k not in self.told]
         first = next((k for k, scene in enumerate(main) if scene["id"].startswith(("update", "give"))), len(main))
         early = [scene for scene in rest if scene["show"] < main[first]["show"]] if first < len(main) else rest
-        return apart([*main[:first], *early, *main[first:], *(scene for scene in rest if scene not in early)])
+        return with_unique_ids([*main[:first], *early, *main[first:], *(scene for scene in rest if scene not in early)])
 
     def last(self) -> list[int]:
         """The parts that are handed on or given and are no belt's."""
@@ -102,7 +103,7 @@ class _Walk(Stage):
         show = states[0] if states else self.circuit.ends[0].part
         return self.scene("loop", "No belt: through the layer", says, parts, lit + ends, (), show, tries)
 
-    def keep(self, uses: Sequence[Use]) -> Scene:
+    def keep(self, uses: Sequence[GateUse]) -> Scene:
         gate, name = uses[0].gate, self.words.symbol(uses[0].gate)
         drop = 1.0 if uses[0].inverted else 0.0
         kept = listed([f"`{self.words.symbol(use.other)}`" for use in uses])
@@ -132,7 +133,7 @@ class _Walk(Stage):
             return []
         return ["It does not see what comes: it is learned once for each unit, and is the same at every step."]
 
-    def read(self, uses: Sequence[Use]) -> Scene:
+    def read(self, uses: Sequence[GateUse]) -> Scene:
         gate, name = uses[0].gate, self.words.symbol(uses[0].gate)
         seen = listed([self.words.described(use.other) for use in uses])
         goal = listed(sorted({f"`{self.words.symbol(i)}`" for use in uses if (i := self.next_named(use.at)) >= 0}))
@@ -170,7 +171,7 @@ class _Walk(Stage):
         show = candidates[0] if candidates else gates[0][0].gate
         return [self.active(f"write {belt.name}", title, says, parts, show, tries)]
 
-    def admits(self, uses: Sequence[Use], others: str, name: str) -> str:
+    def admits(self, uses: Sequence[GateUse], others: str, name: str) -> str:
         gate = self.words.symbol(uses[0].gate)
         factor = f"1 − {gate}" if uses[0].inverted else gate
         return f"`{factor}` multiplies {others}: it says how much of it comes into `{name}`, unit by unit."
@@ -257,8 +258,8 @@ class _Walk(Stage):
         return self.active(f"value {self.equations[k].name}", title, says, self.with_equations([part]), part, tries)
 
 
-def _by_gate(uses: Iterable[Use]) -> list[list[Use]]:
-    found: dict[int, list[Use]] = {}
+def _by_gate(uses: Iterable[GateUse]) -> list[list[GateUse]]:
+    found: dict[int, list[GateUse]] = {}
     for use in uses:
         found.setdefault(use.gate, []).append(use)
     return list(found.values())

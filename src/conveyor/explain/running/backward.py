@@ -34,12 +34,12 @@ class Backward:
     @cached_property
     def forward(self) -> MemoryMap:
         """Where the values of the step lie that `backward` reads."""
-        return _places(self.derivative.forward)
+        return _memory_of(self.derivative.forward)
 
     @cached_property
     def backward(self) -> MemoryMap:
         """Where the values of the step back lie."""
-        return _places(self.derivative.backward)
+        return _memory_of(self.derivative.backward)
 
     def data(self) -> dict[str, Any]:
         """How a page brings numbers from the step to `forward`, from there to `backward`, and out of it.
@@ -53,13 +53,13 @@ class Backward:
         step, inner = self.step, self.forward
         assert _edits(step) == _edits(inner), "the edits of a step lie alike in both of its forms"
         own = [(i, n, *n.attrs) for i, n in enumerate(step.graph.nodes) if n.op == "input"]
-        places = [
-            [step.at[i].at, _place(inner, kind, name), node.size]
+        copies = [
+            [step.at[i].at, _offset(inner, kind, name), node.size]
             for i, node, kind, name in own
             if kind not in ("weight", "edit")
         ]
         return {
-            "given": [each for each in places if each[1] >= 0],
+            "given": [each for each in copies if each[1] >= 0],
             "read": self._read(lambda kind: kind not in ("weight", "edit")),
             "edits": self._read(lambda kind: kind == "edit"),
             **self._gradients(),
@@ -86,11 +86,11 @@ class Backward:
         sizes = {output.name: self.step.graph.nodes[output.node].size for output in self.step.graph.outputs}
         return {
             "states": {
-                name: [_place(back, "state", f"grad {name}"), *ends["state", f"grad {name}"]]
+                name: [_offset(back, "state", f"grad {name}"), *ends["state", f"grad {name}"]]
                 for name in self.step.graph.states
             },
             "upward": {
-                name: [_place(back, "stream", f"grad {kinds[name]} {name}"), sizes[name]] for name in self.upward
+                name: [_offset(back, "stream", f"grad {kinds[name]} {name}"), sizes[name]] for name in self.upward
             },
             "streams": {
                 name: ends["stream", f"grad {name}"]
@@ -100,14 +100,14 @@ class Backward:
         }
 
 
-def _places(graph: Graph) -> MemoryMap:
+def _memory_of(graph: Graph) -> MemoryMap:
     return MemoryMap(Circuit(graph, (), (), ()))  # of which nothing is seen
 
 
-def _edits(places: MemoryMap) -> dict[str, int]:
-    return {name: places.at[i].at for name, i in places.graph.inputs("edit").items()}
+def _edits(memory: MemoryMap) -> dict[str, int]:
+    return {name: memory.at[i].at for name, i in memory.graph.inputs("edit").items()}
 
 
-def _place(places: MemoryMap, kind: str, name: str) -> int:
-    found = places.graph.inputs(kind).get(name)
-    return -1 if found is None else places.at[found].at
+def _offset(memory: MemoryMap, kind: str, name: str) -> int:
+    found = memory.graph.inputs(kind).get(name)
+    return -1 if found is None else memory.at[found].at

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from conveyor.compiler.graph import Node
 from conveyor.explain.running.backward import Backward
-from conveyor.explain.running.loops_js import contiguous, index, literal, loops, spread
+from conveyor.explain.running.js_loops import contiguous, index, literal, loops, spread
 from conveyor.explain.running.memory_map import SPACES, MemoryMap, order
 
 # How an op of one number for each number is written. Math has all functions but a few, which arithmetic.js has.
@@ -62,22 +62,22 @@ def emit(steps: Sequence[MemoryMap], gradients: Sequence[Backward] = ()) -> str:
 
 
 class _Emitter:
-    def __init__(self, places: MemoryMap):
-        self.places, self.graph, self.circuit = places, places.graph, places.circuit
+    def __init__(self, memory: MemoryMap):
+        self.memory, self.graph, self.circuit = memory, memory.graph, memory.circuit
 
     def factory(self) -> str:
-        places, nodes = self.places, self.graph.nodes
-        each = order(places, [i for i in places.used if i not in places.once])
-        once = order(places, [i for i in places.used if i in places.once])
+        memory, nodes = self.memory, self.graph.nodes
+        each = order(memory, [i for i in memory.used if i not in memory.once])
+        once = order(memory, [i for i in memory.used if i in memory.once])
         views = "".join(
             f"  const v{i} = {p.space}.subarray({p.at}, {p.at + nodes[i].size});\n"
-            for i, p in places.at.items()
-            if p.space in SPACES and i not in places.alias
+            for i, p in memory.at.items()
+            if p.space in SPACES and i not in memory.alias
         )
-        held = ", ".join(f"{part}: v{i}" for i, part in places.parameters.items() if i in places.at)
+        held = ", ".join(f"{part}: v{i}" for i, part in memory.parameters.items() if i in memory.at)
         return (
             f"function (arithmetic, w) {{\n  const {{ {FUNCTIONS} }} = arithmetic;\n"
-            + "".join(f"  const {space} = new Float32Array({places.size(space)});\n" for space in SPACES)
+            + "".join(f"  const {space} = new Float32Array({memory.size(space)});\n" for space in SPACES)
             + f"{views}  function prepare() {{\n{''.join(map(self.node, once))}  }}\n"
             + f"  function step() {{\n{''.join(map(self.node, each))}  }}\n"
             + f"  return {{ kept, edits, held: {{ {held} }}, prepare, step }};\n}}"
@@ -91,16 +91,16 @@ class _Emitter:
 
     def lines(self, i: int, node: Node) -> list[str]:
         if node.op == "input":
-            return [f"v{i}.set(w[{self.places.weights.index(node.attrs[1])}]);"] if node.attrs[0] == "weight" else []
+            return [f"v{i}.set(w[{self.memory.weights.index(node.attrs[1])}]);"] if node.attrs[0] == "weight" else []
         body = WRITTEN.get(node.op, _Emitter.pointwise)
-        return body(self, i, node, [self.name(j) for j in self.places.reads(i)])
+        return body(self, i, node, [self.name(j) for j in self.memory.reads(i)])
 
     def name(self, j: int) -> str:
-        j = self.places.alias.get(j, j)
-        place = self.places.at[j]
-        if place.space == "literal":
+        j = self.memory.alias.get(j, j)
+        slot = self.memory.at[j]
+        if slot.space == "literal":
             return literal(self.graph.nodes[j].attrs[0])
-        return f"w[{place.at}]" if place.space == "weight" else f"v{j}"
+        return f"w[{slot.at}]" if slot.space == "weight" else f"v{j}"
 
     # --- one op each: its node, and the names of what it reads ---
 
@@ -125,12 +125,12 @@ class _Emitter:
 
     def element(self, j: int, name: str, strides: Sequence[int], letters: Sequence[str], at: int = 0) -> str:
         """A number of a value, in brackets where a sign before it would run together with its own."""
-        if self.places.at[j].space == "literal":
+        if self.memory.at[j].space == "literal":
             return f"({name})" if name.startswith("-") else name
         return f"{name}[{index(strides, letters, at)}]"
 
     def matmul(self, i: int, node: Node, names: list[str]) -> list[str]:
-        value, (_, by_rows) = self.graph.nodes[node.inputs[0]], self.places.matrix(i)
+        value, (_, by_rows) = self.graph.nodes[node.inputs[0]], self.memory.matrix(i)
         width = value.dims[-1]
         many = value.size // width if width else 0
         call = "rows" if by_rows else "columns"

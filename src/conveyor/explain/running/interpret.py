@@ -14,7 +14,7 @@ from conveyor.compiler.ops import OPS
 from conveyor.errors import BadInput
 from conveyor.explain.circuit import Circuit
 from conveyor.explain.running.edits import Changes, Edit, edited, find
-from conveyor.explain.running.levels import Level, Source, levels
+from conveyor.explain.running.layers import Source, TracedLayer, traced_layers
 from conveyor.language import LanguageModel
 
 
@@ -77,9 +77,9 @@ def run(model: LanguageModel, tokens: Tensor, edits: Sequence[Edit] = ()) -> Rec
     As the model computes in evaluation: without edits, its logits are those of `model.eval()(tokens[:, None])`.
     Raises BadInput for a cell that cannot be taken apart, and for an edit of something that is not there.
     """
-    stack = levels(model)
+    stack = traced_layers(model)
     check(stack, edits)
-    states = [{name: tensor[None] for name, tensor in level.initial.items()} for level in stack]
+    states = [{name: tensor[None] for name, tensor in layer.initial.items()} for layer in stack]
     weight = model.embedding.weight if model.tied else model.output
     history: list[list[list[Tensor]]] = []
     logits = []
@@ -87,20 +87,20 @@ def run(model: LanguageModel, tokens: Tensor, edits: Sequence[Edit] = ()) -> Rec
         now = [edit for edit in edits if edit.acts(t)]
         first = x = model.embedding.weight[token][None]
         computed: list[list[Tensor]] = []
-        for layer, level in enumerate(stack):
-            below = (stack[layer - 1], computed[-1]) if layer else None
-            streams = {name: _stream(source, first, below) for name, source in level.streams.items()}
-            given = _given(level, {"x": x, **streams}, states[layer], t)
-            values = interpret(level.circuit, given, [edit for edit in now if edit.layer == layer])
-            states[layer] = {name: values[level.end(name)] for name in level.initial}
-            x = values[level.end(level.output)]
+        for k, layer in enumerate(stack):
+            below = (stack[k - 1], computed[-1]) if k else None
+            streams = {name: _stream(source, first, below) for name, source in layer.streams.items()}
+            given = _given(layer, {"x": x, **streams}, states[k], t)
+            values = interpret(layer.circuit, given, [edit for edit in now if edit.layer == k])
+            states[k] = {name: values[layer.end(name)] for name in layer.initial}
+            x = values[layer.end(layer.output)]
             computed.append(values)
         history.append(computed)
         logits.append(F.linear(x, weight, model.bias)[0])
     return _record(stack, history, logits)
 
 
-def check(stack: Sequence[Level], edits: Sequence[Edit]) -> None:
+def check(stack: Sequence[TracedLayer], edits: Sequence[Edit]) -> None:
     """Raises BadInput for an edit of a layer, a part, a unit or a line that is not there."""
     for edit in edits:
         if not 0 <= edit.layer < len(stack):
@@ -108,21 +108,21 @@ def check(stack: Sequence[Level], edits: Sequence[Edit]) -> None:
         Changes.of(stack[edit.layer].circuit, [edit])
 
 
-def _stream(source: Source, x: Tensor, below: tuple[Level, list[Tensor]] | None) -> Tensor:
+def _stream(source: Source, x: Tensor, below: tuple[TracedLayer, list[Tensor]] | None) -> Tensor:
     if isinstance(source, nn.Linear):
         return source(x)
     if isinstance(source, str):
         assert below is not None
-        level, values = below
-        return values[level.end(source)]
+        layer, values = below
+        return values[layer.end(source)]
     return torch.full((1, 1), source, dtype=x.dtype)
 
 
 def _given(
-    level: Level, streams: Mapping[str, Tensor], states: Mapping[str, Tensor], t: int
+    layer: TracedLayer, streams: Mapping[str, Tensor], states: Mapping[str, Tensor], t: int
 ) -> dict[tuple[str, str], Tensor]:
-    graph = level.circuit.graph
-    kinds = {"stream": streams, "state": states, "weight": level.weights, "step": {"t": torch.tensor(t)}}
+    graph = layer.circuit.graph
+    kinds = {"stream": streams, "state": states, "weight": layer.weights, "step": {"t": torch.tensor(t)}}
     given = {}
     for node in graph.nodes:
         if node.op == "input":
@@ -132,11 +132,13 @@ def _given(
     return given
 
 
-def _record(stack: Sequence[Level], history: Sequence[Sequence[Sequence[Tensor]]], logits: list[Tensor]) -> Record:
+def _record(
+    stack: Sequence[TracedLayer], history: Sequence[Sequence[Sequence[Tensor]]], logits: list[Tensor]
+) -> Record:
     def over_time(layer: int, node: int) -> Tensor:
         return torch.stack([computed[layer][node][0] for computed in history])
 
-    parts = [level.circuit.parts for level in stack]
+    parts = [layer.circuit.parts for layer in stack]
     values = tuple(tuple(over_time(k, part.node) for part in own) for k, own in enumerate(parts))
     sums = tuple(tuple(over_time(k, p.total) if p.total >= 0 else None for p in own) for k, own in enumerate(parts))
-    return Record(tuple(level.circuit for level in stack), values, sums, torch.stack(logits))
+    return Record(tuple(layer.circuit for layer in stack), values, sums, torch.stack(logits))

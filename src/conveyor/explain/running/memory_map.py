@@ -30,8 +30,8 @@ class Slot:
 class MemoryMap:
     """What a step computes, where, and when. `saved` are further nodes to keep.
 
-    places = MemoryMap(Circuit.of(graph))
-    places.at[21]                                           # Slot("kept", 512)
+    memory = MemoryMap(Circuit.of(graph))
+    memory.at[21]                                           # Slot("kept", 512)
     """
 
     circuit: Circuit
@@ -146,6 +146,6 @@ class MemoryMap:
         return {self.alias.get(i, i) for i in wanted} - set(self.parameters)
 
 
-def order(places: MemoryMap, nodes: Sequence[int]) -> list[int]:
+def order(memory: MemoryMap, nodes: Sequence[int]) -> list[int]:
     """Those of the nodes that need work."""
-    return [i for i in nodes if i not in places.alias and places.at[i].space not in ("weight", "literal")]
+    return [i for i in nodes if i not in memory.alias and memory.at[i].space not in ("weight", "literal")]

@@ -43,7 +43,7 @@ from conveyor.compiler.graph import Graph
 from conveyor.explain.running.backward import Backward
 from conveyor.explain.running.edits import editable, names
 from conveyor.explain.running.emit_js import emit
-from conveyor.explain.running.levels import Level, levels
+from conveyor.explain.running.layers import TracedLayer, traced_layers
 from conveyor.explain.running.memory_map import MemoryMap
 from conveyor.explain.running.untrained import fresh, quantiles
 from conveyor.language import LanguageModel
@@ -57,7 +57,7 @@ class Described:
     data: dict[str, Any]
     weights: np.ndarray
     script: str
-    levels: tuple[Level, ...]
+    layers: tuple[TracedLayer, ...]
 
 
 def describe(model: LanguageModel, vocabulary: Vocabulary) -> Described:
@@ -69,14 +69,14 @@ def describe(model: LanguageModel, vocabulary: Vocabulary) -> Described:
     Raises BadInput, which names the line and the cause, for a cell that cannot be taken apart, or that takes what a
     language model does not give.
     """
-    stack = levels(model)
+    stack = traced_layers(model)
     tensors = _Tensors(model)
     upward = (stack[0].output, *(name for name in model.rnn.cell.below.values() if name != stack[0].output))
-    places: dict[Graph, MemoryMap] = {}
-    for level in stack:
-        places.setdefault(level.circuit.graph, MemoryMap(editable(level.circuit).circuit))
-    made = [Backward(step, upward) for step in places.values()]
-    of = [made[list(places).index(level.circuit.graph)] for level in stack]
+    steps: dict[Graph, MemoryMap] = {}
+    for layer in stack:
+        steps.setdefault(layer.circuit.graph, MemoryMap(editable(layer.circuit).circuit))
+    made = [Backward(step, upward) for step in steps.values()]
+    of = [made[list(steps).index(layer.circuit.graph)] for layer in stack]
     layers = [_layer(k, stack, made, of, tensors) for k in range(len(stack))]
     embedding = tensors.add("embedding", model.embedding.weight)
     data = {
@@ -119,18 +119,18 @@ class _Tensors:
 
 
 def _step(both: Backward) -> dict[str, Any]:
-    places = both.step
-    circuit, nodes = places.circuit, places.graph.nodes
-    edits = {name: places.at[i].at for name, i in places.graph.inputs("edit").items()}
+    memory = both.step
+    circuit, nodes = memory.circuit, memory.graph.nodes
+    edits = {name: memory.at[i].at for name, i in memory.graph.inputs("edit").items()}
     parts = [
         {
             "name": part.name,
             "kind": part.kind,
             "label": part.label,
-            "at": -1 if part.node in places.parameters else places.at[part.node].at,
+            "at": -1 if part.node in memory.parameters else memory.at[part.node].at,
             "size": nodes[part.node].size,
             "dims": list(nodes[part.node].dims),
-            "sum": places.at[part.total].at if part.total >= 0 else -1,
+            "sum": memory.at[part.total].at if part.total >= 0 else -1,
             "set": edits[f"set {i}"],
             "value": edits[f"value {i}"],
         }
@@ -141,25 +141,25 @@ def _step(both: Backward) -> dict[str, Any]:
         "wires": [[wire.source, wire.target] for wire in circuit.wires],
         "cuts": [edits[f"cut {i}"] for i in range(len(circuit.wires))],
         "names": names(circuit),
-        "kept": places.size("kept"),
-        "edits": places.size("edits"),
+        "kept": memory.size("kept"),
+        "edits": memory.size("edits"),
         "gradient": both.data(),
     }
 
 
 def _layer(
-    row: int, stack: Sequence[Level], made: Sequence[Backward], of: Sequence[Backward], tensors: _Tensors
+    row: int, stack: Sequence[TracedLayer], made: Sequence[Backward], of: Sequence[Backward], tensors: _Tensors
 ) -> dict[str, Any]:
     """`of`: for each layer that of `made` which is its."""
-    level, both = stack[row], of[row]
+    layer, both = stack[row], of[row]
     graph, at, nodes = both.step.graph, both.step.at, both.step.graph.nodes
 
     def given(kind: str, name: str) -> int:
         found = graph.inputs(kind).get(name)
         return -1 if found is None else at[found].at
 
-    def weights(places: MemoryMap) -> list[int]:
-        return [tensors.add(f"rnn.cells.{row}.{name}", level.weights[name]) for name in places.weights]
+    def weights(memory: MemoryMap) -> list[int]:
+        return [tensors.add(f"rnn.cells.{row}.{name}", layer.weights[name]) for name in memory.weights]
 
     states = [
         {
@@ -168,10 +168,10 @@ def _layer(
             "to": given("state", name),
             "from": at[both.step.end(name)].at,
             "initial": tensors.add(f"rnn.initial_state.{name}.{row}", initial, torch.zeros(()))
-            if level.learnt
+            if layer.learnt
             else None,
         }
-        for name, initial in level.initial.items()
+        for name, initial in layer.initial.items()
     ]
     streams = [
         {"name": name, "to": given("stream", name), "width": nodes[i].size, **_source(name, row, stack, of, tensors)}
@@ -187,14 +187,14 @@ def _layer(
         "streams": streams,
         "x": given("stream", "x"),
         "t": given("step", "t"),
-        "output": at[both.step.end(level.output)].at,
-        "width": nodes[both.step.end(level.output)].size,
-        "gives": level.output,
+        "output": at[both.step.end(layer.output)].at,
+        "width": nodes[both.step.end(layer.output)].size,
+        "gives": layer.output,
     }
 
 
 def _source(
-    name: str, row: int, stack: Sequence[Level], steps: Sequence[Backward], tensors: _Tensors
+    name: str, row: int, stack: Sequence[TracedLayer], steps: Sequence[Backward], tensors: _Tensors
 ) -> dict[str, Any]:
     """Where a stream besides x comes from."""
     of = stack[row].streams[name]

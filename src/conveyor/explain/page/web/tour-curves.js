@@ -2,7 +2,7 @@
 import { alone, el, percent, put, shape, visible } from "./dom.js";
 import { likeliest } from "./predictions.js";
 import { inlined, saveButton } from "./save.js";
-import { paragraphs } from "./tour-says.js";
+import { paragraphs } from "./tour-text.js";
 import { plain } from "./symbols.js";
 
 const SAYS = [
@@ -77,7 +77,7 @@ function make(app) {
 }
 
 function drawAll(app, { svg, legend, about, dashed }, live, width) {
-  const reference = app.data.tour.fading.map((one) => ({ ...one, isNew: true }));
+  const reference = app.data.tour.gradient_decay.map((one) => ({ ...one, isNew: true }));
   const far = Math.max(10, ...live.map(({ left }) => left.length));
   const all = [...live, ...reference].map((one) => ({ ...one, left: one.left.slice(0, Math.max(far, 30)) }));
   draw(svg, all, width);

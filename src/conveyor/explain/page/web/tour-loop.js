@@ -2,7 +2,7 @@
 import { alone, el, put, shape, visible } from "./dom.js";
 import { likeliest } from "./predictions.js";
 import { inlined, saveButton } from "./save.js";
-import { paragraphs } from "./tour-says.js";
+import { paragraphs } from "./tour-text.js";
 
 const SAYS = [
   "A network that reads a text reads it token by token, and at each step it does the same thing with the same weights. What it has seen so far reaches it by a line that leads from it back to itself.",

@@ -1,6 +1,6 @@
 /** What comes after: what else the page does, and what the network cannot. */
 import { el } from "./dom.js";
-import { paragraphs } from "./tour-says.js";
+import { paragraphs } from "./tour-text.js";
 
 const SAYS =
   "Written as equations a cell looks hard; taken one line at a time it is a few layers and a few circles. What its units held, and what it expected, was computed just now, by this network, on this text. Measured when the page was made were the dashed curves of new networks, on the page's first text, and, on text that the network has not learnt from, how well units follow something";

@@ -2,7 +2,7 @@
 import { alone, el, percent, put, visible } from "./dom.js";
 import { placed } from "./edits.js";
 import { likeliest } from "./predictions.js";
-import { said } from "./tour-says.js";
+import { said } from "./tour-text.js";
 
 const SHOWN = 3;
 

@@ -4,14 +4,14 @@ import { inlined, saveButton } from "./save.js";
 import { math } from "./symbols.js";
 import { drawAlong } from "./tour-along.js";
 import { parsed, verbForms } from "./tour-grammar.js";
-import { paragraphs, said } from "./tour-says.js";
+import { paragraphs, said } from "./tour-text.js";
 import { Tries } from "./tour-try.js";
 
 const FOUND = "Nobody told the network what to keep. Yet some of its units follow something that a reader would name. Each was found on text that the network has not learnt from, and its score is measured on another part of it.";
 const NONE = "In this network no single unit was found that follows what was looked for (the place in the line, quotes, brackets) clearly better than chance. What it knows is spread over many units.";
 
 const SEARCH = ["How such a unit behaves elsewhere, in all that the network has learnt from, a page in a file cannot show: ", " searches the run's whole text for places where chosen units are alike."];
-const SEARCHED = "Below, “Find alike” searches all that the network has learnt from for places where chosen units are alike.";
+const SEARCHED = "Below, “Find similar” searches all that the network has learnt from for places where chosen units are alike.";
 
 export function unitsScene(app, network) {
   const example = app.data.tour.networks[network].example;

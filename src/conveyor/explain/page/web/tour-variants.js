@@ -2,8 +2,8 @@
 import { el, put } from "./dom.js";
 import { inlined, saveButton } from "./save.js";
 import { math } from "./symbols.js";
-import { choice, light, pictured } from "./tour-light.js";
-import { formula, paragraphs } from "./tour-says.js";
+import { choice, light, pictured } from "./tour-highlight.js";
+import { formula, paragraphs } from "./tour-text.js";
 
 const OWN = "own";
 const SAYS = [

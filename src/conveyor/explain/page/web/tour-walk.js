@@ -3,8 +3,8 @@ import { el, put, shape } from "./dom.js";
 import { asShapes, legend, paint } from "./heat.js";
 import { saveButton } from "./save.js";
 import { math } from "./symbols.js";
-import { cropped, light, pictured } from "./tour-light.js";
-import { formula, numbersNow, paragraphs, unmarked } from "./tour-says.js";
+import { cropped, light, pictured } from "./tour-highlight.js";
+import { formula, numbersNow, paragraphs, unmarked } from "./tour-text.js";
 import { Tries } from "./tour-try.js";
 
 /** The scenes of a layer's step, as walk.py has made them. */

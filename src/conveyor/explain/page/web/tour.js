@@ -11,7 +11,7 @@ import { el, put } from "./dom.js";
 import { problemScene } from "./tour-curves.js";
 import { loopScene } from "./tour-loop.js";
 import { nextScene } from "./tour-next.js";
-import { said, unmarked } from "./tour-says.js";
+import { said, unmarked } from "./tour-text.js";
 import { without } from "./tour-try.js";
 import { unitsScene } from "./tour-units.js";
 import { variantsScene } from "./tour-variants.js";

@@ -2,7 +2,7 @@
 import { changesAt } from "./edits.js";
 import { alone, el, figure, put, visible } from "./dom.js";
 import { note, shapes } from "./notes.js";
-import { contributions, arithmetic } from "./reckon.js";
+import { contributions, arithmetic } from "./breakdown.js";
 import { ATOM, summed } from "./spell.js";
 import { math } from "./symbols.js";
 import { Squash, SumBars } from "./sums.js";

@@ -2,7 +2,7 @@
 import { el, figure, put } from "./dom.js";
 import { scaleOf } from "./colours.js";
 import { strip } from "./heat.js";
-import { largest } from "./reckon.js";
+import { largest } from "./breakdown.js";
 import { math } from "./symbols.js";
 
 const SHOWN = 10;

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from conveyor.errors import BadInput
-from conveyor.explain.measure.record import PIECE, check_names, given, read_through, shown
+from conveyor.explain.measure.record import PIECE, check_names, read_through, resolve, token_texts
 from conveyor.language import LanguageModel
 from conveyor.language.trained import Trained
 
@@ -33,7 +33,7 @@ class Pattern:
 
 
 @dataclass(frozen=True)
-class Place:
+class Match:
     """A place in a text, tokens [start, end), how alike it is, up to 1, and the text there and around."""
 
     start: int
@@ -56,13 +56,13 @@ def pattern(
     """What the units do while the model reads the tokens [a, b) of a text.
 
         looked_for = pattern(trained, 'he said "it is late" and left', (9, 19))
-        find_alike(trained, corpus, looked_for)
+        find_similar(trained, corpus, looked_for)
 
     `value`: the units', none: of the first state. `chosen`: the units that count; none: those that are above the
     threshold all along the span. Raises BadInput for a span outside the text, for a value, layer or unit that does not
     exist, and where no unit is above the threshold all along.
     """
-    reader, tokens, _ = given(model, text)
+    reader, tokens, _ = resolve(model, text)
     value = value or reader.rnn.state_names[0]
     if tokens.dim() != 1 or not 0 <= span[0] < span[1] <= len(tokens):
         raise BadInput(f"the span is [a, b) with 0 <= a < b <= {tokens.shape[0]} of one text, not {list(span)}")
@@ -82,13 +82,13 @@ def pattern(
     return Pattern(value, layer, activations, tuple(chosen or on), threshold)
 
 
-def find_alike(
+def find_similar(
     model: LanguageModel | Trained,
     corpus: str | bytes | Tensor,
     looked_for: Pattern,
     by: str = "on",
     top: int = 20,
-) -> list[Place]:
+) -> list[Match]:
     """The places of a corpus that are most like the pattern, the best first; no two of them overlap.
 
     `by` "on": of the units that are on all along the place or belong to the pattern's, the part that are on in both
@@ -97,7 +97,7 @@ def find_alike(
     characters take some seconds: they are read as 64 rows side by side, each from the initial state. A place is as long
     as the pattern. Raises BadInput as `record` does, and for a corpus that is shorter than the pattern.
     """
-    reader, tokens, vocabulary = given(model, corpus)
+    reader, tokens, vocabulary = resolve(model, corpus)
     length = len(looked_for.activations)
     if tokens.dim() != 1 or len(tokens) < length:
         raise BadInput(f"the corpus is one text of {length} tokens at least, as many as the span has")
@@ -105,8 +105,8 @@ def find_alike(
         raise BadInput(f"places are alike by {' or '.join(MEASURES)}, not {by}")
     scores = _along(reader, tokens, looked_for, by).nan_to_num(-torch.inf, torch.inf, -torch.inf)  # NaN is like nothing
     starts = _apart(scores, length, top)
-    texts = shown(tokens, vocabulary) if vocabulary is not None else None
-    return [_place(start, start + length, float(scores[start]), texts) for start in starts]
+    texts = token_texts(tokens, vocabulary) if vocabulary is not None else None
+    return [_match(start, start + length, float(scores[start]), texts) for start in starts]
 
 
 def _along(model: LanguageModel, tokens: Tensor, looked_for: Pattern, by: str) -> Tensor:
@@ -176,8 +176,8 @@ def _apart(scores: Tensor, length: int, top: int) -> list[int]:
     return found
 
 
-def _place(start: int, end: int, score: float, texts: Sequence[str] | None) -> Place:
+def _match(start: int, end: int, score: float, texts: Sequence[str] | None) -> Match:
     if texts is None:
-        return Place(start, end, score)
+        return Match(start, end, score)
     around = (texts[max(0, start - AROUND) : start], texts[start:end], texts[end : end + AROUND])
-    return Place(start, end, score, *("".join(part) for part in around))
+    return Match(start, end, score, *("".join(part) for part in around))

@@ -12,9 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from conveyor.explain.drawing.scheme import Link, Scheme
+from conveyor.explain.drawing.netlist import Link, Netlist
 
-Cell = tuple[int, int]  # column, row
+GridCell = tuple[int, int]  # column, row
 
 EDGES = ("state", "handed", "given", "stream", "constant")  # what lies outside the module
 
@@ -53,23 +53,23 @@ class Rows:
 class Placement:
     """The cells of all items. It is changed by trying: `cost` says how good it is, without drawing a line."""
 
-    def __init__(self, scheme: Scheme, free: int | None = None):
-        self.scheme, self.items = scheme, scheme.items
-        count = len(scheme.items)
+    def __init__(self, netlist: Netlist, free: int | None = None):
+        self.netlist, self.items = netlist, netlist.items
+        count = len(netlist.items)
         free = free if free is not None else 2 if count < 30 else 5
-        self.rows = Rows(len(scheme.belts), free, max(1, len(scheme.lanes)))
-        self.cells: list[Cell] = [(0, 0)] * count
-        self.taken: dict[Cell, int] = {}
-        self.nets = list(scheme.nets().items())
+        self.rows = Rows(len(netlist.belts), free, max(1, len(netlist.lanes)))
+        self.cells: list[GridCell] = [(0, 0)] * count
+        self.taken: dict[GridCell, int] = {}
+        self.nets = list(netlist.nets().items())
         self.width = 0
-        self.on_belt = {station: k for k, belt in enumerate(scheme.belts) for station in belt.stations}
+        self.on_belt = {station: k for k, belt in enumerate(netlist.belts) for station in belt.stations}
         self.into: dict[int, list[Link]] = {}
-        for link in scheme.links:
+        for link in netlist.links:
             self.into.setdefault(link.target, []).append(link)
-        self.rightward = [pair for belt in scheme.belts for pair in pairwise(belt.stations)]
-        joins = set(scheme.of("join"))
-        self.rightward += [(link.source, link.target) for link in scheme.links if link.source in joins]
-        self.layers, self.circles = scheme.of("layer"), scheme.of("op")
+        self.rightward = [pair for belt in netlist.belts for pair in pairwise(belt.stations)]
+        joins = set(netlist.of("join"))
+        self.rightward += [(link.source, link.target) for link in netlist.links if link.source in joins]
+        self.layers, self.circles = netlist.of("layer"), netlist.of("op")
         self.movable = [i for i, item in enumerate(self.items) if item.kind not in ("state", "handed")]
         self.begin()
 
@@ -81,22 +81,22 @@ class Placement:
         for i in order:
             self.put(i, self.first_cell(i))
         self.width = 1 + max((self.cells[i][0] for i in order), default=0)
-        for i in self.scheme.of("stream", "constant", "given"):
+        for i in self.netlist.of("stream", "constant", "given"):
             self.put(i, self.near(i))
         self.width = 1 + max(c for c, _ in self.cells)
         self.right_edge()
 
     def edges(self) -> None:
-        for k, belt in enumerate(self.scheme.belts):
+        for k, belt in enumerate(self.netlist.belts):
             self.cells[belt.was] = 0, 1 + k
-        for k, (was, _) in enumerate(self.scheme.lanes):
+        for k, (was, _) in enumerate(self.netlist.lanes):
             if was >= 0:
                 self.cells[was] = 0, self.rows.layers + 1 + k
 
     def right_edge(self) -> None:
-        for k, belt in enumerate(self.scheme.belts):
+        for k, belt in enumerate(self.netlist.belts):
             self.cells[belt.becomes] = self.width, 1 + k
-        for k, (_, becomes) in enumerate(self.scheme.lanes):
+        for k, (_, becomes) in enumerate(self.netlist.lanes):
             self.cells[becomes] = self.width, self.rows.layers + 1 + k
 
     def order(self) -> list[int]:
@@ -115,16 +115,16 @@ class Placement:
             visit(i)
         return done
 
-    def put(self, i: int, cell: Cell) -> None:
+    def put(self, i: int, cell: GridCell) -> None:
         self.cells[i] = cell
         self.taken[cell] = i
 
-    def sources(self, i: int) -> list[Cell]:
+    def sources(self, i: int) -> list[GridCell]:
         """Where those lie that it reads, as far as they have a place within the module."""
         known = [self.cells[link.source] for link in self.into.get(i, ())]
         return [cell for cell in known if cell[0] > 0]
 
-    def first_cell(self, i: int) -> Cell:
+    def first_cell(self, i: int) -> GridCell:
         kind, rows = self.items[i].kind, self.rows
         sources = self.sources(i)
         left = max((c for c, _ in sources), default=1)
@@ -140,10 +140,10 @@ class Placement:
         middle = sum(r for _, r in sources) / len(sources) if sources else wanted[0]
         return min(free, key=lambda cell: (2 * (cell[0] - left) + abs(cell[1] - middle), cell))
 
-    def near(self, i: int) -> Cell:
+    def near(self, i: int) -> GridCell:
         """The free cell at the upper or lower edge nearest to those that it is joined to."""
         row = 0 if self.items[i].kind == "given" else self.rows.bottom
-        others = [self.cells[k.target] for k in self.scheme.links if k.source == i]
+        others = [self.cells[k.target] for k in self.netlist.links if k.source == i]
         others += [self.cells[k.source] for k in self.into.get(i, ())]
         wanted = min(c for c, _ in others) if row else max(c for c, _ in others) + 1
         free = (c for c in range(1, self.width + len(self.items)) if (c, row) not in self.taken)
@@ -178,7 +178,7 @@ class Placement:
             tree.append(to)
         return total
 
-    def line(self, at: Cell, to: Cell, link: Link, upwards: bool) -> float:
+    def line(self, at: GridCell, to: GridCell, link: Link, upwards: bool) -> float:
         dx, dy = abs(at[0] - to[0]), abs(at[1] - to[1])
         cost = dx + 0.7 * dy
         if dx and dy:
@@ -191,7 +191,7 @@ class Placement:
             cost += 2 * TURN
         return cost
 
-    def between(self, at: Cell, to: Cell) -> bool:
+    def between(self, at: GridCell, to: GridCell) -> bool:
         (a, r), (b, s) = at, to
         if r == s:
             return any((c, r) in self.taken for c in range(min(a, b) + 1, max(a, b)))
@@ -199,10 +199,10 @@ class Placement:
 
     # -- changes
 
-    def snapshot(self) -> tuple[list[Cell], dict[Cell, int], int]:
+    def snapshot(self) -> tuple[list[GridCell], dict[GridCell, int], int]:
         return list(self.cells), dict(self.taken), self.width
 
-    def restore(self, saved: tuple[list[Cell], dict[Cell, int], int]) -> None:
+    def restore(self, saved: tuple[list[GridCell], dict[GridCell, int], int]) -> None:
         self.cells, self.taken, self.width = list(saved[0]), dict(saved[1]), saved[2]
 
     def improve(self, tries: int, seed: int = 0) -> None:

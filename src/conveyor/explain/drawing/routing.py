@@ -1,4 +1,4 @@
-"""Lines between items along the lines of a grid, each net a tree of shortest ways, paying for bends and crossings.
+"""Lines between items along the lines of a grid, each net a tree of shortest routes, paying for bends and crossings.
 
 An item is one crossing of the grid. Between two rows or columns of items lie `tracks` lines. Two nets never share a
 piece of the grid; they cross at right angles, where both go straight. So nothing has to be mended afterwards.
@@ -10,9 +10,22 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from conveyor.explain.drawing.place import Placement
-from conveyor.explain.drawing.scheme import Link
-from conveyor.explain.drawing.way import ACROSS, ASIDE, BEND, CROSSING, DOWN, LEFT, OPPOSITE, RIGHT, UP, Aim, Grid, find
+from conveyor.explain.drawing.netlist import Link
+from conveyor.explain.drawing.pathfinding import (
+    ACROSS,
+    ASIDE,
+    BEND,
+    CROSSING,
+    DOWN,
+    LEFT,
+    OPPOSITE,
+    RIGHT,
+    UP,
+    Grid,
+    Query,
+    cheapest_path,
+)
+from conveyor.explain.drawing.placement import Placement
 
 AGAIN = 9.0  # to leave an item by one more side, in place of a fork
 PITCH = 8.0  # from one row or column to the next, however many tracks lie between
@@ -38,15 +51,15 @@ ENTERS = {
 }
 
 
-class NoWayError(Exception):
-    """A net found no way on this grid; `source` is where it starts."""
+class NoRouteError(Exception):
+    """A net found no route on this grid; `source` is where it starts."""
 
     def __init__(self, source: int):
         self.source = source
 
 
 @dataclass
-class Way:
+class Route:
     """A piece of a net: the grid's points from the tree to the target of `link`."""
 
     link: Link
@@ -66,19 +79,19 @@ class Router:
         self.moves = self.grid.moves
         # For each item the nets that have its sides, and how many lines have still to find one.
         self.sides: list[dict[int, int]] = [{} for _ in self.items]
-        self.want = [0] * len(self.items)
+        self.pending = [0] * len(self.items)
         self.ports: dict[int, list[tuple[int, int]]] = defaultdict(list)  # points before a side of an item
         for i, v in enumerate(self.at):
             for side in self.all_sides(i):
                 self.ports[v + self.moves[side]].append((i, side))
-        self.nets = placement.scheme.nets()
-        self.home = {i: self.at[i] // self.width for i in placement.scheme.of("join")}
-        self.ways: dict[int, list[Way]] = {source: [] for source in self.nets}
-        self.fixed: dict[int, list[Way]] = {source: [] for source in self.nets}
-        for link in placement.scheme.links:
-            self.want[link.target] += 1
+        self.nets = placement.netlist.nets()
+        self.home = {i: self.at[i] // self.width for i in placement.netlist.of("join")}
+        self.routes: dict[int, list[Route]] = {source: [] for source in self.nets}
+        self.fixed: dict[int, list[Route]] = {source: [] for source in self.nets}
+        for link in placement.netlist.links:
+            self.pending[link.target] += 1
         for source in self.nets:
-            self.want[source] += 1
+            self.pending[source] += 1
 
     def all_sides(self, i: int) -> set[int]:
         kind = self.items[i].kind
@@ -91,53 +104,53 @@ class Router:
     # -- all nets
 
     def run(self, first: list[int], rounds: int = 1) -> None:
-        """Routes all nets, those in `first` before the others, the short ones before the long. Raises NoWayError."""
+        """Routes all nets, those in `first` before the others, the short ones before the long. Raises NoRouteError."""
         self.lay_belts()
-        order = sorted(self.nets, key=lambda s: (first.index(s) if s in first else len(first), self.reach(s), s))
+        order = sorted(self.nets, key=lambda s: (first.index(s) if s in first else len(first), self.span(s), s))
         for source in order:
-            self.route(source)
+            self.route_net(source)
         for _ in range(rounds):
             for source in order:
                 before = self.cost_of(source)
-                kept = self.ways[source]
-                self.lift(source)
+                kept = self.routes[source]
+                self.rip_up(source)
                 try:
-                    self.route(source)
+                    self.route_net(source)
                     better = self.cost_of(source) <= before
-                except NoWayError:
+                except NoRouteError:
                     better = False
                 if not better:
-                    self.lift(source)
-                    for way in kept:
-                        if way not in self.fixed[source]:
-                            self.lay(source, way)
+                    self.rip_up(source)
+                    for route in kept:
+                        if route not in self.fixed[source]:
+                            self.lay(source, route)
 
     def lay_belts(self) -> None:
-        for belt in self.placement.scheme.belts:
+        for belt in self.placement.netlist.belts:
             for a, b in zip(belt.stations, belt.stations[1:], strict=False):
                 link = next(k for k in self.nets[a] if k.target == b)
-                way = Way(link, list(range(self.at[a], self.at[b] + 1)))
-                self.lay(a, way)
-                self.fixed[a].append(way)
+                route = Route(link, list(range(self.at[a], self.at[b] + 1)))
+                self.lay(a, route)
+                self.fixed[a].append(route)
 
-    def reach(self, source: int) -> float:
+    def span(self, source: int) -> float:
         points = [self.at[source], *(self.at[k.target] for k in self.nets[source])]
         columns, rows = [v % self.width for v in points], [v // self.width for v in points]
         return max(columns) - min(columns) + max(rows) - min(rows)
 
-    def route(self, source: int) -> None:
-        laid = {way.link.target for way in self.ways[source]}
+    def route_net(self, source: int) -> None:
+        laid = {route.link.target for route in self.routes[source]}
         left = [link for link in self.nets[source] if link.target not in laid]
         while left:
             link = min(left, key=lambda k: (self.distance(source, k), k.target))
             left.remove(link)
             points = self.find(source, link)
             if points is None:
-                raise NoWayError(source)
-            self.lay(source, Way(link, points))
+                raise NoRouteError(source)
+            self.lay(source, Route(link, points))
 
     def distance(self, source: int, link: Link) -> float:
-        points = {v for way in self.ways[source] for v in (way.points[0], way.points[-1])} | {self.at[source]}
+        points = {v for route in self.routes[source] for v in (route.points[0], route.points[-1])} | {self.at[source]}
         return min(self.grid.apart(v, self.at[link.target]) for v in points)
 
     def length(self, v: int, w: int, source: int) -> float:
@@ -148,24 +161,24 @@ class Router:
 
     # -- laying and lifting
 
-    def pieces(self, way: Way) -> Iterator[tuple[int, int, int]]:
-        """The steps of a way: from a point to the next, and the direction."""
-        for v, w in zip(way.points, way.points[1:], strict=False):
+    def segments(self, route: Route) -> Iterator[tuple[int, int, int]]:
+        """The steps of a route: from a point to the next, and the direction."""
+        for v, w in zip(route.points, route.points[1:], strict=False):
             yield v, w, self.moves.index(w - v)
 
-    def lay(self, source: int, way: Way) -> None:
-        self.ways[source].append(way)
-        self.mark(way, source)
+    def lay(self, source: int, route: Route) -> None:
+        self.routes[source].append(route)
+        self.mark(route, source)
 
-    def lift(self, source: int) -> None:
+    def rip_up(self, source: int) -> None:
         """Takes up all that is not fixed."""
-        for way in self.ways[source]:
-            if way not in self.fixed[source]:
-                self.mark(way, -1)
-        self.ways[source] = list(self.fixed[source])
+        for route in self.routes[source]:
+            if route not in self.fixed[source]:
+                self.mark(route, -1)
+        self.routes[source] = list(self.fixed[source])
 
-    def mark(self, way: Way, net: int) -> None:
-        for v, w, direction in self.pieces(way):
+    def mark(self, route: Route, net: int) -> None:
+        for v, w, direction in self.segments(route):
             (self.grid.across if ACROSS[direction] else self.grid.down)[min(v, w)] = net
             for point, side in ((v, direction), (w, OPPOSITE[direction])):
                 item = self.item_at.get(point)
@@ -173,17 +186,17 @@ class Router:
                     continue
                 if net < 0:
                     if self.sides[item].pop(side, None) is not None:
-                        others = any(s == way.link.source for s in self.sides[item].values())
-                        self.want[item] += not (point == self.at[way.link.source] and others)
+                        others = any(s == route.link.source for s in self.sides[item].values())
+                        self.pending[item] += not (point == self.at[route.link.source] and others)
                 else:
                     others = any(s == net for s in self.sides[item].values())
-                    self.want[item] -= not (point == self.at[net] and others)
+                    self.pending[item] -= not (point == self.at[net] and others)
                     self.sides[item][side] = net
 
-    # -- one way
+    # -- one route
 
     def find(self, source: int, link: Link) -> list[int] | None:
-        """The cheapest way from the net's tree to the target."""
+        """The cheapest route from the net's tree to the target."""
         target = link.target
         enters = ENTERS[self.items[target].kind, link.port]
         free = {side: cost for side, cost in enters.items() if side not in self.sides[target]}
@@ -194,8 +207,8 @@ class Router:
                 known[v] = self.may_bend(v, source, link)
             return known[v]
 
-        aim = Aim(source, self.at[target], free, self.home.get(source, -1), may_bend)
-        return find(self.grid, aim, self.starts(source))
+        query = Query(source, self.at[target], free, self.home.get(source, -1), may_bend)
+        return cheapest_path(self.grid, query, self.starts(source))
 
     def may_bend(self, v: int, source: int, link: Link | None) -> bool:
         """Not before a side of an item that needs it for another line."""
@@ -216,17 +229,17 @@ class Router:
             return False
         if all(net != source for net in used.values()):
             return True
-        return len(self.all_sides(source)) - len(used) > self.want[source]
+        return len(self.all_sides(source)) - len(used) > self.pending[source]
 
     def starts(self, source: int) -> list[tuple[float, int, int]]:
-        """Where the next way of a net may begin: at its source, or wherever it can fork."""
+        """Where the next route of a net may begin: at its source, or wherever it can fork."""
         kind, found = self.items[source].kind, []
         for side, cost in LEAVES[kind].items():
             if self.may_leave(source, side):
-                found.append((cost + (AGAIN if self.ways[source] else 0), self.at[source], side))
+                found.append((cost + (AGAIN if self.routes[source] else 0), self.at[source], side))
         seen = set()
-        for way in self.ways[source]:
-            for _, v, direction in list(self.pieces(way))[:-1]:
+        for route in self.routes[source]:
+            for _, v, direction in list(self.segments(route))[:-1]:
                 if v in seen:
                     continue
                 seen.add(v)
@@ -240,24 +253,24 @@ class Router:
 
     def cost_of(self, source: int) -> float:
         total = 0.0
-        for way in self.ways[source]:
+        for route in self.routes[source]:
             last = None
-            for v, w, direction in self.pieces(way):
+            for v, w, direction in self.segments(route):
                 total += self.length(v, w, source) + (BEND if last not in (None, direction) else 0)
                 total += CROSSING * (last == direction and self.crosses_other(v, direction, source))
                 last = direction
-            total += BEND if way.points[0] != self.at[source] else 0
-            total += self.ends_cost(source, way)
+            total += BEND if route.points[0] != self.at[source] else 0
+            total += self.ends_cost(source, route)
         return total
 
-    def ends_cost(self, source: int, way: Way) -> float:
+    def ends_cost(self, source: int, route: Route) -> float:
         """What it costs to leave and to enter by these sides."""
-        *_, (_, _, last) = self.pieces(way)
-        target = self.items[way.link.target].kind
-        cost = ENTERS[target, way.link.port][OPPOSITE[last]]
-        if way.points[0] == self.at[source]:
-            side = self.moves.index(way.points[1] - way.points[0])
-            cost += LEAVES[self.items[source].kind][side] + (AGAIN if way is not self.ways[source][0] else 0)
+        *_, (_, _, last) = self.segments(route)
+        target = self.items[route.link.target].kind
+        cost = ENTERS[target, route.link.port][OPPOSITE[last]]
+        if route.points[0] == self.at[source]:
+            side = self.moves.index(route.points[1] - route.points[0])
+            cost += LEAVES[self.items[source].kind][side] + (AGAIN if route is not self.routes[source][0] else 0)
         return cost
 
     def crosses_other(self, v: int, direction: int, source: int) -> bool:
@@ -265,9 +278,9 @@ class Router:
         return (up if ACROSS[direction] else left) not in (-1, source)
 
     @property
-    def strain(self) -> float:
+    def side_cost(self) -> float:
         """What the sides cost by which lines leave and enter."""
-        return sum(self.ends_cost(source, way) for source, ways in self.ways.items() for way in ways)
+        return sum(self.ends_cost(source, route) for source, routes in self.routes.items() for route in routes)
 
     def crossings(self) -> int:
         found = 0
@@ -278,4 +291,4 @@ class Router:
 
     def cost(self) -> float:
         """Of all nets; a crossing counts once for each of the two."""
-        return sum(self.cost_of(source) for source in self.ways)
+        return sum(self.cost_of(source) for source in self.routes)

@@ -40,7 +40,7 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Aim:
+class Query:
     """What is looked for: a way of the net `source` to the point `goal`, by one of the sides `enters`, at its cost.
 
     `home`: the row on which the net is to stay, or -1. `may_bend`: whether the net may bend or fork at a point.
@@ -53,10 +53,10 @@ class Aim:
     may_bend: Callable[[int], bool]
 
 
-def find(grid: Grid, aim: Aim, starts: list[tuple[float, int, int]]) -> list[int] | None:
+def cheapest_path(grid: Grid, query: Query, starts: list[tuple[float, int, int]]) -> list[int] | None:
     """The points of the cheapest way, from one of the starts: what it costs, the point, and the direction."""
     across, down, width, closed, unit, moves = grid.across, grid.down, grid.width, grid.closed, grid.unit, grid.moves
-    goal, source = aim.goal, aim.source
+    goal, source = query.goal, query.source
     gx, gy = goal % width, goal // width
     best: dict[tuple[int, int], float] = {}
     came: dict[tuple[int, int], tuple[int, int]] = {}
@@ -68,9 +68,9 @@ def find(grid: Grid, aim: Aim, starts: list[tuple[float, int, int]]) -> list[int
             if (across if direction < UP else down)[v if w > v else w] >= 0:
                 continue
             if w == goal:
-                if OPPOSITE[direction] not in aim.enters:
+                if OPPOSITE[direction] not in query.enters:
                     continue
-                cost += aim.enters[OPPOSITE[direction]]
+                cost += query.enters[OPPOSITE[direction]]
             elif closed[w]:
                 continue
             else:
@@ -82,7 +82,7 @@ def find(grid: Grid, aim: Aim, starts: list[tuple[float, int, int]]) -> list[int
                         continue
                     cost += CROSSING
             y = w // width
-            cost += unit * ASIDE if direction < UP and aim.home not in (-1, y) else unit
+            cost += unit * ASIDE if direction < UP and query.home not in (-1, y) else unit
             if cost < best.get((w, direction), 1e9):
                 best[w, direction] = cost
                 came[w, direction] = origin
@@ -97,7 +97,7 @@ def find(grid: Grid, aim: Aim, starts: list[tuple[float, int, int]]) -> list[int
             return _trace(came, v, direction)
         steps = [(cost, v, direction, (v, direction))]
         crossed = (down if direction < UP else across)[v] >= 0
-        if not crossed and aim.may_bend(v):
+        if not crossed and query.may_bend(v):
             turns = (UP, DOWN) if direction < UP else (LEFT, RIGHT)
             steps += [(cost + BEND, v, turn, (v, direction)) for turn in turns]
 

@@ -49,7 +49,7 @@ class Belt:
 
 
 @dataclass
-class Scheme:
+class Netlist:
     """The items, the links between them, the belts, and the states that are no belts: pairs of items."""
 
     items: list[Item]
@@ -68,18 +68,18 @@ class Scheme:
         return dict(found)
 
 
-def scheme(circuit: Circuit) -> Scheme:
-    return _Maker(circuit).make()
+def netlist(circuit: Circuit) -> Netlist:
+    return _NetlistBuilder(circuit).make()
 
 
-class _Maker:
+class _NetlistBuilder:
     def __init__(self, circuit: Circuit):
         self.circuit = circuit
         self.items = [Item(part.kind, i, part.name) for i, part in enumerate(circuit.parts)]
         self.links: dict[tuple[int, int], Link] = {}
         self.merged: dict[tuple[int, ...], int] = {}  # the joins so far, by what they join
 
-    def make(self) -> Scheme:
+    def make(self) -> Netlist:
         for at in range(len(self.circuit.parts)):
             self.inputs(at)
         handed = {end.name: self.end(end.name, "handed", end.part) for end in self.of_kind("state")}
@@ -90,7 +90,7 @@ class _Maker:
             self.end(end.name, "given", end.part)
         self.spread_wires()
         belts, lanes = self.belts(handed)
-        return Scheme(self.items, list(self.links.values()), belts, lanes)
+        return Netlist(self.items, list(self.links.values()), belts, lanes)
 
     def of_kind(self, kind: str) -> Iterable:
         return [end for end in self.circuit.ends if end.kind == kind]

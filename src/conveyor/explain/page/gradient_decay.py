@@ -20,10 +20,10 @@ CELLS: dict[str, tuple[type[Cell], str]] = {
 STEPS, UNITS = 60, 32
 
 
-def fading(trained: Trained, text: str) -> list[dict[str, Any]]:
+def gradient_decay(trained: Trained, text: str) -> list[dict[str, Any]]:
     """What is left of the gradient after 1, 2, ... steps back, as a part of what is left after one.
 
-        fading(trained, "the keys to the cabinet")[0]       # {"name": "RNN", "state": "h", "left": [1.0, 0.55, ...]}
+        gradient_decay(trained, "the keys to the cabinet")[0]  # {"name": "RNN", "state": "h", "left": [1.0, 0.55, ...]}
 
     The exact Jacobian of the output by each earlier state, of new layers that read the text, over and over, in the
     vectors of the trained model.

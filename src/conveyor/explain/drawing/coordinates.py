@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from conveyor.explain.circuit import Circuit
-from conveyor.explain.drawing.route import Router
-from conveyor.explain.drawing.scheme import Item
-from conveyor.explain.drawing.way import OPPOSITE
+from conveyor.explain.drawing.netlist import Item
+from conveyor.explain.drawing.pathfinding import OPPOSITE
+from conveyor.explain.drawing.routing import Router
 from conveyor.explain.symbols import Symbol, symbol, text_width
 
 Point = tuple[float, float]
@@ -40,7 +40,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Piece:
+class Polyline:
     """A line without a fork, as it bends, and the wires that run along it.
 
     `before`: the direction from which it comes, if it leaves another line in a curve; `after`: that in which it goes
@@ -65,35 +65,35 @@ class Layout:
     height: float
     gap: float
     shapes: tuple[Shape, ...]
-    pieces: tuple[Piece, ...]
+    polylines: tuple[Polyline, ...]
     crossings: int
-    strain: float
+    side_cost: float
 
     @property
     def length(self) -> float:
-        pairs = (pair for piece in self.pieces for pair in pairwise(piece.points))
+        pairs = (pair for polyline in self.polylines for pair in pairwise(polyline.points))
         return sum(_length(a, b) for a, b in pairs)
 
     @property
     def leftward(self) -> float:
         """How much of the lines goes against the time."""
-        return sum(max(0.0, a[0] - b[0]) for piece in self.pieces for a, b in pairwise(piece.points))
+        return sum(max(0.0, a[0] - b[0]) for polyline in self.polylines for a, b in pairwise(polyline.points))
 
     @property
     def bends(self) -> int:
-        return sum(len(p.points) - 2 + (p.before is not None) + (p.after is not None) for p in self.pieces)
+        return sum(len(p.points) - 2 + (p.before is not None) + (p.after is not None) for p in self.polylines)
 
 
-def space(circuit: Circuit, router: Router) -> Layout:
-    return _Space(circuit, router).layout()
+def assign_coordinates(circuit: Circuit, router: Router) -> Layout:
+    return _Coordinates(circuit, router).layout()
 
 
-class _Space:
+class _Coordinates:
     def __init__(self, circuit: Circuit, router: Router):
         self.circuit, self.router = circuit, router
         self.items, self.cells = router.items, router.placement.cells
         self.step = router.tracks + 1
-        belts = router.placement.scheme.belts
+        belts = router.placement.netlist.belts
         ended = {item.part for item in self.items if item.kind == "given"}  # what they are is said at the line's end
         ended |= {self.items[belt.becomes].part for belt in belts}
         self.shapes = [self.shape(item, item.part in ended) for item in self.items]
@@ -134,10 +134,17 @@ class _Space:
         xs = {i: x - left + BORDER for i, x in xs.items()} | {0: -gap, self.router.width - 1: width + gap}
         ys = {i: y - top + BORDER for i, y in ys.items()} | {0: -OUTSIDE, self.router.height - 1: height + OUTSIDE}
         self.xs, self.ys = xs, ys
-        pieces = _with_room([piece for source in self.router.nets for piece in self.pieces(source)])
+        polylines = _with_room([polyline for source in self.router.nets for polyline in self.polylines(source)])
         shapes = [self.placed(shape, cell, gap) for shape, cell in zip(self.shapes, self.cells, strict=True)]
         return Layout(
-            self.circuit, width, height, gap, tuple(shapes), tuple(pieces), self.router.crossings(), self.router.strain
+            self.circuit,
+            width,
+            height,
+            gap,
+            tuple(shapes),
+            tuple(polylines),
+            self.router.crossings(),
+            self.router.side_cost,
         )
 
     def placed(self, shape: Shape, cell: tuple[int, int], gap: float) -> Shape:
@@ -206,28 +213,28 @@ class _Space:
             return x, y
         return x + dx * self.shapes[item].width / 2, y + dy * self.shapes[item].height / 2
 
-    def pieces(self, source: int) -> Iterable[Piece]:
+    def polylines(self, source: int) -> Iterable[Polyline]:
         router = self.router
         parents: dict[int, int] = {}
         children: dict[int, list[int]] = defaultdict(list)
         wires: dict[int, set[str]] = defaultdict(set)  # by the point where a step of the way ends
-        for way in router.ways[source]:
-            for v, w, _ in router.pieces(way):
+        for route in router.routes[source]:
+            for v, w, _ in router.segments(route):
                 parents[w] = v
                 children[v].append(w)
-        for way in router.ways[source]:
-            v = way.points[-1]
+        for route in router.routes[source]:
+            v = route.points[-1]
             while v != router.at[source]:
-                wires[v] |= way.link.wires
+                wires[v] |= route.link.wires
                 v = parents[v]
         for start, after in list(children.items()):
             if start == router.at[source] or len(after) > 1:
                 for child in after:
-                    yield self.piece(source, [start, child], parents, children, wires[child])
+                    yield self.polyline(source, [start, child], parents, children, wires[child])
 
-    def piece(
+    def polyline(
         self, source: int, way: list[int], parents: dict[int, int], children: dict[int, list[int]], wires: set[str]
-    ) -> Piece:
+    ) -> Polyline:
         """The line that begins with these two points of the grid, as far as it does not fork."""
         router = self.router
         while len(children.get(way[-1], ())) == 1 and way[-1] not in router.item_at:
@@ -238,7 +245,7 @@ class _Space:
         end = router.item_at.get(way[-1])
         joins = end is not None and self.items[end].kind == "join"
         after = self.leaving(end, turns[-1]) if end is not None and joins else turns[-1]
-        return Piece(
+        return Polyline(
             source,
             (self.edge(way[0], turns[0]), *map(self.point, bends), self.edge(way[-1], OPPOSITE[turns[-1]])),
             tuple(sorted(wires, key=lambda wire: [(len(n), n) for n in wire.split("-", 1)])),
@@ -253,15 +260,17 @@ class _Space:
         return coming if coming in sides else sides[0]
 
 
-def _with_room(pieces: list[Piece]) -> list[Piece]:
+def _with_room(polylines: list[Polyline]) -> list[Polyline]:
     """Each with the length of the straight line that it leaves, or that it merges into."""
-    before = {piece.points[-1]: _length(*piece.points[-2:]) for piece in pieces if not piece.tip}
-    after = {(piece.points[0], _direction(*piece.points[:2])): _length(*piece.points[:2]) for piece in pieces}
+    before = {polyline.points[-1]: _length(*polyline.points[-2:]) for polyline in polylines if not polyline.tip}
+    after = {
+        (polyline.points[0], _direction(*polyline.points[:2])): _length(*polyline.points[:2]) for polyline in polylines
+    }
     found = []
-    for piece in pieces:
-        room = [before[piece.points[0]]] if piece.before else []
-        room += [after[piece.points[-1], piece.after]] if piece.after else []
-        found.append(replace(piece, room=min(room, default=0.0)))
+    for polyline in polylines:
+        room = [before[polyline.points[0]]] if polyline.before else []
+        room += [after[polyline.points[-1], polyline.after]] if polyline.after else []
+        found.append(replace(polyline, room=min(room, default=0.0)))
     return found
 
 

@@ -23,7 +23,7 @@ Source = str | nn.Linear | float
 
 
 @dataclass(frozen=True)
-class Level:
+class TracedLayer:
     """A layer.
 
     `weights`: of the traced step, by name; `initial`: the states before the first step, [width] each, which are
@@ -43,7 +43,7 @@ class Level:
         return next(output.node for output in self.circuit.graph.outputs if output.name == name)
 
 
-def levels(model: LanguageModel) -> list[Level]:
+def traced_layers(model: LanguageModel) -> list[TracedLayer]:
     """The layers of a language model, as it computes in evaluation, without dropout.
 
     Raises BadInput, which names the line and the cause, for a cell that has no graph or that takes what a language
@@ -56,12 +56,12 @@ def levels(model: LanguageModel) -> list[Level]:
     model.eval()  # in which zoneout is a mean, and nothing is drawn
     try:
         with torch.no_grad():
-            return [_level(rnn, row) for row in range(rnn.num_layers)]
+            return [_traced_layer(rnn, row) for row in range(rnn.num_layers)]
     finally:
         model.train(training)
 
 
-def _level(rnn: Recurrent, row: int) -> Level:
+def _traced_layer(rnn: Recurrent, row: int) -> TracedLayer:
     cell = rnn.cell_of(row)
     further = sorted(set(cell.arguments) - {"x", "t", *cell.state, *cell.below})
     if further:
@@ -80,7 +80,7 @@ def _level(rnn: Recurrent, row: int) -> Level:
         streams[name] = value if row else rnn.ground[0][name]  # type: ignore[index]
     initial, learnt = _initial(rnn, row, weight), rnn.learn_initial_state
     circuit, output = Circuit.of(found.graph), cell.output_name or cell.state[0]
-    return Level(circuit, weights, initial, learnt, streams, output)
+    return TracedLayer(circuit, weights, initial, learnt, streams, output)
 
 
 def _initial(rnn: Recurrent, row: int, like: Tensor) -> dict[str, Tensor]:

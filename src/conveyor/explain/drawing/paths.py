@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from conveyor.explain.drawing.space import Piece, Point
+from conveyor.explain.drawing.coordinates import Point, Polyline
 
 ROUND = 12.0  # of a bend
 TIP = 9.0  # an arrow's
 
 
 @dataclass(frozen=True)
-class Stroke:
+class RoundedLine:
     """A line as it is drawn: `first` and `last` are the radii of the curves in which it leaves and merges, or 0."""
 
-    piece: Piece
+    polyline: Polyline
     first: float = 0.0
     last: float = 0.0
 
 
-def strokes(pieces: tuple[Piece, ...]) -> list[Stroke]:
+def rounded_lines(polylines: tuple[Polyline, ...]) -> list[RoundedLine]:
     """The lines, those that go straight on at a fork or a join begun and ended where the curves of the others do.
 
     So nothing sticks out beside a curve, whichever of the lines is lit.
@@ -28,56 +28,56 @@ def strokes(pieces: tuple[Piece, ...]) -> list[Stroke]:
     forks: dict[tuple[int, Point], float] = {}
     joins: dict[tuple[Point, tuple[int, int]], float] = {}
     found = []
-    for piece in pieces:
+    for polyline in polylines:
         first, last = 0.0, 0.0
-        if piece.before:
-            key = piece.source, piece.points[0]
-            first = min(ROUND, piece.room / 2, _length(*piece.points[:2]) / 2)
+        if polyline.before:
+            key = polyline.source, polyline.points[0]
+            first = min(ROUND, polyline.room / 2, _length(*polyline.points[:2]) / 2)
             forks[key] = min(forks.get(key, ROUND), first)
-        if piece.after:
-            to = piece.points[-1], piece.after
-            last = min(ROUND, piece.room / 2, _length(*piece.points[-2:]) / 2)
+        if polyline.after:
+            to = polyline.points[-1], polyline.after
+            last = min(ROUND, polyline.room / 2, _length(*polyline.points[-2:]) / 2)
             joins[to] = min(joins.get(to, ROUND), last)
-        found.append(Stroke(piece, first, last))
+        found.append(RoundedLine(polyline, first, last))
 
-    def moved(piece: Piece, point: Point, direction: tuple[int, int]) -> Point:
-        by = joins.get((point, direction), 0.0) - forks.get((piece.source, point), 0.0)
+    def moved(polyline: Polyline, point: Point, direction: tuple[int, int]) -> Point:
+        by = joins.get((point, direction), 0.0) - forks.get((polyline.source, point), 0.0)
         return _moved(point, direction, by)
 
-    return [replace(stroke, piece=_fitted(stroke.piece, moved)) for stroke in found]
+    return [replace(line, polyline=_fitted(line.polyline, moved)) for line in found]
 
 
-def _fitted(piece: Piece, moved: Callable[[Piece, Point, tuple[int, int]], Point]) -> Piece:
-    points = list(piece.points)
-    if not piece.before:
-        points[0] = moved(piece, points[0], _direction(*piece.points[:2]))
-    if not piece.after and not piece.tip:
-        points[-1] = moved(piece, points[-1], _direction(*piece.points[-2:]))
-    return replace(piece, points=tuple(points))
+def _fitted(polyline: Polyline, moved: Callable[[Polyline, Point, tuple[int, int]], Point]) -> Polyline:
+    points = list(polyline.points)
+    if not polyline.before:
+        points[0] = moved(polyline, points[0], _direction(*polyline.points[:2]))
+    if not polyline.after and not polyline.tip:
+        points[-1] = moved(polyline, points[-1], _direction(*polyline.points[-2:]))
+    return replace(polyline, points=tuple(points))
 
 
-def path(stroke: Stroke) -> str:
+def path(line: RoundedLine) -> str:
     """A way with round bends. Before an arrow it ends a little earlier."""
-    piece, points = stroke.piece, list(stroke.piece.points)
-    if piece.tip:
+    polyline, points = line.polyline, list(line.polyline.points)
+    if polyline.tip:
         points[-1] = _towards(points[-1], points[-2], TIP / 2)
     text = f"M{_xy(points[0])}"
-    if piece.before:  # it comes out of another line in a curve
-        start = _moved(points[0], piece.before, -stroke.first)
-        text = f"M{_xy(start)}Q{_xy(points[0])} {_xy(_towards(points[0], points[1], stroke.first))}"
+    if polyline.before:  # it comes out of another line in a curve
+        start = _moved(points[0], polyline.before, -line.first)
+        text = f"M{_xy(start)}Q{_xy(points[0])} {_xy(_towards(points[0], points[1], line.first))}"
     for a, b, c in zip(points, points[1:], points[2:], strict=False):
         radius = min(ROUND, _length(a, b) / 2, _length(b, c) / 2)
         text += f"L{_xy(_towards(b, a, radius))}Q{_xy(b)} {_xy(_towards(b, c, radius))}"
-    if piece.after:
-        end = _moved(points[-1], piece.after, stroke.last)
-        return text + f"L{_xy(_towards(points[-1], points[-2], stroke.last))}Q{_xy(points[-1])} {_xy(end)}"
+    if polyline.after:
+        end = _moved(points[-1], polyline.after, line.last)
+        return text + f"L{_xy(_towards(points[-1], points[-2], line.last))}Q{_xy(points[-1])} {_xy(end)}"
     return text + f"L{_xy(points[-1])}"
 
 
-def tip(piece: Piece) -> str:
+def tip(polyline: Polyline) -> str:
     """The arrow at the end of a way."""
-    end = piece.points[-1]
-    back = _towards(end, piece.points[-2], TIP)
+    end = polyline.points[-1]
+    back = _towards(end, polyline.points[-2], TIP)
     aside = (back[1] - end[1]) / 2, (end[0] - back[0]) / 2
     one, two = (back[0] + aside[0], back[1] + aside[1]), (back[0] - aside[0], back[1] - aside[1])
     return f"M{_xy(end)}L{_xy(one)}L{_xy(two)}Z"

@@ -1,4 +1,4 @@
-"""The whole layout: place, route, space; of many placements the one whose lines are the shortest and plainest."""
+"""The layout of a diagram: of many placements, routed, the one with the shortest and plainest lines is kept."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import random
 
 from conveyor.explain.circuit import Circuit
 from conveyor.explain.drawing.check import check
+from conveyor.explain.drawing.coordinates import Layout, assign_coordinates
 from conveyor.explain.drawing.errors import CannotDraw
-from conveyor.explain.drawing.place import Placement
-from conveyor.explain.drawing.route import NoWayError, Router
-from conveyor.explain.drawing.scheme import scheme
-from conveyor.explain.drawing.space import Layout, space
+from conveyor.explain.drawing.netlist import netlist
+from conveyor.explain.drawing.placement import Placement
+from conveyor.explain.drawing.routing import NoRouteError, Router
 
 TRACKS = 3
 MOST_TRACKS = 24
@@ -18,21 +18,21 @@ STARTS, CHANGES = 30, 1_000  # placements of which the best is taken, and what i
 WORK = 1_000  # how much is tried; a larger circuit uses it up sooner
 
 # What costs as much as a pixel of a line.
-BEND, CROSSING, WIDTH, LEFTWARD, DISORDER, STRAIN, LOW = 30.0, 120.0, 0.3, 1.5, 60.0, 8.0, 80.0
+BEND, CROSSING, WIDTH, LEFTWARD, DISORDER, SIDES, LOW = 30.0, 120.0, 0.3, 1.5, 60.0, 8.0, 80.0
 
 
-def arrange(circuit: Circuit, work: int = WORK) -> Layout:
+def lay_out(circuit: Circuit, work: int = WORK) -> Layout:
     """Where everything of a circuit lies; the same circuit always lies the same. `work`: more takes longer.
 
     Raises CannotDraw where no layout is found that holds the laws.
     """
-    made = scheme(circuit)
+    made = netlist(circuit)
     size = len(made.items) + len(made.links)
     best: tuple[float, Placement, Layout] | None = None
     for seed in range(1 + min(work // size, STARTS)):
         placement = Placement(made)
         placement.improve(min(30 * work // size, CHANGES), seed)
-        layout = space(circuit, routed(placement))
+        layout = assign_coordinates(circuit, routed(placement))
         if best is None or cost(layout, placement) < best[0]:
             best = cost(layout, placement), placement, layout
     assert best is not None
@@ -53,7 +53,7 @@ def refined(circuit: Circuit, least: float, placement: Placement, layout: Layout
             placement.restore(saved)
         else:
             continue
-        new = space(circuit, routed(placement))
+        new = assign_coordinates(circuit, routed(placement))
         if cost(new, placement) < least:
             least, layout, limit = cost(new, placement), new, placement.cost()
         else:
@@ -63,7 +63,7 @@ def refined(circuit: Circuit, least: float, placement: Placement, layout: Layout
 
 def cost(layout: Layout, placement: Placement) -> float:
     """In pixels of a line."""
-    plain = layout.length + BEND * layout.bends + CROSSING * layout.crossings + STRAIN * layout.strain
+    plain = layout.length + BEND * layout.bends + CROSSING * layout.crossings + SIDES * layout.side_cost
     plain += WIDTH * (layout.width + layout.height) + LEFTWARD * layout.leftward
     return plain + DISORDER * placement.disorder + LOW * placement.low
 
@@ -77,7 +77,7 @@ def routed(placement: Placement) -> Router:
             try:
                 router.run(first)
                 return router
-            except NoWayError as error:
+            except NoRouteError as error:
                 first = [error.source, *(source for source in first if source != error.source)]
         tracks += 1 + tracks // 4
     raise CannotDraw(f"no way for all lines of {len(placement.items)} items")
