@@ -12,7 +12,7 @@ ROOT = Path(conveyor.__file__).parent
 TREES = {file: ast.parse(file.read_text(encoding="utf-8")) for file in sorted(ROOT.rglob("*.py"))}
 CLASSES = {node.name: node for tree in TREES.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
 DOCUMENTED_BY_THE_CLASS = {"forward", "step"}
-PARTS = ["bench", "cell", "cli", "errors.py", "figures.py", "layer", "nn", "search", "targets", "zoo"]
+PARTS = ["bench", "cell", "cli", "errors.py", "explain", "figures.py", "layer", "nn", "search", "targets", "zoo"]
 
 
 def public(body: list[ast.stmt]) -> Iterator[ast.ClassDef | ast.FunctionDef]:

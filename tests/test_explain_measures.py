@@ -102,8 +102,8 @@ def test_a_trained_model_records_a_text():
         ("", "empty"),
         (torch.tensor([7]), "0 to 6, not 7"),
         (torch.tensor([-1]), "0 to 6"),
-        (torch.ones(3), "whole numbers"),
-        (torch.tensor(3), "whole numbers"),
+        (torch.ones(3), "integers"),
+        (torch.tensor(3), "integers"),
         ("x", "never saw 'x'"),
     ],
 )
@@ -116,7 +116,7 @@ def test_a_text_that_cannot_be_read_is_refused(text, message):
 def test_what_a_model_cannot_be_asked_is_told():
     with pytest.raises(BadInput, match="vocabulary"):
         record(model(), "ab")
-    with pytest.raises(BadInput, match="backwards"):
+    with pytest.raises(BadInput, match="bidirectional"):
         record(model(bidirectional=True), tokens(4))
     with pytest.raises(BadInput, match="no value called g; it has C, C_tilde, f"):
         values_along(model(), tokens(9), ("g",))

@@ -289,4 +289,4 @@ def test_the_late_error_of_an_old_search_leaves_a_newer_answer(here, server):
     here.run("window.fail(new Error('late'))")
     here.rest()
     assert here.run("return document.querySelectorAll('.places li').length") == 12
-    assert "12 nearest places" in here.text(".finder [role=status]")
+    assert "12 most similar passages" in here.text(".finder [role=status]")

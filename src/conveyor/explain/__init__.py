@@ -1,4 +1,4 @@
-"""What a cell does, shown: its diagram and equations, a trained model's values measured, and the page on which it runs.
+"""Shows what a cell does: diagrams, equations, measurements of trained models, and pages on which a model runs.
 
 from conveyor import explain
 

@@ -1,4 +1,4 @@
-"""The laws of a layout, held on what is to be drawn. A layout that breaks one is a defect of this package."""
+"""Checks the laws of a layout before it is drawn. A layout that breaks one is a defect of this package."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 def check(layout: Layout) -> None:
-    """Raises CannotDraw if anything overlaps, or a line runs through a shape, a name or along another line."""
+    """Raises CannotDraw if shapes or names overlap, or a line runs through a shape or a name or along another line."""
     boxes = [(shape, box) for shape in layout.shapes for box in boxes_of(shape)]
     for (first, one), (second, two) in combinations(boxes, 2):
         if _overlap(one, two):
@@ -28,7 +28,7 @@ def check(layout: Layout) -> None:
 
 
 def boxes_of(shape: Shape) -> Iterable[Box]:
-    """The room that a shape takes, and that of the name beside its line."""
+    """The bounding boxes of a shape and of the name beside its line."""
     if shape.form == "point":
         return
     x, y, half, tall = shape.x, shape.y, shape.width / 2, shape.height / 2
@@ -41,7 +41,7 @@ def boxes_of(shape: Shape) -> Iterable[Box]:
 
 
 def _apart(polylines: tuple[Polyline, ...]) -> None:
-    """No two lines share more than a point."""
+    """Raises CannotDraw if two lines share more than a point."""
     steps = [(p, _thin(a, b)) for p in polylines for a, b in zip(p.points, p.points[1:], strict=False)]
     for (one, a), (two, b) in combinations(steps, 2):
         across, down = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])

@@ -1,4 +1,4 @@
-"""Lines as paths of an SVG: bends are round, and where a line forks or merges it does so in a curve."""
+"""Lines as SVG paths with rounded bends, forks and joins."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 
 from conveyor.explain.drawing.coordinates import Point, Polyline
 
-ROUND = 12.0  # of a bend
-TIP = 9.0  # an arrow's
+ROUND = 12.0  # the radius of a bend
+TIP = 9.0  # the length of an arrowhead
 
 
 @dataclass(frozen=True)
 class RoundedLine:
-    """A line as it is drawn: `first` and `last` are the radii of the curves in which it leaves and merges, or 0."""
+    """A line with the radii of the curves in which it leaves another line and merges into one (0: none)."""
 
     polyline: Polyline
     first: float = 0.0
@@ -21,9 +21,10 @@ class RoundedLine:
 
 
 def rounded_lines(polylines: tuple[Polyline, ...]) -> list[RoundedLine]:
-    """The lines, those that go straight on at a fork or a join begun and ended where the curves of the others do.
+    """The lines with their radii.
 
-    So nothing sticks out beside a curve, whichever of the lines is lit.
+    A line that goes straight on at a fork or join is cut where the curves of the others begin, so that no stub sticks
+    out beside a curve when only some lines are highlighted.
     """
     forks: dict[tuple[int, Point], float] = {}
     joins: dict[tuple[Point, tuple[int, int]], float] = {}
@@ -57,12 +58,12 @@ def _fitted(polyline: Polyline, moved: Callable[[Polyline, Point, tuple[int, int
 
 
 def path(line: RoundedLine) -> str:
-    """A way with round bends. Before an arrow it ends a little earlier."""
+    """The path of a line with rounded bends. It ends within its arrowhead."""
     polyline, points = line.polyline, list(line.polyline.points)
     if polyline.tip:
         points[-1] = _towards(points[-1], points[-2], TIP / 2)
     text = f"M{_xy(points[0])}"
-    if polyline.before:  # it comes out of another line in a curve
+    if polyline.before:  # it leaves another line in a curve
         start = _moved(points[0], polyline.before, -line.first)
         text = f"M{_xy(start)}Q{_xy(points[0])} {_xy(_towards(points[0], points[1], line.first))}"
     for a, b, c in zip(points, points[1:], points[2:], strict=False):
@@ -75,7 +76,7 @@ def path(line: RoundedLine) -> str:
 
 
 def tip(polyline: Polyline) -> str:
-    """The arrow at the end of a way."""
+    """The arrowhead at the end of a line."""
     end = polyline.points[-1]
     back = _towards(end, polyline.points[-2], TIP)
     aside = (back[1] - end[1]) / 2, (end[0] - back[0]) / 2
@@ -84,7 +85,7 @@ def tip(polyline: Polyline) -> str:
 
 
 def number(value: float) -> str:
-    """As short as it can be, to a hundredth."""
+    """A number rounded to hundredths, as short as possible."""
     text = f"{value:.2f}".rstrip("0").rstrip(".")
     return "0" if text == "-0" else text
 

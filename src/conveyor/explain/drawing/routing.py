@@ -1,7 +1,7 @@
-"""Lines between items along the lines of a grid, each net a tree of shortest routes, paying for bends and crossings.
+"""Routing: connects the items along a grid. Each net is a tree of cheapest paths, with costs for bends and crossings.
 
-An item is one crossing of the grid. Between two rows or columns of items lie `tracks` lines. Two nets never share a
-piece of the grid; they cross at right angles, where both go straight. So nothing has to be mended afterwards.
+Items lie on points of the grid, with `tracks` grid lines between two rows or columns of items. Two nets never share an
+edge of the grid, and they cross only at right angles, so no overlap has to be removed afterwards.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from conveyor.explain.drawing.pathfinding import (
 )
 from conveyor.explain.drawing.placement import Placement
 
-AGAIN = 9.0  # to leave an item by one more side, in place of a fork
-PITCH = 8.0  # from one row or column to the next, however many tracks lie between
+AGAIN = 9.0  # the cost of leaving an item at one more side instead of forking
+PITCH = 8.0  # from one row or column of items to the next, whatever the number of tracks
 
-# The sides that may be left by, and what it costs; and those that may be entered by, for each port.
+# The sides where a line may leave an item, with their costs; and those where it may enter a port.
 LEAVES = {
     "layer": {UP: 0.0, RIGHT: 6.0},
     "op": {RIGHT: 0.0, UP: 2.0, DOWN: 3.0, LEFT: 6.0},
@@ -52,7 +52,7 @@ ENTERS = {
 
 
 class NoRouteError(Exception):
-    """A net found no route on this grid; `source` is where it starts."""
+    """A net has no route on this grid. `source`: the item where the net starts."""
 
     def __init__(self, source: int):
         self.source = source
@@ -60,13 +60,15 @@ class NoRouteError(Exception):
 
 @dataclass
 class Route:
-    """A piece of a net: the grid's points from the tree to the target of `link`."""
+    """A branch of a net: the points of the grid from the tree so far to the target of `link`."""
 
     link: Link
     points: list[int]
 
 
 class Router:
+    """Routes the nets of a placement with `tracks` grid lines between items. `routes`: the branches by source."""
+
     def __init__(self, placement: Placement, tracks: int):
         self.placement, self.tracks = placement, tracks
         self.items = placement.items
@@ -77,10 +79,10 @@ class Router:
         self.item_at = dict(zip(self.at, range(len(self.at)), strict=True))
         self.grid = Grid(self.width, self.height, PITCH / step, self.at)
         self.moves = self.grid.moves
-        # For each item the nets that have its sides, and how many lines have still to find one.
+        # For each item, the nets at its sides, and the number of lines that still need a side.
         self.sides: list[dict[int, int]] = [{} for _ in self.items]
         self.pending = [0] * len(self.items)
-        self.ports: dict[int, list[tuple[int, int]]] = defaultdict(list)  # points before a side of an item
+        self.ports: dict[int, list[tuple[int, int]]] = defaultdict(list)  # by the point next to a side: item, side
         for i, v in enumerate(self.at):
             for side in self.all_sides(i):
                 self.ports[v + self.moves[side]].append((i, side))
@@ -94,6 +96,7 @@ class Router:
             self.pending[source] += 1
 
     def all_sides(self, i: int) -> set[int]:
+        """All sides of an item where lines may leave or enter."""
         kind = self.items[i].kind
         found = set(LEAVES.get(kind, ()))
         for (of, _), sides in ENTERS.items():
@@ -104,7 +107,10 @@ class Router:
     # -- all nets
 
     def run(self, first: list[int], rounds: int = 1) -> None:
-        """Routes all nets, those in `first` before the others, the short ones before the long. Raises NoRouteError."""
+        """Routes all nets: those in `first`, then short ones, then long ones.
+
+        In further `rounds`, each net is ripped up and routed again, if that is not more expensive. Raises NoRouteError.
+        """
         self.lay_belts()
         order = sorted(self.nets, key=lambda s: (first.index(s) if s in first else len(first), self.span(s), s))
         for source in order:
@@ -126,6 +132,7 @@ class Router:
                             self.lay(source, route)
 
     def lay_belts(self) -> None:
+        """Lays the belts as straight lines, which are fixed."""
         for belt in self.placement.netlist.belts:
             for a, b in zip(belt.stations, belt.stations[1:], strict=False):
                 link = next(k for k in self.nets[a] if k.target == b)
@@ -134,11 +141,13 @@ class Router:
                 self.fixed[a].append(route)
 
     def span(self, source: int) -> float:
+        """Half the perimeter of the bounding box of a net."""
         points = [self.at[source], *(self.at[k.target] for k in self.nets[source])]
         columns, rows = [v % self.width for v in points], [v // self.width for v in points]
         return max(columns) - min(columns) + max(rows) - min(rows)
 
     def route_net(self, source: int) -> None:
+        """Routes all links of a net that have no route yet. Raises NoRouteError."""
         laid = {route.link.target for route in self.routes[source]}
         left = [link for link in self.nets[source] if link.target not in laid]
         while left:
@@ -150,34 +159,37 @@ class Router:
             self.lay(source, Route(link, points))
 
     def distance(self, source: int, link: Link) -> float:
+        """A rough distance from the tree of a net to the target of a link."""
         points = {v for route in self.routes[source] for v in (route.points[0], route.points[-1])} | {self.at[source]}
         return min(self.grid.apart(v, self.at[link.target]) for v in points)
 
     def length(self, v: int, w: int, source: int) -> float:
-        """Of a step, as it counts: what has merged is to stay on its row."""
+        """The cost of one edge of the grid: merged lines should stay in their row."""
         row = v // self.width
         away = w // self.width == row != self.home.get(source, row)
         return (ASIDE if away else 1.0) * self.grid.apart(v, w)
 
-    # -- laying and lifting
+    # -- adding and removing routes
 
     def segments(self, route: Route) -> Iterator[tuple[int, int, int]]:
-        """The steps of a route: from a point to the next, and the direction."""
+        """The edges of a route: a point, the next, and the direction."""
         for v, w in zip(route.points, route.points[1:], strict=False):
             yield v, w, self.moves.index(w - v)
 
     def lay(self, source: int, route: Route) -> None:
+        """Adds a route to a net."""
         self.routes[source].append(route)
         self.mark(route, source)
 
     def rip_up(self, source: int) -> None:
-        """Takes up all that is not fixed."""
+        """Removes all routes of a net that are not fixed."""
         for route in self.routes[source]:
             if route not in self.fixed[source]:
                 self.mark(route, -1)
         self.routes[source] = list(self.fixed[source])
 
     def mark(self, route: Route, net: int) -> None:
+        """Records that `net` uses the edges and sides of a route, or with -1 that it no longer does."""
         for v, w, direction in self.segments(route):
             (self.grid.across if ACROSS[direction] else self.grid.down)[min(v, w)] = net
             for point, side in ((v, direction), (w, OPPOSITE[direction])):
@@ -196,7 +208,7 @@ class Router:
     # -- one route
 
     def find(self, source: int, link: Link) -> list[int] | None:
-        """The cheapest route from the net's tree to the target."""
+        """The points of the cheapest path from the tree of the net to the target of a link, or None."""
         target = link.target
         enters = ENTERS[self.items[target].kind, link.port]
         free = {side: cost for side, cost in enters.items() if side not in self.sides[target]}
@@ -211,10 +223,11 @@ class Router:
         return cheapest_path(self.grid, query, self.starts(source))
 
     def may_bend(self, v: int, source: int, link: Link | None) -> bool:
-        """Not before a side of an item that needs it for another line."""
+        """Whether the net may bend or fork at a point: not where that would block a side that another line needs."""
         return all(self.uses(source, link, item, side) for item, side in self.ports.get(v, ()))
 
     def uses(self, source: int, link: Link | None, item: int, side: int) -> bool:
+        """Whether a net uses a side of an item, or may use it for the link or for leaving."""
         if side in self.sides[item]:
             return self.sides[item][side] == source
         if item == source:
@@ -223,7 +236,7 @@ class Router:
         return any(side in ENTERS[self.items[item].kind, k.port] for k in ends)
 
     def may_leave(self, source: int, side: int) -> bool:
-        """Whether a side is free, and not needed by a line that has still to come."""
+        """Whether a side is free, and not reserved for a line that is still to be routed."""
         used = self.sides[source]
         if side in used:
             return False
@@ -232,7 +245,7 @@ class Router:
         return len(self.all_sides(source)) - len(used) > self.pending[source]
 
     def starts(self, source: int) -> list[tuple[float, int, int]]:
-        """Where the next route of a net may begin: at its source, or wherever it can fork."""
+        """Where the next branch of a net may start (cost, point, direction): its source, or where the tree can fork."""
         kind, found = self.items[source].kind, []
         for side, cost in LEAVES[kind].items():
             if self.may_leave(source, side):
@@ -249,9 +262,10 @@ class Router:
                 found += [(BEND, v, turn) for turn in range(4) if around[turn] < 0 and turn != OPPOSITE[direction]]
         return found
 
-    # -- how good it is
+    # -- cost
 
     def cost_of(self, source: int) -> float:
+        """The cost of a net."""
         total = 0.0
         for route in self.routes[source]:
             last = None
@@ -264,7 +278,7 @@ class Router:
         return total
 
     def ends_cost(self, source: int, route: Route) -> float:
-        """What it costs to leave and to enter by these sides."""
+        """The cost of the sides where a route leaves and enters."""
         *_, (_, _, last) = self.segments(route)
         target = self.items[route.link.target].kind
         cost = ENTERS[target, route.link.port][OPPOSITE[last]]
@@ -274,15 +288,17 @@ class Router:
         return cost
 
     def crosses_other(self, v: int, direction: int, source: int) -> bool:
+        """Whether a route that passes a point in this direction crosses another net there."""
         left, _, up, _ = self.grid.around(v)
         return (up if ACROSS[direction] else left) not in (-1, source)
 
     @property
     def side_cost(self) -> float:
-        """What the sides cost by which lines leave and enter."""
+        """The cost of the sides where all routes leave and enter."""
         return sum(self.ends_cost(source, route) for source, routes in self.routes.items() for route in routes)
 
     def crossings(self) -> int:
+        """The number of points where two nets cross."""
         found = 0
         for v in range(self.width, len(self.grid.across) - self.width):
             left, right, up, down = self.grid.around(v)
@@ -290,5 +306,5 @@ class Router:
         return found
 
     def cost(self) -> float:
-        """Of all nets; a crossing counts once for each of the two."""
+        """The cost of all nets; a crossing counts for both nets."""
         return sum(self.cost_of(source) for source in self.routes)

@@ -1,4 +1,4 @@
-"""A step spelled in JavaScript. Where its values lie and when they are computed has been decided (memory_map.py)."""
+"""Emits a step as JavaScript, with the memory and order that memory_map.py decides."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from conveyor.explain.running.backward import Backward
 from conveyor.explain.running.js_loops import contiguous, index, literal, loops, spread
 from conveyor.explain.running.memory_map import SPACES, MemoryMap, order
 
-# How an op of one number for each number is written. Math has all functions but a few, which arithmetic.js has.
+# How pointwise operations are written. Functions that JavaScript's Math lacks are in arithmetic.js.
 SPELLING: dict[str, str] = {
     "neg": "-{0}",
     "abs": "Math.abs({0})",
@@ -41,17 +41,17 @@ SPELLING: dict[str, str] = {
     "where": "{0} !== 0 ? {1} : {2}",
     "stop_gradient": "{0}",
 }
-FUNCTIONS = "rows, columns, erf, mod, power, sign"  # of arithmetic.js
+FUNCTIONS = "rows, columns, erf, mod, power, sign"  # from arithmetic.js
 
 
 def emit(steps: Sequence[MemoryMap], gradients: Sequence[Backward] = ()) -> str:
-    """The text of a module that exports `steps`: for each of them a function that makes one.
+    """The source of a module that exports `steps`, a list of factory functions.
 
-    Each is called with the functions of arithmetic.js and the step's weights, and gives an object: `kept`, the numbers
-    of the values at their places; `prepare()`, to be called when the weights have changed; `step()`, which computes the
-    step from what has been put in `kept`, and in `edits`, which are all 0 where nothing is edited. `held[part]` are the
-    numbers of a parameter.
-    With `gradients`, one for each step, the function has two more of its kind as properties, `forward` and `backward`.
+    Each factory takes the functions of arithmetic.js and the weights of the step, and returns an object. Its `kept` is
+    the memory of the values, `edits` that of the edits (all 0: nothing is edited), `held[part]` the value of a
+    parameter. `prepare()` must be called after the weights have changed. `step()` computes the step from the inputs in
+    `kept` and `edits`.
+    With `gradients`, one for each step, a factory has two more factories as properties, `forward` and `backward`.
     """
     made = [_Emitter(step).factory() for step in steps]
     for k, both in enumerate(gradients):
@@ -102,7 +102,7 @@ class _Emitter:
             return literal(self.graph.nodes[j].attrs[0])
         return f"w[{slot.at}]" if slot.space == "weight" else f"v{j}"
 
-    # --- one op each: its node, and the names of what it reads ---
+    # --- one method per operation, given its node and the names of its operands ---
 
     def const(self, i: int, node: Node, names: list[str]) -> list[str]:
         return [f"v{i}[0] = {literal(node.attrs[0])};"]
@@ -124,7 +124,7 @@ class _Emitter:
         return loops(node.dims, one)
 
     def element(self, j: int, name: str, strides: Sequence[int], letters: Sequence[str], at: int = 0) -> str:
-        """A number of a value, in brackets where a sign before it would run together with its own."""
+        """An element of a value; a negative literal is in parentheses, since a sign may stand before it."""
         if self.memory.at[j].space == "literal":
             return f"({name})" if name.startswith("-") else name
         return f"{name}[{index(strides, letters, at)}]"
@@ -168,7 +168,7 @@ class _Emitter:
     def summed(
         self, i: int, outer: Sequence[int], inner: Sequence[int], start: str, one: Callable[[Sequence[str]], str]
     ) -> list[str]:
-        """For each number of the result, one that runs over others."""
+        """Loops over the result, with an inner loop that accumulates into `s`."""
 
         def each(letters: Sequence[str]) -> list[str]:
             lines = loops(inner, lambda more: one([*letters, *more]), len(outer))
@@ -218,7 +218,7 @@ class _Emitter:
         return loops(dims, one)
 
 
-# How every other op is written.
+# How all other operations are written.
 WRITTEN: dict[str, Callable[[_Emitter, int, Node, list[str]], list[str]]] = {
     "const": _Emitter.const,
     "matmul": _Emitter.matmul,

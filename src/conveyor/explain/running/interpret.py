@@ -1,4 +1,4 @@
-"""A step computed node by node, with changes: one more interpretation of the traced graph."""
+"""Interprets the traced graph of a step node by node, with edits."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from conveyor.language import LanguageModel
 
 
 def interpret(circuit: Circuit, given: Mapping[tuple[str, str], Tensor], edits: Sequence[Edit] = ()) -> list[Tensor]:
-    """The values of all nodes of one step, [B, ...] each, or [1, ...] of what all rows share.
+    """The values of all nodes of one step, [B, ...] each, or [1, ...] if all rows share it.
 
         values = interpret(circuit, {("stream", "x"): x, ("state", "h"): h, ("weight", "hidden.bias"): b, ...}, edits)
         h = values[circuit.graph.outputs[0].node]
 
-    `given`: by kind and name what the graph reads, [B, ...] or, of weights and the step's number, without rows. The
-    edits all act, whatever their steps and their layer. Gradients go through. Raises BadInput for an edit of something
+    `given`: the inputs of the graph by kind and name, [B, ...], or without rows for weights and the step number. All
+    edits apply, whatever their steps and layer. The result is differentiable. Raises BadInput for an edit of something
     that the circuit does not have.
     """
     if not edits:
@@ -45,7 +45,7 @@ def _values(graph: Graph, given: Mapping[tuple[str, str], Tensor]) -> list[Tenso
             values.append(tensor if node.rows else tensor[None])
         else:
             value = OPS[node.op].value
-            assert value is not None, f"{node.op} is no operation of one step"
+            assert value is not None, f"{node.op} sums over steps: one step cannot compute it"
             values.append(value(node, [values[j] for j in node.inputs]).to(dtype))
     return values
 
@@ -54,7 +54,7 @@ def _values(graph: Graph, given: Mapping[tuple[str, str], Tensor]) -> list[Tenso
 class Record:
     """A run: `values[layer][part]` and `sums[layer][part]` [T, ...], `logits` [T, vocabulary].
 
-    `sums` are those of layers before they are squashed, and none for other parts.
+    `sums`: those of layers before their activation; None for other parts.
     """
 
     circuits: tuple[Circuit, ...]
@@ -63,7 +63,7 @@ class Record:
     logits: Tensor
 
     def value(self, layer: int, part: int | str) -> Tensor:
-        """[T, ...], of a part by its place or name, as an edit names it."""
+        """The values [T, ...] of a part, given by index or name as in an Edit."""
         return self.values[layer][find(self.circuits[layer], part)]
 
 
@@ -74,8 +74,8 @@ def run(model: LanguageModel, tokens: Tensor, edits: Sequence[Edit] = ()) -> Rec
         record.value(0, "C")                                 # [12, 256]
         record.logits.log_softmax(-1)                        # [12, vocabulary]
 
-    As the model computes in evaluation: without edits, its logits are those of `model.eval()(tokens[:, None])`.
-    Raises BadInput for a cell that cannot be taken apart, and for an edit of something that is not there.
+    Without edits, the logits are those of `model.eval()(tokens[:, None])`.
+    Raises BadInput for a cell that cannot be traced, and for an edit of something that does not exist.
     """
     stack = traced_layers(model)
     check(stack, edits)
@@ -101,7 +101,7 @@ def run(model: LanguageModel, tokens: Tensor, edits: Sequence[Edit] = ()) -> Rec
 
 
 def check(stack: Sequence[TracedLayer], edits: Sequence[Edit]) -> None:
-    """Raises BadInput for an edit of a layer, a part, a unit or a line that is not there."""
+    """Raises BadInput for an edit of a layer, part, unit or line that does not exist."""
     for edit in edits:
         if not 0 <= edit.layer < len(stack):
             raise BadInput(f"the model has the layers 0 to {len(stack) - 1}, and no layer {edit.layer}")

@@ -1,13 +1,13 @@
-/** Places where units are as they are in a span of the text: of the run's whole text, which a server has. */
+/** Searches the whole text of the run, by the server, for passages where units behave as in a span. */
 import { alone, el, figure, put, visible } from "./dom.js";
 import { strip } from "./heat.js";
 import { math } from "./symbols.js";
 
-const FEW = 3; // units that are taken if nobody chooses
+const FEW = 3; // units that are used by default
 
 export function mountFinder(app, element) {
   if (!app.data.served) {
-    return; // a page in a file has no more than its own text
+    return; // a page in a file has only its own text
   }
   const finder = new Finder(app);
   element.append(finder.element);
@@ -16,7 +16,7 @@ export function mountFinder(app, element) {
 
 class Finder {
   #span = null;
-  #units = null; // those that a person has written
+  #units = null; // the units typed in
   #asked = 0;
 
   constructor(app) {
@@ -32,7 +32,7 @@ class Finder {
     this.value.addEventListener("change", () => this.#take(null));
     this.units.addEventListener("change", () => this.#take(parsed(this.units.value)));
     const fields = el("div", { class: "line" }, el("label", { for: "find-value" }, "value"), this.value, el("label", { for: "find-units" }, "units"), this.units, this.go);
-    const about = el("p", { class: "small" }, "Choose a span: go to its first token, then to its last. Units that are nearly the same there are looked for, without edits, in all that the network has learnt from.");
+    const about = el("p", { class: "small" }, "Choose a span: go to its first token, then to its last. The whole training text is searched for passages in which the units have nearly the same values, without edits.");
     const head = el("div", { class: "line" }, el("h3", {}, "Find similar"), from, to);
     this.element = el("section", { class: "card finder", "aria-label": "Find similar" }, head, about, this.span, fields, this.said, this.places);
   }
@@ -112,7 +112,7 @@ class Finder {
     const part = Number(this.value.value);
     const value = net.part(layer, part).name;
     const asked = (this.#asked += 1);
-    this.said.textContent = "The text is being read …";
+    this.said.textContent = "Searching the text …";
     try {
       const question = { network: app.state.network, text: app.state.text, first, last: last + 1, value, layer, units };
       const found = await ask("similar", question);
@@ -128,7 +128,7 @@ class Finder {
   }
 
   #show({ total, matches }, net, layer, part, units) {
-    put(this.said, `The ${matches.length} nearest places of ${total.toLocaleString("en")} tokens, by `, math(net.symbol(layer, part)), `[${units.join(", ")}]:`);
+    put(this.said, `The ${matches.length} most similar passages of ${total.toLocaleString("en")} tokens, by `, math(net.symbol(layer, part)), `[${units.join(", ")}]:`);
     const peak = Math.max(1e-9, ...matches.flatMap(({ values }) => values.flat().map(Math.abs)));
     const { bounds } = net.part(layer, part);
     const scale = bounds?.[0] === 0 ? { kind: "gate", low: 0, high: bounds[1] } : { kind: "signed", low: -peak, high: peak };

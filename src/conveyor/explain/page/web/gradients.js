@@ -1,4 +1,4 @@
-// Gradients back through the steps of a run, with its edits.
+// Gradients through the steps of a run, with its edits.
 
 import { arithmetic, softmax } from "./arithmetic.js";
 
@@ -41,8 +41,8 @@ function norm(gradient) {
   return Math.sqrt(gradient.reduce((sum, number) => sum + number * number, 0));
 }
 
-// A layer's way back. `forward` is its step once more, with the edits among what it is given, and has what `backward`
-// reads. Which numbers go where is described in backward.py.
+// The backward pass of a layer. `forward` runs its step again, with the edits as inputs, and has the values that
+// `backward` reads. The offsets are described in backward.py.
 export class Backward {
   constructor(layer, offsets, code, tensors) {
     const made = ["forward", "backward"].map((which) => {
