@@ -12,7 +12,7 @@ import torch
 
 import browser as browsers
 import tiers
-from conveyor.explain.drawing.arrange import WORK, arrange
+from conveyor.explain.drawing.layout import WORK, lay_out
 from conveyor.layer import kernels
 from conveyor.targets.cpu import build
 from pages import Page
@@ -53,7 +53,7 @@ def as_users_have_them(monkeypatch):
     """Kernels compiled, and pictures laid out, as outside the tests."""
     if os.environ.get(tiers.FLAGS) == tiers.CHEAP:
         monkeypatch.delenv(tiers.FLAGS)
-    monkeypatch.setattr(arrange, "__defaults__", (WORK,))
+    monkeypatch.setattr(lay_out, "__defaults__", (WORK,))
     for made in (kernels.shared_kernels, build.runtime):
         made.cache_clear()
     yield

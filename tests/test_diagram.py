@@ -21,10 +21,10 @@ from command import conveyor as command
 from conveyor import cli, zoo
 from conveyor.errors import BadInput
 from conveyor.explain.circuit import Circuit
-from conveyor.explain.drawing.arrange import WORK, arrange
 from conveyor.explain.drawing.check import check
 from conveyor.explain.drawing.diagram import Diagram, diagram, stylesheet
 from conveyor.explain.drawing.errors import REPORT, CannotDraw
+from conveyor.explain.drawing.layout import WORK, lay_out
 from conveyor.explain.symbols import Symbol, pretty, spoken, symbol
 from conveyor.zoo import CELLS
 from random_cells import sample
@@ -53,7 +53,7 @@ def made(kind, units=1, options=None, shapes=None, work=ROUGH):
     cell = kind(5, 6 * units, **(options or {}))
     known = {name: shape if isinstance(shape, tuple) else (shape,) for name, shape in (shapes or {}).items()}
     circuit = Circuit.of(conveyor.compile(cell, shapes=known).traced)
-    return Diagram(arrange(circuit, work), kind.__name__)
+    return Diagram(lay_out(circuit, work), kind.__name__)
 
 
 @cache
@@ -490,7 +490,7 @@ def no_way(_):
 
 
 def test_a_cell_that_cannot_be_laid_out_is_one_clear_line(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr("conveyor.explain.drawing.arrange.check", no_way)
+    monkeypatch.setattr("conveyor.explain.drawing.layout.check", no_way)
     monkeypatch.setattr(sys, "argv", ["conveyor", "draw", "rnn", "-o", str(tmp_path / "rnn.svg")])
     with pytest.raises(SystemExit) as end:
         cli.main()

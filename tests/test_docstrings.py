@@ -12,20 +12,7 @@ ROOT = Path(conveyor.__file__).parent
 TREES = {file: ast.parse(file.read_text(encoding="utf-8")) for file in sorted(ROOT.rglob("*.py"))}
 CLASSES = {node.name: node for tree in TREES.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
 DOCUMENTED_BY_THE_CLASS = {"forward", "step"}
-PARTS = [
-    "applications",
-    "bench",
-    "cell",
-    "cli",
-    "compare",
-    "errors.py",
-    "figures.py",
-    "language",
-    "layer",
-    "nn",
-    "search",
-]
-PARTS += ["targets", "tasks", "training", "zoo"]
+PARTS = sorted({file.relative_to(ROOT).parts[0] for file in TREES})
 
 
 def public(body: list[ast.stmt]) -> Iterator[ast.ClassDef | ast.FunctionDef]:

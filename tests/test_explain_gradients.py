@@ -11,7 +11,7 @@ from conveyor import zoo
 from conveyor.explain.measure.flow import gradient_flow
 from conveyor.explain.running import interpret
 from conveyor.explain.running.edits import Edit
-from conveyor.explain.running.levels import levels
+from conveyor.explain.running.layers import traced_layers
 from in_a_page import CELLS, TEXT, VOCABULARY, InAPage, language_model
 
 pytestmark = pytest.mark.xdist_group("explain gradients")
@@ -45,7 +45,7 @@ def by_autograd(model, token, edits, monkeypatch):
         logits = interpret.run(model, TOKENS, edits).logits
     model.zero_grad()
     logits[-1].log_softmax(-1)[token].backward()
-    stack = levels(model)
+    stack = traced_layers(model)
     by_state = [
         [norm(states[name].grad) if name in states else 0.0 for states in handed[layer + len(stack) :: len(stack)]]
         + [norm(kept[-1][level.end(name)].grad) if level is stack[-1] and name == level.output else 0.0]
@@ -60,7 +60,7 @@ def norm(gradient):
 
 
 def some_edits(model, draw):
-    circuits = [level.circuit for level in levels(model)]
+    circuits = [level.circuit for level in traced_layers(model)]
     yield []
     sets = [Edit(k, draw.randrange(len(c.parts)), draw.uniform(0.2, 1), 0, None, 4) for k, c in enumerate(circuits)]
     gates = [Edit(k, draw.choice(list(c.named.values())), 1.0, None, None, 2, 9) for k, c in enumerate(circuits)]

@@ -17,11 +17,11 @@ from conveyor import zoo
 from conveyor.errors import BadInput
 from conveyor.explain.measure import labels, scores
 from conveyor.explain.measure.connectivity import connectivity
-from conveyor.explain.measure.find_alike import find_alike, pattern
 from conveyor.explain.measure.flow import gradient_flow
 from conveyor.explain.measure.gates import gates, saturation
 from conveyor.explain.measure.labels import label
-from conveyor.explain.measure.record import along, read_through, record
+from conveyor.explain.measure.record import read_through, record, values_along
+from conveyor.explain.measure.similar import find_similar, pattern
 from conveyor.explain.measure.units import units
 from conveyor.explain.running.edits import Edit
 from conveyor.explain.running.interpret import run
@@ -67,7 +67,7 @@ def test_a_recording_is_what_the_layer_computes(cell):
             assert_equal(layers[layer], values[name][layer][0, :, 0], name)
     assert_equal(found.values["h"][1], output[:, 0])
     assert_equal(found.log_probs, network(text[:, None])[0][:, 0].log_softmax(-1))
-    assert_equal(found.told, found.log_probs[torch.arange(8), text[1:]])
+    assert_equal(found.token_log_probs, found.log_probs[torch.arange(8), text[1:]])
     likely, chances = found.likeliest(3)
     assert_equal(chances, found.log_probs.exp().gather(-1, likely))
     assert torch.equal(likely[:, 0], found.log_probs.argmax(-1))
@@ -102,8 +102,8 @@ def test_a_trained_model_records_a_text():
         ("", "empty"),
         (torch.tensor([7]), "0 to 6, not 7"),
         (torch.tensor([-1]), "0 to 6"),
-        (torch.ones(3), "whole numbers"),
-        (torch.tensor(3), "whole numbers"),
+        (torch.ones(3), "integers"),
+        (torch.tensor(3), "integers"),
         ("x", "never saw 'x'"),
     ],
 )
@@ -116,10 +116,10 @@ def test_a_text_that_cannot_be_read_is_refused(text, message):
 def test_what_a_model_cannot_be_asked_is_told():
     with pytest.raises(BadInput, match="vocabulary"):
         record(model(), "ab")
-    with pytest.raises(BadInput, match="backwards"):
+    with pytest.raises(BadInput, match="bidirectional"):
         record(model(bidirectional=True), tokens(4))
     with pytest.raises(BadInput, match="no value called g; it has C, C_tilde, f"):
-        along(model(), tokens(9), ("g",))
+        values_along(model(), tokens(9), ("g",))
     for measure in (saturation, connectivity):
         with pytest.raises(BadInput, match="one text"):
             measure(model(), tokens(4).view(2, 2))
@@ -130,7 +130,7 @@ def test_a_long_text_is_read_once_as_rows_that_each_begin_anew(length):
     network, text = model(), tokens(length)
     places = torch.cat([now.t().flatten() for now, _ in read_through(network, text, rows=3)])
     assert sorted(places[places >= 0].tolist()) == list(range(length))
-    whole = along(network, text, ("C",))["C"]
+    whole = values_along(network, text, ("C",))["C"]
     rows = max(1, length // 128)
     for start in range(0, length, -(-length // rows)):
         row = record(network, text[start : start + -(-length // rows)]).values["C"]
@@ -170,7 +170,7 @@ def test_saturation_is_the_time_that_a_gate_is_shut_or_open():
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.mul_(5)
-    found, values = saturation(network, text, 0.2, 0.7), along(network, text, ("f", "i", "o"))
+    found, values = saturation(network, text, 0.2, 0.7), values_along(network, text, ("f", "i", "o"))
     for name, layers in values.items():
         for unit, series in enumerate(layers[0].t().tolist()):
             assert found[name][0].left[unit] == pytest.approx(sum(v < 0.2 for v in series) / 300)
@@ -465,7 +465,7 @@ def test_the_units_that_follow_a_label_are_found():
     assert position.score == pytest.approx(1)
     assert all(unit.index != 2 for named in found.values() for unit in named)
     inside = record(network, text).values["h"][0][:, 0]
-    assert torch.equal(quotes.tells(inside).double(), label("inside quotes", list(text)))
+    assert torch.equal(quotes.classify(inside).double(), label("inside quotes", list(text)))
     assert str(quotes).startswith("h[0] of layer 0: 1.000")
 
 
@@ -516,8 +516,8 @@ def alike_by_hand(values, looked_for, by, start):
 def test_places_are_ranked_by_how_alike_they_are(by, length):
     network, corpus = model(), tokens(700)
     looked_for = pattern(network, tokens(400), (3, 3 + length), "C", threshold=-9.0 if length > 4 else 0.0)
-    found = find_alike(network, corpus, looked_for, by, top=1000)
-    values = along(network, corpus, ("C",))["C"][-1]
+    found = find_similar(network, corpus, looked_for, by, top=1000)
+    values = values_along(network, corpus, ("C",))["C"][-1]
     rows = -(-len(corpus) // (len(corpus) // max(128, length)))
     scored = {start: alike_by_hand(values, looked_for, by, start) for start in range(700 - length + 1)}
     possible = {start: one for start, one in scored.items() if start % rows + length <= rows}
@@ -540,7 +540,7 @@ def test_a_span_finds_itself_and_its_like_with_the_text_around():
     text = 'aa\nb"a b"b\n\n' * 3
     looked_for = pattern(network, text, (4, 8), threshold=0.9, chosen=())
     assert looked_for.chosen == (0,)
-    found = find_alike(network, text, looked_for, top=3)
+    found = find_similar(network, text, looked_for, top=3)
     assert [place.start for place in found] == [4, 16, 28]
     assert (found[1].text, found[1].score) == ('"a b', 1)
     assert found[1].before == text[:16]
@@ -566,9 +566,9 @@ def test_a_pattern_that_is_not_there_is_refused(options, message):
 def test_a_search_that_cannot_be_done_is_refused():
     looked_for = pattern(watcher(), 'aa\nb"a b"b\n\n', (4, 8), threshold=0.9)
     with pytest.raises(BadInput, match="4 tokens at least"):
-        find_alike(watcher(), "ab", looked_for)
+        find_similar(watcher(), "ab", looked_for)
     with pytest.raises(BadInput, match="on or cosine"):
-        find_alike(watcher(), "ab" * 9, looked_for, by="sine")
+        find_similar(watcher(), "ab" * 9, looked_for, by="sine")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -577,7 +577,8 @@ def test_texts_of_every_kind_of_token_can_be_searched(kind):
     network = trained(model(kinds=len(vocabulary)), kind, vocabulary.symbols)
     looked_for = pattern(network, 'a b "a"', (1, 3), threshold=-9.0)
     assert (
-        "".join((found := find_alike(network, 'a b "a"', looked_for)[0]).before + found.text + found.after) == 'a b "a"'
+        "".join((found := find_similar(network, 'a b "a"', looked_for)[0]).before + found.text + found.after)
+        == 'a b "a"'
     )
 
 

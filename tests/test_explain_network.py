@@ -15,7 +15,7 @@ from conveyor.cell import Cell
 from conveyor.errors import BadInput
 from conveyor.explain.running.edits import Edit, names
 from conveyor.explain.running.interpret import run
-from conveyor.explain.running.levels import levels
+from conveyor.explain.running.layers import traced_layers
 from conveyor.explain.running.network import describe
 from conveyor.explain.running.untrained import blend
 from conveyor.language import LanguageModel
@@ -62,7 +62,7 @@ def test_a_model_in_a_page_is_the_model_and_edited_the_edited_one(name, browser,
     assert (logs - scores.log_softmax(-1)).abs().max() <= BOUND
 
     tokens = TOKENS[:30]
-    for edits in some_edits([level.circuit for level in here.described.levels], list(CELLS).index(name)):
+    for edits in some_edits([level.circuit for level in here.described.layers], list(CELLS).index(name)):
         with torch.no_grad():
             expected = numbers(run(model, tokens, edits))
         assert_same(here.run(tokens, edits), expected, f"with {edits}")
@@ -265,4 +265,4 @@ def test_a_description_is_data():
     assert described.weights.dtype == np.float32
     assert len(described.data["steps"]) == 1  # equal layers share it
     assert "eval" not in described.script
-    assert len(levels(language_model(zoo.LSTM, embedding_size=5))) == 2
+    assert len(traced_layers(language_model(zoo.LSTM, embedding_size=5))) == 2

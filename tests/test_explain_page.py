@@ -729,7 +729,7 @@ def test_a_cell_that_cannot_be_laid_out_has_a_page(here, runs, tmp_path, monkeyp
     file = tmp_path / "page.html"
     file.write_text(page([load(runs / "lstm")], TEXT), encoding="utf-8")
     _drawn.cache_clear()
-    assert "could be laid out (a line runs through f)" in capsys.readouterr().err
+    assert "could not be laid out (a line runs through f)" in capsys.readouterr().err
     here.open(file)
     for depth in ("sequence", "unit", "cell"):
         here.click(f"[data-depth={depth}]")

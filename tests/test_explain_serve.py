@@ -14,8 +14,8 @@ from selenium.webdriver.common.by import By
 
 from command import begun, called, command
 from conveyor.errors import BadInput
-from conveyor.explain.measure.find_alike import find_alike, pattern
 from conveyor.explain.measure.record import record
+from conveyor.explain.measure.similar import find_similar, pattern
 from conveyor.explain.page.corpus import Corpus, rounded
 from conveyor.explain.page.serve import listen, serve
 from conveyor.language.job import Language
@@ -139,8 +139,8 @@ def test_there_is_nothing_else(server, path):
 
 def test_only_the_methods_that_are_meant(server):
     assert ask(server, "POST", "/", {})[0] == 405
-    assert ask(server, "GET", "/api/alike")[0] == 405
-    assert ask(server, "PUT", "/api/alike", {})[0] == 405
+    assert ask(server, "GET", "/api/similar")[0] == 405
+    assert ask(server, "PUT", "/api/similar", {})[0] == 405
 
 
 def test_a_slice_is_of_the_text(server):
@@ -150,14 +150,14 @@ def test_a_slice_is_of_the_text(server):
 
 
 def test_alike_is_what_find_alike_finds(server, home):
-    status, _, body = ask(server, "POST", "/api/alike", {**SPAN, "top": 5})
+    status, _, body = ask(server, "POST", "/api/similar", {**SPAN, "top": 5})
     assert status == 200
     found, trained = json.loads(body), load(home / "run")
     looked_for = pattern(trained, TEXT, (4, 8), "C", 0, chosen=[1, 5])
-    places = find_alike(trained, LEARNT, looked_for, by="near", top=5)
-    assert [place["start"] for place in found["places"]] == [place.start for place in places]
+    places = find_similar(trained, LEARNT, looked_for, by="near", top=5)
+    assert [place["start"] for place in found["matches"]] == [place.start for place in places]
     assert found["span"] == pytest.approx(looked_for.activations[:, [1, 5]].numpy(), abs=1e-4)
-    for shown, place in zip(found["places"], places, strict=True):
+    for shown, place in zip(found["matches"], places, strict=True):
         assert shown["score"] == pytest.approx(place.score, abs=1e-4)
         within = slice(shown["at"], shown["at"] + shown["length"])
         assert "".join(shown["tokens"][within]) == place.text == LEARNT[place.start : place.end]
@@ -195,7 +195,7 @@ def test_values_of_a_place_are_as_in_the_text(home):
     ],
 )
 def test_questions_that_make_no_sense(server, changes, told):
-    status, _, body = ask(server, "POST", "/api/alike", {**SPAN, **changes})
+    status, _, body = ask(server, "POST", "/api/similar", {**SPAN, **changes})
     assert status == 400
     assert told in json.loads(body)["error"]
 
@@ -208,9 +208,9 @@ def test_what_is_no_number_is_none_in_an_answer(home):
     with torch.no_grad():
         corpus.trained.model.embedding.weight[unknown] = float("nan")
     with pytest.raises(BadInput, match="C is not finite"):
-        corpus.alike(**{**SPAN, "last": 10})
-    found = corpus.alike("the do", 0, 6, "C", 0, [1])
-    assert found["places"]
+        corpus.similar(**{**SPAN, "last": 10})
+    found = corpus.similar("the do", 0, 6, "C", 0, [1])
+    assert found["matches"]
     assert all(None not in row for row in found["span"])
     assert json.dumps(found, allow_nan=False)
 
@@ -264,7 +264,7 @@ def test_a_span_is_looked_for_in_the_page(here, server):
         here.slide("#step", step)
         here.click(button)
     assert here.text(".span-now").replace("·", " ") == TEXT[4:8].replace(" ", "␣")
-    here.click("#find-alike").wait("document.querySelectorAll('.places li').length")
+    here.click("#find-similar").wait("document.querySelectorAll('.places li').length")
     assert len(here.driver.find_elements(By.CSS_SELECTOR, ".places li")) == 12
     assert f"of {len(LEARNT):,} tokens" in here.text(".finder [role=status]")
     here.click(".places li:first-child button")
@@ -284,9 +284,9 @@ def test_the_late_error_of_an_old_search_leaves_a_newer_answer(here, server):
     here.browser.open(f"http://127.0.0.1:{server}/")
     here.wait("document.documentElement.dataset.ready").rest()
     here.run(LATE)
-    here.click("#find-alike").wait("window.fail")
-    here.click("#find-alike").wait("document.querySelectorAll('.places li').length === 12")
+    here.click("#find-similar").wait("window.fail")
+    here.click("#find-similar").wait("document.querySelectorAll('.places li').length === 12")
     here.run("window.fail(new Error('late'))")
     here.rest()
     assert here.run("return document.querySelectorAll('.places li').length") == 12
-    assert "12 nearest places" in here.text(".finder [role=status]")
+    assert "12 most similar passages" in here.text(".finder [role=status]")

@@ -16,7 +16,7 @@ from conveyor.explain.circuit import Circuit
 from conveyor.explain.running.edits import Changes, Edit, editable
 from conveyor.explain.running.emit_js import SPELLING, emit
 from conveyor.explain.running.interpret import interpret
-from conveyor.explain.running.loops_js import literal
+from conveyor.explain.running.js_loops import literal
 from conveyor.explain.running.memory_map import MemoryMap
 from conveyor.layer.tracing import Signature, traced
 from in_a_page import assert_same, page

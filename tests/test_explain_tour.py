@@ -13,12 +13,12 @@ from selenium.webdriver.common.keys import Keys
 from conveyor.explain.measure.units import MARGIN, units
 from conveyor.explain.page import example as examples
 from conveyor.explain.page.assemble import opening, page
-from conveyor.explain.page.fading import fading
+from conveyor.explain.page.gradient_decay import gradient_decay
 from conveyor.explain.page.variants import SHOWN, variants
 from conveyor.explain.page.walk import walk
 from conveyor.explain.running.edits import Edit
 from conveyor.explain.running.interpret import run as interpreted
-from conveyor.explain.running.levels import levels
+from conveyor.explain.running.layers import traced_layers
 from conveyor.language.job import Language
 from conveyor.language.model import LanguageModel
 from conveyor.language.settings import Settings
@@ -96,7 +96,7 @@ def scene(here):
 @pytest.mark.parametrize("name", KINDS)
 def test_the_tour_by_keyboard(here, models, home, name):
     """Each scene comes; in the cell exactly its parts and lines are lit, and its formulas are written."""
-    circuit = levels(models[name].model)[-1].circuit
+    circuit = traced_layers(models[name].model)[-1].circuit
     scenes = {one["id"]: one for one in walk(circuit)}
     order = [*AROUND[0], *scenes, *AROUND[1]]
     here.open(written(home, name, [models[name]]))
@@ -236,7 +236,7 @@ def test_the_curves_are_the_gradients(here, models, home):
     for trained, state, shown in zip(runs, ("C", "h"), legend, strict=False):
         norms = gradients(trained, TEXT, state, at)
         assert f"after 10 steps {percent(norms[9] / norms[0])}" in shown
-    for one, shown in zip(fading(runs[0], TEXT), legend[2:], strict=True):
+    for one, shown in zip(gradient_decay(runs[0], TEXT), legend[2:], strict=True):
         assert shown.startswith(f"{one['name']} (new)")
         assert f"after 10 steps {percent(one['left'][9])}" in shown
     lines = here.run("return [...document.querySelectorAll('.curve-line')].map((one) => one.getAttribute('points'))")
@@ -267,7 +267,7 @@ def test_the_curve_of_a_long_text(here, models, home):
 
 def test_new_networks_forget_as_is_known(models):
     """What the scene says: by a constant factor a step, and far more slowly where the forget gates are open."""
-    rnn, lstm, opened = (one["left"] for one in fading(models["lstm"], TEXT))
+    rnn, lstm, opened = (one["left"] for one in gradient_decay(models["lstm"], TEXT))
     assert rnn[40] < 1e-6
     assert opened[40] > 100 * max(rnn[40], lstm[40])
     ratio = (rnn[40] / rnn[20]) ** (1 / 20)
@@ -468,5 +468,5 @@ def test_the_tour_of_another_network(here, models, home):
     here.rest()
     assert scene(here) == "give h_t"
     assert "e=" not in here.address()
-    circuit = levels(models["rnn"].model)[-1].circuit
+    circuit = traced_layers(models["rnn"].model)[-1].circuit
     check_light(here, walk(circuit)[1], len(circuit.parts))

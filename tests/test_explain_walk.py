@@ -141,7 +141,7 @@ def said(name):
 
 def test_what_is_said_of_a_belt():
     """Kept for ever is only what nothing multiplies and no choice replaces."""
-    dropped = {name: [id for id, says in said(name).items() if "ever dropped" in says] for name in ALL}
+    dropped = {name: [id for id, says in said(name).items() if "never forgotten" in says] for name in ALL}
     assert {name: ids for name, ids in dropped.items() if ids} == {"lstm-original": ["belt C"], "lstm-nfg": ["belt C"]}
     for name, id in (("chosen", "belt c"), ("clockwork", "belt h")):
         assert "is gone" in said(name)[id]
@@ -149,15 +149,15 @@ def test_what_is_said_of_a_belt():
 
 
 def test_what_is_said_of_a_gate_that_sees_nothing():
-    assert "It does not see what comes" in said("leaky")["keep a"]
+    assert "It does not see the input" in said("leaky")["keep a"]
     assert "a new subject" not in said("leaky")["keep a"]
     assert "a new subject" in said("lstm")["keep f"]
 
 
 def test_values_without_a_name_are_told_by_what_they_are_made_of():
     circuit = traced(Chosen)
-    assert "made of what is made" not in " ".join(said("chosen").values())
-    assert "of `k_t` and `w`." in " ".join(said("chosen").values())
+    assert "computed from a value computed" not in " ".join(said("chosen").values())
+    assert "from `k_t` and `w`." in " ".join(said("chosen").values())
     conditions = {circuit.owners[part.operands[0]] for part in circuit.parts if part.op == "where"}
     assert not conditions & {i for found in Roles.of(circuit).candidates.values() for i in found}
 

@@ -10,7 +10,7 @@ from itertools import combinations, product
 
 import pytest
 
-from conveyor.explain.drawing.arrange import arrange
+from conveyor.explain.drawing.layout import lay_out
 
 slow = pytest.mark.slow
 CHEAP = "-O0"  # a kernel that is to give right numbers at small sizes need not be fast, but soon there
@@ -28,7 +28,7 @@ def begin(everything):
         FEW = 5
     else:
         os.environ.setdefault(FLAGS, CHEAP)
-        arrange.__defaults__ = (ROUGH,)
+        lay_out.__defaults__ = (ROUGH,)
 
 
 def quick(values, of):

@@ -60,6 +60,7 @@ class Allocation:
         return len(self.buffers) - 1
 
     def label(self, root: int) -> str:
+        """What a value is called in the program."""
         return self.w.nodes[root].name or f"%{root}"
 
     def output(self, output: Output) -> Ref:

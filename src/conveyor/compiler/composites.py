@@ -1,6 +1,6 @@
-"""What a graph has that is larger than a node: composite operations, and the learned maps of a step.
+"""Structures of several nodes in a graph: composite operations, and learned (affine) maps.
 
-Whoever shows or changes a step reads these: the picture, the equations, the search, the report.
+Diagrams, equations, the search and the report read them.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from conveyor.compiler.graph import Graph, Node
 
-VIEWS_OF_WEIGHTS = ("expand", "reshape", "permute", "stop_gradient")  # the same elements, which are learned as before
+VIEWS_OF_WEIGHTS = ("expand", "reshape", "permute", "stop_gradient")  # their result is still a weight
 
 
 @dataclass(frozen=True)
 class Composite:
-    """One call of a PyTorch function such as `softmax`: its nodes, the last of which is its value, and its inputs."""
+    """One call of a PyTorch function such as `softmax`: its nodes (the last is the result), and its inputs."""
 
     op: str
     nodes: tuple[int, ...]
@@ -24,9 +24,9 @@ class Composite:
 
 
 def composites(graph: Graph, ops: Collection[str]) -> dict[int, Composite]:
-    """The calls of these functions, by the node of their value.
+    """The calls of these functions, by the node of their result.
 
-    Left out is a call of which another part of the step reads or names an intermediate value: it is not seen as one.
+    A call is left out if the step reads or names one of its intermediate values elsewhere.
     """
     users, ends = graph.users(), {output.node for output in graph.outputs}
     calls: dict[int, list[int]] = defaultdict(list)
@@ -44,7 +44,7 @@ def composites(graph: Graph, ops: Collection[str]) -> dict[int, Composite]:
 
 @dataclass(frozen=True)
 class Term:
-    """`weight · value`, one block of a learned map: the nodes of both, and "full" or "diagonal"."""
+    """`weight · value`, one block of a learned map: its two nodes, and whether the block is "full" or "diagonal"."""
 
     value: int
     weight: int
@@ -53,7 +53,7 @@ class Term:
 
 @dataclass(frozen=True)
 class LearnedMap:
-    """A sum of products with weights and of biases, and the nodes that compute it. A weight alone is a bias."""
+    """A sum of weighted values and biases, and the nodes that compute it. A weight by itself counts as a bias."""
 
     nodes: tuple[int, ...]
     terms: tuple[Term, ...]
@@ -61,15 +61,15 @@ class LearnedMap:
 
     @property
     def inner(self) -> tuple[int, ...]:
-        """Its nodes but for the last, which has its value."""
+        """All its nodes except the last, which is the result."""
         return tuple(i for i in self.nodes if i != max(self.nodes))
 
 
 def learned_maps(graph: Graph, joins: Callable[[int, int], bool] | None = None) -> dict[int, LearnedMap]:
-    """The learned maps of a step by the node of their value, each with all smaller ones that are part of it.
+    """The learned maps of a step, by the node of their result; a map includes the smaller ones that it is a sum of.
 
-    It makes no difference how they are written: by `Cell.affine`, `nn.Linear`, or as `x @ W + b`. `joins(part, whole)`
-    says whether the map at node `part`, which the addition `whole` reads, goes on in the sum: by default always.
+    It does not matter whether they are written with `Cell.affine`, `nn.Linear` or `x @ W + b`. `joins(part, whole)`
+    decides whether the map at node `part` becomes part of the addition at node `whole`; by default it always does.
     """
     found: dict[int, LearnedMap] = {}
     for i, node in enumerate(graph.nodes):
@@ -84,7 +84,7 @@ def learned_maps(graph: Graph, joins: Callable[[int, int], bool] | None = None) 
 
 
 def is_weight(graph: Graph, i: int) -> bool:
-    """Whether it is a learned tensor, or a view of one; a single number is none."""
+    """Whether a node is a learned tensor or a view of one. A scalar does not count."""
     node = graph.nodes[i]
     if node.op in VIEWS_OF_WEIGHTS:
         return node.shared and is_weight(graph, node.inputs[0])
@@ -92,7 +92,7 @@ def is_weight(graph: Graph, i: int) -> bool:
 
 
 def weight_name(graph: Graph, i: int) -> str:
-    """The name of the tensor that a weight is, or is a view of."""
+    """The name of the learned tensor behind a weight or a view of it."""
     node = graph.nodes[i]
     return node.attrs[1] if node.op == "input" else weight_name(graph, node.inputs[0])
 

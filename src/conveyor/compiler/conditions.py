@@ -1,12 +1,11 @@
-"""Products that do not matter in every step, because the number of the step decides whether they are used.
+"""Matrix products that only some steps use, depending on the step number.
 
     h = where(t % 4 == 0, tanh(W · h + b), h)      # in three steps of four, W · h is not used
 
-A condition is a value that depends on the step's number alone. A product is under a condition if all that comes of it
-is thrown away where the condition is 0, or if what it multiplies is 0 there, as the gradient of what was thrown away
-is. The kernel then takes the product to be 0 without computing it. (Where the loop's gradient is 0 times infinity, the
-kernel's may therefore be 0 and not NaN.) Only where(condition, new, old) is recognised, not where(condition, old, new)
-nor condition * new.
+A condition is a value that depends only on the step number. A product is conditional if its result is discarded
+whenever the condition is 0, or if one of its operands is 0 then, as the gradient of a discarded value is. The kernel
+then uses 0 for the product without computing it. (So where the loop's gradient is 0 times infinity, which is NaN, the
+kernel's may be 0.) Only where(condition, new, old) is recognised, not where(condition, old, new) or condition * new.
 """
 
 from __future__ import annotations
@@ -14,16 +13,16 @@ from __future__ import annotations
 from conveyor.compiler.graph import Graph
 from conveyor.compiler.ops import OPS
 
-# What may lie between a product and the choice that throws it away: of finite numbers, none of these makes a value or a
-# derivative that is not finite. So with 0 for the product, what backward multiplies by 0 is finite.
+# The operations that may stand between a product and the `where` that discards it. They map finite values to finite
+# values with finite derivatives, so with 0 for the product, the backward pass multiplies only finite values by 0.
 SAFE = {name for name, op in OPS.items() if op.is_finite}
-STILL_ZERO = {name for name, op in OPS.items() if op.keeps_zero}  # of zero, zero; so is any product
+STILL_ZERO = {name for name, op in OPS.items() if op.keeps_zero}  # they map 0 to 0, as any product does
 
 
 def conditions_of(graph: Graph) -> dict[int, int]:
-    """The products between a state and the next that are under a condition, by node, and the condition's node.
+    """The conditional products on a path from state to state: the node of the condition for the node of each product.
 
-    Those that are not between two states are done over all steps at once, which no condition makes less work.
+    All other products run over all steps at once, so a condition would save nothing.
     """
     conditions = _conditions(graph)
     if not any(conditions[node.inputs[0]] for node in graph.nodes if node.op == "where"):
@@ -42,7 +41,7 @@ def conditions_of(graph: Graph) -> dict[int, int]:
 
 
 def depends(graph: Graph, kind: str) -> list[bool]:
-    """Whether a value comes of an input of this kind."""
+    """For each node, whether it depends on an input of this kind."""
     found: list[bool] = []
     for node in graph.nodes:
         found.append((node.op == "input" and node.attrs[0] == kind) or any(found[j] for j in node.inputs))
@@ -50,12 +49,15 @@ def depends(graph: Graph, kind: str) -> list[bool]:
 
 
 def _conditions(graph: Graph) -> list[bool]:
-    """Whether a value is one number that comes of the step's number alone."""
+    """For each node, whether it is a scalar that depends only on the step number."""
     return [i in graph.step_values and node.dims == () for i, node in enumerate(graph.nodes)]
 
 
 def _thrown_away(graph: Graph, conditions: list[bool]) -> list[int | None]:
-    """For each value the condition without which it is not used. What only backward reads, it multiplies by zero."""
+    """For each node, the condition under which it is used, if there is one.
+
+    The backward pass multiplies values that only it reads by zero, so those uses do not count.
+    """
     users, ends = graph.users(), {output.node for output in graph.outputs if not output.is_saved}
     found: list[int | None] = [None] * len(graph.nodes)
 
@@ -72,7 +74,7 @@ def _thrown_away(graph: Graph, conditions: list[bool]) -> list[int | None]:
 
 
 def _zero(graph: Graph, conditions: list[bool]) -> list[int | None]:
-    """For each value the condition without which it is zero."""
+    """For each node, the condition outside which it is zero, if there is one."""
     found: list[int | None] = []
     for node in graph.nodes:
         condition: int | None = None

@@ -1,4 +1,4 @@
-"""From the graph of a step to the graph of one backward step: reverse mode, one rule an op."""
+"""Reverse-mode differentiation: from the graph of a step to the graph of one backward step."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ class Costs:
 
 @dataclass(frozen=True)
 class Derivative:
-    """`forward`: the step, which also puts out what backward reads; `backward`: one step back in time."""
+    """`forward`: the step, with further outputs that `backward` reads; `backward`: one step back in time."""
 
     forward: Graph
     backward: Graph
 
 
 def differentiate(graph: Graph, wanted: Iterable[Key], given: Iterable[Key], costs: Costs) -> Derivative:
-    """Backward gives the gradients by the inputs `wanted`, from those by the outputs `given` of each step.
+    """The forward and backward graphs of a step.
 
-    Gradients by the states come in and go out always. The forward graph
-    puts out "saved" values; the backward graph reads these, the forward inputs, and the states before and after the
-    step ("before", "after").
+    The backward graph computes the gradients with respect to the inputs `wanted` from those with respect to the
+    outputs `given` at each step; it always takes and returns the gradients of the states. It
+    reads the "saved" outputs of the forward graph, the forward inputs, and the states "before" and "after" the step.
     """
     builder = Builder(graph.nodes)
     border = len(builder.nodes)
@@ -46,7 +46,7 @@ def differentiate(graph: Graph, wanted: Iterable[Key], given: Iterable[Key], cos
     outputs = []
     read = graph.inputs("state")
     for output in graph.outputs:
-        if output.kind == "state":  # which the step may not read at all
+        if output.kind == "state":  # the step need not read it
             found = _or_zero(builder, gradients.get(read.get(output.name, -1)), graph.nodes[output.node])
             outputs.append(Output("state", output.name, found, "grad"))
     for key in sorted(key for key in wanted if key.kind != "state"):
@@ -63,7 +63,7 @@ def _or_zero(b: Builder, gradient: int | None, like: Node) -> int:
 
 
 def _backward(b: Builder, graph: Graph, wanted: set[Key], given: set[Key]) -> dict[int, int]:
-    """The gradient by every node that has one."""
+    """The gradients with respect to all nodes that have one."""
     active = _active(graph, wanted)
     gradients: dict[int, int] = {}
 
@@ -91,7 +91,7 @@ def _backward(b: Builder, graph: Graph, wanted: set[Key], given: set[Key]) -> di
 
 
 def _active(graph: Graph, wanted: set[Key]) -> set[int]:
-    """The nodes through which a wanted gradient goes; a state hands it on to the step before."""
+    """The nodes on a path from a wanted input or a state; states pass gradients on to the previous step."""
     active: set[int] = set()
     for i, node in enumerate(graph.nodes):
         if node.op == "input":
@@ -103,22 +103,22 @@ def _active(graph: Graph, wanted: set[Key]) -> set[int]:
 
 
 def _shrink(b: Builder, gradient: int, like: Node) -> int:
-    """Summed over whatever was broadcast from `like`: dimensions, rows, steps."""
+    """The gradient summed over everything along which `like` was broadcast: dimensions, rows, steps."""
     dims = b.nodes[gradient].dims
     extra = len(dims) - len(like.dims)
     summed = tuple(k for k in range(len(dims)) if k < extra or (like.dims[k - extra] == 1 and dims[k] != 1))
     gradient = b.reshape(b.reduce("sum", gradient, summed), like.dims) if summed else gradient
     node = b.nodes[gradient]
-    # What varies with the step only is not summed over the rows at each step: what it is made of will be.
+    # A value that varies only with the step is not summed over rows here; the values that it comes from are.
     fewer = Node("", rows=node.rows and (like.rows or like.time), time=node.time and like.time)
     return b.sum_to_shape(gradient, fewer)
 
 
 def _split(b: Builder, border: int, graph: Graph, outputs: list[Output], costs: Costs) -> Derivative:
-    """The backward graph by itself, and the forward one with what it must save for that."""
+    """Splits the joint graph into the backward graph and the forward graph with the values that it must save."""
     after = {output.node: output.name for output in reversed(graph.outputs) if output.kind == "state"}
     backward = _Backward(b, border, after, costs)
-    # In the order of the nodes, so that what is saved early makes later values free.
+    # In the order of the nodes: a value saved early may make later ones cheap to recompute.
     for i in _read_across(b, border, outputs):
         backward.bring(i)
     ends = [replace(o, node=backward.bring(o.node)) for o in outputs]
@@ -127,16 +127,16 @@ def _split(b: Builder, border: int, graph: Graph, outputs: list[Output], costs: 
 
 
 def _read_across(b: Builder, border: int, outputs: list[Output]) -> list[int]:
-    """The forward nodes that backward ones read."""
+    """The forward nodes that backward nodes read."""
     read = needed(b.nodes, (output.node for output in outputs))
     return sorted({j for i in read if i >= border for j in b.nodes[i].inputs if j < border})
 
 
 class _Backward:
-    """The backward graph, `new`, in the making.
+    """Extracts the backward graph, `new`, from a builder with the forward nodes up to `border`, then the backward ones.
 
-    It is made from a builder with the forward nodes up to `border` and then the backward ones.
-    `after`: the forward nodes that are states after the step. `saved`: those that forward must save, and as what.
+    `after`: the forward nodes that are states after the step. `saved`: the nodes that forward must save, with the names
+    of their outputs.
     """
 
     def __init__(self, b: Builder, border: int, after: dict[int, str], costs: Costs):
@@ -145,8 +145,8 @@ class _Backward:
         self._known: dict[int, int] = {}
 
     def bring(self, i: int) -> int:
-        """Where a node is in the new graph."""
-        todo = [i]  # no recursion: a step can be longer than Python's stack is deep
+        """The index of a node in the new graph, to which it is added if necessary."""
+        todo = [i]  # iterative, since a step can have more nodes than Python allows nested calls
         while todo:
             i = todo[-1]
             missing = [j for j in self._inputs(i) if j not in self._known]
@@ -159,7 +159,7 @@ class _Backward:
         return self._known[i]
 
     def _inputs(self, i: int) -> tuple[int, ...]:
-        """What a node that is still to be computed in the new graph is computed from."""
+        """The inputs that a node needs in the new graph; none if it is read as an input there."""
         read = i in self._known or i in self.after or (i < self.border and not self._is_free(i))
         return () if read else self.b.nodes[i].inputs
 
@@ -177,11 +177,11 @@ class _Backward:
         return self.new.input("saved", self.saved[i], node.dims, node.rows, node.time)
 
     def _is_free(self, i: int) -> bool:
-        """Whether backward can have this forward value without its being saved: it is there, or little work.
+        """Whether backward can use a forward value that is not saved: it is available, or cheap to recompute.
 
-        A sum is saved rather than what it is the sum of. What is the same for all rows costs little.
+        A reduction is saved rather than its larger operand. Values that all rows share count as cheap.
         """
-        least: dict[int, int] = {}  # with which a value has been found free: it need not be looked at with more
+        least: dict[int, int] = {}  # the smallest budget with which each node was visited
         todo = [(i, self.costs.recompute)]
         while todo:
             i, budget = todo.pop()

@@ -1,6 +1,6 @@
-"""How far a kernel can count: it holds whole numbers as reals of its own type, which are exact up to a limit only.
+"""How many steps a kernel can count exactly: it stores integers as floats, which are exact only up to a limit.
 
-h = where((t * 1000003) % 7 < 3, new, h)      # t is a whole number of 64 bits in PyTorch, and not in a kernel
+h = where((t * 1000003) % 7 < 3, new, h)      # t is a 64-bit integer in PyTorch, but a float in a kernel
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from conveyor.compiler.ops import OPS
 
 
 def steps_within(graph: Graph, whole: Mapping[str, float], limit: int) -> int:
-    """The number of steps up to which every whole number of a step is at most `limit`.
+    """The number of steps for which every integer that a step computes is at most `limit`.
 
-    Whole numbers are those made of the step's number and of the weights in `whole`, by name with their magnitudes.
+    The integers of a step are the step number, the weights in `whole` (name: largest magnitude), and what is computed
+    from them.
     """
     if "step" not in {key.kind for key in graph.taken} and not whole:
         return limit
@@ -23,11 +24,11 @@ def steps_within(graph: Graph, whole: Mapping[str, float], limit: int) -> int:
 
 
 def _largest(graph: Graph, whole: Mapping[str, float], last: int) -> float:
-    """The largest magnitude of a whole number in step `last` or before it."""
-    known: list[float | None] = []  # none: a real number
-    made: list[bool] = []  # whether it is more than a number that stands in the step
+    """The largest magnitude of an integer in step `last` or any step before it."""
+    known: list[float | None] = []  # None: not an integer
+    made: list[bool] = []  # whether it is computed, and not a literal of the step
     for node in graph.nodes:
-        sources = node.inputs[1:] if node.op == "where" else node.inputs  # of which a condition is none
+        sources = node.inputs[1:] if node.op == "where" else node.inputs  # without the condition
         values = [known[j] for j in sources]
         if node.op == "input":
             found = last if node.attrs[0] == "step" else whole.get(node.attrs[1])

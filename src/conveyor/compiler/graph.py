@@ -1,4 +1,4 @@
-"""The graph of one step: immutable, hashable, checked when it is made; and the builder that makes it."""
+"""The graph of one step (immutable, hashable, verified on creation), and the builder that creates it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Origin:
     """The call in a step that a node was lowered from.
 
     `module` is the path of the module whose code made the call, "" for the cell itself; `op` is the PyTorch function,
-    such as "relu" or "addmm". `call` numbers the calls of a step: the nodes of a composite operation share it.
-    `inputs` are the nodes that the function was given. What a pass makes of a node keeps the module and the function,
-    and is part of no call (-1).
+    such as "relu" or "addmm". `call` numbers the calls of a step; all nodes of a composite operation have the same
+    number. `inputs` are the nodes of the function's arguments. A node that a compiler pass creates from another keeps
+    its module and function, but belongs to no call (-1).
     """
 
     module: str
@@ -29,7 +29,7 @@ class Origin:
 
     @property
     def rewritten(self) -> Origin:
-        """That of a node which a pass makes of this one's."""
+        """The origin of a node that a compiler pass creates from a node with this origin."""
         return Origin(self.module, self.op)
 
 
@@ -52,11 +52,11 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class Node:
-    """A value: `op` of the nodes at `inputs`. For each row it has an array of the shape `dims`.
+    """A value: the operation `op` applied to the nodes `inputs`. For each row it is an array of the shape `dims`.
 
-    `rows`: it differs from row to row of the batch; `time`: it differs from step to step. A weight does neither.
-    `name` is what the step calls it. Where it comes from, `origin`, is no part of what it is: nodes and graphs that
-    compute the same are equal, and have one kernel, whatever they were lowered from.
+    `rows`: it differs between the rows of the batch; `time`: it differs between steps. A weight does neither.
+    `name` is its variable name in the step. `origin` does not count in comparisons: nodes and graphs that compute the
+    same are equal and share a kernel, whatever they were lowered from.
     """
 
     op: str
@@ -70,12 +70,12 @@ class Node:
 
     @property
     def size(self) -> int:
-        """The number of elements that it has for each row."""
+        """The number of elements per row."""
         return math.prod(self.dims)
 
     @property
     def kind(self) -> str:
-        """The kind of its op, as declared."""
+        """The kind of its operation, see `Op`."""
         return OPS[self.op].kind
 
     @property
@@ -85,13 +85,13 @@ class Node:
 
     @property
     def shared(self) -> bool:
-        """Whether all rows and steps share it, as they do a weight."""
+        """Whether it is the same for all rows and steps, as a weight is."""
         return not self.rows and not self.time
 
 
 @dataclass(frozen=True)
 class Output:
-    """`kind`: "state" (handed to the next step), "stream" (one a step), "once" (one for the whole sequence)."""
+    """An output. `kind`: "state" (passed to the next step), "stream" (one per step), "once" (one per sequence)."""
 
     kind: str
     name: str
@@ -111,7 +111,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Graph:
-    """One step. `nodes` are in an order in which each comes after its inputs."""
+    """One step. `nodes` are in topological order: each comes after its inputs."""
 
     nodes: tuple[Node, ...]
     outputs: tuple[Output, ...]
@@ -145,17 +145,17 @@ class Graph:
 
     @cached_property
     def states(self) -> list[str]:
-        """The names of the states, in their order."""
+        """The names of the states, in order."""
         return [output.name for output in self.outputs if output.kind == "state"]
 
     @cached_property
     def streams(self) -> list[str]:
-        """What comes out at each step, besides the states."""
+        """The names of the outputs of each step other than the states."""
         return [output.name for output in self.outputs if output.kind == "stream"]
 
     @cached_property
     def step_values(self) -> frozenset[int]:
-        """The nodes that are made of the step's number and constants alone, such as conditions on it."""
+        """The nodes computed only from the step number and constants, such as conditions on it."""
         known: set[int] = set()
         for i, node in enumerate(self.nodes):
             given = node.op == "const" or (node.op == "input" and node.attrs[0] == "step")
@@ -164,7 +164,7 @@ class Graph:
         return frozenset(i for i in known if self.nodes[i].time and not self.nodes[i].rows)
 
     def users(self) -> list[list[int]]:
-        """For each node the nodes that read it."""
+        """For each node, the nodes that read it."""
         found: list[list[int]] = [[] for _ in self.nodes]
         for i, node in enumerate(self.nodes):
             for j in node.inputs:
@@ -189,7 +189,7 @@ def _text(node: Node) -> str:
 
 
 def needed(nodes: Sequence[Node], ends: Iterable[int]) -> list[int]:
-    """These nodes and all that they need, in order."""
+    """The nodes `ends` and everything that they depend on, in order."""
     found: set[int] = set()
     stack = list(ends)
     while stack:
@@ -201,7 +201,7 @@ def needed(nodes: Sequence[Node], ends: Iterable[int]) -> list[int]:
 
 
 def prune(graph: Graph) -> Graph:
-    """Without the nodes that no output needs."""
+    """The graph without the nodes that no output depends on."""
     order = needed(graph.nodes, (output.node for output in graph.outputs))
     new = {old: i for i, old in enumerate(order)}
     nodes = tuple(_renumbered(graph.nodes[i], new) for i in order)
@@ -210,16 +210,16 @@ def prune(graph: Graph) -> Graph:
 
 def _renumbered(node: Node, new: dict[int, int]) -> Node:
     origin = node.origin
-    if origin is not None and origin.inputs:  # of which some may be needed no more
+    if origin is not None and origin.inputs:  # pruning may have removed some of them
         inputs = tuple(new.get(j, -1) for j in origin.inputs)
         origin = origin.rewritten if -1 in inputs else replace(origin, inputs=inputs)
     return replace(node, inputs=tuple(new[j] for j in node.inputs), origin=origin)
 
 
 class Builder:
-    """Makes nodes; equal ones are one, and what costs nothing to see is seen (x * 1, a slice of all, ...).
+    """Creates nodes. Equal nodes are merged, and trivial ones simplified (x * 1, a slice of everything, ...).
 
-    New nodes have the `origin` that the builder has at the time; of equal ones, that of the first stays.
+    A new node gets the builder's current `origin`; a merged node keeps the origin of the first.
     """
 
     def __init__(self, nodes: Sequence[Node] = ()) -> None:
@@ -240,9 +240,10 @@ class Builder:
         name: str = "",
         like: Node | None = None,
     ) -> int:
-        """The node, new or known. Its rows and steps are those of its inputs, or of the node `like`.
+        """The index of the node, which is created unless an equal one exists.
 
-        Its shape is what the op makes of its inputs' shapes; `dims` says it where that leaves it open.
+        It has rows and steps if one of its inputs has, or as the node `like` has. Its shape follows from those of its
+        inputs; `dims` gives it for operations such as reshape, for which it does not.
         """
         dims = OPS[op].shape([self.nodes[i].dims for i in inputs], attrs, dims)
         rows = like.rows if like else any(self.nodes[i].rows for i in inputs)
@@ -260,40 +261,40 @@ class Builder:
         return self.node("input", attrs=key, dims=dims, name=label, like=Node("input", rows=rows, time=time))
 
     def name(self, i: int, name: str) -> None:
-        """Gives a node a name, unless it has one."""
+        """Names a node, unless it already has a name."""
         if not self.nodes[i].name:
             self.nodes[i] = replace(self.nodes[i], name=name)
 
     def const(self, value: float) -> int:
-        """A number, the same for all rows and steps."""
+        """A scalar constant."""
         return self.node("const", attrs=(float(value),))
 
     def is_const(self, i: int, value: float | None = None) -> bool:
-        """Whether the node is a number, or this number."""
+        """Whether the node is a constant, or the constant `value`."""
         node = self.nodes[i]
         return node.op == "const" and (value is None or node.attrs[0] == value)
 
     def pointwise(self, op: str, *inputs: int) -> int:
-        """A pointwise op of values that broadcast."""
+        """A pointwise operation; its inputs are broadcast."""
         known = _plain(self, op, inputs)
         if known is not None:
             return known
         return self.node(op, *inputs)
 
     def add(self, a: int, b: int) -> int:
-        """a + b, which broadcast."""
+        """a + b, broadcast."""
         return self.pointwise("add", a, b)
 
     def sub(self, a: int, b: int) -> int:
-        """a - b, which broadcast."""
+        """a - b, broadcast."""
         return self.pointwise("sub", a, b)
 
     def mul(self, a: int, b: int) -> int:
-        """a * b, which broadcast."""
+        """a * b, broadcast."""
         return self.pointwise("mul", a, b)
 
     def div(self, a: int, b: int) -> int:
-        """a / b, which broadcast."""
+        """a / b, broadcast."""
         return self.pointwise("div", a, b)
 
     def permute(self, i: int, order: tuple[int, ...]) -> int:
@@ -309,12 +310,12 @@ class Builder:
         return self.node("permute", i, attrs=(order,))
 
     def slice(self, i: int, dim: int, start: int, step: int, size: int) -> int:
-        """Along `dim`, `size` elements from `start` on, every `step`-th."""
+        """`size` elements along `dim`: every `step`-th, from `start` on."""
         dims = self.nodes[i].dims
         if (start, step, size) == (0, 1, dims[dim]):
             return i
         node = self.nodes[i]
-        if node.op == "cat" and node.attrs[0] == dim and step == 1:  # exactly one of its pieces
+        if node.op == "cat" and node.attrs[0] == dim and step == 1:  # if it is exactly one of the pieces
             at = 0
             for piece in node.inputs:
                 width = self.nodes[piece].dims[dim]
@@ -324,7 +325,7 @@ class Builder:
         return self.node("slice", i, attrs=(dim, start, step), dims=(*dims[:dim], size, *dims[dim + 1 :]))
 
     def reshape(self, i: int, dims: tuple[int, ...]) -> int:
-        """The same elements, in the same order, in the shape `dims`."""
+        """The same elements in the same order, with the shape `dims`."""
         if self.nodes[i].dims == dims:
             return i
         if self.nodes[i].op == "reshape":
@@ -332,7 +333,7 @@ class Builder:
         return self.node("reshape", i, dims=dims)
 
     def expand(self, i: int, dims: tuple[int, ...], like: Node | None = None) -> int:
-        """To the shape `dims`, and to the rows and steps of `like`."""
+        """Broadcast to the shape `dims`, and to the rows and steps of `like`."""
         node = self.nodes[i]
         like = like or node
         if node.dims == dims and (node.rows, node.time) == (like.rows, like.time):
@@ -340,39 +341,39 @@ class Builder:
         return self.node("expand", i, dims=dims, like=like)
 
     def cat(self, pieces: Sequence[int], dim: int) -> int:
-        """The pieces one after the other along `dim`."""
+        """The pieces concatenated along `dim`."""
         if len(pieces) == 1:
             return pieces[0]
         return self.node("cat", *pieces, attrs=(dim,))
 
     def pad(self, i: int, dim: int, start: int, step: int, size: int) -> int:
-        """Zeros of `size` along `dim`, with the value at `start` and every `step` from there."""
+        """The value padded with zeros to `size` along `dim`; its elements go to indices `start`, `start + step`, ..."""
         dims = self.nodes[i].dims
         if (start, step, size) == (0, 1, dims[dim]):
             return i
         return self.node("pad", i, attrs=(dim, start, step), dims=(*dims[:dim], size, *dims[dim + 1 :]))
 
     def reduce(self, op: str, i: int, dims: tuple[int, ...]) -> int:
-        """`sum` or `max` over these dimensions, which go."""
+        """`sum` or `max` over these dimensions, which are removed."""
         return self.node(op, i, attrs=(dims,)) if dims else i
 
     def sum_to_shape(self, i: int, like: Node) -> int:
-        """The sum over the rows and steps that `like` does not have."""
+        """The sum over rows and steps, where `like` has none."""
         node = self.nodes[i]
         if (node.rows, node.time) == (like.rows, like.time):
             return i
         return self.node("sum_to_shape", i, like=like)
 
     def matmul(self, value: int, matrix: int) -> int:
-        """[..., K] and a matrix [K, N] that all rows share."""
+        """The product of a value [..., K] and a matrix [K, N] that all rows share."""
         return self.node("matmul", value, matrix)
 
     def weight_gradient(self, a: int, b: int, like: Node) -> int:
-        """The sum over rows, steps and leading dimensions of a[..., K] and b[..., N], as a matrix [K, N]."""
+        """The outer products of a[..., K] and b[..., N], summed over rows, steps and leading dimensions: [K, N]."""
         return self.node("weight_gradient", a, b, like=like)
 
     def contract(self, a: int, b: int, labels: tuple[str, str, str]) -> int:
-        """The sum of products over the labels that the third lacks, within each row: ("sd", "d", "s")."""
+        """An einsum of two values within each row, such as ("sd", "d", "s") for `sd,d->s`."""
         sizes = dict(zip(labels[0] + labels[1], self.nodes[a].dims + self.nodes[b].dims, strict=True))
         if set(labels[0]) | set(labels[1]) <= set(labels[2]):  # nothing is summed
             return self.mul(
@@ -381,17 +382,17 @@ class Builder:
         return self.node("contract", a, b, attrs=labels)
 
     def _spread(self, i: int, names: str, to: str, sizes: dict[str, int]) -> int:
-        """The dimensions in the order of `to`, with 1 for those that the value lacks."""
+        """The value with its dimensions in the order of `to`, and size 1 for those that it lacks."""
         ordered = self.permute(i, tuple(names.index(c) for c in to if c in names))
         return self.reshape(ordered, tuple(sizes[c] if c in names else 1 for c in to))
 
     def graph(self, outputs: Sequence[Output]) -> Graph:
-        """The graph with these outputs, without the nodes that none of them needs."""
+        """The graph with these outputs, pruned."""
         return prune(Graph(tuple(self.nodes), tuple(outputs)))
 
 
 def _plain(b: Builder, op: str, inputs: tuple[int, ...]) -> int | None:
-    """What it is without any work, if so. Nothing here may change a NaN or an infinity: x * 0 stays."""
+    """The node that the operation reduces to, if it is trivial. x * 0 is kept, since NaN and infinity must survive."""
     if op in ("add", "mul"):
         neutral = 0.0 if op == "add" else 1.0
         for one, other in (inputs, inputs[::-1]):
@@ -406,7 +407,7 @@ def _plain(b: Builder, op: str, inputs: tuple[int, ...]) -> int | None:
     return None
 
 
-# Of numbers, what Python computes as C does.
+# The operations on constants for which Python gives exactly the result of C.
 EXACT: dict[str, Callable[..., float]] = {
     "neg": operator.neg,
     "add": operator.add,

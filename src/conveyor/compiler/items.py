@@ -18,6 +18,7 @@ class Layout:
     strides: tuple[int, ...]
 
     def is_whole(self, node: Node) -> bool:
+        """Whether it is all of its root, element by element."""
         return self.offset == 0 and self.strides == packed(node.dims)
 
 

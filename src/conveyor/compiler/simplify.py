@@ -1,4 +1,4 @@
-"""Sums rewritten so that fewer and larger operations remain."""
+"""Rewrites sums into fewer and larger operations."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from conveyor.compiler.graph import Builder, Graph, Node
 
 
 def simplify(graph: Graph) -> Graph:
-    """Sums of padded pieces become one `cat`, and sums of matrix products become one `gemm`.
+    """Turns sums of padded pieces into one `cat`, and sums of matrix products into one `gemm`.
 
-    The first are what backward makes of a `chunk`; the second, what it makes of a value that several gates read.
+    The backward pass produces the former for a `chunk`, and the latter for a value that several gates read.
     """
     s = _Simplifier(graph)
     for i in range(len(graph.nodes)):
@@ -22,7 +22,7 @@ def simplify(graph: Graph) -> Graph:
 
 
 class _Simplifier:
-    """The new graph in the making; `new` is where the nodes of the old one are in it."""
+    """Builds the new graph; `new` maps the nodes of the old graph to it."""
 
     def __init__(self, graph: Graph):
         self.graph, self.users, self.waiting = graph, graph.users(), depends(graph, "state")
@@ -32,7 +32,7 @@ class _Simplifier:
         self.new: dict[int, int] = {}
 
     def is_inner(self, i: int) -> bool:
-        """An addition that only another addition reads: part of a longer sum."""
+        """Whether node i is an addition that only another addition reads, and so part of a longer sum."""
         node = self.graph.nodes[i]
         if node.op != "add" or not self.is_read_once(i):
             return False
@@ -55,7 +55,7 @@ class _Simplifier:
             self.b.name(self.new[i], node.name)
 
     def terms(self, i: int) -> list[int]:
-        """What the sum at node i is the sum of, in order."""
+        """The terms of the sum at node i, in order."""
         found, todo = [], [i]
         while todo:
             j = todo.pop()
@@ -66,14 +66,14 @@ class _Simplifier:
         return found
 
     def sum(self, terms: list[int]) -> int:
-        """The rest in order, then the products in one, then the padded pieces in one."""
+        """Adds up the other terms in order, then the products as gemms, then the padded pieces as cats."""
         products: dict[tuple[object, ...], list[int]] = defaultdict(list)
         pads: dict[tuple[object, ...], list[int]] = defaultdict(list)
         found: list[int] = []
         for t in terms:
             term = self.graph.nodes[t]
             if term.op == "matmul" and self.is_read_once(t):
-                # What is known before the loop is not held up by what is not, nor done where only another is needed.
+                # Group only products that run together: all before or all in the loop over time, under one condition.
                 waiting, condition = self.waiting[term.inputs[0]], self.conditions.get(t)
                 products[term.dims, term.rows, term.time, waiting, condition].append(t)
             elif term.op == "pad" and term.attrs[2] == 1:
@@ -93,7 +93,7 @@ class _Simplifier:
         return self.b.node("gemm", *(i for pair in pairs for i in pair), dims=like.dims, like=like)
 
     def joined(self, pads: list[int]) -> list[int]:
-        """The sum of padded pieces: one `cat` with zeros in the gaps; those that overlap stay as they are."""
+        """The sum of padded pieces as one `cat` with zeros in the gaps; overlapping pieces stay padded."""
         pieces = [(self.graph.nodes[t], self.new[self.graph.nodes[t].inputs[0]]) for t in pads]
         like = pieces[0][0]
         dim, size = like.attrs[0], like.dims[like.attrs[0]]

@@ -1,4 +1,4 @@
-"""A step that is run once with every PyTorch function that it calls written down, as a graph."""
+"""Tracing: runs a step and records every PyTorch function that it calls as a graph."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ from conveyor.compiler.lower import LOWER, SAME, TOLD_SHAPES, Lowering, NoRule, 
 
 @dataclass(frozen=True)
 class Argument:
-    """What the step is given: `kind` is "stream", "state", "constant" or "step" (the number of the step)."""
+    """An argument of the step. `kind`: "stream", "state", "constant" or "step" (the step number)."""
 
     kind: str
     name: str
     dims: tuple[int, ...] = ()
-    dtype: torch.dtype | None = None  # none: the type of the weights
+    dtype: torch.dtype | None = None  # None: that of the weights
 
 
-# The step, called with a tensor for each argument: its new states, by name its further values, and its variables.
+# The step as a function of a tensor for each argument. It returns the new states, further outputs by name, and the
+# values of its local variables by name.
 Step = Callable[..., tuple[Sequence[Tensor], Mapping[str, Tensor], Mapping[str, Tensor]]]
 
 
 class CannotCompile(Exception):
-    """A step that has no kernel: `line` is where, `reason` is why, `cure` what to write instead."""
+    """A step cannot be compiled. `line`: where; `reason`: why; `cure`: what to write instead."""
 
     def __init__(self, line: str, reason: str, cure: str):
         super().__init__(f"{line}: {reason}; {cure}")
@@ -55,7 +56,7 @@ VALUE_READERS = {"__bool__", "item", "tolist", "__int__", "__float__", "__index_
 
 
 class _Recorder(TorchFunctionMode):
-    """Runs every function, and writes down those that give tensors."""
+    """Runs every PyTorch function, and records those that return tensors."""
 
     def __init__(self, gradients: bool, modules: Mapping[nn.Module, str], passed_over: tuple[str, ...]) -> None:
         super().__init__()
@@ -75,12 +76,12 @@ class _Recorder(TorchFunctionMode):
                 "write torch.where(condition, a, b) for a branch, and keep numbers in tensors",
             )
         if name in HOOKS:
-            raise CannotCompile(self.line(), f"the step calls {name}, whose work no kernel does", "leave it out")
+            raise CannotCompile(self.line(), f"the step calls {name}, which kernels do not support", "leave it out")
         if self.gradients and not torch.is_grad_enabled():
             raise CannotCompile(
                 self.line(),
                 f"{name} is called without gradients (torch.no_grad, or a torch.autograd.Function)",
-                "write value.detach(), and derivatives of one's own in other operations",
+                "write value.detach(), and the function itself with differentiable operations",
             )
         if name == "__setitem__":
             raise CannotCompile(
@@ -106,7 +107,7 @@ TORCH = str(Path(torch.__file__).parent)
 
 
 def _line(passed_over: tuple[str, ...]) -> str:
-    """The line of the step that is being run; the lines in the files passed over say less than those that call them."""
+    """The line of the step that is running. Frames in this package, PyTorch and the files `passed_over` are skipped."""
     for frame in _frames():
         file = frame.f_code.co_filename
         if not file.startswith((OURS, TORCH, *passed_over)) and Path(file).name != "contextlib.py":
@@ -115,7 +116,7 @@ def _line(passed_over: tuple[str, ...]) -> str:
 
 
 def _module(modules: Mapping[nn.Module, str]) -> str:
-    """The path of the module whose method is being run, the innermost; "" if it is none of these."""
+    """The path of the innermost module whose method is running; "" if there is none among `modules`."""
     if not modules:
         return ""
     for frame in _frames():
@@ -127,21 +128,24 @@ def _module(modules: Mapping[nn.Module, str]) -> str:
 
 
 def _frames() -> Iterator[FrameType]:
-    """What is being run, the innermost first."""
+    """The frames of the call stack, innermost first."""
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         yield frame
         frame = frame.f_back
 
 
-BATCHES = (2, 3)  # two sizes of the batch show which dimension is the batch's
-OTHERS = (1, 7)  # and these, whether a step branches on it
+BATCHES = (2, 3)  # two batch sizes show which dimension is the batch
+OTHERS = (1, 7)  # these show whether the step branches on the batch size
 
 
 @dataclass(frozen=True)
 class Trace:
-    """`found`: the tensors that the step uses and that nobody has named, as more weights of the graph; `types`: of the
-    further values that are no real numbers, which a kernel holds as such."""
+    """A traced step.
+
+    `found`: tensors that the step uses without being parameters or arguments; they become further weights of the graph.
+    `types`: the dtypes of the further outputs that are not floating-point, by name; a kernel stores them as floats.
+    """
 
     graph: Graph
     found: Mapping[str, Tensor]
@@ -156,24 +160,22 @@ def trace(
     modules: Mapping[nn.Module, str] | None = None,
     passed_over: tuple[str, ...] = (),
 ) -> Trace:
-    """The graph of `step`. `weights` are the tensors that it may use besides its arguments, by name.
+    """Traces `step` into a graph, whose outputs are the new states and a stream for each further value.
 
-    `modules` are those whose code it may run, with their paths, which become part of the nodes' origin. An error names
-    the line of the step, and none in the files `passed_over`, which say less than the line that calls them.
-    Its outputs are the new states, and a stream for each further value.
-    Raises CannotCompile if an operation has no rule, the batch is not kept apart, or a branch depends on a value.
+    `weights`: the tensors that it may use besides its arguments, by name. `modules`: the paths of the modules whose
+    code it may run, for the origins of the nodes. Errors name the line of the step; lines in files that start with a
+    path in `passed_over` are skipped in favour of the line that calls them.
+    Raises CannotCompile if an operation has no rule, mixes rows of the batch, or a branch depends on a value.
     """
     dtype = next((w.dtype for w in weights.values() if w.is_floating_point()), torch.get_default_dtype())
-    gradients = not any(w.is_inference() for w in weights.values())  # which cannot have any
+    gradients = not any(w.is_inference() for w in weights.values())  # inference tensors cannot have gradients
     runs = [_run(step, arguments, dtype, gradients, batch, modules or {}, passed_over) for batch in BATCHES]
     (given, calls, ends, named, labels), (_, others, other_ends, other_named, _) = runs
     wanted = [call.name for call in calls], set(named)
     for run in (runs[1], *(_run(step, arguments, dtype, gradients, batch, {}, passed_over) for batch in OTHERS)):
         if ([call.name for call in run[1]], set(run[3])) != wanted:
-            raise CannotCompile(
-                "the step", "it does other things for another size of the batch", "treat all rows alike"
-            )
-    named = {name: named[name] for name in other_named}  # in the order that they have when no frame is looked into
+            raise CannotCompile("the step", "it calls other functions for another batch size", "treat all rows alike")
+    named = {name: named[name] for name in other_named}  # in the order of a run without frame inspection
     builder = Builder()
     lowering, found = Lowering(builder, dtype), _Found(builder)
     known: dict[int, Value] = {}
@@ -195,18 +197,18 @@ def trace(
 
 
 class _Found:
-    """Tensors that the step makes of nothing, or takes from elsewhere: numbers, or weights without a gradient."""
+    """Tensors that the step creates or takes from elsewhere; they become constants, or weights without a gradient."""
 
     def __init__(self, builder: Builder):
         self.builder, self.tensors = builder, dict[str, Tensor]()
 
     def made(self, tensor: Tensor) -> Value:
-        """One that the step makes of nothing."""
+        """A tensor that the step creates, such as torch.ones(3)."""
         return Value(self.builder.const(float(tensor)), 0) if tensor.dim() == 0 else self.add(tensor)
 
     def add(self, tensor: Tensor) -> Value:
         if tensor.requires_grad:
-            raise NoRule("it uses a tensor with a gradient that is no parameter of the cell", "make it a parameter")
+            raise NoRule("it uses a tensor with requires_grad that is no parameter of the cell", "make it a parameter")
         name = f"found {len(self.tensors)}"
         self.tensors[name] = tensor
         return Value(self.builder.input("weight", name, tuple(tensor.shape), False, False), tensor.dim())
@@ -223,10 +225,10 @@ def _run(
 ) -> Any:
     shapes = [() if a.kind == "step" else (batch, *a.dims) for a in arguments]
     recorder = _Recorder(gradients, modules if batch == BATCHES[0] else {}, passed_over)
-    # With gradients, as in training: what a step does without them has other derivatives.
+    # With gradients as in training, since the derivatives depend on it.
     with torch.inference_mode(False), torch.set_grad_enabled(gradients), torch.random.fork_rng(devices=[]):
         given = [_dummy(a, shape, dtype) for a, shape in zip(arguments, shapes, strict=True)]
-        torch.default_generator.manual_seed(batch)  # so that what is drawn differs, and is seen to be drawn
+        torch.default_generator.manual_seed(batch)  # so that random numbers differ between runs, and are noticed
         with recorder:
             ends, named, labels = step(*given)
     return given, recorder.calls, tuple(ends), dict(named), dict(labels)
@@ -241,7 +243,7 @@ def _dummy(argument: Argument, shape: tuple[int, ...], dtype: torch.dtype) -> Te
 
 
 def _lower(lowering: Lowering, number: int, call: _Call, other: _Call, known: dict[int, Value], found: _Found) -> None:
-    given: list[int] = []  # the nodes that it reads
+    given: list[int] = []  # the nodes of its arguments
 
     def read(value: Any) -> Any:
         if isinstance(value, Tensor):
@@ -256,7 +258,7 @@ def _lower(lowering: Lowering, number: int, call: _Call, other: _Call, known: di
     try:
         lowering.shapes = _shapes(call.result, other.result)
         made_of_nothing = not _has_tensor((*call.args, *call.kwargs.values()))
-        if made_of_nothing and isinstance(call.result, Tensor) and not lowering.shapes[0][1]:  # the same for all rows
+        if made_of_nothing and isinstance(call.result, Tensor) and not lowering.shapes[0][1]:  # no rows
             if not torch.equal(call.result, other.result):
                 raise NoRule("it draws random numbers", "give them to the step as a stream")
             known[id(call.result)] = found.made(call.result)
@@ -278,14 +280,14 @@ def _lower(lowering: Lowering, number: int, call: _Call, other: _Call, known: di
 
 
 def _check_numbers(call: _Call, other: _Call, rows: bool) -> None:
-    """What a function is told besides tensors becomes part of the kernel, so it must be the same at each call."""
+    """Checks that the numbers among the arguments are the same in both runs, since they become part of the kernel."""
     one, two = ([_numbers(_told(c, rows)), _numbers(c.kwargs)] for c in (call, other))
     if call.name not in TOLD_SHAPES and one != two:
         raise NoRule("it is given a number that depends on the batch or on chance", "give it to the step as a stream")
 
 
 def _told(call: _Call, rows: bool) -> tuple[Any, ...]:
-    """Its arguments; of x[:batch, ...] those behind the slice of rows, at which shapes.py looks."""
+    """The arguments of a call; for x[:batch, ...] without the slice of rows, which shapes.py checks."""
     if call.name != "__getitem__":
         return call.args
     index = call.args[1] if isinstance(call.args[1], tuple) else (call.args[1],)
@@ -293,7 +295,7 @@ def _told(call: _Call, rows: bool) -> tuple[Any, ...]:
 
 
 def _numbers(value: Any) -> list[str]:
-    """The numbers in what a function is given, as text, in which NaN is NaN."""
+    """The numbers among arguments, as text, so that NaN equals NaN."""
     if isinstance(value, bool | int | float):
         return [repr(value)]
     if isinstance(value, slice):
@@ -308,7 +310,7 @@ ADDITIONS = {"add", "__add__", "__radd__"}
 
 
 def _check_types(call: _Call) -> None:
-    """A kernel has numbers of one type, of which 0 and 1 are false and true: what would round them has no rule."""
+    """Refuses conversions of dtype: all values in a kernel have one type, in which booleans are 0 and 1."""
     tensors = [value for value in (*call.args, *call.kwargs.values()) if isinstance(value, Tensor)]
     if not isinstance(call.result, Tensor):
         return
@@ -316,7 +318,7 @@ def _check_types(call: _Call) -> None:
     if any(tensor.is_complex() for tensor in (*tensors, call.result)):
         raise NoRule("it computes with complex numbers", "write their two parts")
     if call.name in SAME and tensors[0].is_floating_point() and not dtype.is_floating_point:
-        raise NoRule(f"it makes a {dtype} of a number", "write a comparison, or torch.floor")
+        raise NoRule(f"it converts a number to {dtype}", "write a comparison, or torch.floor")
     if dtype.is_floating_point and dtype not in (torch.float32, torch.float64):
         raise NoRule(f"it computes in {dtype}", "leave the type as it is")
     if call.name in BITWISE and dtype != torch.bool:

@@ -1,4 +1,4 @@
-"""What a cell does, shown: its diagram and equations, a trained model's values measured, and the page on which it runs.
+"""Shows what a cell does: diagrams, equations, measurements of trained models, and pages on which a model runs.
 
 from conveyor import explain
 
@@ -11,11 +11,11 @@ from conveyor.explain.difference import changed, gone
 from conveyor.explain.drawing.diagram import Diagram, diagram
 from conveyor.explain.formula import Equation, equations
 from conveyor.explain.measure.connectivity import connectivity
-from conveyor.explain.measure.find_alike import Pattern, Place, find_alike, pattern
 from conveyor.explain.measure.flow import gradient_flow
 from conveyor.explain.measure.gates import Saturation, gates, saturation
 from conveyor.explain.measure.labels import LABELLINGS, label
 from conveyor.explain.measure.record import Recording, record
+from conveyor.explain.measure.similar import Match, Pattern, find_similar, pattern
 from conveyor.explain.measure.units import Unit, units
 from conveyor.explain.running.edits import Edit
 from conveyor.explain.running.interpret import run
@@ -26,8 +26,8 @@ __all__ = [
     "Diagram",
     "Edit",
     "Equation",
+    "Match",
     "Pattern",
-    "Place",
     "Recording",
     "Saturation",
     "Unit",
@@ -35,7 +35,7 @@ __all__ = [
     "connectivity",
     "diagram",
     "equations",
-    "find_alike",
+    "find_similar",
     "gates",
     "gone",
     "gradient_flow",

@@ -1,7 +1,7 @@
-"""What there is to see of a step: its layers, its pointwise operations, and the lines between them.
+"""The circuit of a step: its layers, its pointwise operations, and the wires between them.
 
-A traced graph has an operation for each product and sum. A person sees fewer and larger things: a learned layer, with
-all its products, its bias and its squashing, is one box; `1 - z` is one circle.
+A traced graph has a node for each product and sum. A circuit has fewer and larger parts: a learned layer with its
+products, biases and activation is one part, and so is `1 - z`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import cached_property
 from conveyor.compiler.composites import LearnedMap, Term, composites, is_weight, learned_maps
 from conveyor.compiler.graph import Graph, Node
 
-# How a circle is labelled. A slice is by its bounds.
+# The labels of circles. A slice is labelled with its bounds.
 LABELS = {
     **{op: op for op in ("floor", "exp", "log", "log1p", "sin", "cos", "erf", "tanh", "expm1", "max")},
     **{op: op for op in ("relu", "softmax")},  # composite operations
@@ -43,18 +43,19 @@ LABELS = {
     "matmul": "·",
     "pad": "0…",
 }
-SQUASHES = ("sigmoid", "tanh", "relu")  # which are drawn on the layer whose sum they are of
-WHOLE = ("relu", "softmax")  # composite operations that are drawn as one
-SEEN_OTHERWISE = ("expand", "reshape", "permute", "stop_gradient")  # the same numbers
+SQUASHES = ("sigmoid", "tanh", "relu")  # activations that are drawn as part of their layer
+WHOLE = ("relu", "softmax")  # composite operations that are drawn as one circle
+SEEN_OTHERWISE = ("expand", "reshape", "permute", "stop_gradient")  # views, which are no parts of their own
 
 
 @dataclass(frozen=True)
 class Part:
-    """Something that is drawn: what it is, what is written on it, and which traced nodes it stands for.
+    """A part of a circuit.
 
-    `kind`: "stream" (x, and whatever else comes at each step), "state" (that of t-1), "constant", "clock" (what is made
-    of the step's number alone), "parameter", "layer" (a learned map, and the squashing of its sum), "op" (a circle).
-    `node` is the traced node of its value, `nodes` are all that make it. `name` is what the step calls the value.
+    `kind`: "stream" (x and other inputs of each step), "state" (that of t-1), "constant", "clock" (a value that depends
+    only on the step number), "parameter", "layer" (a learned map with its activation), "op" (an operation, drawn as a
+    circle). `node` is the traced node of its value, `nodes` are all nodes that it comprises. `label` is drawn on it;
+    `name` is the variable name of its value in the step.
     """
 
     kind: str
@@ -62,25 +63,25 @@ class Part:
     nodes: tuple[int, ...]
     label: str
     name: str = ""
-    op: str = ""  # of a layer its squashing, if it has one; of a circle its operation
-    terms: tuple[Term, ...] = ()  # of a layer
+    op: str = ""  # the activation of a layer, if any; the operation of a circle
+    terms: tuple[Term, ...] = ()  # for a layer
     biases: tuple[int, ...] = ()
-    total: int = -1  # of a layer the traced node of its sum, before it is squashed
-    operands: tuple[int, ...] = ()  # of a circle, in order: traced nodes, numbers among them
+    total: int = -1  # for a layer, the traced node of its sum before the activation
+    operands: tuple[int, ...] = ()  # for a circle, the traced nodes of its operands in order, including constants
 
 
 @dataclass(frozen=True)
 class Wire:
-    """A line: the value of the part `source` goes to the part `target`. Both count within `Circuit.parts`."""
+    """An edge: the part `target` reads the value of the part `source`. Both are indices into `Circuit.parts`."""
 
     source: int
     target: int
-    block: str = ""  # to a layer "full" or "diagonal", otherwise nothing
+    block: str = ""  # "full" or "diagonal" if the target is a layer
 
 
 @dataclass(frozen=True)
 class End:
-    """A value that the step gives: "state" to the next step, "stream" to the outside. `part` has it."""
+    """An output of the step: a "state" for the next step, or a "stream". `part`: the index of its part."""
 
     kind: str
     name: str
@@ -89,7 +90,7 @@ class End:
 
 @dataclass(frozen=True)
 class Circuit:
-    """The parts of a step in an order in which each comes after those that it reads.
+    """The parts of a step in topological order, with the wires between them.
 
     circuit = Circuit.of(conveyor.compile(conveyor.zoo.LSTM(32, 128)).traced)
     [part.name for part in circuit.parts if part.kind == "layer"]               # ["f", "i", "C_tilde", "o"]
@@ -107,12 +108,12 @@ class Circuit:
 
     @cached_property
     def owners(self) -> dict[int, int]:
-        """For each traced node that is seen, the part that it belongs to."""
+        """For each traced node that belongs to a part, the index of the part."""
         return {node: i for i, part in enumerate(self.parts) for node in part.nodes}
 
     @cached_property
     def named(self) -> dict[str, int]:
-        """The parts of the values that the step computes and names. A state is here as it becomes, not as it was."""
+        """The parts of named values that the step computes. For a state, this is the new value."""
         return {part.name: i for i, part in enumerate(self.parts) if part.name and part.kind in ("layer", "op")}
 
     def sources(self, part: int) -> list[int]:
@@ -133,7 +134,7 @@ class _Reader:
         self.owner: dict[int, int] = {}
         self.whole = composites(graph, WHOLE)
         self.maps = learned_maps(graph, self.joins)
-        # Nodes inside a larger thing, which is read at its last node.
+        # The inner nodes of composites and maps, which are read at their last node.
         self.inside = {i for one in self.whole.values() for i in one.nodes[:-1]}
         self.inside |= {i for one in self.maps.values() for i in one.inner}
 
@@ -148,7 +149,7 @@ class _Reader:
         if node.op == "input" and node.attrs[0] in ("stream", "state", "constant"):
             self.add(Part(node.attrs[0], i, (i,), node.attrs[1], node.attrs[1]))
         elif node.op in ("input", "const") or not node.rows or self.is_layer(i):
-            return  # these are read where they are used
+            return  # these become parts where they are used
         elif node.op in SEEN_OTHERWISE:
             self.alias(i, node)
         elif self.is_squash(i):
@@ -164,14 +165,14 @@ class _Reader:
         return len(self.parts) - 1
 
     def alias(self, i: int, node: Node) -> None:
-        """The same numbers seen otherwise belong to the part that has them."""
+        """A view belongs to the part whose value it shows."""
         at = self.part(node.inputs[0])
         old = self.parts[at]
         self.parts[at] = replace(old, nodes=(*old.nodes, i), name=old.name or node.name)
         self.owner[i] = at
 
     def joins(self, part: int, whole: int) -> bool:
-        """Whether a learned map is drawn as a part of a larger one: nobody else reads it, and it has no name."""
+        """Whether a learned map becomes part of a larger one: if nothing else reads it, and it has no name."""
         same = self.nodes[part].op != "mul" or self.nodes[part].dims == self.nodes[whole].dims
         return is_weight(self.graph, part) or (self.is_read_once(part) and same)
 
@@ -179,7 +180,7 @@ class _Reader:
         return len(self.users[i]) == by and not self.nodes[i].name and i not in self.given
 
     def is_layer(self, i: int) -> bool:
-        """Whether it is the sum of a layer; a lone product with a vector of weights is a circle."""
+        """Whether it is the sum of a layer. A single product with a vector of weights is a circle."""
         return i in self.maps and (len(self.maps[i].nodes) > 1 or self.nodes[i].op == "matmul")
 
     def op(self, i: int) -> str:
@@ -192,7 +193,7 @@ class _Reader:
         return self.whole[i].nodes if i in self.whole else (i,)
 
     def is_squash(self, i: int) -> bool:
-        """Whether it is a squashing function of the sum of a layer, which nothing else reads."""
+        """Whether it is the activation of a layer: the only reader of its sum."""
         if self.op(i) not in SQUASHES:
             return False
         (of,) = self.operands(i)
@@ -222,7 +223,7 @@ class _Reader:
         return sign.join(texts) if len(texts) == 2 and any(texts) else sign
 
     def part(self, i: int) -> int:
-        """The part that has a node's value; what is read where it is used is made now."""
+        """The index of the part of a node; parts that are created on first use are created now."""
         if i in self.owner and not self.is_inside_a_clock(i):
             return self.owner[i]
         node = self.nodes[i]
@@ -242,12 +243,12 @@ class _Reader:
         return self.owner[i]
 
     def is_inside_a_clock(self, i: int) -> bool:
-        """Whether it is on the way to a part made of the step's number, and not that part's value."""
+        """Whether a node is an inner node of a clock, not its value."""
         part = self.parts[self.owner[i]]
         return part.kind == "clock" and part.node != i
 
     def clock(self, i: int) -> int:
-        """All that is made of the step's number, up to here; what other such parts have is left to them."""
+        """Adds the clock of a value; nodes that belong to other clocks stay with them."""
         nodes, stack = {i}, [i]
         while stack:
             for j in self.nodes[stack.pop()].inputs:
@@ -261,7 +262,7 @@ class _Reader:
         return self.add(Part("clock", i, timely, self.clock_text(i), self.nodes[i].name))
 
     def clock_text(self, i: int, within: bool = False) -> str:
-        """How it is made of t; `within` a product or sum it is in parentheses if it is one itself."""
+        """A clock as an expression of t, in parentheses if it is an operand (`within`) and a binary operation."""
         node = self.nodes[i]
         if node.op in ("input", "const"):
             return "t" if node.op == "input" else number(node.attrs[0])
@@ -291,6 +292,6 @@ class _Reader:
 
 
 def number(value: float) -> str:
-    """As a person writes it."""
+    """A number as it is written in a formula."""
     text = f"{value:.6g}" if value == 0 or abs(value) >= 1e-4 else f"{value:.10f}".rstrip("0")
     return (text if float(text) else f"{value:.6g}").replace("-", "−")

@@ -1,4 +1,4 @@
-"""What one cell does otherwise than another."""
+"""The differences between two cells."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from conveyor.explain.formula import Equation, equations
 
 
 def changed(circuit: Circuit, against: Circuit) -> tuple[Equation, ...]:
-    """The equations of a cell that the other has not, such as those of a GRU against an LSTM.
+    """The equations of `circuit` that `against` does not have, such as those of a GRU compared with an LSTM.
 
-    An equation is the same if it is spelled the same, whatever the order of the step.
+    Equations are compared as text, regardless of their order.
     """
     known = {equation.text for equation in equations(against)}
     return tuple(equation for equation in equations(circuit) if equation.text not in known)
 
 
 def gone(circuit: Circuit, against: Circuit) -> tuple[str, ...]:
-    """The values that the other cell has, and this one has not."""
+    """The names of the values that `against` has and `circuit` does not."""
     names = {equation.name for equation in equations(circuit)}
     return tuple(equation.name for equation in equations(against) if equation.name not in names)

@@ -1,4 +1,4 @@
-"""The equations of a step, read back from its circuit, in the notation of the essay."""
+"""The equations of a step, derived from its circuit, in the notation of the essay."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from conveyor.explain import symbols
 from conveyor.explain.circuit import Circuit, Part, number
 
-COMPARISON, SUM, REMAINDER, PRODUCT, ATOM = range(5)  # how tightly an expression holds together
-PRIME, TOGETHER = "′", "\u00a0"  # a blank that keeps words together
+COMPARISON, SUM, REMAINDER, PRODUCT, ATOM = range(5)  # precedence of expressions, the loosest first
+PRIME, TOGETHER = "′", "\u00a0"  # TOGETHER: a no-break space
 
 
 @dataclass(frozen=True)
 class Equation:
     """How one value is computed.
 
-    `part`: its place in the circuit; `parts`: all that the right side stands for, itself among them. `text` is for
-    people who read plain text, `latex` for papers.
+    `part`: the index of its part in the circuit; `parts`: all parts that the right side writes out, including `part`.
+    `text` is plain text, `latex` is LaTeX.
     """
 
     part: int
@@ -29,7 +29,7 @@ class Equation:
 
     @property
     def mathml(self) -> str:
-        """For browsers. Raises BadInput where latex2mathml is missing."""
+        """The equation as MathML. Raises BadInput if latex2mathml is missing."""
         from conveyor.explain.mathml import mathml
 
         return mathml(self.latex)
@@ -42,7 +42,7 @@ class _Piece:
     level: int = ATOM
 
     def within(self, level: int) -> _Piece:
-        """In parentheses, if it holds together less tightly than its surroundings need."""
+        """The expression, in parentheses if its precedence is lower than `level`."""
         if self.level >= level:
             return self
         return _Piece(f"({self.text})", rf"\left({self.latex}\right)")
@@ -54,8 +54,8 @@ def equations(circuit: Circuit) -> tuple[Equation, ...]:
         circuit = Circuit.of(conveyor.compile(conveyor.zoo.LSTM(32, 128)).traced)
         equations(circuit)[0].text                          # "f_t = σ(W_f · [h_{t-1}, x_t] + b_f)"
 
-    There is one for each value that the step names, and for each that is read at several places. Weights are called by
-    the value that they make: W and b of full blocks, w of a diagonal one.
+    There is one for each named value, and for each value that is read more than once. Weights have the name of the
+    value that they compute as a subscript: W and b for full blocks, w for diagonal ones.
     """
     return _Writer(circuit).equations()
 
@@ -72,7 +72,7 @@ def symbol(name: str, time: str = "") -> tuple[str, str]:
 
 
 def _base(text: str) -> str:
-    """A letter or words, with the accents over them, in LaTeX."""
+    """A letter or words with their accents, in LaTeX."""
     latex = _letters("".join(c for c in text if c not in ACCENTS))
     for accent in (c for c in text if c in ACCENTS):
         latex = rf"\{ACCENTS[accent]}{{{latex}}}"
@@ -80,7 +80,7 @@ def _base(text: str) -> str:
 
 
 def _letters(word: str) -> str:
-    """A word of several letters stands upright; a letter, a number and t-1 as they are."""
+    """A word in LaTeX: upright if it has several letters; a letter, a number or t-1 as it is."""
     if word.endswith(PRIME):
         return _letters(word.removesuffix(PRIME)) + "'"
     if word in GREEK:
@@ -96,7 +96,7 @@ BLANK = "\\ "
 
 
 def subscripts(circuit: Circuit) -> dict[int, str]:
-    """By what name the weights of each layer are called in the equations: "f" for W_f and b_f."""
+    """The subscript of the weights of each layer in the equations: "f" for W_f and b_f."""
     return _Writer(circuit).weights
 
 
@@ -122,7 +122,7 @@ class _Writer:
         return (*written, *self._renamed())
 
     def _renamed(self) -> list[Equation]:
-        """Of what the step gives under another name than that of the value."""
+        """The equations of outputs whose name is not that of their value."""
         found = []
         for end in self.circuit.ends:
             (text, latex), right = symbol(end.name, "t"), self.value(end.part)
@@ -142,7 +142,7 @@ class _Writer:
                 count += i not in ends
 
     def _inside(self, i: int) -> set[int]:
-        """The parts that the equation of this one writes out."""
+        """The parts that the equation of part i writes out."""
         found = {i}
         for source in self.circuit.sources(i):
             if source not in self.names and self.parts[source].kind in ("layer", "op"):
@@ -150,7 +150,7 @@ class _Writer:
         return found
 
     def _weights(self, i: int) -> dict[int, str]:
-        """The subscripts of the weights of all layers in an equation: two layers are told apart by what they read."""
+        """The subscripts of the weights of all layers in an equation; several layers differ by what they read."""
         layers = [at for at in sorted(self.inside[i]) if self.parts[at].kind == "layer"]
         path, _, own = self.names[i].rpartition(".")
         base = "_".join([*re.sub(r"_(tilde|hat|bar|dot)", "", own).split("_"), *filter(None, path.split("."))])
@@ -167,7 +167,7 @@ class _Writer:
         return [self.parts[source] for source in self.circuit.sources(at)]
 
     def value(self, i: int) -> _Piece:
-        """A part where it is read: by its name if it has one."""
+        """A part as an operand: its name, if it has one."""
         part = self.parts[i]
         if i in self.names:
             return _Piece(*symbol(self.names[i], "t"))
@@ -190,14 +190,14 @@ class _Writer:
         return self.value(self.circuit.owners[node])
 
     def write(self, part: Part) -> _Piece:
-        """The right side of a part."""
+        """The right side of the equation of a part."""
         if part.kind == "layer":
             return _function(part.op, self.total(part)) if part.op else self.total(part)
         pieces = [self.of(node) for node in part.operands]
         return OPERATIONS[part.op](pieces) if part.op in OPERATIONS else self._other(part, pieces)
 
     def total(self, part: Part) -> _Piece:
-        """The sum of a layer: its full blocks are one matrix, applied to its operands one after the other."""
+        """The sum of a layer: its full blocks are one matrix, applied to the concatenation of their operands."""
         subscript = self.weights[self.circuit.owners[part.node]]
         full = [self.of(term.value) for term in part.terms if term.block == "full"]
         pieces = [_product(_Piece(*symbol(f"W_{subscript}")), _joined(full), " · ", r" \cdot ")] if full else []
@@ -222,7 +222,7 @@ class _Writer:
 
 
 def _free(name: str, taken: Iterable[str]) -> str:
-    """The name, or if it is taken the first of name_2, name_3, ... that is not."""
+    """The name, or the first of name_2, name_3, ... that is not taken."""
     known = set(taken)
     return next(n for n in (name, *(f"{name}_{k}" for k in range(2, len(known) + 3))) if n not in known)
 
@@ -259,7 +259,7 @@ FUNCTIONS = {
 
 
 def _between(text: str, latex: str, level: int, left: int, right: int) -> Callable[[list[_Piece]], _Piece]:
-    """An operation that stands between its two operands, which must hold together at least as tightly as said."""
+    """A binary operation with precedence `level`, whose operands need the precedences `left` and `right`."""
 
     def written(pieces: list[_Piece]) -> _Piece:
         a, b = pieces[0].within(left), pieces[1].within(right)

@@ -1,4 +1,4 @@
-"""Every cell in pictures and equations: `python -m conveyor.explain.gallery docs/gallery`."""
+"""Generates the gallery of all cells: `python -m conveyor.explain.gallery docs/gallery`."""
 
 from __future__ import annotations
 
@@ -17,33 +17,34 @@ from conveyor.explain.formula import Equation, equations, symbol
 from conveyor.layer.compilation import compile
 from conveyor.zoo import CELLS
 
-SIZES = (4, 8)  # of the cells that are drawn; eight units are a module for each of a clockwork's periods, and more
-SPEED = "speed.json"  # what `conveyor bench` measured
-BASE = "lstm"  # what the others are set against
+SIZES = (4, 8)  # input and hidden size; eight units give each period of a clockwork a module
+SPEED = "speed.json"  # results of `conveyor bench --json`
+BASE = "lstm"  # the cell that the others are compared with
 HEAD = """# The gallery
 
-Every cell of the zoo: what it looks like, its equations, what it does otherwise than the LSTM, and how fast it is.
-Picture and equations are made from the step that is run, by `python -m conveyor.explain.gallery docs/gallery`; of your
-own cell `conveyor draw FILE.py:CLASS -o cell.svg` draws the picture. [cells.md](../cells.md) has papers and code.
+Every cell of the zoo: its diagram, its equations, its differences from the LSTM, and its speed. Diagrams and
+equations are derived from the step that is run, by `python -m conveyor.explain.gallery docs/gallery`;
+`conveyor draw FILE.py:CLASS -o cell.svg` draws your own cell. [cells.md](../cells.md) has papers and code.
 
-In a picture a box is a learned layer and a circle works number by number; lines that meet are put one after the other,
-a line that forks is copied. In equations `*` multiplies number by number, `·` is a matrix product, and w is a diagonal
-matrix.
+In a diagram, a box is a learned layer and a circle is an elementwise operation; lines that merge are concatenated, and
+a line that forks is copied. In equations, `*` is the elementwise product, `·` a matrix product; w is a diagonal matrix.
 
 """
 SPEEDS = """The speeds are of {mode}, forward, backward and all gradients, on one thread: {steps} steps, {batch} rows,
-{inputs} inputs, {hidden} units. They stand against the same equations as a loop in PyTorch and, where it has the cell,
-against `torch.nn`; medians of one run of `conveyor bench`, PyTorch {torch}. [speed.md](../speed.md) says more of how.
+{inputs} inputs, {hidden} units. They are compared with the same equations as a loop in PyTorch and, if it has the cell,
+with `torch.nn`. All are medians of one run of `conveyor bench`, PyTorch {torch}; see [speed.md](../speed.md).
 
 """
 NAMES = {"eager": "its loop", "torch.nn": "`torch.nn`"}
 
 
 def gallery(folder: Path) -> dict[str, str]:
-    """The files of the gallery, by name, with the speeds that lie in the folder.
+    """The files of the gallery, by name, with the speeds from `speed.json` in the folder.
 
     files = gallery(Path("docs/gallery"))
     files["README.md"], files["lstm.svg"]
+
+    Raises BadInput if `speed.json` cannot be read.
     """
     try:
         measured = json.loads((folder / SPEED).read_text(encoding="utf-8"))
@@ -63,6 +64,7 @@ def gallery(folder: Path) -> dict[str, str]:
 
 
 def circuit_of(kind: type[Cell]) -> Circuit:
+    """The circuit of a cell at the size of the gallery."""
     return Circuit.of(compile(kind(*SIZES)).traced)
 
 
@@ -90,14 +92,14 @@ def _math(found: tuple[Equation, ...]) -> str:
 
 
 def _difference(circuit: Circuit, base: Circuit) -> str:
-    """In words, with the symbols of the values."""
+    """The differences from the LSTM in words, with the symbols of the values."""
     theirs = {equation.name for equation in equations(base)}
     new = [equation.name for equation in changed(circuit, base)]
     pieces = []
     for what, names in (
-        ("otherwise computed", [name for name in new if name in theirs]),
+        ("computed differently", [name for name in new if name in theirs]),
         ("new", [name for name in new if name not in theirs]),
-        ("gone", gone(circuit, base)),
+        ("removed", gone(circuit, base)),
     ):
         if names:
             pieces.append(f"{what}: {', '.join(f'${symbol(name)[1]}$' for name in names)}")
@@ -107,17 +109,18 @@ def _difference(circuit: Circuit, base: Circuit) -> str:
 def _speed(row: dict[str, Any]) -> str:
     milliseconds = row["seconds"][row["ours"]] * 1e3
     ratios = [f"{ratio:.1f} times as fast as {NAMES[n]}" for n, ratio in row["ratios"].items() if n in NAMES]
-    return f"{milliseconds:.3g} ms, {', '.join(ratios)}; the products alone take {row['fraction']:.0%} of it."
+    return f"{milliseconds:.3g} ms, {', '.join(ratios)}; the matrix products alone take {row['fraction']:.0%} of it."
 
 
 def main(folder: Path) -> None:
+    """Writes the files of the gallery to the folder."""
     for name, text in gallery(folder).items():
         (folder / name).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("python -m conveyor.explain.gallery FOLDER: the folder that holds, or is to hold, the gallery")
+        sys.exit("usage: python -m conveyor.explain.gallery FOLDER, the folder of the gallery, with its speed.json")
     try:
         main(Path(sys.argv[1]))
     except BadInput as error:

@@ -1,10 +1,10 @@
-"""MathML, which browsers draw, from LaTeX."""
+"""LaTeX to MathML, which browsers display."""
 
 from conveyor.errors import BadInput
 
 
 def mathml(latex: str) -> str:
-    """A formula as MathML. Raises BadInput where latex2mathml is missing."""
+    """A LaTeX formula as MathML. Raises BadInput if latex2mathml is missing."""
     try:
         from latex2mathml.converter import convert
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""The names of a step as symbols of a formula: C_tilde is C̃, depth.f is f with the index "depth", mu_0 is μ with 0."""
+"""Variable names of a step as mathematical symbols: C_tilde is C̃, depth.f is f with index "depth", mu_0 is μ with 0."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ NARROW, WIDE = frozenset("iljtfI.,:;|()[] "), frozenset("mwMWÂΩ×+−=<>≤≥
 
 @dataclass(frozen=True)
 class Symbol:
-    """A letter, or words, and what stands below at its right: Symbol("C̃", "t−1")."""
+    """A letter or words with an index: Symbol("C̃", "t−1")."""
 
     base: str
     index: str = ""
 
     def at(self, time: str) -> Symbol:
-        """The same at a step: "t", "t−1", ..."""
+        """The symbol with a step added to its index: "t", "t−1", ..."""
         return Symbol(self.base, f"{self.index}, {time}" if self.index else time)
 
     def __str__(self) -> str:
         return f"{self.base}_{self.index}" if self.index else self.base
 
     def width(self, size: float) -> float:
-        """About how wide it is in a font of this size, rather more than less."""
+        """An upper estimate of its width in a font of this size."""
         return text_width(self.base, size) + text_width(self.index, 0.68 * size)
 
 
 def symbol(name: str) -> Symbol:
-    """What a name of a step is in a formula.
+    """The symbol of a variable name of a step.
 
     symbol("C_tilde")          # Symbol("C̃")
     symbol("time.m_tilde")     # Symbol("m̃", "time")
@@ -58,24 +58,24 @@ def symbol(name: str) -> Symbol:
 
 
 def pretty(name: str) -> str:
-    """The same as plain text: pretty("C_tilde") == "C̃", pretty("depth.u") == "u_depth"."""
+    """The symbol as plain text: pretty("C_tilde") == "C̃", pretty("depth.u") == "u_depth"."""
     return str(symbol(name))
 
 
 def spoken(name: str) -> str:
-    """As it is read aloud: "C tilde", "f of depth"."""
+    """The name as it is read aloud: "C tilde", "f of depth"."""
     *owners, own = name.split(".")
     return " of ".join([own, *reversed(owners)]).replace("_", " ")
 
 
 def text_width(text: str, size: float) -> float:
-    """About how wide a text is, whatever the font: accents are above the letter before them."""
+    """An upper estimate of the width of a text in any font. Combining accents have no width."""
     units = (0.0 if "\u0300" <= c < "\u0370" else 0.36 if c in NARROW else 0.9 if c in WIDE else 0.64 for c in text)
     return size * sum(units)
 
 
 def _sign(word: str) -> tuple[str, str] | None:
-    """A letter with the digits after it, if the word is one."""
+    """The letter and digits of a word such as "x" or "h2" or "alpha"; None for other words."""
     if (found := re.fullmatch(r"([A-Za-z])(\d*)", word)) is not None:
         return found[1], found[2]
     return (GREEK[word], "") if word in GREEK else None

@@ -1,4 +1,4 @@
-"""Activations, and dropout where it does nothing."""
+"""Activation functions, and dropout where it does nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _not_in_place(inplace: bool) -> None:
 
 def _relu(s: Lowering, x: Value, inplace: bool = False) -> Value:
     _not_in_place(inplace)
-    return where(s, s.apply("le", x, 0), 0, x)  # a NaN stays one
+    return where(s, s.apply("le", x, 0), 0, x)  # NaN stays NaN
 
 
 def _leaky_relu(s: Lowering, x: Value, negative_slope: float = 0.01, inplace: bool = False) -> Value:
@@ -32,7 +32,7 @@ def _elu(s: Lowering, x: Value, alpha: float = 1.0, inplace: bool = False) -> Va
 def _softplus(s: Lowering, x: Value, beta: float = 1, threshold: float = 20) -> Value:
     scaled = s.apply("mul", x, beta)
     high = s.apply("lt", threshold, scaled)
-    # The branch that is not taken must not overflow: its gradient would be 0 * inf.
+    # The branch not taken must not overflow, or its gradient would be 0 * inf.
     soft = s.apply("div", s.apply("log1p", s.apply("exp", where(s, high, 0, scaled))), beta)
     return where(s, high, x, soft)
 
@@ -52,7 +52,7 @@ def _silu(s: Lowering, x: Value, inplace: bool = False) -> Value:
 
 
 def _hardtanh(s: Lowering, x: Value, min_val: float = -1, max_val: float = 1, inplace: bool = False) -> Value:
-    """Like clamp, but flat at its bounds themselves."""
+    """Like clamp, but with derivative 0 at the bounds."""
     _not_in_place(inplace)
     low, high = s.apply("lt", min_val, x), s.apply("lt", x, max_val)
     return within(s, x, s.apply("mul", low, high), clamped(s, x, min_val, max_val))

@@ -1,4 +1,4 @@
-"""Arithmetic, comparisons and choices: one number for each number."""
+"""Elementwise arithmetic, comparisons and choices."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from conveyor.compiler.lower.lowering import Lowering, NoRule, Operand, Rule, Va
 
 
 def unary(op: str) -> Rule:
-    """The rule of a function of one value that is an op."""
+    """The rule of a function of one value that has an operation of its own."""
     return lambda s, x: s.apply(op, x)
 
 
@@ -32,18 +32,18 @@ def where(s: Lowering, condition: Value, x: Operand, y: Operand) -> Value:
 
 
 def within(s: Lowering, x: Value, inside: Value, clamped: Value) -> Value:
-    """x where it is inside, else `clamped` without a gradient; a NaN is not inside, and stays one."""
+    """x where `inside` is not 0, else `clamped` without a gradient. NaN is not inside, and stays NaN."""
     return where(s, inside, x, s.apply("stop_gradient", clamped))
 
 
 def clamped(s: Lowering, x: Value, low: Any, high: Any) -> Value:
-    """x between its bounds, which are numbers, values or none."""
+    """x limited to the bounds, which are numbers, values or None."""
     found = x if low is None else where(s, s.apply("lt", x, low), low, x)
     return found if high is None else where(s, s.apply("lt", high, found), high, found)
 
 
 def clamp(s: Lowering, x: Value, min: Any = None, max: Any = None) -> Value:
-    """At its bounds the gradient passes."""
+    """torch.clamp: the gradient passes at the bounds themselves."""
     if isinstance(min, Value) or isinstance(max, Value):
         return clamped(s, x, min, max)
     inside = [s.apply("le", min, x)] if min is not None else []
@@ -60,13 +60,13 @@ def _div(s: Lowering, x: Operand, y: Operand, rounding_mode: str | None = None) 
 
 
 def _floor_divide(s: Lowering, x: Operand, y: Operand) -> Value:
-    """By way of the remainder: the floor of a quotient that was rounded up, such as 1 / 0.1, is one too many."""
+    """Through the remainder, since the floor of a quotient that was rounded up, such as 1 / 0.1, is one too large."""
     quotient = s.apply("div", x, y)
     whole = s.apply("floor", s.apply("add", s.apply("div", s.apply("sub", x, s.apply("mod", x, y)), y), 0.5))
     return s.apply("stop_gradient", where(s, s.apply("eq", y, 0), quotient, whole))
 
 
-# Powers that are less work than `pow`, and exact.
+# Powers that are cheaper than `pow`, and exact.
 POWERS: dict[Any, Rule] = {
     -1: lambda s, x: s.apply("div", 1, x),
     0.5: lambda s, x: s.apply("sqrt", x),
@@ -103,11 +103,11 @@ def _addcmul(s: Lowering, x: Value, y: Value, z: Value, value: float = 1) -> Val
 
 
 def _of_two(reduced: str, binary: str) -> Rule:
-    """torch.max and torch.min: a rule for two tensors only."""
+    """torch.max and torch.min of two tensors."""
 
     def rule(s: Lowering, x: Value, other: Any = None, *more: Any, **named: Any) -> Value:
         if not isinstance(other, Value) or more or named:
-            raise NoRule(f"{reduced} over a dimension also gives where it is", f"write torch.a{reduced}(x, dim)")
+            raise NoRule(f"{reduced} over a dimension also returns indices", f"write torch.a{reduced}(x, dim)")
         return s.apply(binary, x, other)
 
     return rule

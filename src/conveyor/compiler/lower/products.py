@@ -1,4 +1,4 @@
-"""Sums of products: matrices, vectors and einsum. All go through `product`, in the letters of einsum."""
+"""Products of matrices and vectors, and einsum. All go through `product`, with einsum labels."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 from conveyor.compiler.lower.lowering import Lowering, NoRule, Operand, Rule, Value
 
-LETTERS = "".join(c for c in string.ascii_letters if c not in "kmn")  # for dimensions that have no other name
+LETTERS = "".join(c for c in string.ascii_letters if c not in "kmn")  # labels for leading dimensions
 
 
 def product(s: Lowering, a: Value, la: str, b: Value, lb: str, out: str) -> Value:
-    """The sum of products over the letters that `out` lacks; a letter for each dimension but the batch."""
+    """einsum of two values: summed over the labels that `out` lacks; each dimension but the batch has a label."""
     a, la = _summed(s, a, la, lb + out)
     b, lb = _summed(s, b, lb, la + out)
     if s.b.nodes[a.i].shared and not s.b.nodes[b.i].shared:
@@ -28,7 +28,7 @@ def product(s: Lowering, a: Value, la: str, b: Value, lb: str, out: str) -> Valu
 
 
 def _matrix_product(s: Lowering, a: Value, la: str, b: Value, lb: str, out: str, sums: list[str]) -> Value:
-    """A product with what all rows share is one with a matrix."""
+    """A product with a value that all rows share, as a matrix product."""
     free_a, free_b = [c for c in la if c not in sums], [c for c in lb if c not in sums]
     sizes = dict(zip(la + lb, s.dims(a) + s.dims(b), strict=True))
     inner = math.prod(sizes[c] for c in sums)
@@ -39,7 +39,7 @@ def _matrix_product(s: Lowering, a: Value, la: str, b: Value, lb: str, out: str,
 
 
 def _product_each(s: Lowering, a: Value, la: str, b: Value, lb: str, out: str, letter: str) -> Value:
-    """One product for each index of a dimension that both have and the result keeps, such as a head."""
+    """One product for each index of a dimension that both operands and the result have, such as an attention head."""
     at = out.index(letter)
     without = [labels.replace(letter, "") for labels in (la, lb, out)]
     found = []
@@ -61,7 +61,7 @@ def _ordered(s: Lowering, v: Value, labels: str, order: list[str]) -> int:
 
 
 def _summed(s: Lowering, v: Value, labels: str, needed: str) -> tuple[Value, str]:
-    """Summed over the letters that nobody needs."""
+    """The value summed over the labels that are not in `needed`, and its remaining labels."""
     alone = tuple(k for k, c in enumerate(labels) if c not in needed)
     return s.value(s.b.reduce("sum", v.i, alone)), "".join(c for c in labels if c in needed)
 
@@ -125,7 +125,7 @@ def _unbatched(s: Lowering, v: Value, rows: bool) -> Value:
 
 
 def _squeezed(s: Lowering, v: Value, letters: str) -> tuple[Value, str]:
-    """Without the leading dimensions that are 1, which only broadcast."""
+    """The value without leading dimensions of size 1, which only broadcast, and its remaining labels."""
     dims = s.dims(v)
     kept = [k for k in range(len(letters)) if dims[k] != 1]
     found = s.b.reshape(v.i, (*(dims[k] for k in kept), *dims[len(letters) :]))
@@ -160,7 +160,7 @@ def _einsum(s: Lowering, equation: str, *operands: Any) -> Value:
 
 
 def _labels(s: Lowering, equation: str, values: list[Value]) -> tuple[list[str], str]:
-    """The letters of each operand and of the result, without the batch's."""
+    """The labels of each operand and of the result, without that of the batch."""
     if "." in equation:
         raise NoRule("einsum with an ellipsis has no rule", "name all dimensions")
     left, arrow, out = equation.replace(" ", "").partition("->")

@@ -1,4 +1,4 @@
-"""The same numbers in another shape, parts of them, several together, and constants of a shape."""
+"""Reshaping, slicing, joining, and constants of a given shape."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _t(s: Lowering, x: Value) -> Value:
 
 
 def _chunk(s: Lowering, x: Value, sizes: Any, dim: int = 0) -> list[Value]:
-    """Cut as PyTorch has cut it."""
+    """Cut as PyTorch cut it when the step was traced."""
     axis, at, found = s.axis(x, dim), 0, []
     for dims, _ in s.shapes:
         found.append(Value(s.b.slice(x.i, axis, at, 1, dims[axis]), x.rank))
@@ -69,7 +69,7 @@ def _narrow(s: Lowering, x: Value, dim: int, start: int, length: int) -> Value:
 def _getitem(s: Lowering, x: Value, index: Any) -> Value:
     if s.shapes[0][1] and not s.rows(x):
         raise NoRule("it takes as many parts as the batch has rows", NoRule.BATCH)
-    dim = 0  # of x as it has become, the one that the next item is for
+    dim = 0  # the dimension of the current x that the next item indexes
     for item in _without_ellipsis(index if isinstance(index, tuple) else (index,), x.rank):
         if isinstance(item, bool):
             raise NoRule("it indexes by a truth value", "write None for a new dimension")
@@ -87,7 +87,7 @@ def _getitem(s: Lowering, x: Value, index: Any) -> Value:
 
 
 def _without_ellipsis(index: tuple[Any, ...], rank: int) -> tuple[Any, ...]:
-    """With `:` for each dimension that ... stands for."""
+    """The index with `:` for each dimension that `...` stands for."""
     at = next((k for k, item in enumerate(index) if item is Ellipsis), None)
     if at is None:
         return index
@@ -104,7 +104,7 @@ def _new_axis(s: Lowering, x: Value, dim: int) -> Value:
 
 def _cut(s: Lowering, x: Value, dim: int, item: slice) -> Value:
     if dim == 0 and s.rows(x):
-        # The result has rows if its first dimension grew with the batch: x[:len(x)] is whole, x[:2] is not.
+        # The result has rows if its first dimension grew with the batch: x[:len(x)] keeps all rows, x[:2] does not.
         whole = s.shapes[0][1] and item.start in (None, 0) and item.step in (None, 1)
         if whole and (item.stop is None or item.stop == 2):
             return x
@@ -117,7 +117,7 @@ def _cut(s: Lowering, x: Value, dim: int, item: slice) -> Value:
 def _cat(s: Lowering, tensors: Sequence[Value], dim: int = 0) -> Value:
     axis = s.result_axis(dim, "it joins along the batch dimension")
     rank = len(s.shapes[0][0])
-    # PyTorch lets an empty tensor of one dimension stand beside tensors of any rank.
+    # PyTorch allows an empty one-dimensional tensor among tensors of any rank.
     tensors = [v for v in tensors if s.b.nodes[v.i].size or len(s.dims(v)) == rank]
     if any(len(s.dims(v)) != rank for v in tensors):
         raise NoRule("it joins values with a batch and values without", "expand the latter to the batch first")
@@ -151,9 +151,9 @@ def _full_like(s: Lowering, x: Value, fill_value: Any, *_: Any, **__: Any) -> Va
     return _full(fill_value)(s)
 
 
-# A tensor has one memory here, and one type; trace.py refuses those that would round.
+# Values have no memory of their own and all have one dtype here; trace.py refuses conversions that would round.
 SAME = ("contiguous", "clone", "to", "float", "double", "type_as", "type", "identity", "alias", "requires_grad_")
-# Whatever these are told, the result has the shape that it had when the step was traced.
+# The result has the shape that it had when the step was traced, whatever the arguments.
 RESHAPE = (
     "reshape",
     "view",
@@ -168,7 +168,7 @@ RESHAPE = (
 )
 EXPAND = ("expand", "expand_as", "broadcast_to")
 ZEROS, ONES = ("zeros", "new_zeros", "zeros_like"), ("ones", "new_ones", "ones_like")
-TOLD_SHAPES = {*RESHAPE, *EXPAND, *ZEROS, *ONES}  # all numbers that these are given are a shape
+TOLD_SHAPES = {*RESHAPE, *EXPAND, *ZEROS, *ONES}  # functions whose numeric arguments are all shapes
 
 SHAPES: dict[str, Rule] = {
     **dict.fromkeys(SAME, _same),

@@ -1,4 +1,4 @@
-"""Sums over features, and what is made of them: means, norms, softmax, normalisation."""
+"""Reductions over features: sums, means, norms, softmax, normalisation."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _normalize(s: Lowering, x: Value, p: float = 2.0, dim: int = 1, eps: float =
 
 
 def _exps(s: Lowering, x: Value, dim: Any) -> tuple[Value, Value]:
-    """x less its largest, so that none overflows, and the exponentials of that."""
+    """x minus its maximum, so that exp cannot overflow, and the exponential of that."""
     top = s.apply("stop_gradient", s.reduce("max", x, dim, True))
     away = s.apply("sub", x, top)
     return away, s.apply("exp", away)
@@ -79,7 +79,7 @@ def _logsumexp(s: Lowering, x: Value, dim: Any, keepdim: bool = False) -> Value:
 
 
 def _finite(s: Lowering, x: Value) -> Value:
-    """0 in the place of an infinity, so that no inf - inf comes."""
+    """x with 0 for infinities, so that inf - inf does not occur."""
     return where(s, s.apply("eq", s.apply("abs", x), math.inf), 0, x)
 
 

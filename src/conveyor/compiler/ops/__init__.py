@@ -1,7 +1,7 @@
-"""The operations that a step is made of.
+"""The operations of a step.
 
-An op is a name. All that the compiler must know of it stands in one declaration here. Each target has a table of how it
-is spelled, and so has each picture; tests/test_ops.py asserts that no table has a gap.
+An operation is a name with one declaration here, which holds all that the compiler must know about it. Each target and
+each kind of diagram has a table of how it writes an operation; tests/test_ops.py asserts that no table has a gap.
 """
 
 from conveyor.compiler.ops.arrays import ARRAYS

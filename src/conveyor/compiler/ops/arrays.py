@@ -75,7 +75,7 @@ def _reduced(dims: Sequence[Dims], attrs: tuple[Any, ...], asked: Dims) -> Dims:
 
 
 def _multiplied(dims: Sequence[Dims], attrs: tuple[Any, ...], asked: Dims) -> Dims:
-    """Of a value and a matrix; of several pairs of them all the same."""
+    """The shape of value @ matrix, which must be the same for all pairs."""
     shapes = {(*value[:-1], matrix[1]) for value, matrix in zip(dims[::2], dims[1::2], strict=True)}
     inner = all(value[-1] == matrix[0] for value, matrix in zip(dims[::2], dims[1::2], strict=True))
     assert len(shapes) == 1 and inner, f"a product of {', '.join(map(str, dims))}"  # noqa: PT018
@@ -112,8 +112,8 @@ def _value_of_slice(node: Node, values: Sequence[Tensor]) -> Tensor:
 
 def _value_of_pad(node: Node, values: Sequence[Tensor]) -> Tensor:
     (value,), (dim, start, step) = values, node.attrs
-    places = torch.arange(value.shape[dim + 1]) * step + start
-    return value.new_zeros(len(value), *node.dims).index_copy(dim + 1, places, value)
+    indices = torch.arange(value.shape[dim + 1]) * step + start
+    return value.new_zeros(len(value), *node.dims).index_copy(dim + 1, indices, value)
 
 
 def _value_of_cat(node: Node, values: Sequence[Tensor]) -> Tensor:
@@ -139,13 +139,13 @@ def _pass(b: Builder, node: Node, i: int, g: int) -> Sequence[int]:
 
 
 def _back(b: Builder, value: int, reduced: Node, like: Node) -> int:
-    """A reduced value in the shape that it was reduced from."""
+    """A reduced value, broadcast to the shape before the reduction."""
     ones = tuple(1 if k in reduced.attrs[0] else d for k, d in enumerate(like.dims))
     return b.expand(b.reshape(value, ones), like.dims)
 
 
 def _max(b: Builder, node: Node, i: int, g: int) -> Sequence[int]:
-    """Shared evenly by those that are equal to it."""
+    """The gradient is shared equally by all elements that equal the maximum."""
     x = node.inputs[0]
     chosen = b.pointwise("eq", x, _back(b, i, node, b.nodes[x]))
     count = b.reduce("sum", chosen, node.attrs[0])
@@ -195,15 +195,15 @@ def _largest_of(*magnitudes: float) -> float:
     return max(magnitudes)
 
 
-STILL: dict[str, Any] = {"largest": _same, "is_finite": True, "keeps_zero": True}  # of what only moves its elements
+STILL: dict[str, Any] = {"largest": _same, "is_finite": True, "keeps_zero": True}  # operations that only move elements
 
 ARRAYS: dict[str, Op] = {
-    # What comes from outside, and numbers.
+    # Inputs and constants.
     "input": Op("input", 0, _as_asked, None, no_derivative, 0),
     "const": Op(
         "input", 0, _number, lambda node, _: torch.tensor([node.attrs[0]], dtype=torch.float64), no_derivative, 0
     ),
-    # The same elements seen otherwise: no work, but for a reshape of what does not lie in order.
+    # Views of the same elements: no work, except to reshape a value that is not contiguous.
     "permute": Op(
         "view", 1, _permuted, lambda node, values: values[0].permute(0, *_behind(node.attrs[0])), _permute, 0, **STILL
     ),
@@ -218,10 +218,10 @@ ARRAYS: dict[str, Op] = {
         0,
         **STILL,
     ),
-    # Elements brought to other places.
+    # Copies of elements to other positions.
     "cat": Op("move", None, _joined, _value_of_cat, _cat, largest=_largest_of, is_finite=True),
     "pad": Op("move", 1, _padded, _value_of_pad, _pad, **STILL),
-    # Fewer elements.
+    # Reductions.
     "sum": Op(
         "reduce",
         1,
@@ -235,12 +235,12 @@ ARRAYS: dict[str, Op] = {
     "max": Op(
         "reduce", 1, _reduced, lambda node, values: values[0].amax(_behind(node.attrs[0])), _max, 2, largest=_largest_of
     ),
-    # Over what the result does not vary with: rows, steps, or both.
+    # The sum over rows, steps or both, whichever the result does not have.
     "sum_to_shape": Op("reduce", 1, _own, None, _pass, 2),
-    # Sums of products.
-    "matmul": Op("product", 2, _multiplied, _value_of_products, _matmul, 1000),  # a value and a matrix of all rows
-    "gemm": Op("product", None, _multiplied, _value_of_products, no_derivative, 1000),  # several of these, added up
-    # The gradient by a matrix: over all rows and steps.
+    # Products.
+    "matmul": Op("product", 2, _multiplied, _value_of_products, _matmul, 1000),  # value, shared matrix
+    "gemm": Op("product", None, _multiplied, _value_of_products, no_derivative, 1000),  # the sum of several matmuls
+    # The gradient with respect to a matrix, summed over all rows and steps.
     "weight_gradient": Op("product", 2, _by_columns, None, no_derivative, 1000),
     "contract": Op("product", 2, _contracted, _value_of_contract, _contract, 100),  # two values of the same row
 }

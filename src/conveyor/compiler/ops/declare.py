@@ -1,4 +1,4 @@
-"""What the compiler must know of an operation: `Op`."""
+"""`Op`: what the compiler must know about an operation."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ if TYPE_CHECKING:
 
 Kind = Literal["input", "pointwise", "view", "move", "reduce", "product"]
 Dims = tuple[int, ...]
-# (the inputs' dims, the attributes, the dims asked for) -> the result's. What is asked for counts where the others
-# leave it open, as for a reshape; what cannot be is an AssertionError.
+# (shapes of the inputs, attributes, requested shape) -> shape of the result. The requested shape matters only where the
+# others do not determine the result, as for a reshape. Impossible shapes raise AssertionError.
 Shape = Callable[[Sequence[Dims], tuple[Any, ...], Dims], Dims]
-Value = Callable[["Node", Sequence[Tensor]], Tensor]  # (node, values [B or 1, ...]) -> its value [B or 1, ...]
-# (builder, node, its index, the gradient by it) -> the gradient by each input, none where there is none. The shapes
-# need not be the inputs' own: what was broadcast is summed by the caller.
+# (node, values of its inputs [B or 1, ...]) -> its value [B or 1, ...]
+Value = Callable[["Node", Sequence[Tensor]], Tensor]
+# (builder, node, its index, gradient of its value) -> the gradient of each input, or None. A gradient may have the
+# broadcast shape of its input: the caller sums it.
 Derivative = Callable[["Builder", "Node", int, int], Sequence[int | None]]
 
 
 @dataclass(frozen=True)
 class Op:
-    """An operation: all that the compiler knows of it, but for its spelling, of which each target has a table.
+    """An operation: all that the compiler knows about it, except how each target writes it.
 
-    `kind` says how it is planned, `arity` how many inputs it has (None: any number), `shape` gives the dims of its
-    result. `value` computes it in PyTorch; none where it sums over steps, of which one step knows nothing. `cost` is in
-    units of one multiplication, for recomputing in backward. `largest` gives the magnitude of a whole number that it
-    makes of others; none where the result is a real number. `is_finite`: of finite values it makes finite ones, with
-    finite derivatives. `keeps_zero`: of zero it makes zero.
+    `kind` says how it is scheduled. `arity` is the number of inputs (None: any number). `shape` gives the shape of the
+    result. `value` computes it in PyTorch; None if it sums over steps. `cost` is the work per element in
+    multiplications, for deciding what backward recomputes. `largest` bounds the magnitude of an integer result by
+    those of the operands; None if the result is not an integer. `is_finite`: finite operands give finite results and
+    derivatives. `keeps_zero`: zero operands give zero.
     """
 
     kind: Kind
@@ -45,12 +46,12 @@ class Op:
 
 
 def no_derivative(b: Builder, node: Node, i: int, g: int) -> Sequence[None]:
-    """The derivative of what is constant, or of what only passes after differentiation make."""
+    """For constants, and for operations that only passes after differentiation create."""
     return (None,) * len(node.inputs)
 
 
 def broadcast(shapes: Sequence[Dims]) -> Dims:
-    """The shape of values of these shapes together, lined up at the last dimension, as PyTorch does it."""
+    """The broadcast shape of these shapes, by PyTorch's rules."""
     rank = max(map(len, shapes))
     columns = zip(*((1,) * (rank - len(shape)) + shape for shape in shapes), strict=True)
     return tuple(next((d for d in column if d != 1), 1) for column in columns)

@@ -1,4 +1,4 @@
-"""Operations of one element for each element: these fuse into one loop."""
+"""Pointwise operations, which fuse into one loop."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _op(arity: int, function: Callable[..., Tensor], derivative: Derivative, cos
 def _unary(
     function: Callable[..., Tensor], rule: Callable[[Builder, int, int, int], int], cost: int = 1, **more: Any
 ) -> Op:
-    """`rule`: (builder, input, output, gradient) -> the gradient by the input."""
+    """`rule`: (builder, input, output, gradient of the output) -> gradient of the input."""
     return _op(1, function, lambda b, node, i, g: (rule(b, node.inputs[0], i, g),), cost, **more)
 
 
@@ -41,17 +41,17 @@ def _binary(
     cost: int = 1,
     **more: Any,
 ) -> Op:
-    """`rule`: (builder, first, second, output, gradient) -> the gradients by both."""
+    """`rule`: (builder, first, second, output, gradient of the output) -> gradients of both inputs."""
     return _op(2, function, lambda b, node, i, g: rule(b, node.inputs[0], node.inputs[1], i, g), cost, **more)
 
 
 def _flat(arity: int, function: Callable[..., Tensor], **more: Any) -> Op:
-    """One whose derivative is zero."""
+    """An operation whose derivative is zero."""
     return _op(arity, function, no_derivative, **more)
 
 
 def _extreme(b: Builder, x: int, y: int, g: int, chosen: str) -> int:
-    """Half of it where both are equal, as PyTorch has it; nothing where the other is chosen."""
+    """The gradient of the operand x of max or min: half where both are equal (as PyTorch), 0 where y is chosen."""
     half = b.mul(g, b.const(0.5))
     lost = b.pointwise("lt", *((x, y) if chosen == "larger" else (y, x)))
     return b.pointwise("where", lost, b.const(0), b.pointwise("where", b.pointwise("eq", x, y), half, g))
@@ -116,7 +116,7 @@ POINTWISE: dict[str, Op] = {
         torch.sigmoid, lambda b, x, out, g: b.mul(g, b.mul(b.sub(b.const(1), out), out)), 10, is_finite=True
     ),
     "sqrt": _unary(torch.sqrt, lambda b, x, out, g: _half_of(b, out, g), 4),
-    # A square root whose derivative at zero is zero, as that of a norm is.
+    # A square root whose derivative at zero is zero, like that of a norm.
     "root": _unary(
         torch.sqrt,
         lambda b, x, out, g: b.pointwise("where", b.pointwise("eq", out, b.const(0)), b.const(0), _half_of(b, out, g)),
@@ -162,5 +162,5 @@ POINTWISE: dict[str, Op] = {
     "where": _op(
         3, lambda condition, yes, no: torch.where(condition != 0, yes, no), _where, largest=_largest_of, is_finite=True
     ),
-    "stop_gradient": _flat(1, torch.detach, largest=_same, is_finite=True),  # the value itself, without a derivative
+    "stop_gradient": _flat(1, torch.detach, largest=_same, is_finite=True),  # the value, without a derivative
 }

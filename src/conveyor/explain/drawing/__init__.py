@@ -1,1 +1,1 @@
-"""The picture of a cell: what is placed, where, the lines between, and all of it as SVG."""
+"""The diagram of a cell: netlist, placement, routing, coordinates, and the SVG of it all."""

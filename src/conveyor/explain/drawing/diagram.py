@@ -1,4 +1,4 @@
-"""The diagram of a cell: the repeating module, its layers, its operations, and the lines between them."""
+"""The diagram of a cell: the repeating module with its layers, operations and lines."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from pathlib import Path
 from conveyor.cell import Cell
 from conveyor.errors import BadInput, suggest
 from conveyor.explain.circuit import Circuit
-from conveyor.explain.drawing.arrange import arrange
-from conveyor.explain.drawing.space import Layout
+from conveyor.explain.drawing.coordinates import Layout
+from conveyor.explain.drawing.layout import lay_out
 from conveyor.explain.drawing.svg import DARK, LIGHT, Drawing, Lit, style
 from conveyor.explain.symbols import pretty, spoken
 from conveyor.layer.compilation import compile
 
 THEMES = ("auto", "light", "dark")
-# Of the package matplotlib; the last has what the others lack, such as a tilde above a slanted letter.
+# They come with matplotlib; the last has glyphs that the others lack, such as a tilde above an italic letter.
 FONTS = ("STIXGeneral", "STIXGeneralItalic", "DejaVuSerif-Italic")
-MOST = 100_000_000  # pixels of a PNG, which takes four bytes for each while it is made
+MOST = 100_000_000  # pixels of a PNG, each of which takes four bytes of memory
 MISSING = "a PNG needs the extra packages: pip install 'conveyor[draw]'; an SVG needs none"
 
 
 @dataclass(frozen=True)
 class Diagram:
-    """A drawn cell: `svg` is the whole document."""
+    """The diagram of a cell, as SVG (`svg`, `inline`) or PNG (`png`)."""
 
     layout: Layout
     title: str
@@ -36,20 +36,25 @@ class Diagram:
 
     @property
     def svg(self) -> str:
+        """A complete SVG document."""
         return self.drawing.text(style(self.theme), describe(self.layout.circuit, self.unroll))
 
     @property
     def inline(self) -> str:
-        """The same without a style of its own, for a page that has `stylesheet()` once for all its diagrams."""
+        """The SVG without a style sheet, for a page that includes `stylesheet()` once for all its diagrams."""
         return self.drawing.text(None, describe(self.layout.circuit, self.unroll))
 
     @property
     def drawing(self) -> Drawing:
+        """The drawing behind both forms."""
         lit = lit_by(self.layout.circuit, self.highlight) if self.highlight else None
         return Drawing(self.layout, self.title, self.unroll, lit)
 
     def png(self, scale: float = 2.0) -> bytes:
-        """The picture as it is on any machine: the font comes with the package matplotlib. Raises BadInput."""
+        """A PNG, the same on every machine since the font comes with matplotlib. `scale`: pixels per pixel of the SVG.
+
+        Raises BadInput if packages are missing or the picture is too large.
+        """
         try:
             import matplotlib
             import resvg_py
@@ -80,15 +85,15 @@ def diagram(cell: Cell, unroll: int = 1, highlight: Iterable[str] = (), theme: s
         Path("lstm.svg").write_text(diagram(conveyor.zoo.LSTM(32, 128)).svg)
         diagram(conveyor.zoo.LSTM(32, 128), unroll=3, highlight=["f"]).png()
 
-    `unroll` modules are drawn in full; of several the middle one is that of step t. `highlight`: names of values, whose
-    ways are shown and all else is pale. `theme`: "light", "dark", or "auto", as the reader's machine is set.
+    `unroll` modules are drawn in full; the middle one is that of step t. `highlight`: names of values whose paths are
+    highlighted, while all else is dimmed. `theme`: "light", "dark", or "auto", the setting of the reader's machine.
     Raises BadInput for an unknown name or theme, CannotCompile for a step that cannot be traced.
     """
     return draw(Circuit.of(compile(cell).traced), type(cell).__name__, unroll, highlight, theme)
 
 
 def draw(circuit: Circuit, title: str, unroll: int = 1, highlight: Iterable[str] = (), theme: str = "auto") -> Diagram:
-    """The same for a circuit that has been read already. `title` is what a reader of the screen hears first."""
+    """As `diagram`, for a circuit. `title`: what a screen reader reads first."""
     if theme not in THEMES:
         raise BadInput(f"no theme is called {theme}: {suggest(theme, THEMES)}")
     if unroll < 1:
@@ -97,28 +102,29 @@ def draw(circuit: Circuit, title: str, unroll: int = 1, highlight: Iterable[str]
     highlight = tuple(shown.get(unicodedata.normalize("NFC", name), name) for name in highlight)
     for name in highlight:
         check_name(circuit, name)
-    return Diagram(arrange(circuit), title, unroll, highlight, theme)
+    return Diagram(lay_out(circuit), title, unroll, highlight, theme)
 
 
 def stylesheet(theme: str = "auto") -> str:
-    """The style of diagrams that lie in a page as `inline` gives them."""
+    """The style sheet for diagrams that are included in a page as `inline`."""
     return style(theme)
 
 
 def names(circuit: Circuit) -> dict[str, int]:
-    """The values that can be shown, by name: a state is here as it becomes, and as it was if it has no other name."""
+    """The parts that can be highlighted, by name. A state is its new value, or the old one if the step keeps it."""
     given = {part.name: i for i, part in enumerate(circuit.parts) if part.name}
     return given | circuit.named | {end.name: end.part for end in circuit.ends}
 
 
 def check_name(circuit: Circuit, name: str) -> None:
+    """Raises BadInput if no value of the step has this name."""
     known = names(circuit)
     if name not in known:
         raise BadInput(f"no value is called {name}: {suggest(name, known)}")
 
 
 def lit_by(circuit: Circuit, highlight: Iterable[str]) -> Lit:
-    """The way of some values: from the values with names that they are made of to them, and where each goes at once."""
+    """The highlight of some values: their paths from the named values that they depend on, and to their readers."""
     parts, wires = set[int](), set[str]()
     for name in highlight:
         part = names(circuit)[name]
@@ -138,7 +144,7 @@ def lit_by(circuit: Circuit, highlight: Iterable[str]) -> Lit:
 
 
 def describe(circuit: Circuit, unroll: int) -> str:
-    """In words what the picture shows."""
+    """The picture in words, for screen readers."""
     layers = [part for part in circuit.parts if part.kind == "layer"]
     circles = sum(part.kind == "op" for part in circuit.parts)
     named = ", ".join(pretty(part.name) for part in layers if part.name)

@@ -1,4 +1,4 @@
-"""What goes wrong in a drawing."""
+"""The error of a drawing."""
 
 REPORT = "this is a defect of conveyor, please report it with the cell"
 

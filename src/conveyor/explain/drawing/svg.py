@@ -1,4 +1,4 @@
-"""A layout as SVG: shapes, lines and words, each with what it stands for, so that a style or a script can find it."""
+"""A layout as SVG. Each shape and line has attributes that name its part or wires, for styles and scripts."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import replace
 from html import escape
 
 from conveyor.explain.circuit import Circuit, Part
-from conveyor.explain.drawing.scheme import Item
-from conveyor.explain.drawing.space import BESIDE, NAME, TEXT, Layout, Piece, Shape
-from conveyor.explain.drawing.strokes import Stroke, number, path, strokes, tip
+from conveyor.explain.drawing.coordinates import BESIDE, NAME, TEXT, Layout, Polyline, Shape
+from conveyor.explain.drawing.netlist import Item
+from conveyor.explain.drawing.paths import RoundedLine, number, path, rounded_lines, tip
 from conveyor.explain.symbols import Symbol, spoken
 
-NEIGHBOUR = 96.0  # how wide a module is of which nothing is shown
+NEIGHBOUR = 96.0  # the width of a neighbouring module, which is drawn empty
 MARGIN = 16.0
 
 LIGHT = {
@@ -80,7 +80,7 @@ KINDS = {"layer": "learned layer", "op": "pointwise operation", "stream": "input
 
 
 def style(theme: str, prefix: str = ".diagram") -> str:
-    """The colours as variables, and rules that use them. `theme`: "light", "dark", or "auto": as a reader has it."""
+    """The style sheet: colours as variables, and rules. `theme`: "light", "dark", or "auto" for that of the reader."""
     light, dark = (f"{prefix} {{ {_variables(colours)} }}" for colours in (LIGHT, DARK))
     first = dark if theme == "dark" else light
     second = f"\n@media (prefers-color-scheme: dark) {{ {dark} }}" if theme == "auto" else ""
@@ -92,16 +92,16 @@ def _variables(colours: dict[str, str]) -> str:
 
 
 class Drawing:
-    """One or several modules in a row; `lit` are the parts and ends and the wires that a highlight shows."""
+    """One or several modules in a row; `lit`: what is highlighted."""
 
     def __init__(self, layout: Layout, title: str, unroll: int = 1, lit: Lit | None = None):
         self.layout, self.title, self.unroll, self.lit = layout, title, unroll, lit
         self.circuit = layout.circuit
-        self.strokes = strokes(layout.pieces)
+        self.lines = rounded_lines(layout.polylines)
         self.middle = unroll // 2
 
     def text(self, sheet: str | None, description: str) -> str:
-        """The whole document; without a sheet of styles it takes those of the page that it lies in."""
+        """The whole document. `sheet`: its style sheet; None: the page that contains it has one."""
         left, top, width, height = self.extent()
         body = [f"<title>{escape(self.title)}</title>", f"<desc>{escape(description)}</desc>"]
         body += [f"<style>{sheet}</style>"] if sheet is not None else []
@@ -114,6 +114,7 @@ class Drawing:
         return "\n".join([opening, *body, "</svg>\n"])
 
     def extent(self) -> tuple[float, float, float, float]:
+        """The view box: left, top, width, height."""
         side = self.layout.gap + NEIGHBOUR + MARGIN
         ends = [shape for shape in self.layout.shapes if shape.form == "end"]
         top = min([0.0, *(s.y - s.height / 2 for s in ends)]) - MARGIN
@@ -122,6 +123,7 @@ class Drawing:
         return -side, top, across + 2 * side, bottom - top
 
     def modules(self) -> Iterable[str]:
+        """The elements of all modules, with the empty ones at both ends."""
         pitch = self.layout.width + self.layout.gap
         yield self.neighbour(-self.layout.gap - NEIGHBOUR, -1 - self.middle)
         yield self.neighbour(self.unroll * pitch, self.unroll - self.middle)
@@ -131,6 +133,7 @@ class Drawing:
             yield "</g>"
 
     def neighbour(self, x: float, step: int) -> str:
+        """A neighbouring module, drawn empty with its x and output."""
         middle = x + NEIGHBOUR / 2, self.layout.height / 2 + 15
         ends = "".join(self.neighbours_end(shape, middle[0], step) for shape in self.layout.shapes)
         return (
@@ -140,46 +143,51 @@ class Drawing:
         )
 
     def neighbours_end(self, shape: Shape, x: float, step: int) -> str:
-        """x and the output, as they come to a neighbour and leave it."""
+        """x and the output of a neighbouring module."""
         kind, first = shape.item.kind, self.circuit.graph.states[:1]
         if (kind, [shape.item.name]) not in (("stream", ["x"]), ("given", first)):
             return ""
         height, edge = self.layout.height, shape.y - math.copysign(shape.height / 2, shape.y)
-        way = ((x, edge), (x, height)) if kind == "stream" else ((x, 0.0), (x, edge))
-        piece = Piece(-1, way, (), tip=True)
+        points = ((x, edge), (x, height)) if kind == "stream" else ((x, 0.0), (x, edge))
+        polyline = Polyline(-1, points, (), tip=True)
         pale = " pale" if self.lit else ""
-        lines = f'<path class="wire{pale}" d="{path(Stroke(piece))}"/><path class="tip{pale}" d="{tip(piece)}"/>'
+        lines = (
+            f'<path class="wire{pale}" d="{path(RoundedLine(polyline))}"/><path class="tip{pale}" d="{tip(polyline)}"/>'
+        )
         group = "end" if kind == "given" else kind
         moved = replace(shape, x=x)
         return f'{lines}<g class="{group}{pale}">{self.outline(moved)}{self.words(moved, step)}</g>'
 
     def module(self, step: int) -> Iterable[str]:
+        """The elements of the module of step t + `step`. Only that of step t has data attributes."""
         layout = self.layout
         width, height = number(layout.width), number(layout.height)
         yield f'<rect class="module" x="0" y="0" width="{width}" height="{height}" rx="16"/>'
-        for stroke in self.strokes:
-            yield self.line(stroke, step)
+        for line in self.lines:
+            yield self.line(line, step)
         for shape in layout.shapes:
-            # What is written between two modules is written by that which is nearer to the middle one.
+            # A label between two modules is drawn by the one nearer to the middle.
             elsewhere = (shape.item.kind == "state" and step > 0) or (shape.item.kind == "handed" and step < 0)
             if shape.form != "point" and not elsewhere:
                 yield self.shape(shape, step)
 
     # -- lines
 
-    def line(self, stroke: Stroke, step: int) -> str:
-        piece = stroke.piece
-        lit = self.lit.wire(piece.wires, step) if self.lit else ""
-        data = f' data-wire="{escape(" ".join(piece.wires))}"' if step == 0 else ""
-        if piece.points[0][0] < 0 and step > -self.middle:  # as far as here it is the line of the module before
-            piece = replace(piece, points=((0.0, piece.points[0][1]), *piece.points[1:]))
-            stroke = replace(stroke, piece=piece)
-        text = f'<path class="wire{lit}"{data} d="{path(stroke)}"/>'
-        return text + f'<path class="tip{lit}"{data} d="{tip(piece)}"/>' * piece.tip
+    def line(self, line: RoundedLine, step: int) -> str:
+        """A line, with its arrowhead if it has one."""
+        polyline = line.polyline
+        lit = self.lit.wire(polyline.wires, step) if self.lit else ""
+        data = f' data-wire="{escape(" ".join(polyline.wires))}"' if step == 0 else ""
+        if polyline.points[0][0] < 0 and step > -self.middle:  # the previous module draws the rest
+            polyline = replace(polyline, points=((0.0, polyline.points[0][1]), *polyline.points[1:]))
+            line = replace(line, polyline=polyline)
+        text = f'<path class="wire{lit}"{data} d="{path(line)}"/>'
+        return text + f'<path class="tip{lit}"{data} d="{tip(polyline)}"/>' * polyline.tip
 
     # -- shapes
 
     def shape(self, shape: Shape, step: int) -> str:
+        """A shape with its title and texts."""
         item = shape.item
         part = self.circuit.parts[item.part]
         is_end = item.kind in ("handed", "given")
@@ -191,10 +199,12 @@ class Drawing:
         return f'<g class="part {kind}{lit}"{data}>{title}{self.outline(shape)}{self.words(shape, step)}</g>'
 
     def spoken_end(self, shape: Shape) -> str:
+        """An end in words: "h of t, for the next step"."""
         where = "for the next step" if shape.item.kind == "handed" else "given at this step"
         return f"{spoken(shape.item.name)} of t, {where}"
 
     def outline(self, shape: Shape) -> str:
+        """The circle or rectangle of a shape; none for a label."""
         x, y, w, h = shape.x, shape.y, shape.width, shape.height
         if shape.form == "label":
             return ""
@@ -205,6 +215,7 @@ class Drawing:
         return f'<rect class="shape" {at} rx="{number(radius)}"/>'
 
     def words(self, shape: Shape, step: int) -> str:
+        """The text on a shape, and the name beside its line."""
         text = shape.text
         if shape.form in ("end", "label") and shape.item.kind != "constant":
             text = _shifted(text, step)
@@ -218,18 +229,20 @@ class Drawing:
 
 
 class Lit:
-    """The parts that a highlight shows, the wires, as they are named in the drawing, and the states that are read."""
+    """A highlight: its parts, its wires by their names in the drawing, and the states of t-1 that it includes."""
 
     def __init__(self, parts: set[int], wires: set[str], states: set[str]):
         self.parts, self.wires, self.states = parts, wires, states
 
     def wire(self, wires: tuple[str, ...], step: int) -> str:
+        """The class of a line with these wires: " lit" or " pale"."""
         if step == 0:
             return " lit" if self.wires.intersection(wires) else " pale"
         before = step == -1 and self.states.intersection(wire.partition("-end:")[2] for wire in wires)
         return " lit" if before else " pale"
 
     def shape(self, item: Item, step: int) -> str:
+        """The class of an item: " lit" or " pale"."""
         if item.kind in ("handed", "given"):
             lit = f"{item.part}-end:{item.name}" in self.wires
         else:
@@ -238,7 +251,7 @@ class Lit:
 
 
 def spoken_part(circuit: Circuit, part: Part) -> str:
-    """ "f, learned layer, sigmoid, of h of t-1 and x" """
+    """A part in words, for screen readers: "f, learned layer, sigmoid, of h of t-1 and x"."""
     operands = [circuit.owners[term.value] for term in part.terms]
     operands += [circuit.owners[j] for j in part.operands if j in circuit.owners]
     names = list(dict.fromkeys(_spoken_value(circuit, i) for i in operands))
@@ -260,7 +273,7 @@ def _spoken_value(circuit: Circuit, i: int) -> str:
 
 
 def _shifted(text: Symbol, step: int) -> Symbol:
-    """An index t or t−1, some steps later."""
+    """A symbol with the index t or t−1, moved by some steps."""
     head, _, time = text.index.rpartition(", ")
     at = step - (time == "t−1")
     new = "t" if at == 0 else f"t+{at}" if at > 0 else f"t−{-at}"

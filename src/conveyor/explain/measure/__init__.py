@@ -1,1 +1,1 @@
-"""What a trained model does over a text: recorded and measured."""
+"""Measurements of a trained model on a text."""

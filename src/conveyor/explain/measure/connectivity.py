@@ -1,4 +1,4 @@
-"""Which tokens before a prediction bear on it."""
+"""How much a prediction depends on each earlier token."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from conveyor.errors import BadInput
-from conveyor.explain.measure.record import given, in_use, predict
+from conveyor.explain.measure.record import eval_mode, predict, resolve
 from conveyor.language import LanguageModel
 from conveyor.language.trained import Trained
 
-ROWS = 64  # predictions that are asked about at once
+ROWS = 64  # predictions that are computed at once
 
 
 def connectivity(
@@ -21,26 +21,27 @@ def connectivity(
     at: Sequence[int] = (-1,),
     targets: Sequence[int] | None = None,
 ) -> Tensor:
-    """How much a prediction would change with each token before it: the norm of its gradient by the embedding.
+    """How much a prediction depends on each earlier token: the norm of its gradient with respect to the embedding.
 
-        connectivity(trained, "the keys to the cabinet")            # [1, T]: of what comes after the last token
-        connectivity(trained, tokens, at=range(len(tokens)))        # [T, T]: of every prediction, a row each
+        connectivity(trained, "the keys to the cabinet")            # [1, T]: the prediction after the last token
+        connectivity(trained, tokens, at=range(len(tokens)))        # [T, T]: every prediction, one per row
 
-    `text`: a text, or numbers of tokens [T]. `at`: the tokens after which the prediction is made. `targets`: the next
-    tokens whose log-probability it is; none: the likeliest. Returns [len(at), T], zero for tokens that come later.
-    After Madsen 2019, "Visualizing memorization in RNNs" (Distill), who takes the logits.
+    `text`: a text, or token numbers [T]. `at`: the positions after which predictions are made; negative ones count from
+    the end. `targets`: the tokens whose log-probabilities are differentiated; None: the likeliest ones. Returns
+    [len(at), T], zero for later tokens. After Madsen 2019, "Visualizing memorization in RNNs" (Distill), who uses
+    logits.
 
-    Raises BadInput as `record` does, and for a place outside the text.
+    Raises BadInput as `record` does, and for a position outside the text.
     """
-    reader, tokens, _ = given(model, text)
+    reader, tokens, _ = resolve(model, text)
     if tokens.dim() != 1:
-        raise BadInput(f"one text is wanted, tokens [T], not {list(tokens.shape)}")
+        raise BadInput(f"one text is expected, tokens [T], not {list(tokens.shape)}")
     places = [place + len(tokens) if place < 0 else place for place in at]
     if not places or not all(0 <= place < len(tokens) for place in places):
-        raise BadInput(f"the places are 0 to {len(tokens) - 1}, or from the end -1 to {-len(tokens)}, not {list(at)}")
+        raise BadInput(f"positions are 0 to {len(tokens) - 1}, or from the end -1 to {-len(tokens)}, not {list(at)}")
     if targets is not None and len(targets) != len(places):
         raise BadInput(f"there are {len(places)} predictions, but {len(targets)} targets")
-    with in_use(reader):
+    with eval_mode(reader):
         parts = [
             _rows(reader, tokens, places[i : i + ROWS], None if targets is None else targets[i : i + ROWS])
             for i in range(0, len(places), ROWS)
@@ -49,7 +50,7 @@ def connectivity(
 
 
 def _rows(model: LanguageModel, tokens: Tensor, places: list[int], targets: Sequence[int] | None) -> Tensor:
-    """[places, T]: as many copies of the text side by side, each asked about one prediction."""
+    """[places, T]: copies of the text as a batch, one for each prediction."""
     read = tokens[: max(places) + 1]
     embedded = model.embedding(read).detach()[:, None].repeat(1, len(places), 1).requires_grad_()  # [T, places, E]
     output, *_ = model.rnn(embedded)

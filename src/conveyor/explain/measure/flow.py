@@ -1,4 +1,4 @@
-"""How much of the gradient comes back: from an output to the states before it."""
+"""How much gradient flows back from an output to earlier states."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from conveyor.errors import BadInput
-from conveyor.explain.measure.record import in_use
+from conveyor.explain.measure.record import eval_mode
 from conveyor.layer import Recurrent
 
 ROWS = 64  # rows of the Jacobian that are computed at once
@@ -15,28 +15,28 @@ ROWS = 64  # rows of the Jacobian that are computed at once
 def gradient_flow(
     layer: Recurrent, x: Tensor, state: tuple[Tensor, ...] | Tensor | None = None, of: str = "", **others: Tensor
 ) -> dict[str, Tensor]:
-    """The size of d output_T / d state_t for every t, for each state.
+    """The norm of d output_T / d state_t for every t and each state.
 
         left = gradient_flow(conveyor.LSTM(8, 32), torch.randn(100, 8))
-        left["C"][0]                            # of the first layer: [100], after a lag of 1, 2, ..., 100 steps
+        left["C"][0]                            # first layer: [100], for lags of 1, 2, ..., 100 steps
 
-    `x` [T, input_size], and likewise the cell's further streams in `others`; its constants [...]; `state` as the layer
-    takes it without a batch. `of`: the state at the end whose derivative it is, by its name; none: the layer's output.
+    `x`: [T, input_size]; `others`: further inputs of the cell by name, streams [T, ...] and constants [...]; `state`:
+    the initial state, without a batch. `of`: the name of the final state to differentiate; "": the layer's output.
 
-    Returns for each state [layers, T]: entry k - 1 is the Frobenius norm of the exact Jacobian of the last layer's
-    output after T steps by the state after T - k, the other states held fixed; the last entry is by the initial state.
-    How a gradient vanishes: Hochreiter 1991; Bengio, Simard & Frasconi 1994.
+    Returns [layers, T] for each state: entry k - 1 is the Frobenius norm of the exact Jacobian of the last layer's
+    output after T steps with respect to the state after T - k steps, with the other states held fixed. The last entry
+    is for the initial state. Vanishing gradients: Hochreiter 1991; Bengio, Simard & Frasconi 1994.
 
     Raises BadInput for a layer of two directions, for an input of another shape, and for a state of an unknown name.
     """
     _check(layer, x, of)
     squares: dict[str, Tensor] = {}
-    with in_use(layer):
+    with eval_mode(layer):
         width = _end(layer, x, state, of, others, 1)[0].shape[-1]
         for first in range(0, width, ROWS):
             units = torch.arange(first, min(first + ROWS, width), device=x.device)
             end, kept = _end(layer, x, state, of, others, len(units))
-            total = end[torch.arange(len(units)), units].sum()  # row k is the copy that asks about unit k
+            total = end[torch.arange(len(units)), units].sum()  # row k differentiates unit k
             for name, found in _squares(total, kept, layer.state_names).items():
                 squares[name] = squares.get(name, 0) + found
     return {name: value.sqrt() for name, value in squares.items()}
@@ -50,7 +50,7 @@ def _end(
     others: dict[str, Tensor],
     rows: int,
 ) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
-    """The output after the last step, [rows, width], of copies of the sequence, and the states handed to each step."""
+    """The output after the last step, [rows, width], for copies of the sequence, and the states before each step."""
     now = _first(layer, x, state, rows)
     kept, output = [], x
     for t, x_t in enumerate(x):

@@ -1,4 +1,4 @@
-"""How far gates are open: the fractions of time that each unit is shut, and open (Karpathy et al. 2015)."""
+"""Saturation of gates: the fractions of time that each unit is closed and open (Karpathy et al. 2015)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from conveyor.cell import Cell
 from conveyor.compiler import CannotCompile
 from conveyor.errors import BadInput
-from conveyor.explain.measure.record import Layers, given, read_through
+from conveyor.explain.measure.record import Layers, read_through, resolve
 from conveyor.language import LanguageModel
 from conveyor.language.trained import Trained
 from conveyor.layer.compilation import compile
@@ -18,19 +18,19 @@ from conveyor.layer.compilation import compile
 
 @dataclass(frozen=True)
 class Saturation:
-    """Of each unit of a gate, the fraction of the time that it is near 0 and near 1, [units] each."""
+    """The fractions of time that each unit of a gate is near 0 (`left`) and near 1 (`right`), [units] each."""
 
     left: Tensor
     right: Tensor
 
 
 def gates(cell: Cell) -> tuple[str, ...]:
-    """The values of a step that a logistic function gives: they lie between 0 and 1.
+    """The names of the gates of a step: the values computed by a sigmoid, which lie between 0 and 1.
 
         gates(conveyor.zoo.LSTM(4, 8))          # ("f", "i", "o")
 
-    They are found in the equations, so a person's own cell has them too. Raises BadInput where the compiler cannot
-    read the step, or does not know the shape of what it takes besides x.
+    They are found in the traced step, so this works for your own cells too. Raises BadInput if the step cannot be
+    traced, or the shape of an argument is not known.
     """
     try:
         graph = compile(cell).traced
@@ -42,18 +42,18 @@ def gates(cell: Cell) -> tuple[str, ...]:
 def saturation(
     model: LanguageModel | Trained, text: str | bytes | Tensor, low: float = 0.1, high: float = 0.9
 ) -> dict[str, list[Saturation]]:
-    """How much of the time each gate is left-saturated (below `low`) and right-saturated (above `high`).
+    """The fractions of time that each gate is left-saturated (below `low`) and right-saturated (above `high`).
 
         found = saturation(load(Path("runs/pydoc")), text)
         found["f"][0].right                     # forget gates of the first layer: [units]; 1: a unit that never forgets
 
-    `text`: a text, or numbers of tokens [T]. A unit is a point (left, right) of the plots of Karpathy, Johnson &
-    Fei-Fei 2015, "Visualizing and Understanding Recurrent Networks", whose bounds .1 and .9 are. By gate and layer;
-    none for a cell without gates. Raises BadInput as `record` and `gates` do.
+    `text`: a text, or token numbers [T]. Returns a Saturation per layer, by gate; {} for a cell without gates.
+    A unit is a point (left, right) in the plots of Karpathy, Johnson & Fei-Fei 2015, "Visualizing and Understanding
+    Recurrent Networks", which also has the bounds 0.1 and 0.9. Raises BadInput as `record` and `gates` do.
     """
-    reader, tokens, _ = given(model, text)
+    reader, tokens, _ = resolve(model, text)
     if tokens.dim() != 1:
-        raise BadInput(f"one text is wanted, tokens [T], not {list(tokens.shape)}")
+        raise BadInput(f"one text is expected, tokens [T], not {list(tokens.shape)}")
     names = gates(reader.rnn.cell)
     shut: dict[str, Layers] = {}
     wide: dict[str, Layers] = {}

@@ -1,4 +1,4 @@
-"""What a unit may follow in a text: a number for each token, NaN where there is none to be told."""
+"""Labels that a unit may follow in a text: a number for each token, NaN where it is undefined."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ NONE = float("nan")
 
 
 def position_in_line(tokens: Sequence[str]) -> Tensor:
-    """How many characters of its line have been read after each token; a line's end is 0 [T]."""
+    """The number of characters of the line read after each token, [T]; 0 after a line break."""
     return _after_each(tokens, _positions)
 
 
 def inside_quotes(tokens: Sequence[str]) -> Tensor:
-    """Whether a quotation is open after each token, [T]; undefined in a paragraph whose quotes are odd in number."""
+    """Whether a quotation is open after each token, [T]; NaN in a paragraph with an odd number of quotes."""
     return _after_each(tokens, _by_paragraph(_quoted))
 
 
 def inside_brackets(tokens: Sequence[str]) -> Tensor:
-    """Whether a bracket (, [ or { is open after each token, [T]; undefined in a paragraph where they do not match."""
+    """Whether a bracket (, [ or { is open after each token, [T]; NaN in a paragraph with unbalanced brackets."""
     return _after_each(tokens, _by_paragraph(_bracketed))
 
 
 def subject_number(tokens: Sequence[str]) -> Tensor:
-    """In the sentences of the corpus agreement: whether the subject whose verb comes next is a plural, [T].
+    """For sentences of the agreement corpus: whether the subject whose verb comes next is plural, [T].
 
-    Known from the subject itself to the word before its verb; a subject within another's clause comes first. Tokens are
-    words. Raises BadInput where lemminflect is missing.
+    Defined from the subject to the word before its verb; the subject of an embedded clause takes precedence. Tokens are
+    words. Raises BadInput if lemminflect is missing.
     """
     return _of_pending(tokens, -1)
 
 
 def main_subject_number(tokens: Sequence[str]) -> Tensor:
-    """The same of the sentence's own subject, over all clauses within, up to the word before the main verb, [T]."""
+    """As `subject_number`, for the main subject: defined up to the word before the main verb, across clauses, [T]."""
     return _of_pending(tokens, 0)
 
 
 def _of_pending(tokens: Sequence[str], which: int) -> Tensor:
-    """The number of one of the subjects whose verbs are still to come, the outermost first."""
+    """The number of a subject whose verb is still to come; `which` is its index, outermost first."""
     from conveyor.tasks.agreement import STOP, THAT, lexicon
 
     plural = lexicon().plural
@@ -73,13 +73,13 @@ LABELLINGS: dict[str, Labelling] = {
 
 
 def label(labelling: str | Labelling, tokens: Sequence[str]) -> Tensor:
-    """The labels of tokens, [T] float64, NaN where there is none.
+    """The labels of tokens, [T] float64, NaN where undefined.
 
         label("inside quotes", ['"', "a", '"'])                             # tensor([1., 1., 0.])
         label(lambda tokens: [token.isupper() for token in tokens], "Ab")   # tensor([1., 0.])
 
-    `labelling`: the name of one that is built in, or a function from tokens to numbers, truth values and None.
-    Raises BadInput for an unknown name, and for a function that does not give a number for each token.
+    `labelling`: the name of a built-in one, or a function from tokens to numbers, booleans or None.
+    Raises BadInput for an unknown name, and for a function that does not return one label per token.
     """
     if isinstance(labelling, str):
         if labelling not in LABELLINGS:
@@ -94,9 +94,9 @@ def label(labelling: str | Labelling, tokens: Sequence[str]) -> Tensor:
 
 
 def _after_each(tokens: Sequence[str], of_characters: Callable[[str], np.ndarray]) -> Tensor:
-    """What holds after the last character of each token."""
+    """The label after the last character of each token."""
     ends = np.cumsum([len(token) for token in tokens]) - 1
-    found = np.append(of_characters("".join(tokens)), NONE)  # for tokens that are empty
+    found = np.append(of_characters("".join(tokens)), NONE)  # for empty tokens
     return torch.from_numpy(found[ends.clip(min=-1)]) if len(tokens) else torch.empty(0)
 
 
@@ -106,7 +106,7 @@ def _positions(text: str) -> np.ndarray:
 
 
 def _by_paragraph(of_paragraph: Callable[[str], np.ndarray]) -> Callable[[str], np.ndarray]:
-    """Paragraph by paragraph, so that one mark that is missing does not turn the rest of the text inside out."""
+    """Applies a labelling to each paragraph, so that one missing mark does not invert the rest of the text."""
     gap = np.zeros(2)
 
     def of_text(text: str) -> np.ndarray:

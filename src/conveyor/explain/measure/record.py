@@ -1,4 +1,4 @@
-"""Every named value of a language model while it reads a text."""
+"""Records every named value of a language model while it reads a text."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from conveyor.language.trained import Trained
 from conveyor.layer import State
 from conveyor.tasks.text import Vocabulary
 
-Layers = list[Tensor]  # a value in each layer
-ROWS, PIECE = 64, 128  # a long text is read as this many rows side by side, this many tokens at a time
+Layers = list[Tensor]  # one value per layer
+ROWS, PIECE = 64, 128  # a long text is read as this many parallel rows, this many tokens at a time
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,13 @@ class Recording:
 
         recording = record(load(Path("runs/pydoc")), "the keys to the cabinet")
         recording.texts                         # ("t", "h", "e", " ", ...)
-        recording.values["C"][0]                # of the first layer: [T, hidden]
-        recording.log_probs[-1].exp()           # what comes next, [vocabulary]
+        recording.values["C"][0]                # first layer: [T, hidden]
+        recording.log_probs[-1].exp()           # probabilities of the next token, [vocabulary]
 
-    `tokens` [T], or [T, B] for several rows. `values` by name and layer, [T, B, ...] without B where the tokens have
-    none: all that the step names, the states as they are after the token. `log_probs` [T, B, vocabulary]: of the next
-    token. `state`: after the last. `texts`: each token as it is shown; empty for several rows or without a vocabulary.
+    `tokens`: [T], or [T, B] for several rows. `values`: all named values of the step by name and layer, [T, B, ...]
+    (without B if the tokens have none); states are those after the token. `log_probs`: [T, B, vocabulary], for the next
+    token. `state`: after the last token. `texts`: the text of each token; empty for several rows or without a
+    vocabulary.
     """
 
     tokens: Tensor
@@ -41,12 +42,12 @@ class Recording:
     state: State
 
     @property
-    def told(self) -> Tensor:
-        """The log-probability that each token but the first had before it came, [T - 1, B]."""
+    def token_log_probs(self) -> Tensor:
+        """The log-probability that was predicted for each token but the first, [T - 1, B]."""
         return self.log_probs[:-1].gather(-1, self.tokens[1:, ..., None])[..., 0]
 
     def likeliest(self, count: int = 5) -> tuple[Tensor, Tensor]:
-        """The tokens that are the likeliest next, and their probabilities, [T, B, count] each, the likeliest first."""
+        """The likeliest next tokens and their probabilities, [T, B, count] each, likeliest first."""
         found = self.log_probs.exp().topk(min(count, self.log_probs.shape[-1]))
         return found.indices, found.values
 
@@ -54,39 +55,39 @@ class Recording:
 def record(
     model: LanguageModel | Trained, text: str | bytes | Tensor, state: State | None = None, start: int = 0
 ) -> Recording:
-    """Reads a text and keeps what the model computes.
+    """Runs a model on a text and records what it computes.
 
         record(load(Path("runs/pydoc")), "the keys to the cabinet are")
         record(model, torch.tensor([3, 1, 4]))
 
-    `text`: numbers of tokens, [T] or [T, B]; of what `conveyor.language.trained.load` returns, also a text. It goes on
-    from `state`, which has read `start` tokens. The model is read as in use, without dropout.
+    `text`: token numbers, [T] or [T, B], or a text if `model` is what `conveyor.language.trained.load` returns. The run
+    continues from `state`, after `start` tokens. The model is in evaluation mode, without dropout.
 
-    Raises BadInput for an empty text, for tokens that the model does not know, and for a model that reads backwards.
+    Raises BadInput for an empty text, for tokens that the model does not know, and for a bidirectional model.
     """
-    reader, tokens, vocabulary = given(model, text)
-    with torch.no_grad(), in_use(reader):
+    reader, tokens, vocabulary = resolve(model, text)
+    with torch.no_grad(), eval_mode(reader):
         output, last, values = step_through(reader, tokens if tokens.dim() == 2 else tokens[:, None], state, start)
         log_probs = predict(reader, output)
     if tokens.dim() == 1:
         values = {name: [layer[:, 0] for layer in layers] for name, layers in values.items()}
         log_probs = log_probs[:, 0]
-    texts = shown(tokens, vocabulary) if vocabulary is not None and tokens.dim() == 1 else ()
+    texts = token_texts(tokens, vocabulary) if vocabulary is not None and tokens.dim() == 1 else ()
     return Recording(tokens, texts, values, log_probs, last)
 
 
-def given(
+def resolve(
     model: LanguageModel | Trained, text: str | bytes | Tensor
 ) -> tuple[LanguageModel, Tensor, Vocabulary | None]:
-    """The model itself, the tokens [T] or [T, B], and the vocabulary, if it is known. Raises BadInput as `record`."""
+    """The model itself, the tokens [T] or [T, B], and the vocabulary, if known. Raises BadInput as `record` does."""
     vocabulary = model.vocabulary if isinstance(model, Trained) else None
     reader = model.model if isinstance(model, Trained) else model
     if reader.rnn.bidirectional:
-        raise BadInput("the model reads the text backwards too, so a value at a token is not of what came before it")
+        raise BadInput("the model is bidirectional, so a value at a token also depends on later tokens")
     if isinstance(text, Tensor):
         tokens = text
     elif vocabulary is None:
-        raise BadInput("a model without its vocabulary reads numbers of tokens: give what load(folder) returns")
+        raise BadInput("a model without its vocabulary reads token numbers, not text: give what load(folder) returns")
     else:
         tokens = vocabulary.encode(text.encode() if isinstance(text, str) else text)
     _check(tokens, reader.embedding.num_embeddings)
@@ -95,23 +96,23 @@ def given(
 
 def _check(tokens: Tensor, kinds: int) -> None:
     if tokens.is_floating_point() or tokens.dtype == torch.bool or tokens.dim() not in (1, 2):
-        raise BadInput(f"tokens are whole numbers [T] or [T, B], not {tokens.dtype} {list(tokens.shape)}")
+        raise BadInput(f"tokens are integers [T] or [T, B], not {tokens.dtype} {list(tokens.shape)}")
     if not tokens.numel():
         raise BadInput("the text is empty: there is nothing to read")
     if not 0 <= int(tokens.min()) <= int(tokens.max()) < kinds:
         raise BadInput(f"the model knows tokens 0 to {kinds - 1}, not {int(tokens.min())} to {int(tokens.max())}")
 
 
-def shown(tokens: Tensor, vocabulary: Vocabulary) -> tuple[str, ...]:
-    """Each token [T] as text; a byte that is no character by itself is told in hexadecimal, \\xc3."""
+def token_texts(tokens: Tensor, vocabulary: Vocabulary) -> tuple[str, ...]:
+    """The text of each token [T]. A byte that is no character by itself is written in hexadecimal, \\xc3."""
     if vocabulary.kind == "byte":
         return tuple(bytes([token]).decode(errors="backslashreplace") for token in tokens.tolist())
     return tuple(vocabulary.symbols[token] for token in tokens.tolist())
 
 
 @contextmanager
-def in_use(model: torch.nn.Module) -> Iterator[None]:
-    """Inside, the model is read as in use, without dropout; afterwards it is as it was."""
+def eval_mode(model: torch.nn.Module) -> Iterator[None]:
+    """Puts the model into evaluation mode within a `with` block."""
     was_training = model.training
     model.eval()
     try:
@@ -137,10 +138,10 @@ def predict(model: LanguageModel, output: Tensor) -> Tensor:
 def read_through(
     model: LanguageModel, tokens: Tensor, rows: int = ROWS, piece: int = PIECE
 ) -> Iterator[tuple[Tensor, dict[str, Layers]]]:
-    """The values along a long text [N], a piece at a time, so that not all of them lie in memory at once.
+    """The values along a long text [N], one piece at a time to save memory.
 
-    The text is read as up to `rows` rows side by side, each from the initial state, as in an evaluation. Gives the
-    places of the tokens in the text, [T, B], -1 where a row has none left, and the values, [layers][T, B, ...].
+    The text is read as up to `rows` parallel rows, each from the initial state. Yields the positions of the tokens in
+    the text, [T, B] (-1: the row has ended), and the values, [layers][T, B, ...].
     """
     count = len(tokens)
     rows = max(1, min(rows, count // piece))
@@ -148,15 +149,15 @@ def read_through(
     places = torch.arange(rows * length).view(rows, length).t()  # [length, rows]
     places = torch.where(places < count, places, -1)
     state: State | None = None
-    with torch.no_grad(), in_use(model):
+    with torch.no_grad(), eval_mode(model):
         for start in range(0, length, piece):
             now = places[start : start + piece]
             _, state, values = step_through(model, tokens[now.clamp(min=0).to(tokens.device)], state, start)
             yield now, values
 
 
-def along(model: LanguageModel, tokens: Tensor, names: tuple[str, ...]) -> dict[str, Layers]:
-    """These values along a text [N], [layers][N, units] each; one of many dimensions is laid out as a row of units.
+def values_along(model: LanguageModel, tokens: Tensor, names: tuple[str, ...]) -> dict[str, Layers]:
+    """These values along a text [N], [layers][N, units] each; further dimensions are flattened to units.
 
     Raises BadInput for a name that the model's step does not have.
     """
@@ -174,6 +175,7 @@ def along(model: LanguageModel, tokens: Tensor, names: tuple[str, ...]) -> dict[
 
 
 def check_names(names: tuple[str, ...], values: dict[str, Layers]) -> None:
+    """Raises BadInput for a name that is not among the values."""
     for name in names:
         if name not in values:
             raise BadInput(f"the model's step has no value called {name}; it has {', '.join(sorted(values))}")

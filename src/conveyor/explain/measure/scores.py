@@ -1,4 +1,4 @@
-"""How well each of many units tells a label: learnt on one part of a text, measured on the other."""
+"""How well each unit predicts a label: fitted on one part of a text, scored on another."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-SHUFFLES, BLOCKS = 20, 16  # few blocks, so that few runs of equal labels are cut
-WIDTH = 64  # units that are sorted at once
+SHUFFLES, BLOCKS = 20, 16  # few blocks cut few runs of equal labels
+WIDTH = 64  # units that are scored at once
 
 
 @dataclass(frozen=True)
 class Scores:
-    """For each unit, [units]: its score on the second part, whether it is larger with the label (1) or smaller (-1),
-    and for labels of two classes the threshold between them, else NaN.
+    """The scores of units, [units] each.
+
+    `score`: on the test part; `sign`: 1 if the unit is larger with the label, -1 if smaller; `threshold`: between the
+    two classes, NaN for other labels.
     """
 
     score: Tensor
@@ -23,28 +25,30 @@ class Scores:
     threshold: Tensor
 
 
-Part = tuple[Tensor, Tensor]  # values [N, units] and labels [N]
+Sample = tuple[Tensor, Tensor]  # values [N, units] and labels [N]
 
 
 def two_classes(labels: Tensor) -> bool:
+    """Whether labels have exactly two different values."""
     return len(labels.unique()) == 2
 
 
-def score(learn: Part, test: Part) -> Scores:
+def score(learn: Sample, test: Sample) -> Scores:
     """The scores of all units.
 
-    Labels of two classes: the balanced accuracy (the mean of the two classes' accuracies; .5 is chance) of the best
-    threshold of the first part. Other numbers: Spearman's rank correlation, with the sign that it has in the first.
+    With two classes, the score is the balanced accuracy (the mean of the accuracies in both classes; 0.5 is chance) of
+    the threshold that is best on `learn`. Otherwise it is Spearman's rank correlation, times its sign on `learn`.
     """
     parts = [scorer.score(learn[1], test[1]) for scorer in _scorers(learn, test)]
     return Scores(*(torch.cat([getattr(part, name) for part in parts]) for name in ("score", "sign", "threshold")))
 
 
-def chance(learn: Part, test: Part, generator: torch.Generator) -> float:
-    """The best score of any unit when the labels stand elsewhere in the text.
+def chance(learn: Sample, test: Sample, generator: torch.Generator) -> float:
+    """The best score of any unit for shuffled labels: the level that chance reaches.
 
-    Blocks of labels change places, so that they follow each other as they did before: what is slow matches what is slow
-    rather often. The best of 20 such shuffles: a find by chance is above it once in 21 times, however many units.
+    Whole blocks of labels are permuted, which keeps their autocorrelation: slow labels match slow units by chance more
+    often. The result is the best of 20 shuffles, so an unrelated label exceeds it with probability 1/21, whatever the
+    number of units.
     """
     shuffled = [tuple(_in_blocks(labels, generator) for _, labels in (learn, test)) for _ in range(SHUFFLES)]
     found = (scorer.score(*labels).score.max() for scorer in _scorers(learn, test) for labels in shuffled)
@@ -57,15 +61,15 @@ def _in_blocks(labels: Tensor, generator: torch.Generator) -> Tensor:
     return torch.cat([blocks[i] for i in torch.randperm(len(blocks), generator=generator).tolist()])
 
 
-def _scorers(learn: Part, test: Part) -> Iterator[_ByThreshold | _ByRank]:
-    """One for some units at a time, so that a long text and a wide layer fit into memory."""
+def _scorers(learn: Sample, test: Sample) -> Iterator[_ByThreshold | _ByRank]:
+    """A scorer for 64 units at a time, to save memory."""
     kind = _ByThreshold if two_classes(learn[1]) else _ByRank
     for i in range(0, learn[0].shape[1], WIDTH):
         yield kind(learn[0][:, i : i + WIDTH], test[0][:, i : i + WIDTH])
 
 
 class _ByThreshold:
-    """The units' values, sorted once for whatever labels come."""
+    """Scores by thresholds; the values of the units are sorted once for all labels."""
 
     def __init__(self, learn: Tensor, test: Tensor):
         self.values, self.order = learn.t().sort(1)  # [units, N]
@@ -75,7 +79,7 @@ class _ByThreshold:
     def score(self, learn: Tensor, test: Tensor) -> Scores:
         low = learn.min()
         right = _balanced((learn > low).float()[self.order])
-        right[:, :-1][self.same] = 0.5  # between equal values there is no threshold
+        right[:, :-1][self.same] = 0.5  # no threshold between equal values
         right[:, -1] = 0.5
         place = (right - 0.5).abs().argmax(1, keepdim=True)  # [units, 1]
         sign = torch.where(right.gather(1, place)[:, 0] < 0.5, -1, 1)
@@ -85,21 +89,21 @@ class _ByThreshold:
 
 
 def _balanced(labels: Tensor) -> Tensor:
-    """The balanced accuracy of calling 0 what is sorted up to each place, and 1 the rest, [units, N]."""
-    ones, seen = labels[0].sum(), labels.cumsum(1)  # whole numbers, exact in float32 to 2^24
+    """The balanced accuracy of predicting 0 up to each sorted position and 1 after it, [units, N]."""
+    ones, seen = labels[0].sum(), labels.cumsum(1)  # integers, exact in float32 up to 2^24
     zeros = torch.arange(1, labels.shape[1] + 1) - seen
     return ((1 - seen / ones) + zeros / (labels.shape[1] - ones)) / 2
 
 
 def _balanced_accuracy(values: Tensor, labels: Tensor, threshold: Tensor, sign: Tensor) -> Tensor:
-    """Of calling 1 what is above the threshold, or below it where the sign is negative, [units]."""
+    """The balanced accuracy of predicting 1 above the threshold, or below it if the sign is negative, [units]."""
     called = ((values > threshold) == (sign > 0)).double()
     ones, zeros = labels / labels.sum(), (1 - labels) / (1 - labels).sum()
     return (ones @ called + zeros @ (1 - called)) / 2
 
 
 class _ByRank:
-    """The units' ranks, found once for whatever labels come."""
+    """Scores by rank correlation; the values of the units are ranked once for all labels."""
 
     def __init__(self, learn: Tensor, test: Tensor):
         self.learn, self.test = _ranks(learn), _ranks(test)
@@ -111,7 +115,7 @@ class _ByRank:
 
 
 def _ranks(values: Tensor) -> Tensor:
-    """Of each column, equal values sharing the mean of their ranks; about zero and of norm 1, or all 0 if constant."""
+    """The ranks of each column, with mean ranks for ties, centred and of norm 1; all 0 for a constant column."""
     found = torch.empty(values.shape, dtype=torch.float64)
     for column, ranks in zip(values.t(), found.t(), strict=True):
         _, which, counts = column.unique(return_inverse=True, return_counts=True)

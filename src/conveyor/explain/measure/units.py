@@ -1,4 +1,4 @@
-"""Units that follow something in a text, such as an open quotation or the number of a subject."""
+"""Finds units that follow a label along a text, such as an open quotation or the number of a subject."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from torch import Tensor
 
 from conveyor.errors import BadInput
 from conveyor.explain.measure.labels import Labelling, label
-from conveyor.explain.measure.record import Layers, along, given, shown
-from conveyor.explain.measure.scores import Part, Scores, chance, score, two_classes
+from conveyor.explain.measure.record import Layers, resolve, token_texts, values_along
+from conveyor.explain.measure.scores import Sample, Scores, chance, score, two_classes
 from conveyor.language import LanguageModel
 from conveyor.language.trained import Trained
 
 FEWEST = 10  # tokens of each class in each part of the text
-MARGIN = 0.05  # above the best of the shuffles: where much is tried, something is just above it now and then
+MARGIN = 0.05  # above chance: among many labels, some exceed it slightly by accident
 
 
 @dataclass(frozen=True)
 class Unit:
     """A unit that follows a label.
 
-    `score`, on the part of the text held out: balanced accuracy for a label of two classes, else the rank correlation.
-    `chance`: the best that any unit has with labels that stand elsewhere. `sign`: 1 if the unit is larger with the
-    label, or -1; `threshold` between two classes, else None.
+    `score`: on the second half of the text, the balanced accuracy if the label has two classes, else the correlation of
+    ranks. `chance`: the best score of any unit with shuffled labels. `sign`: 1 if the unit is larger with the label,
+    else -1. `threshold`: between two classes, else None.
     """
 
     label: str
@@ -37,8 +37,11 @@ class Unit:
     sign: int
     threshold: float | None
 
-    def tells(self, values: Tensor) -> Tensor:
-        """Of two classes, whether it is the larger one at these values of the unit."""
+    def classify(self, values: Tensor) -> Tensor:
+        """Predicts the larger of the two classes (True) or the other from values of the unit.
+
+        Raises BadInput for a label with more than two classes.
+        """
         if self.threshold is None:
             raise BadInput(f"{self.label} has more than two classes, so it has no threshold")
         return (values > self.threshold) == (self.sign > 0)
@@ -54,28 +57,27 @@ def units(
     values: Sequence[str] = (),
     top: int = 5,
 ) -> dict[str, list[Unit]]:
-    """The units that follow each label best, the best first; none where none is better than chance by .05.
+    """The units that follow each label best, best first. A unit must exceed chance by 0.05.
 
         units(trained, text, ["position in line", "inside quotes"])
         units(trained, text, {"upper": lambda tokens: [token.isupper() for token in tokens]}, values=["C"])
 
-    `text`: a text, or numbers of tokens [T], which the model should not have learnt from; the first half teaches
-    thresholds and signs, the second is what is scored. `follow`: labellings that are built in (`LABELLINGS`), or by
-    name a function from the tokens to their labels, or the labels [T], NaN where there is none. `values`: of which
-    values the units are; none: of the states. A unit that several values of a layer have, such as h[3] and C[3], is
-    there once for each label, by its better one.
+    `text`: a text, or token numbers [T], that the model was not trained on; thresholds and signs are fitted on its
+    first half, and scores computed on the second. `follow`: names of built-in labellings (`LABELLINGS`), or by name a
+    function from tokens to labels, or the labels [T], NaN where undefined. `values`: the values whose units are
+    tried; (): the states. If values of a layer share a unit, as h[3] and C[3], only the better one is returned.
 
     After Karpathy, Johnson & Fei-Fei 2015 and, for the number of a subject, Lakretz et al. 2019, "The emergence of
-    number and syntax units in LSTM language models". Raises BadInput for a label that has one value only in a half of
-    the text, fewer than ten tokens of a class, or not a number for each token, and as `record` does.
+    number and syntax units in LSTM language models". Raises BadInput for a label that is
+    constant in a half of the text, has fewer than ten tokens of a class or not one label per token, and as `record`.
     """
-    reader, tokens, vocabulary = given(model, text)
+    reader, tokens, vocabulary = resolve(model, text)
     if tokens.dim() != 1:
-        raise BadInput(f"one text is wanted, tokens [T], not {list(tokens.shape)}")
-    texts = shown(tokens, vocabulary) if vocabulary is not None else None
+        raise BadInput(f"one text is expected, tokens [T], not {list(tokens.shape)}")
+    texts = token_texts(tokens, vocabulary) if vocabulary is not None else None
     asked = dict(follow) if isinstance(follow, Mapping) else {name: name for name in follow}
     labels = {name: _labels(name, one, texts, len(tokens)) for name, one in asked.items()}
-    found = along(reader, tokens, tuple(values) or reader.rnn.state_names)
+    found = values_along(reader, tokens, tuple(values) or reader.rnn.state_names)
     return {name: _best(name, found, one, top) for name, one in labels.items()}
 
 
@@ -83,13 +85,13 @@ def _labels(name: str, one: str | Labelling | Tensor, texts: Sequence[str] | Non
     if isinstance(one, Tensor):
         found = one.double().cpu()
     elif texts is None:
-        raise BadInput(f"{name} is told from the tokens' text, and the model has no vocabulary: give load(folder)")
+        raise BadInput(f"{name} needs the text of tokens, and the model has no vocabulary: give load(folder)")
     else:
         found = label(one, texts)
     if found.shape != (count,):
         raise BadInput(f"{name} has labels {list(found.shape)}, but there are {count} tokens")
     if bool(found.isinf().any()):
-        raise BadInput(f"{name} has labels that are infinite: give NaN where there is none")
+        raise BadInput(f"{name} has infinite labels: give NaN where it is undefined")
     halves = [half[~half.isnan()] for half in _halves(found)]
     for half in halves:
         classes, counts = half.unique(return_counts=True)
@@ -106,7 +108,7 @@ def _halves(whole: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _best(name: str, found: dict[str, Layers], labels: Tensor, top: int) -> list[Unit]:
-    """Of all values and layers; chance is the best of all, too, as many units are tried."""
+    """The best units of all values and layers. Chance is the maximum over all, since all are tried."""
     places = [(value, i, layer) for value, layers in found.items() for i, layer in enumerate(layers)]
     parts = [_parts(layer, labels) for _, _, layer in places]
     floor = max(chance(*part, torch.Generator().manual_seed(0)) for part in parts)
@@ -122,8 +124,8 @@ def _best(name: str, found: dict[str, Layers], labels: Tensor, top: int) -> list
     return list(best.values())[:top]
 
 
-def _parts(values: Tensor, labels: Tensor) -> tuple[Part, Part]:
-    """Both halves, where there is a label."""
+def _parts(values: Tensor, labels: Tensor) -> tuple[Sample, Sample]:
+    """Both halves of the text, without tokens whose label is undefined."""
     first, second = (
         (v[~one.isnan()], one[~one.isnan()]) for v, one in zip(_halves(values), _halves(labels), strict=True)
     )
@@ -131,7 +133,7 @@ def _parts(values: Tensor, labels: Tensor) -> tuple[Part, Part]:
 
 
 def _named(label: str, value: str, layer: int, scores: Scores, floor: float, two: bool) -> Iterator[Unit]:
-    """The units that are better than chance, by a margin."""
+    """The units whose scores exceed chance by the margin."""
     for index in (scores.score > floor + MARGIN).nonzero()[:, 0].tolist():
         threshold = float(scores.threshold[index]) if two else None
         yield Unit(label, value, layer, index, float(scores.score[index]), floor, int(scores.sign[index]), threshold)

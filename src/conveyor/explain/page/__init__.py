@@ -1,1 +1,1 @@
-"""The page on which a network runs: its data, its tour, the one file of it, the server. `web/` is what runs in it."""
+"""The page on which a network runs: its data, tour, HTML file and server. `web/` is its JavaScript."""

@@ -1,4 +1,4 @@
-"""The page of a language model: its networks, their cells and a text in one HTML file that needs nothing else."""
+"""Assembles the page of a language model: networks, cells and a text in one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from conveyor.explain.page import bundle, example
 from conveyor.explain.page.step_data import step_data
 from conveyor.explain.page.tour import tour
 from conveyor.explain.running.edits import find
-from conveyor.explain.running.levels import Level
+from conveyor.explain.running.layers import TracedLayer
 from conveyor.explain.running.network import Described, describe
 from conveyor.language.trained import Trained
 from conveyor.tasks.text import WORD, Vocabulary
 
-OPENING = 200  # tokens of the held-out text, where nobody gives one
-FEWEST = 12  # of a stretch without unknown words
-SEARCHED = 6_000  # tokens of it in which units are looked for
+OPENING = 200  # tokens of the held-out text, if no text is given
+FEWEST = 12  # tokens of a stretch without unknown words
+SEARCHED = 6_000  # tokens of the held-out text in which units are searched
 UNDRAWN = """<svg xmlns="http://www.w3.org/2000/svg" class="diagram" viewBox="0 0 640 60" width="640" height="60">
-<text x="320" y="38" font-size="22" text-anchor="middle">No picture of this cell could be laid out.</text></svg>"""
-OF_AGREEMENT = "subject number"  # told from the words of that corpus
+<text x="320" y="38" font-size="22" text-anchor="middle">This cell could not be drawn.</text></svg>"""
+OF_AGREEMENT = "subject number"  # defined only for the words of the agreement corpus
 
 
 def page(runs: Sequence[Trained], text: str | None = None, served: bool = False) -> str:
-    """The page of one run, or of two beside each other.
+    """The page of one run, or of two side by side.
 
         Path("page.html").write_text(page([load(Path("runs/lstm"))], "to be or not to be"), encoding="utf-8")
 
-    Without a text it is the beginning of what the first run held out. `served`: it may ask the server that it came from
-    for the runs' texts (serve.py). Raises BadInput for a text with characters that
-    the first run's model does not know, and for a cell that cannot be taken apart.
+    Without a text, it shows the beginning of the first run's held-out text. `served`: the page may query its server for
+    the texts of the runs (serve.py). Raises BadInput for a text with characters that the first run's model does not
+    know, and for a cell that cannot be traced.
     """
     text = opening(runs[0]) if text is None else checked(text, runs[0].vocabulary)
     made = [describe(run.model, run.vocabulary) for run in runs]
@@ -66,19 +66,19 @@ def page(runs: Sequence[Trained], text: str | None = None, served: bool = False)
 
 
 def _all_steps(count: int) -> str:
-    """The module that has the emitted steps of all networks."""
+    """The source of the module with the emitted steps of all networks."""
     lines = [f'import {{steps as of{k}}} from "./steps{k}.js";' for k in range(count)]
     return "\n".join([*lines, f"export const steps = [{', '.join(f'of{k}' for k in range(count))}];", ""])
 
 
 def packed(weights: np.ndarray) -> bytes:
-    """Numbers in a fifth less room: first the first bytes of all, then the second, ..., compressed."""
+    """Compressed weights. The bytes are grouped by significance first, which saves a fifth."""
     planes = weights.astype("<f4").view(np.uint8).reshape(-1, 4).T
     return zlib.compress(planes.tobytes(), 9)
 
 
 def checked(text: str, vocabulary: Vocabulary) -> str:
-    """The text, if the model can read it. Raises BadInput, which names the characters that it cannot."""
+    """The text, if the model can read it. Raises BadInput, which names unknown characters."""
     try:
         data = text.encode()
     except UnicodeEncodeError as error:
@@ -88,10 +88,10 @@ def checked(text: str, vocabulary: Vocabulary) -> str:
 
 
 def opening(trained: Trained) -> str:
-    """The essay's example where the model knows it, else a beginning of the text held out, as it is written there.
+    """The text that a page opens with: the essay's example if the model knows its words, else held-out text.
 
-    Of a model of words it is where it knows all words, if there is such a stretch. Where the text is no longer to be
-    had, it is what a text begins with.
+    For a word model, a stretch of known words is preferred. If the text is no longer available, it is the beginning of
+    a text by the vocabulary.
     """
     vocabulary = trained.vocabulary
     if (known := example.opening(vocabulary)) is not None:
@@ -101,7 +101,7 @@ def opening(trained: Trained) -> str:
         raw = trained.own_text()
     except BadInput:
         return vocabulary.opening()
-    if vocabulary.kind == "byte":  # of which some need not make up a character
+    if vocabulary.kind == "byte":  # bytes need not form whole characters
         return "".join(vocabulary.decode(tokens[:OPENING].tolist()))
     text = raw.decode()
     begin = len(text) - int(lengths.sum())
@@ -111,14 +111,14 @@ def opening(trained: Trained) -> str:
 
 
 def _whole(text: str) -> str:
-    """Without the pieces of words at its ends."""
+    """The text without incomplete words at its ends."""
     begin = re.search(r"\s+(?=\S)", text[: len(text) // 2])
     text = text[begin.end() :] if begin else text
     return re.sub(r"\s\S*$", "", text)
 
 
 def _known(words: Sequence[str], tokens: Sequence[int]) -> str:
-    """The longest stretch from a line's beginning in which all words are known; if all are short, with unknown ones."""
+    """The longest stretch of known words from the start of a line; if all are short, it may have unknown words."""
     starts = [k + 1 for k, word in enumerate(words) if word == "\n"] or [0]
     ends = {k: _end(tokens, k) for k in starts}
     best = max(starts, key=lambda k: ends[k] - k)
@@ -127,16 +127,16 @@ def _known(words: Sequence[str], tokens: Sequence[int]) -> str:
 
 
 def _end(tokens: Sequence[int], start: int) -> int:
-    """Where the first unknown word is, at most OPENING later."""
+    """The position of the first unknown word, at most OPENING later."""
     stretch = list(tokens[start : start + OPENING])
     return start + (stretch.index(0) if 0 in stretch else len(stretch))
 
 
 def _network(trained: Trained, described: Described, known: dict[str, Any] | None) -> dict[str, Any]:
     circuits: list[Circuit] = []
-    for level in described.levels:
-        if level.circuit.graph not in [circuit.graph for circuit in circuits]:
-            circuits.append(level.circuit)
+    for layer in described.layers:
+        if layer.circuit.graph not in [circuit.graph for circuit in circuits]:
+            circuits.append(layer.circuit)
     found = _found(trained)
     settings, cell = trained.settings, type(trained.model.rnn.cell).__name__
     parameters = sum(parameter.numel() for parameter in trained.model.parameters())
@@ -147,27 +147,27 @@ def _network(trained: Trained, described: Described, known: dict[str, Any] | Non
         "model": described.data,
         "steps": [{**step_data(circuit), "diagram": _drawn(circuit, cell)} for circuit in circuits],
         "found": found,
-        "start": _start(described.levels, [known["unit"]] if known and known["unit"] else found),
+        "start": _start(described.layers, [known["unit"]] if known and known["unit"] else found),
     }
 
 
 @lru_cache(maxsize=64)
 def _drawn(circuit: Circuit, cell: str) -> str:
-    """Kept, since a good layout takes seconds: for a server, and for pages that are made one after the other."""
+    """The diagram, cached since a good layout takes seconds."""
     try:
         return draw(circuit, cell).inline
-    except CannotDraw as error:  # the page has everything else
-        print(f"{cell}: no picture of it could be laid out ({error}): {REPORT}", file=sys.stderr)
+    except CannotDraw as error:  # the rest of the page is complete
+        print(f"{cell}: its picture could not be laid out ({error}): {REPORT}", file=sys.stderr)
         return UNDRAWN
 
 
 def _name(trained: Trained) -> str:
-    """Of the run: its folder's, even where that was given as a dot; bytes that are no characters become ?."""
+    """The name of a run: that of its folder, also for ".". Bytes that are no characters become ?."""
     return os.fsencode(trained.run.folder.resolve().name).decode(errors="replace")
 
 
 def _names(runs: Sequence[Trained]) -> list[str]:
-    """Those of one name have their folders' parents before it."""
+    """The names of the runs; equal ones are preceded by the parent folder."""
     names = list(map(_name, runs))
     if len(set(names)) == len(names):
         return names
@@ -175,17 +175,17 @@ def _names(runs: Sequence[Trained]) -> list[str]:
     return [f"{parent}/{name}" for parent, name in zip(parents, names, strict=True)]
 
 
-def _start(levels: Sequence[Level], found: Sequence[dict[str, Any]]) -> dict[str, int]:
-    """The unit that a page shows first: one that was found, else the first of the topmost memory."""
+def _start(layers: Sequence[TracedLayer], found: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """The unit that a page shows first: the first one found, else unit 0 of the memory of the top layer."""
     if found:
-        part = find(levels[found[0]["layer"]].circuit, found[0]["value"])
+        part = find(layers[found[0]["layer"]].circuit, found[0]["value"])
         return {"layer": found[0]["layer"], "part": part, "unit": found[0]["index"]}
-    states = [end.part for end in levels[-1].circuit.ends if end.kind == "state"]
-    return {"layer": len(levels) - 1, "part": states[1] if len(states) > 1 else states[0], "unit": 0}
+    states = [end.part for end in layers[-1].circuit.ends if end.kind == "state"]
+    return {"layer": len(layers) - 1, "part": states[1] if len(states) > 1 else states[0], "unit": 0}
 
 
 def _found(trained: Trained) -> list[dict[str, Any]]:
-    """Units that follow something in the text held out, as far as it has enough of it."""
+    """The units that follow the built-in labels in the held-out text."""
     try:
         tokens = trained.tokens()[0][:SEARCHED]
     except BadInput:
@@ -196,6 +196,6 @@ def _found(trained: Trained) -> list[dict[str, Any]]:
             continue
         try:
             found += units(trained, tokens, [label], top=3)[label]
-        except BadInput:  # there is too little of it in the text
+        except BadInput:  # the text has too few examples
             continue
     return [asdict(unit) for unit in found]

@@ -1,8 +1,8 @@
-"""One HTML file of the modules, the style and the data: nothing is left to be fetched, and nothing else may run.
+"""Bundles modules, style and data into one HTML file, which fetches nothing and runs nothing else.
 
-Each ES module becomes a function that is called once, in an order in which it comes after those it imports; so names
-of one module do not meet those of another. The policy names the digest of the script and of the style, so that a
-browser runs these and no other, wherever text on the page may come from.
+Each ES module becomes a function that is called once, after those that it imports, so the names of modules do not
+collide. The content security policy has the digests of the script and the style, so a browser runs only these, whatever
+text the page contains.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from conveyor.errors import BadInput
 
 IMPORT = re.compile(r'^import \{([^}]*)\} from "\./([\w.-]+)";\n', re.MULTILINE)
 EXPORT = re.compile(r"^export (?=(?:async )?(?:function\*?|class|const|let) (\w+))", re.MULTILINE)
-LEFT = re.compile(r"^(import|export)\b.*$", re.MULTILINE)  # what is written in a way that is not joined
+LEFT = re.compile(r"^(import|export)\b.*$", re.MULTILINE)  # imports and exports in unsupported forms
 
 
 def read(name: str) -> str:
-    """A file of the page. Raises BadInput if it is not there."""
+    """A file of the page. Raises BadInput if it cannot be read."""
     file = resources.files("conveyor.explain.page") / "web" / name
     try:
         return file.read_text(encoding="utf-8")
@@ -37,7 +37,7 @@ def read(name: str) -> str:
 
 
 def script(entry: str, given: Mapping[str, str] | None = None) -> str:
-    """The module `entry` and all that it imports as one script. `given`: modules that are no files, by name."""
+    """The module `entry` and all its imports as one script. `given`: generated modules, by name."""
     made: dict[str, str] = {}
     _join(entry, given or {}, made, ())
     return "\n".join(made.values())
@@ -55,7 +55,7 @@ def _join(name: str, given: Mapping[str, str], made: dict[str, str], above: tupl
     names = EXPORT.findall(body)
     body = EXPORT.sub("", body)
     if (left := LEFT.search(body)) is not None:
-        raise ValueError(f"{name}: {left[0]!r} is not one of the forms that are joined")
+        raise ValueError(f"{name}: {left[0]!r} is not a supported form of import or export")
     made[name] = f"const {_variable(name)} = (() => {{\n{body}return {{ {', '.join(names)} }};\n}})();\n"
 
 
@@ -68,7 +68,7 @@ def _variable(name: str) -> str:
 
 
 def as_json(value: Any) -> str:
-    """For an element of the page: no < or > that could end it."""
+    """JSON for an element of the page, with < and > escaped, so that it cannot end the element."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return (
         text.replace("<", "\\u003c").replace(">", "\\u003e").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
@@ -76,9 +76,9 @@ def as_json(value: Any) -> str:
 
 
 def document(title: str, code: str, style: str, data: Any, blobs: Mapping[str, bytes], extra: str = "") -> str:
-    """The whole page. `blobs`: bytes by the id of their element. `extra`: what else may be fetched, from a server."""
+    """The whole page. `blobs`: bytes by the id of their element. `extra`: further directives of the content policy."""
     if "</script" in code.lower() or "<!--" in code or "</style" in style.lower():
-        raise ValueError("the page's own files hold what would end their element")
+        raise ValueError("a script or style of the page contains a tag that would end its element")
     policy = f"default-src 'none'; script-src {_digest(code)}; style-src {_digest(style)}; img-src data:; "
     policy += f"base-uri 'none'; form-action 'none'{extra}"
     elements = [f'<script type="application/json" id="data">{as_json(data)}</script>']

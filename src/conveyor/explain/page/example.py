@@ -1,4 +1,4 @@
-"""The essay's example in a model that has learnt it: the unit that carries the number of the subject to its verb."""
+"""The essay's example in a model trained on agreement: the unit that carries the subject's number to its verb."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from conveyor.explain.measure.units import Unit, units
 from conveyor.explain.page.roles import Roles
 from conveyor.explain.running.edits import Edit
 from conveyor.explain.running.interpret import interpret
-from conveyor.explain.running.levels import Level, levels
+from conveyor.explain.running.layers import TracedLayer, traced_layers
 from conveyor.language import LanguageModel
 from conveyor.language.trained import Trained
 from conveyor.tasks.agreement import (
@@ -34,32 +34,32 @@ from conveyor.tasks.agreement import (
 from conveyor.tasks.text import WORD, Vocabulary
 
 TEXT = "the keys to the cabinet near the door are old .\nthe child swims ."
-LEARN, MEASURE = 1_000, 300  # sentences in which the unit is found, and on which its loss is measured
-COMPARED, TURNED = 16, 3  # units that it is compared with, and sentences that are shown
-FOLLOWED = "main subject number"  # of the sentence's own subject, past all clauses, up to its verb
-WORDS = {*NOUNS, *VERBS, *SEES, *ADJECTIVES, *PREPOSITIONS}  # without their other forms
-KNOWN = 0.95  # of them, so that new sentences can be read
+LEARN, MEASURE = 1_000, 300  # sentences to find the unit, and to measure the effect of losing it
+COMPARED, TURNED = 16, 3  # units for comparison, and sentences that are shown
+FOLLOWED = "main subject number"  # of the main subject, up to its verb, across clauses
+WORDS = {*NOUNS, *VERBS, *SEES, *ADJECTIVES, *PREPOSITIONS}  # base forms
+KNOWN = 0.95  # the share of them that a model must know to read new sentences
 
 
 def is_of_agreement(vocabulary: Vocabulary) -> bool:
-    """Whether a model knows nearly all words of the corpus agreement; a few of them are in any English text."""
+    """Whether a model knows nearly all words of the agreement corpus."""
     words = {symbol.strip() for symbol in vocabulary.symbols}
     return vocabulary.kind == "word" and len(words & WORDS) >= KNOWN * len(WORDS)
 
 
 def opening(vocabulary: Vocabulary) -> str | None:
-    """A text that shows it, if the model knows its words."""
+    """The text that shows the example, if the model knows its words."""
     return TEXT if is_of_agreement(vocabulary) and not (vocabulary.encode(TEXT.encode()) == 0).any() else None
 
 
 def opening_step(text: str, vocabulary: Vocabulary) -> int:
-    """The step at which a page begins: of such sentences that before the first one's main verb, else the last."""
+    """The step at which a page opens: before the main verb of the first sentence for such sentences, else the last."""
     verb = _main_verb([word.strip() for word in WORD.findall(text)]) if is_of_agreement(vocabulary) else None
     return max(0, (len(vocabulary.encode(text.encode())) if verb is None else verb) - 1)
 
 
 def _main_verb(words: Sequence[str]) -> int | None:
-    """The place of the first sentence's last verb, if there is a noun before it."""
+    """The position of the last verb of the first sentence, if a noun precedes it."""
     try:
         plural = lexicon().plural
     except BadInput:
@@ -70,23 +70,22 @@ def _main_verb(words: Sequence[str]) -> int | None:
 
 
 def example(trained: Trained) -> dict[str, Any] | None:
-    """What a page needs to show the unit; none for a model of another text, and where it cannot be measured.
+    """The data for the example; None for a model of other text, or if it cannot be measured.
 
-    unit     as measure.units.Unit, with `plural`: whether it is larger after a plural; none: no unit is better than
-             chance
-    nouns, verbs   {word: 0 or 1, its number}; others {form of a verb: its other form}: words that the model knows
-    edit     {layer, part, value, unit, gate}: what makes the unit forget at every step: its gate held, or, of a
-             cell without such a gate, the state itself, in which case `gate` is false
-    rates    {verbs, before, after, others, apart}: of new sentences' main verbs the part whose other form is thought as
-             likely: as the model is, with the edit, and the mean of the same edits of other units; `apart` {verbs,
-             before, after}: of those that have a noun between subject and verb
-    turned   of those sentences three in which the edit makes a verb wrong, if there are as many
+    unit     as measure.units.Unit, with `plural`: whether it is larger after a plural; None: no unit exceeds chance
+    nouns, verbs   {word: 0 or 1 for plural}; others {form of a verb: its other form}: only words that the model knows
+    edit     {layer, part, value, unit, gate}: makes the unit forget at every step, by its gate, or by the state itself
+             if the cell has no such gate; `gate`: which of the two
+    rates    {verbs, before, after, others, apart}: the share of main verbs in new sentences for which the wrong form is
+             at least as likely: without the edit, with it, and on average with the same edit of other units; `apart`
+             {verbs, before, after}: the same for verbs with a noun between them and their subject
+    turned   up to three of these sentences in which the edit makes a verb wrong
     """
     if not is_of_agreement(trained.vocabulary):
         return None
     try:
         return _measured(trained)
-    except BadInput:  # lemminflect is missing, or the model knows too little
+    except BadInput:  # lemminflect is missing, or the model knows too few words
         return None
 
 
@@ -121,17 +120,17 @@ def _only(numbers: Mapping[str, int], known: set[str]) -> dict[str, int]:
 
 
 def _unit(trained: Trained) -> Unit | None:
-    """The unit of what the cell carries along, or else of its states, that tells the main subject's number best."""
+    """The unit of the belts, or if there are none of the states, that follows the main subject's number best."""
     random = Random(1)
     text = "\n".join(" ".join(sentence(random)) for _ in range(LEARN))
-    belts = {belt.name for level in levels(trained.model) for belt in Roles.of(level.circuit).belts}
+    belts = {belt.name for layer in traced_layers(trained.model) for belt in Roles.of(layer.circuit).belts}
     best = units(trained, text, [FOLLOWED], values=sorted(belts), top=1)[FOLLOWED]
     return best[0] if best else None
 
 
 def _forgetting(model: LanguageModel, unit: Unit) -> tuple[Edit, bool]:
-    """What makes a unit forget, and whether that is a gate of its own."""
-    circuit = levels(model)[unit.layer].circuit
+    """The edit that makes a unit forget, and whether it holds a gate."""
+    circuit = traced_layers(model)[unit.layer].circuit
     for use in Roles.of(circuit).by("keep"):
         if use.belt == unit.value:
             return Edit(unit.layer, use.gate, 1.0 if use.inverted else 0.0, unit.index), True
@@ -144,9 +143,10 @@ def _forgetting(model: LanguageModel, unit: Unit) -> tuple[Edit, bool]:
 
 @dataclass(frozen=True)
 class _Verbs:
-    """Verbs of sentences read side by side, tokens [T, B]: after which token, in which row, the form and the other.
+    """Verbs of sentences in a batch, tokens [T, B].
 
-    `apart`: whether a noun is between its subject and it.
+    For each verb: `time` and `row` of the token before it, the numbers of its `form` and its `other` form, and whether
+    a noun is between its subject and it (`apart`).
     """
 
     lines: tuple[str, ...]
@@ -159,7 +159,7 @@ class _Verbs:
 
 
 def _rates(trained: Trained, edit: Edit) -> dict[str, Any]:
-    verbs, model, stack = _verbs(trained.vocabulary), trained.model, levels(trained.model)
+    verbs, model, stack = _verbs(trained.vocabulary), trained.model, traced_layers(trained.model)
     circuit = stack[edit.layer].circuit
     size = circuit.graph.nodes[circuit.parts[int(edit.part)].node].size
     others = [Edit(**{**edit.data, "unit": unit}) for unit in range(size) if unit != edit.unit][:: -(-size // COMPARED)]
@@ -172,13 +172,13 @@ def _rates(trained: Trained, edit: Edit) -> dict[str, Any]:
 
 
 def _rate(before: Tensor, after: Tensor) -> dict[str, float]:
-    """Of how many verbs which part is wrong; none of none."""
+    """The number of verbs, and the share that are wrong before and after (0 for no verbs)."""
     parts = [float(wrong.sum()) / max(1, len(wrong)) for wrong in (before, after)]
     return {"verbs": len(before), "before": parts[0], "after": parts[1]}
 
 
 def _turned(verbs: _Verbs, before: Tensor, after: Tensor) -> list[str]:
-    """Sentences in which a verb is right at first, and then wrong: with attractors if there are any, the short ones."""
+    """Sentences whose verb the edit makes wrong: those with attractors first, then short ones."""
     rows = set(verbs.row[~before & after].tolist()) - set(verbs.row[before].tolist())
     return sorted((verbs.lines[row] for row in rows), key=lambda line: (not _attracts(line), len(line)))[:TURNED]
 
@@ -188,7 +188,7 @@ def _attracts(line: str) -> bool:
 
 
 def _verbs(vocabulary: Vocabulary) -> _Verbs:
-    """Of new sentences, each after a line's end; those with a word that the model does not know are left out."""
+    """The main verbs of new sentences, each after a line break, without sentences that have unknown words."""
     random, known = Random(2), {symbol: n for n, symbol in enumerate(vocabulary.symbols)}
     words, others = lexicon().words, lexicon().others
     texts: list[Tensor] = []
@@ -211,32 +211,32 @@ def _verbs(vocabulary: Vocabulary) -> _Verbs:
 
 
 @torch.no_grad()
-def _wrong(model: LanguageModel, stack: Sequence[Level], verbs: _Verbs, edits: Sequence[Edit]) -> Tensor:
-    """Of which verbs the other form is thought as likely, [verbs]."""
+def _wrong(model: LanguageModel, stack: Sequence[TracedLayer], verbs: _Verbs, edits: Sequence[Edit]) -> Tensor:
+    """For which verbs the other form is at least as likely, [verbs]."""
     output = _outputs(model, stack, verbs.tokens, edits)[verbs.time, verbs.row]
     scores = F.linear(output, model.embedding.weight if model.tied else model.output, model.bias)
     right, other = (scores.gather(1, form[:, None])[:, 0] for form in (verbs.form, verbs.other))
     return ~(right > other)
 
 
-def _outputs(model: LanguageModel, stack: Sequence[Level], tokens: Tensor, edits: Sequence[Edit]) -> Tensor:
+def _outputs(model: LanguageModel, stack: Sequence[TracedLayer], tokens: Tensor, edits: Sequence[Edit]) -> Tensor:
     """The last layer's output for tokens [T, B], with edits that act at every step, [T, B, width]."""
     rows = tokens.shape[1]
-    states = [{name: first.expand(rows, -1) for name, first in level.initial.items()} for level in stack]
+    states = [{name: first.expand(rows, -1) for name, first in layer.initial.items()} for layer in stack]
     outputs = []
     for t, embedded in enumerate(model.embedding(tokens)):
         x, below = embedded, None
-        for k, level in enumerate(stack):
-            streams = {"x": x} | {name: _stream(of, embedded, below) for name, of in level.streams.items()}
-            values = interpret(level.circuit, _given(level, streams, states[k], t), [e for e in edits if e.layer == k])
-            states[k] = {name: values[level.end(name)].expand(rows, -1) for name in level.initial}
-            x, below = values[level.end(level.output)].expand(rows, -1), (level, values)
+        for k, layer in enumerate(stack):
+            streams = {"x": x} | {name: _stream(of, embedded, below) for name, of in layer.streams.items()}
+            values = interpret(layer.circuit, _given(layer, streams, states[k], t), [e for e in edits if e.layer == k])
+            states[k] = {name: values[layer.end(name)].expand(rows, -1) for name in layer.initial}
+            x, below = values[layer.end(layer.output)].expand(rows, -1), (layer, values)
         outputs.append(x)
     return torch.stack(outputs)
 
 
-def _stream(source: Any, x: Tensor, below: tuple[Level, list[Tensor]] | None) -> Tensor:
-    """What a stream besides x has, see Level."""
+def _stream(source: Any, x: Tensor, below: tuple[TracedLayer, list[Tensor]] | None) -> Tensor:
+    """The value of a stream other than x, see TracedLayer."""
     if isinstance(source, str):
         assert below is not None
         return below[1][below[0].end(source)]
@@ -244,10 +244,10 @@ def _stream(source: Any, x: Tensor, below: tuple[Level, list[Tensor]] | None) ->
 
 
 def _given(
-    level: Level, streams: Mapping[str, Tensor], states: Mapping[str, Tensor], t: int
+    layer: TracedLayer, streams: Mapping[str, Tensor], states: Mapping[str, Tensor], t: int
 ) -> dict[tuple[str, str], Tensor]:
-    kinds = {"stream": streams, "state": states, "weight": level.weights, "step": {"t": torch.tensor(t)}}
-    inputs = [node for node in level.circuit.graph.nodes if node.op == "input"]
+    kinds = {"stream": streams, "state": states, "weight": layer.weights, "step": {"t": torch.tensor(t)}}
+    inputs = [node for node in layer.circuit.graph.nodes if node.op == "input"]
     rows = len(streams["x"])
     return {
         (kind, name): kinds[kind][name].expand(rows, *node.dims) if node.rows else kinds[kind][name]

@@ -1,4 +1,4 @@
-"""The page over HTTP on this machine only, with the run's whole text behind it, to be searched."""
+"""Serves the page over HTTP on this machine only, and lets it search the whole text of the run."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from conveyor.errors import BadInput
 from conveyor.explain.page.corpus import Corpus
 from conveyor.language.trained import Trained
 
-HOSTS = ("127.0.0.1", "localhost")  # of IPv4 alone: `listen` binds no other
-LARGEST = 1 << 18  # bytes of a question
-PATIENCE = 2  # seconds for answers that are under way when the server is to end
+HOSTS = ("127.0.0.1", "localhost")  # IPv4 only, as `listen` binds
+LARGEST = 1 << 18  # the most bytes of a query
+PATIENCE = 2  # seconds for pending answers when the server shuts down
 MISSING = "--serve needs the extra packages: pip install 'conveyor[page]'; a page in a file needs none of them"
 EVERYWHERE = (
     (b"x-content-type-options", b"nosniff"),
@@ -24,18 +24,18 @@ EVERYWHERE = (
     (b"cache-control", b"no-store"),
     (b"x-frame-options", b"DENY"),
 )
-# What the page itself may do its own policy says; nobody may frame it. Answers are data: nothing in them may run.
+# The page has its own content policy, and must not be framed. Answers are data, in which nothing may run.
 OF_THE_PAGE = (b"content-security-policy", b"frame-ancestors 'none'")
 OF_DATA = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
 
 
 def serve(document: str, runs: Sequence[Trained], listening: socket.socket) -> None:
-    """Serves a page until Ctrl-C, and says where.
+    """Serves a page until Ctrl-C, and prints its address.
 
         with listen(8000) as listening:
             serve(page([run], served=True), [run], listening)       # http://127.0.0.1:8000/
 
-    Raises BadInput where the packages are missing.
+    Raises BadInput if packages are missing.
     """
     application = app(document, runs)
     import uvicorn
@@ -56,9 +56,9 @@ def serve(document: str, runs: Sequence[Trained], listening: socket.socket) -> N
 
 
 def listen(port: int) -> socket.socket:
-    """A port on loopback only; 0: one that is free. Raises BadInput where it is taken or not allowed."""
+    """A socket that listens on loopback only. `port` 0: any free one. Raises BadInput if it is taken or not allowed."""
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port just left is free again
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that was just closed can be reused
     try:
         listening.bind(("127.0.0.1", port))
         listening.listen()
@@ -76,7 +76,7 @@ def _why(error: Exception) -> str:
 
 
 def app(document: str, runs: Sequence[Trained]) -> Any:
-    """The application: the page, slices of the text, and the search. It has no files, so there is no path to any."""
+    """The ASGI application: the page, slices of the text, and the search. It serves no files."""
     try:
         from starlette.applications import Starlette
         from starlette.concurrency import run_in_threadpool
@@ -94,25 +94,25 @@ def app(document: str, runs: Sequence[Trained]) -> Any:
 
     async def answer(request: Request) -> JSONResponse:
         if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-            return JSONResponse({"error": "a question is JSON"}, 415)
+            return JSONResponse({"error": "a query must be JSON"}, 415)
         body = bytearray()
         async for piece in request.stream():
             body += piece
             if len(body) > LARGEST:
-                return JSONResponse({"error": f"a question has at most {LARGEST} bytes"}, 413)
-        question = {"slice": Corpus.slice, "alike": Corpus.alike}[request.url.path.rpartition("/")[2]]
+                return JSONResponse({"error": f"a query has at most {LARGEST} bytes"}, 413)
+        question = {"slice": Corpus.slice, "similar": Corpus.similar}[request.url.path.rpartition("/")[2]]
         try:
             return JSONResponse(await run_in_threadpool(asked, corpora, question, bytes(body)))
         except BadInput as error:
             return JSONResponse({"error": str(error)}, 400)
 
-    posts = [Route(f"/api/{name}", answer, methods=["POST"]) for name in ("slice", "alike")]
+    posts = [Route(f"/api/{name}", answer, methods=["POST"]) for name in ("slice", "similar")]
     hosts = Middleware(TrustedHostMiddleware, allowed_hosts=list(HOSTS), www_redirect=False)
     return Starlette(routes=[Route("/", page), *posts], middleware=[Middleware(Guard), hosts])
 
 
 def asked(corpora: Sequence[Corpus], question: Any, body: bytes) -> Any:
-    """What a corpus answers. Raises BadInput for a question that makes no sense."""
+    """The answer of a corpus to a query. Raises BadInput for an invalid query."""
     import json
 
     try:
@@ -123,17 +123,17 @@ def asked(corpora: Sequence[Corpus], question: Any, body: bytes) -> Any:
     except (ValueError, RecursionError, TypeError, AttributeError, IndexError) as error:
         if isinstance(error, BadInput):
             raise
-        raise BadInput("the question is not as this page asks: load the page again") from error
+        raise BadInput("the query is not one of this page: load the page again") from error
 
 
 class Guard:
-    """Refuses what another site's page asks, and puts headers on every answer."""
+    """Middleware that refuses requests of other origins and adds security headers to every answer."""
 
     def __init__(self, app: Any):
         self.app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":  # there are no others
+        if scope["type"] != "http":  # no websockets
             return
         named = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         is_data = scope["path"] != "/"
@@ -146,13 +146,13 @@ class Guard:
         if self.is_foreign(named, is_data):
             from starlette.responses import PlainTextResponse
 
-            await PlainTextResponse("this page answers itself only", 403)(scope, receive, guarded)
+            await PlainTextResponse("requests from other origins are refused", 403)(scope, receive, guarded)
         else:
             await self.app(scope, receive, guarded)
 
     @staticmethod
     def is_foreign(headers: dict[str, str], is_data: bool) -> bool:
-        """Whether another origin asks; to follow a link to the page is no asking."""
+        """Whether a request comes from another origin. Following a link to the page is allowed."""
         own = f"http://{headers.get('host', '')}"
         if headers.get("origin", own) != own:
             return True

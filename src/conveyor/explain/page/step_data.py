@@ -1,4 +1,4 @@
-"""What a page says of a step: its parts as people see them, where their weights lie, and its equations."""
+"""The data of a step for a page: parts, views of their weights, and equations."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ Bounds = tuple[float, float]
 
 
 def step_data(circuit: Circuit) -> dict[str, Any]:
-    """A step as data. All parts are named by their places in `Circuit.parts`.
+    """A step as JSON. Parts are indices into `Circuit.parts`.
 
     parts      [{kind, name, symbol, label, op, size, flat, bounds, subscript, terms, biases, operands}]
-        symbol   "C̃_t", "h_{t-1}"; empty where the step has no name for it
-        subscript  of a layer, as its weights are called: "f" of W_f
-        flat     whether its value is one row of numbers
-        bounds   [low, high] between which every number of it is, if that is known
-        terms    of a layer [{part, block, view}], biases [view]; a view is {weight, at, strides}: which of the layer's
-                 weights, where in it the view begins, and how far on the next unit is, and of a full block the next
-                 input; none where the weights are computed of others
-        operands of a circle, in order [{part} | {number}]; what JSON lacks is a text, such as "Infinity"
+        symbol   "C̃_t", "h_{t-1}"; "" if it has no name
+        subscript  of the weights of a layer: "f" for W_f
+        flat     whether its value is a vector
+        bounds   [low, high] of its elements, if known
+        terms    [{part, block, view}] of a layer, biases [view]; a view is {weight, at, strides}: the index of the
+                 weight, the offset in it, and the strides by unit and, for a full block, by input; null if the
+                 weights are computed
+        operands [{part} | {number}] of a circle, in order; infinities and NaN are strings, such as "Infinity"
     ends       [{kind, name, part}], as Circuit.ends
     equations  [{part, parts, name, text, latex, mathml}]
     """
@@ -79,7 +79,7 @@ def _number(value: float) -> float | str:
 
 
 def _term(circuit: Circuit, node: int, full: bool) -> dict[str, Any] | None:
-    """Of a matrix [inputs, units] the strides by unit and by input, of a vector that by unit."""
+    """The view of a matrix [inputs, units], with strides by unit and by input, or of a vector, with that by unit."""
     found = _view(circuit, node)
     if found is None or len(found[2]) != (2 if full else 1):
         return None
@@ -88,7 +88,7 @@ def _term(circuit: Circuit, node: int, full: bool) -> dict[str, Any] | None:
 
 
 def _view(circuit: Circuit, i: int) -> tuple[int, int, Sequence[int]] | None:
-    """The weight whose numbers the node has, where they begin there, and how far apart they are in each dimension."""
+    """The weight that a node is a view of, the offset in it, and the strides; None if it is no view."""
     nodes = circuit.graph.nodes
     node = nodes[i]
     if node.op == "input" and node.attrs[0] == "weight":
@@ -110,7 +110,7 @@ def _view(circuit: Circuit, i: int) -> tuple[int, int, Sequence[int]] | None:
 
 
 def _bounds(circuit: Circuit) -> dict[int, Bounds]:
-    """Between which numbers the parts' values are, as far as that follows from what they are made of."""
+    """Bounds of the values of parts, as far as they follow from their operations."""
     found: dict[int, Bounds] = {}
     nodes, owners = circuit.graph.nodes, circuit.owners
     for i, part in enumerate(circuit.parts):

@@ -1,4 +1,4 @@
-"""What the guided tour of a page is made of."""
+"""The data of the guided tour."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from conveyor.explain.circuit import Circuit
 from conveyor.explain.page.example import example
-from conveyor.explain.page.fading import fading
+from conveyor.explain.page.gradient_decay import gradient_decay
 from conveyor.explain.page.variants import BASE, circuit_of, own, variants
 from conveyor.explain.page.walk import walk
 from conveyor.explain.running.network import Described
@@ -15,11 +15,12 @@ from conveyor.language.trained import Trained
 
 
 def tour(runs: Sequence[Trained], made: Sequence[Described], text: str) -> dict[str, Any]:
-    """As data for a page, beside what assemble.py has.
+    """The data of the tour as JSON.
 
-    networks   for each: {walks: the scenes of each step (walk.py), own: what its cells have that an LSTM has not
-               (variants.py), for each step, example: the unit of the subject's number (example.py)}
-    variants   variants.py; fading: fading.py
+    networks   [{walks: the scenes of each step (walk.py), own: the differences of each step from the LSTM
+               (variants.py), example: the unit that follows the subject's number (example.py)}]
+    variants   see variants.py
+    gradient_decay   see gradient_decay.py
     """
     base = circuit_of(BASE)
     networks = [
@@ -30,10 +31,10 @@ def tour(runs: Sequence[Trained], made: Sequence[Described], text: str) -> dict[
         }
         for run, described in zip(runs, made, strict=True)
     ]
-    return {"networks": networks, "variants": variants(), "fading": fading(runs[0], text)}
+    return {"networks": networks, "variants": variants(), "gradient_decay": gradient_decay(runs[0], text)}
 
 
 def circuits(described: Described) -> list[Circuit]:
-    """Of each step of a network, in the order in which the page has them."""
-    found = {level.circuit.graph: level.circuit for level in reversed(described.levels)}
-    return list(dict.fromkeys(found[level.circuit.graph] for level in described.levels))
+    """The circuits of the steps of a network, in the order of the page."""
+    found = {layer.circuit.graph: layer.circuit for layer in reversed(described.layers)}
+    return list(dict.fromkeys(found[layer.circuit.graph] for layer in described.layers))

@@ -1,7 +1,7 @@
-"""The variants of the essay: each cell's diagram and equations, and what of them the LSTM does not have.
+"""The variants of the essay: diagram and equations of each cell, and its differences from the LSTM.
 
-Pages take them from web/variants.json, which `python -m conveyor.explain.page.variants` writes: to lay out eight
-diagrams takes ten seconds, and they are always the same.
+Pages read them from web/variants.json, which `python -m conveyor.explain.page.variants` writes: laying out eight
+diagrams takes ten seconds, and the result never changes.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from conveyor.explain.page import bundle
 from conveyor.layer.compilation import compile
 from conveyor.zoo import CELLS
 
-SIZES = (4, 8)  # eight units are a module for each of a clockwork's periods
+SIZES = (4, 8)  # eight units give each period of a clockwork a module
 BASE = "lstm"
 FILE = Path(__file__).parent / "web" / "variants.json"
-# In the order of the essay, and what it says nothing of after it.
+# In the order of the essay, followed by cells that it does not mention.
 SHOWN = {
     "lstm": "The LSTM",
     "lstm-peephole-full": "Peepholes",
@@ -37,15 +37,15 @@ SHOWN = {
 
 
 def variants() -> list[dict[str, Any]]:
-    """The variants as data for a page: what `computed` gives, as it lies in the package."""
+    """The variants as data for a page: the result of `computed` that is stored in the package."""
     return json.loads(bundle.read(FILE.name))
 
 
 def computed(names: Iterable[str] = tuple(SHOWN)) -> list[dict[str, Any]]:
-    """The variants, drawn.
+    """Computes the variants.
 
     [{id, title, about, svg, equations: [{name, mathml, text, changed}], parts, wires, gone}]
-    `parts` and `wires` of the diagram are what the LSTM does not have; `gone` are symbols of its values that this
+    `parts` and `wires` are those that the LSTM does not have; `gone` are the symbols of values of the LSTM that this
     cell does not have.
     """
     base = circuit_of(BASE)
@@ -53,17 +53,19 @@ def computed(names: Iterable[str] = tuple(SHOWN)) -> list[dict[str, Any]]:
 
 
 def circuit_of(name: str) -> Circuit:
+    """The circuit of a cell of the zoo, by name."""
     return Circuit.of(compile(CELLS[name](*SIZES)).traced)
 
 
 def variant(name: str, base: Circuit) -> dict[str, Any]:
+    """One entry of `computed`."""
     circuit = circuit_of(name)
     about = (inspect.getdoc(CELLS[name]) or "").partition("\n")[0]
     return {"id": name, "title": SHOWN.get(name, name), "about": about, **against(circuit, base, SHOWN.get(name, name))}
 
 
 def against(circuit: Circuit, base: Circuit, title: str) -> dict[str, Any]:
-    """A cell, drawn, and what of it the base does not have."""
+    """The diagram and equations of a cell, and its differences from the base."""
     found = own(circuit, base)
     written = [
         {"name": e.name, "mathml": e.mathml, "text": e.text, "changed": is_changed}
@@ -73,7 +75,7 @@ def against(circuit: Circuit, base: Circuit, title: str) -> dict[str, Any]:
 
 
 def own(circuit: Circuit, base: Circuit) -> dict[str, Any]:
-    """What a cell has that the base has not: {changed: of each equation, parts, wires, gone}."""
+    """The differences of a cell from the base: {changed: for each equation, parts, wires, gone}."""
     new = {equation.text for equation in changed(circuit, base)}
     parts, wires = difference(circuit, base)
     lost = [symbol(name)[0] for name in gone(circuit, base)]
@@ -81,10 +83,10 @@ def own(circuit: Circuit, base: Circuit) -> dict[str, Any]:
 
 
 def difference(circuit: Circuit, base: Circuit) -> tuple[list[int], list[str]]:
-    """The parts of a cell's own equations that the base does not have, and the lines by which they read something new.
+    """The parts of changed equations that the base does not have, and the wires by which they read something new.
 
-    The LSTM with peepholes has other gates, and lines to them from C; its f reads h and x as before. Where gates are
-    coupled, f multiplies C as before, and the rest of the sum is new. What the base does not know is new as a whole.
+    For example, the LSTM with peepholes has other gates and wires from C to them, while h and x are read as before.
+    With coupled gates, f multiplies C as before, and the rest of the sum is new.
     """
     known = {_spelled(base, i) for i in range(len(base.parts))}
     by_name = {part.name: _read(base, i) for i, part in enumerate(base.parts) if part.name in base.named}
@@ -98,7 +100,7 @@ def difference(circuit: Circuit, base: Circuit) -> tuple[list[int], list[str]]:
 
 
 def _spelled(circuit: Circuit, i: int) -> Hashable:
-    """What a part does, and to what: the same for the same in two cells, whatever the order of their steps."""
+    """The identity of a part by operation and operands, equal in two cells whatever the order of their steps."""
     part = circuit.parts[i]
     return part.kind, part.name, part.label, _read(circuit, i)
 
@@ -108,12 +110,13 @@ def _read(circuit: Circuit, i: int) -> frozenset[Hashable]:
 
 
 def _called(circuit: Circuit, i: int) -> Hashable:
-    """A part where it is read: its name, or what it does."""
+    """The identity of a part as an operand: its name, or its operation."""
     part = circuit.parts[i]
     return (part.kind == "state", part.name) if part.name else _spelled(circuit, i)
 
 
 def as_text(found: list[dict[str, Any]]) -> str:
+    """The content of variants.json."""
     return json.dumps(found, ensure_ascii=False, indent=1) + "\n"
 
 

@@ -1,1 +1,1 @@
-"""A language model step by step with changes: interpreted here, and emitted in JavaScript for a page."""
+"""Runs a language model step by step with edits: interpreted in Python, or emitted as JavaScript for a page."""

@@ -1,4 +1,4 @@
-"""One step back in time, with the edits of a run: the derivative of the step in which they are inputs."""
+"""The backward step of a page, with the edits of a run: the derivative of a step whose edits are inputs."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from conveyor.explain.running.memory_map import MemoryMap
 
 @dataclass(frozen=True)
 class Backward:
-    """How gradients go back through a step that can be edited: `forward` computes what `backward` reads.
+    """The gradients of a step that can be edited: `forward` computes the values that `backward` reads.
 
-    `upward` are the names of the values that the layer above reads, or the output.
+    `upward`: the names of the values that the layer above, or the output, reads.
     """
 
     step: MemoryMap
@@ -33,33 +33,36 @@ class Backward:
 
     @cached_property
     def forward(self) -> MemoryMap:
-        """Where the values of the step lie that `backward` reads."""
-        return _places(self.derivative.forward)
+        """The memory map of the forward step, with the values that `backward` reads."""
+        return _memory_of(self.derivative.forward)
 
     @cached_property
     def backward(self) -> MemoryMap:
-        """Where the values of the step back lie."""
-        return _places(self.derivative.backward)
+        """The memory map of the backward step."""
+        return _memory_of(self.derivative.backward)
 
     def data(self) -> dict[str, Any]:
-        """How a page brings numbers from the step to `forward`, from there to `backward`, and out of it.
+        """How a page copies values from the step to `forward`, from there to `backward`, and out of it, as JSON.
 
-        All are places in `kept`, or -1 where there is none. Into forward: `given` [[from, to, size]] of the step's own;
-        its edits are those of the step. From there into backward: `read` [[from, to, size]], and the same of edits,
-        `edits`, which are places in `edits`. Gradients: by the states `states` {name: [to, from, size]}: where that by
-        what the step hands on goes to, and where that by what it was handed is; from the layer above `upward`
-        {name: [to, size]}; by the streams `streams` {name: [from, size]}.
+        All offsets are in `kept`, or -1 for none; those in `edits` are in the array of edits.
+
+        given    [[from, to, size]]: copied from the step to forward, which has the edits of the step
+        read     [[from, to, size]]: copied from forward to backward
+        edits    [[from, to, size]]: edits copied from forward to backward
+        states   {name: [to, from, size]}: where the gradient of the new state goes, and where that of the old one is
+        upward   {name: [to, size]}: where the gradients from the layer above go
+        streams  {name: [from, size]}: where the gradients of the streams are
         """
         step, inner = self.step, self.forward
-        assert _edits(step) == _edits(inner), "the edits of a step lie alike in both of its forms"
+        assert _edits(step) == _edits(inner), "the edits of a step have the same offsets in forward"
         own = [(i, n, *n.attrs[:2]) for i, n in enumerate(step.graph.nodes) if n.op == "input"]
-        places = [
-            [step.at[i].at, _place(inner, Key(kind, name)), node.size]
+        copies = [
+            [step.at[i].at, _offset(inner, Key(kind, name)), node.size]
             for i, node, kind, name in own
             if kind not in ("weight", "edit")
         ]
         return {
-            "given": [each for each in places if each[1] >= 0],
+            "given": [each for each in copies if each[1] >= 0],
             "read": self._read(lambda kind: kind not in ("weight", "edit")),
             "edits": self._read(lambda kind: kind == "edit"),
             **self._gradients(),
@@ -88,11 +91,11 @@ class Backward:
         sizes = {output.name: self.step.graph.nodes[output.node].size for output in self.step.graph.outputs}
         return {
             "states": {
-                name: [_place(back, Key("state", name, "grad")), *ends[Key("state", name, "grad")]]
+                name: [_offset(back, Key("state", name, "grad")), *ends[Key("state", name, "grad")]]
                 for name in self.step.graph.states
             },
             "upward": {
-                name: [_place(back, Key("stream", name, f"grad {kinds[name]}")), sizes[name]] for name in self.upward
+                name: [_offset(back, Key("stream", name, f"grad {kinds[name]}")), sizes[name]] for name in self.upward
             },
             "streams": {
                 name: ends[Key("stream", name, "grad")]
@@ -102,14 +105,14 @@ class Backward:
         }
 
 
-def _places(graph: Graph) -> MemoryMap:
-    return MemoryMap(Circuit(graph, (), (), ()))  # of which nothing is seen
+def _memory_of(graph: Graph) -> MemoryMap:
+    return MemoryMap(Circuit(graph, (), (), ()))  # without parts
 
 
-def _edits(places: MemoryMap) -> dict[str, int]:
-    return {name: places.at[i].at for name, i in places.graph.inputs("edit").items()}
+def _edits(memory: MemoryMap) -> dict[str, int]:
+    return {name: memory.at[i].at for name, i in memory.graph.inputs("edit").items()}
 
 
-def _place(places: MemoryMap, key: Key) -> int:
-    """Where an input is, -1 if there is none."""
-    return next((places.at[i].at for i, n in enumerate(places.graph.nodes) if n.op == "input" and n.key == key), -1)
+def _offset(memory: MemoryMap, key: Key) -> int:
+    """The offset of an input, -1 if there is none."""
+    return next((memory.at[i].at for i, n in enumerate(memory.graph.nodes) if n.op == "input" and n.key == key), -1)

@@ -1,4 +1,4 @@
-"""Edits of a run: a value that is set, a line that is cut. They are made in the graph, which runs as any does."""
+"""Edits of a run: a value is set, or a line is cut. They become part of the graph."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from conveyor.compiler.graph import Builder, Graph, Node
 from conveyor.errors import BadInput
 from conveyor.explain.circuit import Circuit, Part
 
-BEFORE = "[t-1]"  # behind a state's name: its value as it comes in
+BEFORE = "[t-1]"  # after the name of a state: its old value
 
 
 @dataclass(frozen=True)
 class Edit:
-    """A part's value is set, or, where there is a `source`, the line from it to the part is cut.
+    """Sets the value of a part, or, with a `source`, cuts the line from it to the part.
 
-        Edit(0, "f", 1.0)                                  # all of layer 0's forget gate is open, at every step
-        Edit(1, "C", 0.0, unit=7, first=3, last=3)         # unit 7 of layer 1 forgets everything at step 3
-        Edit(0, "f", source="h[t-1]")                      # the forget gate does not see h
+        Edit(0, "f", 1.0)                                  # layer 0: all forget gates are open at every step
+        Edit(1, "C", 0.0, unit=7, first=3, last=3)         # layer 1: unit 7 of C is 0 at step 3
+        Edit(0, "f", source="h[t-1]")                      # the forget gate does not read h
 
-    `part` and `source` are places in `Circuit.parts` or names: of a value that the step computes, of a stream, or of a
-    state as it comes in, "h[t-1]". A value is set right after it is computed, or comes in; `unit` is one of its
-    numbers, all if none. Along a cut line zeros are read. `first` and `last` are the steps, both included, counted from
-    0; no `last` is the end. It is data: `Edit(**json)` and `edit.data` go to a page and back.
+    `part` and `source` are indices into `Circuit.parts` or names: of a value that the step computes, of a stream, or of
+    an old state, "h[t-1]". A value is set as soon as it is computed or given; `unit`: one element, None for all. The
+    reader of a cut line gets zeros. `first` and `last`: the steps, inclusive, from 0; a `last` of None is the end.
+    `Edit(**json)` and `edit.data` convert it from and to JSON.
     """
 
     layer: int
@@ -44,20 +44,20 @@ class Edit:
         return asdict(self)
 
     def acts(self, step: int) -> bool:
-        """Whether it acts at a step, counted from 0."""
+        """Whether it applies at a step, counted from 0."""
         return self.first <= step and (self.last is None or step <= self.last)
 
 
 @dataclass(frozen=True)
 class Changes:
-    """Edits of one step of a layer: what is set, by part, as (unit, number), and the wires that are cut."""
+    """The edits of one step of a layer. `sets`: (unit, value) by part; `cuts`: the wires that are cut."""
 
     sets: Mapping[int, tuple[tuple[int | None, float], ...]]
     cuts: frozenset[int]
 
     @classmethod
     def of(cls, circuit: Circuit, edits: Iterable[Edit]) -> Changes:
-        """Raises BadInput for a part, a unit or a line that the circuit does not have."""
+        """The changes that edits make to a circuit. Raises BadInput for a part, unit or line that it does not have."""
         sets: dict[int, tuple[tuple[int | None, float], ...]] = {}
         cuts = set()
         for edit in edits:
@@ -72,7 +72,7 @@ class Changes:
         return cls(sets, frozenset(cuts))
 
     def given(self, circuit: Circuit) -> dict[tuple[str, str], Tensor]:
-        """What the inputs "edit" of the step with these changes are."""
+        """The inputs of the kind "edit" of the edited step, see Edited."""
         found = {("edit", f"cut {wire}"): torch.ones(()) for wire in self.cuts}
         for part, pairs in self.sets.items():
             node = circuit.graph.nodes[circuit.parts[part].node]
@@ -86,7 +86,7 @@ class Changes:
 
 
 def find(circuit: Circuit, part: int | str) -> int:
-    """The place of a part, given that or a name. Raises BadInput if there is none."""
+    """The index of a part, given by index or name. Raises BadInput if there is none."""
     if isinstance(part, int):
         if not 0 <= part < len(circuit.parts):
             raise BadInput(f"the step has the parts 0 to {len(circuit.parts) - 1}, and no part {part}")
@@ -98,9 +98,9 @@ def find(circuit: Circuit, part: int | str) -> int:
 
 
 def names(circuit: Circuit) -> dict[str, int]:
-    """What parts can be called: what comes in, what is computed, and the states as they are handed on.
+    """The names of parts: inputs, computed values, and outputs.
 
-    So a step may end in `return new_h, C`: `h` is then the part `new_h`, and a `C` that it never changes is "C[t-1]".
+    If a step ends in `return new_h, C`, `h` is the part `new_h`. A `C` that it never changes is "C[t-1]".
     """
     given = {_name(part): i for i, part in enumerate(circuit.parts) if part.name}
     return given | circuit.named | {end.name: end.part for end in circuit.ends}
@@ -123,10 +123,10 @@ def _told(circuit: Circuit, part: int) -> str:
 
 @dataclass(frozen=True)
 class Edited:
-    """A step that can be edited: its `circuit` has inputs of the kind "edit", which say what is changed.
+    """A step that can be edited: its `circuit` has further inputs of the kind "edit".
 
-    "set 3" is 1 where an element of part 3 is set, and "value 3" is what to; "cut 5" is 1 if wire 5 is cut. Parts and
-    wires are those of the step as it was, and node i of that is node `of[i]` of this.
+    "set 3" is 1 for the elements of part 3 that are set, and "value 3" has their values; "cut 5" is 1 if wire 5 is cut.
+    Parts and wires are those of the original step, whose node i is node `of[i]` of this one.
     """
 
     circuit: Circuit
@@ -134,12 +134,12 @@ class Edited:
 
 
 def editable(circuit: Circuit) -> Edited:
-    """The step with an edit of every part and every wire among its inputs."""
+    """The step with an edit input for every part and wire."""
     return edited(circuit, range(len(circuit.parts)), range(len(circuit.wires)))
 
 
 def edited(circuit: Circuit, sets: Collection[int], cuts: Collection[int]) -> Edited:
-    """The step with edits of these parts and wires among its inputs."""
+    """The step with edit inputs for these parts and wires."""
     b, of = Builder(), list[int]()
     wires, parts = _crossings(circuit), {part.node: i for i, part in enumerate(circuit.parts)}
 
@@ -152,7 +152,7 @@ def edited(circuit: Circuit, sets: Collection[int], cuts: Collection[int]) -> Ed
 
     for i, node in enumerate(circuit.graph.nodes):
         inputs = [read(i, j) for j in node.inputs]
-        among = [node, *(b.nodes[j] for j in inputs)]  # what hangs on weights alone has the steps of the edits to it
+        among = [node, *(b.nodes[j] for j in inputs)]  # with an edit, a value of weights alone varies with the step
         like = Node("", rows=any(n.rows for n in among), time=any(n.time for n in among))
         made = b.node(node.op, *inputs, attrs=node.attrs, dims=node.dims, name=node.name, like=like)
         if (part := parts.get(i)) in sets:
@@ -163,7 +163,7 @@ def edited(circuit: Circuit, sets: Collection[int], cuts: Collection[int]) -> Ed
 
 
 def _moved(circuit: Circuit, graph: Graph, of: list[int]) -> Circuit:
-    """The circuit with its nodes as they are in another graph."""
+    """The circuit with its node indices mapped to another graph."""
 
     def all_of(nodes: Iterable[int]) -> tuple[int, ...]:
         return tuple(of[i] for i in nodes)
@@ -184,7 +184,7 @@ def _moved(circuit: Circuit, graph: Graph, of: list[int]) -> Circuit:
 
 
 def _crossings(circuit: Circuit) -> dict[tuple[int, int], int]:
-    """For each traced node and each of its inputs that comes by a wire: which wire that is."""
+    """The wire for each pair of a traced node and one of its inputs in another part."""
     wires = {(wire.source, wire.target): i for i, wire in enumerate(circuit.wires)}
     owners = circuit.owners
     return {

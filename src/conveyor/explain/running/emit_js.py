@@ -1,4 +1,4 @@
-"""A step spelled in JavaScript. Where its values lie and when they are computed has been decided (memory_map.py)."""
+"""Emits a step as JavaScript, with the memory and order that memory_map.py decides."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 
 from conveyor.compiler.graph import Node
 from conveyor.explain.running.backward import Backward
-from conveyor.explain.running.loops_js import contiguous, index, literal, loops, spread
+from conveyor.explain.running.js_loops import contiguous, index, literal, loops, spread
 from conveyor.explain.running.memory_map import SPACES, MemoryMap, order
 
-# How an op of one number for each number is written. Math has all functions but a few, which arithmetic.js has.
+# How pointwise operations are written. Functions that JavaScript's Math lacks are in arithmetic.js.
 SPELLING: dict[str, str] = {
     "neg": "-{0}",
     "abs": "Math.abs({0})",
@@ -41,17 +41,17 @@ SPELLING: dict[str, str] = {
     "where": "{0} !== 0 ? {1} : {2}",
     "stop_gradient": "{0}",
 }
-FUNCTIONS = "rows, columns, erf, mod, power, sign"  # of arithmetic.js
+FUNCTIONS = "rows, columns, erf, mod, power, sign"  # from arithmetic.js
 
 
 def emit(steps: Sequence[MemoryMap], gradients: Sequence[Backward] = ()) -> str:
-    """The text of a module that exports `steps`: for each of them a function that makes one.
+    """The source of a module that exports `steps`, a list of factory functions.
 
-    Each is called with the functions of arithmetic.js and the step's weights, and gives an object: `kept`, the numbers
-    of the values at their places; `prepare()`, to be called when the weights have changed; `step()`, which computes the
-    step from what has been put in `kept`, and in `edits`, which are all 0 where nothing is edited. `held[part]` are the
-    numbers of a parameter.
-    With `gradients`, one for each step, the function has two more of its kind as properties, `forward` and `backward`.
+    Each factory takes the functions of arithmetic.js and the weights of the step, and returns an object. Its `kept` is
+    the memory of the values, `edits` that of the edits (all 0: nothing is edited), `held[part]` the value of a
+    parameter. `prepare()` must be called after the weights have changed. `step()` computes the step from the inputs in
+    `kept` and `edits`.
+    With `gradients`, one for each step, a factory has two more factories as properties, `forward` and `backward`.
     """
     made = [_Emitter(step).factory() for step in steps]
     for k, both in enumerate(gradients):
@@ -62,22 +62,22 @@ def emit(steps: Sequence[MemoryMap], gradients: Sequence[Backward] = ()) -> str:
 
 
 class _Emitter:
-    def __init__(self, places: MemoryMap):
-        self.places, self.graph, self.circuit = places, places.graph, places.circuit
+    def __init__(self, memory: MemoryMap):
+        self.memory, self.graph, self.circuit = memory, memory.graph, memory.circuit
 
     def factory(self) -> str:
-        places, nodes = self.places, self.graph.nodes
-        each = order(places, [i for i in places.used if i not in places.once])
-        once = order(places, [i for i in places.used if i in places.once])
+        memory, nodes = self.memory, self.graph.nodes
+        each = order(memory, [i for i in memory.used if i not in memory.once])
+        once = order(memory, [i for i in memory.used if i in memory.once])
         views = "".join(
             f"  const v{i} = {p.space}.subarray({p.at}, {p.at + nodes[i].size});\n"
-            for i, p in places.at.items()
-            if p.space in SPACES and i not in places.alias
+            for i, p in memory.at.items()
+            if p.space in SPACES and i not in memory.alias
         )
-        held = ", ".join(f"{part}: v{i}" for i, part in places.parameters.items() if i in places.at)
+        held = ", ".join(f"{part}: v{i}" for i, part in memory.parameters.items() if i in memory.at)
         return (
             f"function (arithmetic, w) {{\n  const {{ {FUNCTIONS} }} = arithmetic;\n"
-            + "".join(f"  const {space} = new Float32Array({places.size(space)});\n" for space in SPACES)
+            + "".join(f"  const {space} = new Float32Array({memory.size(space)});\n" for space in SPACES)
             + f"{views}  function prepare() {{\n{''.join(map(self.node, once))}  }}\n"
             + f"  function step() {{\n{''.join(map(self.node, each))}  }}\n"
             + f"  return {{ kept, edits, held: {{ {held} }}, prepare, step }};\n}}"
@@ -91,18 +91,18 @@ class _Emitter:
 
     def lines(self, i: int, node: Node) -> list[str]:
         if node.op == "input":
-            return [f"v{i}.set(w[{self.places.weights.index(node.attrs[1])}]);"] if node.attrs[0] == "weight" else []
+            return [f"v{i}.set(w[{self.memory.weights.index(node.attrs[1])}]);"] if node.attrs[0] == "weight" else []
         body = WRITTEN.get(node.op, _Emitter.pointwise)
-        return body(self, i, node, [self.name(j) for j in self.places.reads(i)])
+        return body(self, i, node, [self.name(j) for j in self.memory.reads(i)])
 
     def name(self, j: int) -> str:
-        j = self.places.alias.get(j, j)
-        place = self.places.at[j]
-        if place.space == "literal":
+        j = self.memory.alias.get(j, j)
+        slot = self.memory.at[j]
+        if slot.space == "literal":
             return literal(self.graph.nodes[j].attrs[0])
-        return f"w[{place.at}]" if place.space == "weight" else f"v{j}"
+        return f"w[{slot.at}]" if slot.space == "weight" else f"v{j}"
 
-    # --- one op each: its node, and the names of what it reads ---
+    # --- one method per operation, given its node and the names of its operands ---
 
     def const(self, i: int, node: Node, names: list[str]) -> list[str]:
         return [f"v{i}[0] = {literal(node.attrs[0])};"]
@@ -124,13 +124,13 @@ class _Emitter:
         return loops(node.dims, one)
 
     def element(self, j: int, name: str, strides: Sequence[int], letters: Sequence[str], at: int = 0) -> str:
-        """A number of a value, in brackets where a sign before it would run together with its own."""
-        if self.places.at[j].space == "literal":
+        """An element of a value; a negative literal is in parentheses, since a sign may stand before it."""
+        if self.memory.at[j].space == "literal":
             return f"({name})" if name.startswith("-") else name
         return f"{name}[{index(strides, letters, at)}]"
 
     def matmul(self, i: int, node: Node, names: list[str]) -> list[str]:
-        value, (_, by_rows) = self.graph.nodes[node.inputs[0]], self.places.matrix(i)
+        value, (_, by_rows) = self.graph.nodes[node.inputs[0]], self.memory.matrix(i)
         width = value.dims[-1]
         many = value.size // width if width else 0
         call = "rows" if by_rows else "columns"
@@ -168,7 +168,7 @@ class _Emitter:
     def summed(
         self, i: int, outer: Sequence[int], inner: Sequence[int], start: str, one: Callable[[Sequence[str]], str]
     ) -> list[str]:
-        """For each number of the result, one that runs over others."""
+        """Loops over the result, with an inner loop that accumulates into `s`."""
 
         def each(letters: Sequence[str]) -> list[str]:
             lines = loops(inner, lambda more: one([*letters, *more]), len(outer))
@@ -218,7 +218,7 @@ class _Emitter:
         return loops(dims, one)
 
 
-# How every other op is written.
+# How all other operations are written.
 WRITTEN: dict[str, Callable[[_Emitter, int, Node, list[str]], list[str]]] = {
     "const": _Emitter.const,
     "matmul": _Emitter.matmul,

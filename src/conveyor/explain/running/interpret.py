@@ -1,4 +1,4 @@
-"""A step computed node by node, with changes: one more interpretation of the traced graph."""
+"""Interprets the traced graph of a step node by node, with edits."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from conveyor.compiler.ops import OPS
 from conveyor.errors import BadInput
 from conveyor.explain.circuit import Circuit
 from conveyor.explain.running.edits import Changes, Edit, edited, find
-from conveyor.explain.running.levels import Level, Source, levels
+from conveyor.explain.running.layers import Source, TracedLayer, traced_layers
 from conveyor.language import LanguageModel
 
 
 def interpret(circuit: Circuit, given: Mapping[tuple[str, str], Tensor], edits: Sequence[Edit] = ()) -> list[Tensor]:
-    """The values of all nodes of one step, [B, ...] each, or [1, ...] of what all rows share.
+    """The values of all nodes of one step, [B, ...] each, or [1, ...] if all rows share it.
 
         values = interpret(circuit, {("stream", "x"): x, ("state", "h"): h, ("weight", "hidden.bias"): b, ...}, edits)
         h = values[circuit.graph.outputs[0].node]
 
-    `given`: by kind and name what the graph reads, [B, ...] or, of weights and the step's number, without rows. The
-    edits all act, whatever their steps and their layer. Gradients go through. Raises BadInput for an edit of something
+    `given`: the inputs of the graph by kind and name, [B, ...], or without rows for weights and the step number. All
+    edits apply, whatever their steps and layer. The result is differentiable. Raises BadInput for an edit of something
     that the circuit does not have.
     """
     if not edits:
@@ -45,7 +45,7 @@ def _values(graph: Graph, given: Mapping[tuple[str, str], Tensor]) -> list[Tenso
             values.append(tensor if node.rows else tensor[None])
         else:
             value = OPS[node.op].value
-            assert value is not None, f"{node.op} is no operation of one step"
+            assert value is not None, f"{node.op} sums over steps: one step cannot compute it"
             values.append(value(node, [values[j] for j in node.inputs]).to(dtype))
     return values
 
@@ -54,7 +54,7 @@ def _values(graph: Graph, given: Mapping[tuple[str, str], Tensor]) -> list[Tenso
 class Record:
     """A run: `values[layer][part]` and `sums[layer][part]` [T, ...], `logits` [T, vocabulary].
 
-    `sums` are those of layers before they are squashed, and none for other parts.
+    `sums`: those of layers before their activation; None for other parts.
     """
 
     circuits: tuple[Circuit, ...]
@@ -63,7 +63,7 @@ class Record:
     logits: Tensor
 
     def value(self, layer: int, part: int | str) -> Tensor:
-        """[T, ...], of a part by its place or name, as an edit names it."""
+        """The values [T, ...] of a part, given by index or name as in an Edit."""
         return self.values[layer][find(self.circuits[layer], part)]
 
 
@@ -74,12 +74,12 @@ def run(model: LanguageModel, tokens: Tensor, edits: Sequence[Edit] = ()) -> Rec
         record.value(0, "C")                                 # [12, 256]
         record.logits.log_softmax(-1)                        # [12, vocabulary]
 
-    As the model computes in evaluation: without edits, its logits are those of `model.eval()(tokens[:, None])`.
-    Raises BadInput for a cell that cannot be taken apart, and for an edit of something that is not there.
+    Without edits, the logits are those of `model.eval()(tokens[:, None])`.
+    Raises BadInput for a cell that cannot be traced, and for an edit of something that does not exist.
     """
-    stack = levels(model)
+    stack = traced_layers(model)
     check(stack, edits)
-    states = [{name: tensor[None] for name, tensor in level.initial.items()} for level in stack]
+    states = [{name: tensor[None] for name, tensor in layer.initial.items()} for layer in stack]
     weight = model.embedding.weight if model.tied else model.output
     history: list[list[list[Tensor]]] = []
     logits = []
@@ -87,42 +87,42 @@ def run(model: LanguageModel, tokens: Tensor, edits: Sequence[Edit] = ()) -> Rec
         now = [edit for edit in edits if edit.acts(t)]
         first = x = model.embedding.weight[token][None]
         computed: list[list[Tensor]] = []
-        for layer, level in enumerate(stack):
-            below = (stack[layer - 1], computed[-1]) if layer else None
-            streams = {name: _stream(source, first, below) for name, source in level.streams.items()}
-            given = _given(level, {"x": x, **streams}, states[layer], t)
-            values = interpret(level.circuit, given, [edit for edit in now if edit.layer == layer])
-            states[layer] = {name: values[level.end(name)] for name in level.initial}
-            x = values[level.end(level.output)]
+        for k, layer in enumerate(stack):
+            below = (stack[k - 1], computed[-1]) if k else None
+            streams = {name: _stream(source, first, below) for name, source in layer.streams.items()}
+            given = _given(layer, {"x": x, **streams}, states[k], t)
+            values = interpret(layer.circuit, given, [edit for edit in now if edit.layer == k])
+            states[k] = {name: values[layer.end(name)] for name in layer.initial}
+            x = values[layer.end(layer.output)]
             computed.append(values)
         history.append(computed)
         logits.append(F.linear(x, weight, model.bias)[0])
     return _record(stack, history, logits)
 
 
-def check(stack: Sequence[Level], edits: Sequence[Edit]) -> None:
-    """Raises BadInput for an edit of a layer, a part, a unit or a line that is not there."""
+def check(stack: Sequence[TracedLayer], edits: Sequence[Edit]) -> None:
+    """Raises BadInput for an edit of a layer, part, unit or line that does not exist."""
     for edit in edits:
         if not 0 <= edit.layer < len(stack):
             raise BadInput(f"the model has the layers 0 to {len(stack) - 1}, and no layer {edit.layer}")
         Changes.of(stack[edit.layer].circuit, [edit])
 
 
-def _stream(source: Source, x: Tensor, below: tuple[Level, list[Tensor]] | None) -> Tensor:
+def _stream(source: Source, x: Tensor, below: tuple[TracedLayer, list[Tensor]] | None) -> Tensor:
     if isinstance(source, nn.Linear):
         return source(x)
     if isinstance(source, str):
         assert below is not None
-        level, values = below
-        return values[level.end(source)]
+        layer, values = below
+        return values[layer.end(source)]
     return torch.full((1, 1), source, dtype=x.dtype)
 
 
 def _given(
-    level: Level, streams: Mapping[str, Tensor], states: Mapping[str, Tensor], t: int
+    layer: TracedLayer, streams: Mapping[str, Tensor], states: Mapping[str, Tensor], t: int
 ) -> dict[tuple[str, str], Tensor]:
-    graph = level.circuit.graph
-    kinds = {"stream": streams, "state": states, "weight": level.weights, "step": {"t": torch.tensor(t)}}
+    graph = layer.circuit.graph
+    kinds = {"stream": streams, "state": states, "weight": layer.weights, "step": {"t": torch.tensor(t)}}
     given = {}
     for node in graph.nodes:
         if node.op == "input":
@@ -132,11 +132,13 @@ def _given(
     return given
 
 
-def _record(stack: Sequence[Level], history: Sequence[Sequence[Sequence[Tensor]]], logits: list[Tensor]) -> Record:
+def _record(
+    stack: Sequence[TracedLayer], history: Sequence[Sequence[Sequence[Tensor]]], logits: list[Tensor]
+) -> Record:
     def over_time(layer: int, node: int) -> Tensor:
         return torch.stack([computed[layer][node][0] for computed in history])
 
-    parts = [level.circuit.parts for level in stack]
+    parts = [layer.circuit.parts for layer in stack]
     values = tuple(tuple(over_time(k, part.node) for part in own) for k, own in enumerate(parts))
     sums = tuple(tuple(over_time(k, p.total) if p.total >= 0 else None for p in own) for k, own in enumerate(parts))
-    return Record(tuple(level.circuit for level in stack), values, sums, torch.stack(logits))
+    return Record(tuple(layer.circuit for layer in stack), values, sums, torch.stack(logits))

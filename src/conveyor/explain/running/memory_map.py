@@ -1,4 +1,4 @@
-"""Where the values of a step lie in a page, and when they are computed: all that is decided before it is spelled."""
+"""The memory of a step in a page, and when its values are computed: all decisions that emit_js.py needs."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from functools import cached_property
 from conveyor.compiler.graph import Graph
 from conveyor.explain.circuit import Circuit
 
-ALIASES = ("reshape", "stop_gradient")  # the same numbers in the same order
-SPACES = ("kept", "rest", "once", "held", "edits")  # in each of which values lie one after the other
+ALIASES = ("reshape", "stop_gradient")  # operations that keep the elements and their order
+SPACES = ("kept", "rest", "once", "held", "edits")  # one array each
 
 
 @dataclass(frozen=True)
 class Slot:
-    """Of a value: in `space`, from `at` on.
+    """The memory of a value: from offset `at` on in the array `space`.
 
-    `space`: "kept" (a step's values that a record has), "rest" (others of a step), "once" (of weights alone), "held"
-    (weights that are seen, and so can be edited), "edits" (what is edited), "weight" (others; `at` counts weights),
-    "literal" (a number).
+    `space`: "kept" (values of a step that a record keeps), "rest" (other values of a step), "once" (values that depend
+    only on weights), "held" (weights that are parts, so they can be edited), "edits" (the edits), "weight" (other
+    weights, `at` is the index of the weight), "literal" (a constant).
     """
 
     space: str
@@ -28,10 +28,10 @@ class Slot:
 
 @dataclass(frozen=True)
 class MemoryMap:
-    """What a step computes, where, and when. `saved` are further nodes to keep.
+    """What a step computes, where, and when. `saved`: further nodes to keep.
 
-    places = MemoryMap(Circuit.of(graph))
-    places.at[21]                                           # Slot("kept", 512)
+    memory = MemoryMap(Circuit.of(graph))
+    memory.at[21]                                           # Slot("kept", 512)
     """
 
     circuit: Circuit
@@ -39,21 +39,21 @@ class MemoryMap:
 
     @property
     def graph(self) -> Graph:
-        """The graph whose values have their slots here."""
+        """The graph of the step."""
         return self.circuit.graph
 
     def end(self, name: str) -> int:
-        """The node of a value that the step gives."""
+        """The node of an output of the step."""
         return next(output.node for output in self.graph.outputs if output.name == name)
 
     @cached_property
     def weights(self) -> list[str]:
-        """What the step is given of weights, in this order."""
+        """The names of the weights of the step, in order."""
         return [node.attrs[1] for node in self.graph.nodes if node.op == "input" and node.attrs[0] == "weight"]
 
     @cached_property
     def used(self) -> list[int]:
-        """The nodes that are computed: a matrix that is only turned around is read as it lies."""
+        """The nodes that are computed. A transposed matrix is not: it is read as it is stored."""
         seen: set[int] = set()
         stack = [output.node for output in self.graph.outputs] + [*self.saved]
         while stack:
@@ -69,14 +69,14 @@ class MemoryMap:
         return (node.inputs[0], self.matrix(i)[0]) if node.op == "matmul" else node.inputs
 
     def matrix(self, i: int) -> tuple[int, bool]:
-        """Of a product: the node that holds its matrix, and whether that has a row for each number of the result."""
+        """For a product: the node of its stored matrix, and whether that has a row for each element of the result."""
         of = self.graph.nodes[i].inputs[1]
         node = self.graph.nodes[of]
         return (node.inputs[0], True) if node.op == "permute" else (of, False)
 
     @cached_property
     def once(self) -> set[int]:
-        """The nodes that are computed when the weights change; what is seen is computed at each step, for edits."""
+        """The nodes that are computed only when the weights change. Parts are computed at each step, for edits."""
         found: set[int] = set()
         for i in self.used:
             node = self.graph.nodes[i]
@@ -87,7 +87,7 @@ class MemoryMap:
 
     @cached_property
     def alias(self) -> dict[int, int]:
-        """Nodes that need no place of their own, because another's numbers are theirs."""
+        """Nodes that share the memory of another node, because their elements are the same."""
         own = {part.node for part in self.circuit.parts}
         ends = {output.node for output in self.graph.outputs}
         found: dict[int, int] = {}
@@ -103,12 +103,12 @@ class MemoryMap:
 
     @cached_property
     def parameters(self) -> dict[int, int]:
-        """The parts that are weights or numbers, which a record need not have at each step: by node."""
+        """The parts that are weights or constants, by node. A record does not keep them at each step."""
         return {part.node: i for i, part in enumerate(self.circuit.parts) if part.kind == "parameter"}
 
     @cached_property
     def at(self) -> dict[int, Slot]:
-        """The place of every value that has one of its own, and of those that are the same."""
+        """The slot of every value that is used."""
         sizes = dict.fromkeys(SPACES, 0)
         found: dict[int, Slot] = {}
         for i in self.used:
@@ -123,7 +123,7 @@ class MemoryMap:
         return found
 
     def size(self, space: str) -> int:
-        """How many numbers lie there."""
+        """The number of elements of an array."""
         return max((p.at + self.graph.nodes[i].size for i, p in self.at.items() if p.space == space), default=0)
 
     def _space(self, i: int) -> str:
@@ -146,6 +146,6 @@ class MemoryMap:
         return {self.alias.get(i, i) for i in wanted} - set(self.parameters)
 
 
-def order(places: MemoryMap, nodes: Sequence[int]) -> list[int]:
-    """Those of the nodes that need work."""
-    return [i for i in nodes if i not in places.alias and places.at[i].space not in ("weight", "literal")]
+def order(memory: MemoryMap, nodes: Sequence[int]) -> list[int]:
+    """The nodes that have to be computed, in order."""
+    return [i for i in nodes if i not in memory.alias and memory.at[i].space not in ("weight", "literal")]

@@ -1,30 +1,30 @@
 """A language model as a page has it: data, weights, and its steps in JavaScript.
 
 `describe(model, vocabulary)` gives `data`, which goes into a page as JSON, `weights`, whose bytes do, and `script`, the
-text of the module steps.js. All places ("at", "to", "from") count numbers: of tensors in `weights`, of values in `kept`
-of an emitted step. `data` holds:
+source of the module steps.js. All offsets ("at", "to", "from") count elements: of `weights` for tensors, of `kept` of
+an emitted step for values. `data` holds:
 
-    vocabulary  {kind: "char" | "byte" | "word", symbols: [the tokens by number]}
-    tensors     [{name, shape, at, size, quantiles: [65 numbers] | null}]: all weights; quantiles of untrained ones
-    embedding, output, bias    tensors: [vocabulary, width] (these two are one where they are tied), [vocabulary]
-    steps       [{parts, wires, names, kept, gradient}], as in `script`: one for all layers whose graphs are equal
-        parts   [{name, kind, label, at, size, dims, sum, set, value}], as Circuit.parts; `sum`: where a layer's sum is
-                before it is squashed, else -1; `at` is -1 for a parameter, whose value is not kept; `set` and `value`:
-                where in `edits` it stands which elements are set, and what to
+    vocabulary  {kind: "char" | "byte" | "word", symbols: [the text of each token]}
+    tensors     [{name, shape, at, size, quantiles: [65 numbers] | null}]: all weights; quantiles before training
+    embedding, output, bias    tensors: [vocabulary, width] (the same one if they are tied), [vocabulary]
+    steps       [{parts, wires, names, kept, gradient}], as in `script`; layers with equal graphs share one
+        parts   [{name, kind, label, at, size, dims, sum, set, value}], as Circuit.parts; `sum`: the offset of a layer's
+                sum before its activation, else -1; `at` is -1 for a parameter, which is not kept; `set` and `value`:
+                the offsets in `edits` of the flags of elements that are set, and of their values
         wires   [[source, target]], as Circuit.wires
-        cuts    for each wire where in `edits` it stands whether it is cut
-        edits   how many numbers the edits of a step are
-        names   {name: part}, what an edit may call a part: "f", "x", "h[t-1]"
-        kept    how many numbers a step keeps
-        gradient how gradients go back through it, see Backward.data
+        cuts    for each wire the offset in `edits` of the flag that cuts it
+        edits   the number of elements of the edits of a step
+        names   {name: part}, the names of parts in edits: "f", "x", "h[t-1]"
+        kept    the number of elements that a step keeps
+        gradient the data of its gradients, see Backward.data
     layers      [{step, weights, states, streams, x, t, output, width, gives, forward, backward}], the lowest first
         weights [tensors], those of the step
-        states  [{name, width, to, from, initial: tensor | null}]: of t-1 it is put to `to` (-1: the step does not read
-                it), the new one is at `from`
-        streams [{name, to, width, source: "below" | "ground" | "number", below, of, matrix, bias, number}]: besides x;
-                `below` is where the layer below has it, by the name `of`
-        x, t    where these are put, or -1; `output`, `width`, `gives`: what goes to the layer above, and its name
-        forward, backward  [tensors], those of the two that are for gradients
+        states  [{name, width, to, from, initial: tensor | null}]: the old state goes to `to` (-1: the step does not
+                read it), the new one is at `from`
+        streams [{name, to, width, source: "below" | "ground" | "number", below, of, matrix, bias, number}]: those other
+                than x; `below` is the offset of the value `of` in the layer below
+        x, t    their offsets, or -1; `output`, `width`, `gives`: the value for the layer above, and its name
+        forward, backward  [tensors], those of the two steps for gradients
 
 An edit is {layer, part, value, unit, source, first, last}, as conveyor.explain.running.edits.Edit.
 """
@@ -43,7 +43,7 @@ from conveyor.compiler.graph import Graph
 from conveyor.explain.running.backward import Backward
 from conveyor.explain.running.edits import editable, names
 from conveyor.explain.running.emit_js import emit
-from conveyor.explain.running.levels import Level, levels
+from conveyor.explain.running.layers import TracedLayer, traced_layers
 from conveyor.explain.running.memory_map import MemoryMap
 from conveyor.explain.running.untrained import fresh, quantiles
 from conveyor.language import LanguageModel
@@ -52,12 +52,12 @@ from conveyor.tasks.text import Vocabulary
 
 @dataclass(frozen=True)
 class Described:
-    """`data` for JSON, `weights` in float32, `script`: the module with the steps, and the layers they were made of."""
+    """`data` for JSON, `weights` in float32, `script`: the module with the steps; and the layers themselves."""
 
     data: dict[str, Any]
     weights: np.ndarray
     script: str
-    levels: tuple[Level, ...]
+    layers: tuple[TracedLayer, ...]
 
 
 def describe(model: LanguageModel, vocabulary: Vocabulary) -> Described:
@@ -66,17 +66,16 @@ def describe(model: LanguageModel, vocabulary: Vocabulary) -> Described:
         described = describe(trained.model, trained.vocabulary)
         json.dumps(described.data), described.weights.tobytes(), described.script
 
-    Raises BadInput, which names the line and the cause, for a cell that cannot be taken apart, or that takes what a
-    language model does not give.
+    Raises BadInput for a cell that cannot be traced, or that needs inputs that a language model does not have.
     """
-    stack = levels(model)
+    stack = traced_layers(model)
     tensors = _Tensors(model)
     upward = (stack[0].output, *(name for name in model.rnn.cell.below.values() if name != stack[0].output))
-    places: dict[Graph, MemoryMap] = {}
-    for level in stack:
-        places.setdefault(level.circuit.graph, MemoryMap(editable(level.circuit).circuit))
-    made = [Backward(step, upward) for step in places.values()]
-    of = [made[list(places).index(level.circuit.graph)] for level in stack]
+    steps: dict[Graph, MemoryMap] = {}
+    for layer in stack:
+        steps.setdefault(layer.circuit.graph, MemoryMap(editable(layer.circuit).circuit))
+    made = [Backward(step, upward) for step in steps.values()]
+    of = [made[list(steps).index(layer.circuit.graph)] for layer in stack]
     layers = [_layer(k, stack, made, of, tensors) for k in range(len(stack))]
     embedding = tensors.add("embedding", model.embedding.weight)
     data = {
@@ -93,7 +92,7 @@ def describe(model: LanguageModel, vocabulary: Vocabulary) -> Described:
 
 @dataclass
 class _Tensors:
-    """The weights one after the other; one that has several uses is there once."""
+    """The weights, concatenated. A weight with several uses is stored once."""
 
     model: LanguageModel
     entries: list[dict[str, Any]] = field(default_factory=list)
@@ -105,8 +104,8 @@ class _Tensors:
         self.own = {id(parameter): name for name, parameter in self.model.named_parameters()}
 
     def add(self, name: str, tensor: Tensor, new: Tensor | None = None) -> int:
-        """Where it is. Of a parameter it is known what it is in a new model; of others `new` says it."""
-        if id(tensor) not in self.known:  # the tensors live as long as the layers, and so do their numbers
+        """The index of a tensor, which is added if necessary. `new`: its untrained values, if it is no parameter."""
+        if id(tensor) not in self.known:  # ids stay valid: the tensors live as long as the layers
             self.known[id(tensor)] = len(self.entries)
             value = tensor.detach().float().numpy().ravel()
             name = self.own.get(id(tensor), name)
@@ -119,18 +118,18 @@ class _Tensors:
 
 
 def _step(both: Backward) -> dict[str, Any]:
-    places = both.step
-    circuit, nodes = places.circuit, places.graph.nodes
-    edits = {name: places.at[i].at for name, i in places.graph.inputs("edit").items()}
+    memory = both.step
+    circuit, nodes = memory.circuit, memory.graph.nodes
+    edits = {name: memory.at[i].at for name, i in memory.graph.inputs("edit").items()}
     parts = [
         {
             "name": part.name,
             "kind": part.kind,
             "label": part.label,
-            "at": -1 if part.node in places.parameters else places.at[part.node].at,
+            "at": -1 if part.node in memory.parameters else memory.at[part.node].at,
             "size": nodes[part.node].size,
             "dims": list(nodes[part.node].dims),
-            "sum": places.at[part.total].at if part.total >= 0 else -1,
+            "sum": memory.at[part.total].at if part.total >= 0 else -1,
             "set": edits[f"set {i}"],
             "value": edits[f"value {i}"],
         }
@@ -141,25 +140,25 @@ def _step(both: Backward) -> dict[str, Any]:
         "wires": [[wire.source, wire.target] for wire in circuit.wires],
         "cuts": [edits[f"cut {i}"] for i in range(len(circuit.wires))],
         "names": names(circuit),
-        "kept": places.size("kept"),
-        "edits": places.size("edits"),
+        "kept": memory.size("kept"),
+        "edits": memory.size("edits"),
         "gradient": both.data(),
     }
 
 
 def _layer(
-    row: int, stack: Sequence[Level], made: Sequence[Backward], of: Sequence[Backward], tensors: _Tensors
+    row: int, stack: Sequence[TracedLayer], made: Sequence[Backward], of: Sequence[Backward], tensors: _Tensors
 ) -> dict[str, Any]:
-    """`of`: for each layer that of `made` which is its."""
-    level, both = stack[row], of[row]
+    """The data of layer `row`. `of`: for each layer, its step in `made`."""
+    layer, both = stack[row], of[row]
     graph, at, nodes = both.step.graph, both.step.at, both.step.graph.nodes
 
     def given(kind: str, name: str) -> int:
         found = graph.inputs(kind).get(name)
         return -1 if found is None else at[found].at
 
-    def weights(places: MemoryMap) -> list[int]:
-        return [tensors.add(f"rnn.cells.{row}.{name}", level.weights[name]) for name in places.weights]
+    def weights(memory: MemoryMap) -> list[int]:
+        return [tensors.add(f"rnn.cells.{row}.{name}", layer.weights[name]) for name in memory.weights]
 
     states = [
         {
@@ -168,10 +167,10 @@ def _layer(
             "to": given("state", name),
             "from": at[both.step.end(name)].at,
             "initial": tensors.add(f"rnn.initial_state.{name}.{row}", initial, torch.zeros(()))
-            if level.learnt
+            if layer.learnt
             else None,
         }
-        for name, initial in level.initial.items()
+        for name, initial in layer.initial.items()
     ]
     streams = [
         {"name": name, "to": given("stream", name), "width": nodes[i].size, **_source(name, row, stack, of, tensors)}
@@ -187,16 +186,16 @@ def _layer(
         "streams": streams,
         "x": given("stream", "x"),
         "t": given("step", "t"),
-        "output": at[both.step.end(level.output)].at,
-        "width": nodes[both.step.end(level.output)].size,
-        "gives": level.output,
+        "output": at[both.step.end(layer.output)].at,
+        "width": nodes[both.step.end(layer.output)].size,
+        "gives": layer.output,
     }
 
 
 def _source(
-    name: str, row: int, stack: Sequence[Level], steps: Sequence[Backward], tensors: _Tensors
+    name: str, row: int, stack: Sequence[TracedLayer], steps: Sequence[Backward], tensors: _Tensors
 ) -> dict[str, Any]:
-    """Where a stream besides x comes from."""
+    """The source of a stream other than x."""
     of = stack[row].streams[name]
     found: dict[str, Any] = {"below": None, "of": None, "matrix": None, "bias": None, "number": None}
     if isinstance(of, nn.Linear):

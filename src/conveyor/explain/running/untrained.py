@@ -1,4 +1,4 @@
-"""Untrained weights for a page that has no room for them: drawn anew there, by their distribution."""
+"""Untrained weights for a page: it stores only their distribution, and samples them anew."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ POINTS = 65
 
 
 def fresh(model: LanguageModel) -> dict[str, Tensor]:
-    """The parameters, by name, of a new model that is made as this one was; always the same."""
+    """The parameters, by name, of a new model with the settings of this one, from a fixed seed."""
     rnn = model.rnn
     options = {"bias": rnn.bias, "learn_initial_state": rnn.learn_initial_state, "tied": rnn.tied, **rnn.options}
     with torch.random.fork_rng(devices=[]):
@@ -32,13 +32,13 @@ def fresh(model: LanguageModel) -> dict[str, Tensor]:
 
 
 def quantiles(tensor: Tensor) -> list[float]:
-    """The distribution of its numbers, as so many points of its quantile function."""
+    """The distribution of its elements: 65 equally spaced points of the quantile function."""
     found = np.quantile(tensor.detach().double().numpy().ravel(), np.linspace(0, 1, POINTS))
     return [float(f"{value:.7g}") for value in found]
 
 
 def draw(points: Sequence[float], size: int, seed: int) -> np.ndarray:
-    """As many numbers of this distribution, in float32: those that blend.js draws."""
+    """`size` samples of a distribution, in float32: the same that blend.js draws."""
     place = _random(size, seed) * (len(points) - 1)
     k = place.astype(np.int64)
     low, high = (np.asarray(points)[k + j] for j in (0, 1))
@@ -46,7 +46,7 @@ def draw(points: Sequence[float], size: int, seed: int) -> np.ndarray:
 
 
 def _random(size: int, seed: int) -> np.ndarray:
-    """Numbers from 0 to 1, without 1: Tommy Ettinger's mulberry32."""
+    """Uniform numbers in [0, 1): Tommy Ettinger's mulberry32."""
     a = (seed + 0x6D2B79F5 * np.arange(1, size + 1, dtype=np.uint64)).astype(np.uint32)
     t = (a ^ (a >> 15)) * (a | 1)
     t = (t + (t ^ (t >> 7)) * (t | 61)) ^ t
@@ -54,7 +54,7 @@ def _random(size: int, seed: int) -> np.ndarray:
 
 
 def blend(entries: Sequence[dict], weights: np.ndarray, share: float) -> np.ndarray:
-    """What a page has as weights, `share` of the way from untrained to trained."""
+    """The weights of a page, `share` of the way from untrained (0) to trained (1)."""
     found = weights.astype(np.float32).copy()
     for seed, entry in enumerate(entries):
         if entry["quantiles"] is not None and share < 1:

@@ -1,9 +1,9 @@
-/** The state as what stands after # in the address, and back. An address can hold anything: all of it is checked. */
+/** Converts the state to the fragment of the address and back. An address may contain anything, so it is validated. */
 
 const DEPTHS = ["sequence", "cell", "unit"];
 const SHADES = ["came", "rests"];
 
-/** Only what differs from `start` is written, so that the address of a page just opened is empty. */
+/** Writes only what differs from `start`, so that a page just opened has an empty fragment. */
 export function toAddress(state, start) {
   const said = new URLSearchParams();
   const put = (key, name, text = String) => {
@@ -26,7 +26,7 @@ export function toAddress(state, start) {
   return said.toString();
 }
 
-/** The state that an address asks for; what makes no sense is as in `start`. */
+/** The state of an address; invalid values are replaced by those of `start`. */
 export function fromAddress(address, start) {
   const said = new URLSearchParams(address);
   const state = { ...start };

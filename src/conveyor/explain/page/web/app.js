@@ -1,31 +1,31 @@
 /**
  * The page: its state, its networks, its views.
  *
- * How a module joins. It exports `mountX(app, element)`, which fills the element once and then listens. It has
+ * To add a module: export `mountX(app, element)`, which fills the element once and then subscribes. It can use
  *
- *   app.data                       what the page was made with, see assemble.py
+ *   app.data                       the data of the page, see assemble.py
  *   app.state                      text, step, depth ("sequence", "cell", "unit"), network (the one in focus), picks
  *                                  (layer, part and unit, for each network), edits (a list for each network), trained
  *                                  (0: the weights before training, 1: after), compare, panel ("", "play", "tour"),
  *                                  shade (of the text; "came": how probable each token was, "rests": how much the next
- *                                  prediction rests on it), tour (the page of the tour, -1: none), variant, lit (for
- *                                  each network null or {parts, wires}, what a walk-through shows in the picture of the
- *                                  cell while all else is pale; not in the address)
- *   app.update(changes, {push})    changes some of it; `push`: so that "back" in the browser takes it back
- *   app.pick({layer, part, unit})  the same for a pick of the network in focus, or app.pick({...}, network)
- *   app.subscribe(listener)        listener(state, changed), once a frame; `changed` is a set of names, and has "run"
- *                                  while the networks go through the text
- *   app.networks[i]                the network i (net.js): what assemble.py says of it as `said`, its parts, its `runner`
- *   app.record(i), app.plain(i)    what it has computed on the text, with the edits and without: a Run (runner.js)
- *   app.step(i)                    the step that is shown of it
+ *                                  prediction depends on it), tour (the page of the tour, -1: none), variant, lit (for
+ *                                  each network null or {parts, wires}, what a walk-through highlights in the diagram of
+ *                                  the cell; not in the address)
+ *   app.update(changes, {push})    changes some of it; `push`: so that "back" in the browser undoes it
+ *   app.pick({layer, part, unit})  changes the pick of the network in focus, or app.pick({...}, network)
+ *   app.subscribe(listener)        listener(state, changed), once per frame; `changed` is a set of names, and has
+ *                                  "run" while the networks process the text
+ *   app.networks[i]                network i (net.js): its data from assemble.py as `said`, its parts, its `runner`
+ *   app.record(i), app.plain(i)    its values on the text, with and without the edits: a Run (runner.js)
+ *   app.step(i)                    the step of network i that is shown
  *
- * then is named in `start` of main.js. All that is shown follows from the state, and the state stands in the address.
+ * and call it in `start` of main.js. All that is shown is a function of the state, and the state is in the address.
  */
 import { fromAddress, toAddress } from "./address.js";
 import { onScheme } from "./colours.js";
 import { Store } from "./store.js";
 
-const FRAME = 12; // ms of a frame in which networks may run
+const FRAME = 12; // ms per frame in which networks may run
 const ADDRESS_AFTER = 300; // ms: browsers refuse an address that changes too often
 
 export class App {
@@ -73,12 +73,12 @@ export class App {
     return this.networks[i].runner.plain;
   }
 
-  /** The step that is shown of a network: that of the state, as far as the network has come. */
+  /** The step of a network that is shown: that of the state, or the last one computed so far. */
   step(i = this.state.network) {
     return Math.min(this.#translated(i), this.record(i).length - 1);
   }
 
-  /** The state's step counts tokens of the network in focus; another may cut the text into other tokens. */
+  /** The step of network i: the state counts tokens of the network in focus, and vocabularies may differ. */
   #translated(i) {
     const { step, network, text } = this.state;
     const [from, to] = [network, i].map((which) => this.networks[which].runner);
@@ -89,7 +89,7 @@ export class App {
     return Math.max(0, to.ends(text).filter((other) => other <= end).length - 1);
   }
 
-  /** The last step that has been taken where so much of the text has been read. */
+  /** The last step after which this many characters have been read. */
   stepAt(text, characters) {
     return Math.max(0, this.networks[this.state.network].runner.tokens(text.slice(0, characters)).length - 1);
   }
@@ -98,17 +98,17 @@ export class App {
     this.update({ step, network });
   }
 
-  /** To another depth, which "back" in the browser takes back. */
+  /** Goes to another depth, which "back" in the browser undoes. */
   zoom(depth, changes = {}) {
     this.update({ depth, ...changes }, { push: true });
   }
 
-  /** The networks that are to be seen. */
+  /** The networks that are shown. */
   get shown() {
     return this.state.compare ? this.networks.map((_, i) => i) : [this.state.network];
   }
 
-  /** Where an address or a shorter text has led nowhere, the nearest that there is. */
+  /** The nearest valid state, since an address or a shorter text may make parts of it invalid. */
   #fitting(state) {
     const picks = state.picks.map((pick, i) => this.networks[i].fitting(pick));
     const count = this.networks[state.network].runner.tokens(state.text).length;
@@ -117,7 +117,7 @@ export class App {
     return { ...state, picks, step, edits };
   }
 
-  /** Begins to run and to follow the address. */
+  /** Starts to run and to follow the address. */
   begun() {
     this.subscribe((state, changed) => {
       if (["text", "edits", "trained", "all"].some((name) => changed.has(name))) {

@@ -1,4 +1,4 @@
-// The functions that an emitted step calls. Numbers are computed in double and kept in float32, as PyTorch keeps them.
+// The functions that an emitted step calls. They compute in float64 and store float32.
 
 let sums = new Float64Array(256);
 
@@ -53,7 +53,7 @@ export const arithmetic = {
     return (2 / Math.sqrt(Math.PI)) * Math.exp(-x * x) * sum;
   },
 
-  // With the sign of y, as PyTorch has it.
+  // The remainder with the sign of y, as in PyTorch.
   mod(x, y) {
     const rest = x % y;
     return rest !== 0 && rest < 0 !== y < 0 ? rest + y : rest;

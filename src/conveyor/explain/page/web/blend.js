@@ -1,6 +1,6 @@
-// Weights between untrained and trained. A page has no room for both, so of the untrained it has the distribution.
+// Weights between untrained and trained. To save space, a page has only the distribution of the untrained ones.
 
-// Tommy Ettinger's mulberry32: numbers from 0 to 1, without 1, of a whole number.
+// Tommy Ettinger's mulberry32: uniform numbers in [0, 1) from an integer seed.
 export function random(seed) {
   let a = seed;
   return () => {
@@ -11,7 +11,7 @@ export function random(seed) {
   };
 }
 
-// Of each tensor as many new numbers as it has, by its quantiles and its place in the list; where it has none, its own.
+// Samples each tensor from its quantiles, with its index as the seed; a tensor without quantiles keeps its values.
 export function untrained(tensors, trained) {
   const found = new Float32Array(trained);
   tensors.forEach(({ at, size, quantiles }, seed) => {

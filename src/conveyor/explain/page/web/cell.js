@@ -1,4 +1,4 @@
-/** The second depth: the cell as a picture with its numbers, and its formulas beside it. */
+/** The second depth: the diagram of the cell with its values, and its formulas beside it. */
 import { changesAt, setPart, toggleCuts } from "./edits.js";
 import { Diagram } from "./diagram.js";
 import { el, figure, put } from "./dom.js";
@@ -77,7 +77,7 @@ export class CellPane {
     this.#buildRows(layer);
   }
 
-  /** What comes in, then the equations in the order of the step. */
+  /** The inputs, then the equations in the order of the step. */
   #buildRows(layer) {
     const { parts, equations } = this.net.layers[layer];
     const given = parts
@@ -122,7 +122,7 @@ export class CellPane {
       const own = el("b", {}, math(this.net.symbol(layer, part)), `[${unit}]`);
       this.caption.append(
         own,
-        ` = ${figure(numbers[unit] ?? numbers[0], 4)}${many}. Two clicks or Enter show how it comes about.`,
+        ` = ${figure(numbers[unit] ?? numbers[0], 4)}${many}. A double click or Enter shows how it is computed.`,
       );
     }
     const hold = (value, text) =>
@@ -131,18 +131,18 @@ export class CellPane {
     const key = `${layer} ${part} ${held.has(part)}`;
     if (this.holds.dataset.key !== key) {
       this.holds.dataset.key = key;
-      const shut = isGate ? [hold(0, "shut: hold it at 0"), hold(1, "open: hold it at 1")] : [hold(0, "hold it at 0")];
+      const shut = isGate ? [hold(0, "close: hold at 0"), hold(1, "open: hold at 1")] : [hold(0, "hold at 0")];
       put(
         this.holds,
         math(this.net.symbol(layer, part)),
         ...(chosen.kind === "parameter" ? [] : shut),
-        held.has(part) ? hold(null, "let it go") : null,
+        held.has(part) ? hold(null, "release") : null,
       );
     }
   }
 }
 
-/** MathML, which the browser draws; for those who listen, the plain text. */
+/** MathML, with the plain text as its label for screen readers. */
 function formula(mathml, text) {
   const parsed = new DOMParser().parseFromString(mathml, "text/html").querySelector("math");
   if (!parsed) {

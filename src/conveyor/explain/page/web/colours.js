@@ -1,4 +1,4 @@
-/** Numbers as colours: one scale for what lies between 0 and 1, one for what has a sign. */
+/** Colour scales: one for values between 0 and 1, one for signed values. */
 
 const INK = {
   light: { paper: [251, 249, 244], gate: [16, 106, 98], low: [38, 98, 168], high: [200, 72, 32] },
@@ -10,12 +10,12 @@ const night = matchMedia("(prefers-color-scheme: dark)");
 
 export const isDark = () => night.matches;
 
-/** Calls back when light turns to dark or dark to light. */
+/** Calls the listener when the colour scheme changes. */
 export function onScheme(listener) {
   night.addEventListener("change", listener);
 }
 
-/** How the numbers of a part are shown: `bounds` are [low, high] if they are known, `peak` is the largest size seen. */
+/** The scale for a part: `bounds` are [low, high] if known, `peak` is the largest magnitude so far. */
 export function scaleOf(bounds, peak) {
   if (bounds && bounds[0] >= 0) {
     return { kind: "gate", low: 0, high: bounds[1] ?? Math.max(peak, 1e-9) };
@@ -24,7 +24,7 @@ export function scaleOf(bounds, peak) {
   return { kind: "signed", low: -high, high };
 }
 
-/** The next of 1, 2, 5, 10, ..., so that colours stay while numbers grow a little. */
+/** The next of 1, 2, 5, 10, ..., so that colours stay the same while values grow a little. */
 function niceAbove(peak) {
   if (!(peak > 0) || !Number.isFinite(peak)) {
     return 1;
@@ -33,18 +33,18 @@ function niceAbove(peak) {
   return [1, 2, 5, 10].find((step) => step * ten >= peak * 0.999) * ten;
 }
 
-/** The place of a number in the table of colours. */
+/** The index of a value in the table of colours. */
 export function place(scale, value) {
   const share = (value - scale.low) / (scale.high - scale.low);
   return Math.max(0, Math.min(STEPS - 1, Math.round(share * (STEPS - 1)))) || 0;
 }
 
-/** The table of colours as 32-bit pixels, in the order in which a canvas has the bytes. */
+/** The table of colours as 32-bit pixels, in the byte order of a canvas. */
 export function pixels(kind) {
   return table(kind).pixels;
 }
 
-/** The colour of a number as CSS writes it. */
+/** The CSS colour of a value. */
 export function css(scale, value) {
   return table(scale.kind).css[place(scale, value)];
 }

@@ -1,4 +1,4 @@
-/** The three depths: the sequence, the cell, one unit. The way in and out is a movement, for those who want to see one. */
+/** The three depths: the sequence, the cell, one unit. Zooming between them is animated, unless motion is reduced. */
 import { el, put } from "./dom.js";
 import { math } from "./symbols.js";
 
@@ -38,7 +38,7 @@ function name(app, buttons) {
   });
 }
 
-/** What goes away grows past the eye on the way in, and shrinks on the way out; what comes does the same before. */
+/** Shows another depth. On the way in it grows into view, on the way out it shrinks. */
 function change(from, to) {
   const at = (depth) => document.getElementById(depth);
   for (const depth of DEPTHS) {
@@ -57,7 +57,7 @@ function change(from, to) {
   scrollTo({ top: 0 });
 }
 
-/** The zoom goes to where one has clicked, if that is in the picture, else to its middle. */
+/** The origin of the zoom: the point last clicked if it is inside, else the middle. */
 function origin(element) {
   const box = element.getBoundingClientRect();
   const within = touched && touched.y > box.top && touched.x > box.left && touched.x < box.right;

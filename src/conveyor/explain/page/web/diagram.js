@@ -1,4 +1,4 @@
-/** The picture of the cell in the page: parts to be chosen, lines to be cut, and the present numbers beside them. */
+/** The diagram of the cell: parts can be chosen and lines cut, and the present values stand beside them. */
 import { css } from "./colours.js";
 import { figure, shape } from "./dom.js";
 import { findRoom } from "./room.js";
@@ -43,7 +43,7 @@ export class Diagram {
     for (const wire of this.svg.querySelectorAll("path.wire[data-wire]")) {
       const within = joined(wire);
       const wide = shape("path", { class: "grip", d: wire.getAttribute("d"), "data-grip": wire.dataset.wire });
-      wide.append(shape("title", {}, within.length ? "cut this line, or mend it" : "this line leaves the step"));
+      wide.append(shape("title", {}, within.length ? "cut or restore this line" : "this line leaves the step"));
       wide.addEventListener("click", () => within.length && on.wires(within));
       wire.parentNode.append(wide);
     }

@@ -1,4 +1,4 @@
-/** Edits of a network's values: made, taken away, told in words. An edit is as conveyor.explain.edits.Edit has it. */
+/** Edits of a network: made, removed, described in words. See conveyor.explain.running.edits.Edit. */
 
 const isCut = (edit) => (edit.source ?? null) !== null;
 const acts = ({ first = 0, last = null }, step) => first <= step && (last === null || step <= last);
@@ -33,7 +33,7 @@ export function setPart(app, network, layer, part, value) {
   app.setEdits(value === null ? others : [...others, { layer, part, value }], network);
 }
 
-/** Cuts lines, or, if all of them are cut, mends them. */
+/** Cuts lines, or restores them if all are cut. */
 export function toggleCuts(app, network, layer, wires) {
   const net = app.networks[network];
   const edits = app.state.edits[network];

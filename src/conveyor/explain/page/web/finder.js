@@ -1,13 +1,13 @@
-/** Places where units are as they are in a span of the text: of the run's whole text, which a server has. */
+/** Searches the whole text of the run, by the server, for passages where units behave as in a span. */
 import { alone, el, figure, put, visible } from "./dom.js";
 import { strip } from "./heat.js";
 import { math } from "./symbols.js";
 
-const FEW = 3; // units that are taken if nobody chooses
+const FEW = 3; // units that are used by default
 
 export function mountFinder(app, element) {
   if (!app.data.served) {
-    return; // a page in a file has no more than its own text
+    return; // a page in a file has only its own text
   }
   const finder = new Finder(app);
   element.append(finder.element);
@@ -16,7 +16,7 @@ export function mountFinder(app, element) {
 
 class Finder {
   #span = null;
-  #units = null; // those that a person has written
+  #units = null; // the units typed in
   #asked = 0;
 
   constructor(app) {
@@ -26,15 +26,15 @@ class Finder {
     this.span = el("p", { class: "span-text" });
     this.value = el("select", { id: "find-value" });
     this.units = el("input", { id: "find-units", type: "text", inputmode: "numeric", autocomplete: "off", spellcheck: "false" });
-    this.go = el("button", { id: "find-alike", onclick: () => this.find() }, "Find alike");
+    this.go = el("button", { id: "find-similar", onclick: () => this.find() }, "Find similar");
     this.said = el("p", { class: "small", role: "status" });
     this.places = el("ol", { class: "places" });
     this.value.addEventListener("change", () => this.#take(null));
     this.units.addEventListener("change", () => this.#take(parsed(this.units.value)));
     const fields = el("div", { class: "line" }, el("label", { for: "find-value" }, "value"), this.value, el("label", { for: "find-units" }, "units"), this.units, this.go);
-    const about = el("p", { class: "small" }, "Choose a span: go to its first token, then to its last. Units that are nearly the same there are looked for, without edits, in all that the network has learnt from.");
-    const head = el("div", { class: "line" }, el("h3", {}, "Find alike"), from, to);
-    this.element = el("section", { class: "card finder", "aria-label": "Find alike" }, head, about, this.span, fields, this.said, this.places);
+    const about = el("p", { class: "small" }, "Choose a span: go to its first token, then to its last. The whole training text is searched for passages in which the units have nearly the same values, without edits.");
+    const head = el("div", { class: "line" }, el("h3", {}, "Find similar"), from, to);
+    this.element = el("section", { class: "card finder", "aria-label": "Find similar" }, head, about, this.span, fields, this.said, this.places);
   }
 
   get net() {
@@ -112,10 +112,10 @@ class Finder {
     const part = Number(this.value.value);
     const value = net.part(layer, part).name;
     const asked = (this.#asked += 1);
-    this.said.textContent = "The text is being read …";
+    this.said.textContent = "Searching the text …";
     try {
       const question = { network: app.state.network, text: app.state.text, first, last: last + 1, value, layer, units };
-      const found = await ask("alike", question);
+      const found = await ask("similar", question);
       if (asked === this.#asked) {
         this.#show(found, net, layer, part, units);
       }
@@ -127,16 +127,16 @@ class Finder {
     }
   }
 
-  #show({ total, places }, net, layer, part, units) {
-    put(this.said, `The ${places.length} nearest places of ${total.toLocaleString("en")} tokens, by `, math(net.symbol(layer, part)), `[${units.join(", ")}]:`);
-    const peak = Math.max(1e-9, ...places.flatMap(({ values }) => values.flat().map(Math.abs)));
+  #show({ total, matches }, net, layer, part, units) {
+    put(this.said, `The ${matches.length} most similar passages of ${total.toLocaleString("en")} tokens, by `, math(net.symbol(layer, part)), `[${units.join(", ")}]:`);
+    const peak = Math.max(1e-9, ...matches.flatMap(({ values }) => values.flat().map(Math.abs)));
     const { bounds } = net.part(layer, part);
     const scale = bounds?.[0] === 0 ? { kind: "gate", low: 0, high: bounds[1] } : { kind: "signed", low: -peak, high: peak };
-    put(this.places, ...places.map((place) => this.#place(place, units, scale)));
+    put(this.places, ...matches.map((match) => this.#match(match, units, scale)));
   }
 
   /** A passage with the units' values below, a strip for each. */
-  #place({ score, at, length, tokens, values }, units, scale) {
+  #match({ score, at, length, tokens, values }, units, scale) {
     const words = tokens.map((token, i) => el("span", { class: i >= at && i < at + length ? "within" : "" }, alone(token).replaceAll("\n", "↵ ")));
     const strips = units.map((unit, k) => {
       const canvas = el("canvas", { class: "strip", role: "img", "aria-label": `unit ${unit} along the passage` });

@@ -1,4 +1,4 @@
-// Gradients back through the steps of a run, with its edits.
+// Gradients through the steps of a run, with its edits.
 
 import { arithmetic, softmax } from "./arithmetic.js";
 
@@ -41,20 +41,20 @@ function norm(gradient) {
   return Math.sqrt(gradient.reduce((sum, number) => sum + number * number, 0));
 }
 
-// A layer's way back. `forward` is its step once more, with the edits among what it is given, and has what `backward`
-// reads. Which numbers go where is described in backward.py.
+// The backward pass of a layer. `forward` runs its step again, with the edits as inputs, and has the values that
+// `backward` reads. The offsets are described in backward.py.
 export class Backward {
-  constructor(layer, places, code, tensors) {
+  constructor(layer, offsets, code, tensors) {
     const made = ["forward", "backward"].map((which) => {
       const factory = code[which];
       return factory(arithmetic, layer.layer[which].map((tensor) => tensors[tensor]));
     });
     [this.forward, this.backward] = made;
     made.forEach((one) => one.prepare());
-    Object.assign(this, { layer, tensors, places });
+    Object.assign(this, { layer, tensors, offsets });
     this.gives = layer.layer.gives;
-    this.states = layer.layer.states.map(({ name, width }) => ({ name, width, place: places.states[name] }));
-    this.size = places.read.reduce((sum, [, , size]) => sum + size, 0);
+    this.states = layer.layer.states.map(({ name, width }) => ({ name, width, offset: offsets.states[name] }));
+    this.size = offsets.read.reduce((sum, [, , size]) => sum + size, 0);
   }
 
   // What the way back reads of a step of a record: computed once.
@@ -66,13 +66,13 @@ export class Backward {
   }
 
   save(kept, edits) {
-    const { forward, places } = this;
-    for (const [from, to, size] of places.given) forward.kept.set(kept.subarray(from, from + size), to);
+    const { forward, offsets } = this;
+    for (const [from, to, size] of offsets.given) forward.kept.set(kept.subarray(from, from + size), to);
     forward.edits.set(edits);
     forward.step();
     const found = new Float32Array(this.size);
     let at = 0;
-    for (const [from, , size] of places.read) {
+    for (const [from, , size] of offsets.read) {
       found.set(forward.kept.subarray(from, from + size), at);
       at += size;
     }
@@ -89,22 +89,22 @@ export class Backward {
   back(saved, later, upward) {
     const { kept } = this.backward;
     let at = 0;
-    for (const [, to, size] of this.places.read) {
+    for (const [, to, size] of this.offsets.read) {
       kept.set(saved.kept.subarray(at, at + size), to);
       at += size;
     }
-    for (const [from, to, size] of this.places.edits) {
+    for (const [from, to, size] of this.offsets.edits) {
       this.backward.edits.set(saved.edits.subarray(from, from + size), to);
     }
-    for (const [name, [to, size]] of Object.entries(this.places.upward)) {
+    for (const [name, [to, size]] of Object.entries(this.offsets.upward)) {
       if (to >= 0) upward[name] ? kept.set(upward[name], to) : kept.fill(0, to, to + size);
     }
-    this.states.forEach(({ place: [to] }, i) => to >= 0 && kept.set(later[i], to));
+    this.states.forEach(({ offset: [to] }, i) => to >= 0 && kept.set(later[i], to));
     this.backward.step();
     const copy = ([from, size]) => kept.slice(from, from + size);
     return {
-      before: this.states.map(({ place: [, before, size] }) => copy([before, size])),
-      streams: Object.fromEntries(Object.entries(this.places.streams).map(([name, place]) => [name, copy(place)])),
+      before: this.states.map(({ offset: [, before, size] }) => copy([before, size])),
+      streams: Object.fromEntries(Object.entries(this.offsets.streams).map(([name, place]) => [name, copy(place)])),
     };
   }
 

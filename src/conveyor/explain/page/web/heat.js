@@ -1,4 +1,4 @@
-/** Values over time as a picture: a row for each unit, a column for each step, the number as a colour. */
+/** Heat maps of values over time: a row for each unit, a column for each step. */
 import { css, pixels, place } from "./colours.js";
 import { el, shape } from "./dom.js";
 

@@ -1,28 +1,28 @@
-/** What the keyboard does, wherever the focus is; a text box keeps its own keys. */
+/** Keyboard shortcuts, wherever the focus is; text boxes keep their own keys. */
 import { setPart } from "./edits.js";
 import { closeNotes } from "./notes.js";
 
 const DEPTHS = ["sequence", "cell", "unit"];
 
 export const KEYS = [
-  ["← →", "one step back or on"],
+  ["← →", "one step back or forward"],
   ["Shift ← →", "ten steps"],
-  ["Home End", "the first step, the last"],
-  ["↑ ↓", "the unit before, the next"],
-  ["[ ]", "the part of the cell before, the next"],
+  ["Home End", "the first or last step"],
+  ["↑ ↓", "the previous or next unit"],
+  ["[ ]", "the previous or next part of the cell"],
   ["Enter", "zoom in: sequence, cell, unit"],
   ["Escape", "zoom out; in the text box: leave it"],
-  ["Space", "let time run, or stop it"],
-  ["0 1", "hold the chosen part at 0 or at 1: a gate shut, or open"],
-  ["Delete", "take all edits away"],
-  ["p", "free play: clamp, edit, cut"],
-  ["t", "the tour; in it n goes on, b back, Escape leaves"],
+  ["Space", "run time, or stop it"],
+  ["0 1", "hold the chosen part at 0 or 1: closes or opens a gate"],
+  ["Delete", "remove all edits"],
+  ["p", "free play: hold values, cut lines"],
+  ["t", "the tour; in it, n is next, b is back, Escape leaves"],
   ["c", "two networks side by side"],
-  ["/", "to the text box"],
+  ["/", "go to the text box"],
   ["?", "this list"],
 ];
 
-/** Where the arrow keys and letters have a meaning of their own. */
+/** Whether an element uses the arrow keys and letters itself. */
 function hasOwnKeys(target) {
   return target.matches?.("textarea, select, input, [contenteditable]") || target.closest?.("dialog[open]");
 }

@@ -1,4 +1,4 @@
-// A layer of a network: one step after the other, with edits.
+// A layer of a network, run step by step with edits.
 
 import { arithmetic } from "./arithmetic.js";
 import { Backward } from "./gradients.js";
@@ -13,14 +13,14 @@ export class Layer {
 
   prepare() {
     this.code.prepare();
-    this.way = null;
-    this.plain = {}; // the parameters as they are without edits
+    this.backwardPass = null;
+    this.plain = {}; // the parameters without edits
   }
 
-  // Its way back, for gradients.
+  // Its backward pass, for gradients.
   backward() {
-    this.way ??= new Backward(this, this.gradient, this.steps, this.tensors);
-    return this.way;
+    this.backwardPass ??= new Backward(this, this.gradient, this.steps, this.tensors);
+    return this.backwardPass;
   }
 
   start() {
@@ -49,7 +49,7 @@ export class Layer {
     };
   }
 
-  // A stream besides x: a value of the layer below, a learned map of the input, or a number.
+  // Fills a stream other than x: with a value of the layer below, a learned map of the input, or a constant.
   fill({ to, width, source, below: at, matrix, bias, number }, first, below) {
     const place = this.code.kept.subarray(to, to + width);
     if (source === "below") place.set(below.subarray(at, at + width));
@@ -67,7 +67,7 @@ export class Layer {
     return this.plain[part];
   }
 
-  // What an emitted step is given as `edits`, of those edits that are of this layer, the k-th, and of this step.
+  // The input `edits` of an emitted step, from the edits of this layer (the k-th) that apply at this step.
   edits(edits, k, at) {
     const own = edits.filter((edit) => edit.layer === k && acts(edit, at));
     if (!own.length) return this.unedited;

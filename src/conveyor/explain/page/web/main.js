@@ -1,4 +1,4 @@
-/** Where the page begins: the data out of their elements, the networks, the views. */
+/** The entry point: reads the data from their elements, creates the networks and the views. */
 import { App } from "./app.js";
 import { mountDepths } from "./depths.js";
 import { mountFinder } from "./finder.js";
@@ -9,7 +9,7 @@ import { mountTools } from "./tools.js";
 import { mountTour } from "./tour.js";
 import { mountViews } from "./views.js";
 
-/** The numbers of an element: base64 of what assemble.py has packed. */
+/** The weights in an element: base64 of what assemble.py packed. */
 async function unpacked(id) {
   const text = document.getElementById(id).textContent;
   const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));

@@ -1,11 +1,11 @@
-// A language model in a page: the same numbers as in PyTorch, with values that can be set and lines that can be cut.
+// A language model in a page: the same results as in PyTorch, with values that can be set and lines that can be cut.
 //
 //   const network = new Network(description, bytes, steps);        // described in network.py; steps.js exports `steps`
 //   const { tokens } = network.encode("to be or not");
 //   const record = network.run(tokens, [{ layer: 0, part: "f", value: 1, first: 3 }]);
 //   record.steps[4].values[0][3];                                  // layer 0, part 3: a Float32Array
-//   network.probabilities(record.steps[4].logits);                 // of every token, after five have been read
-//   network.gradients(record, 4, token).byInput;                   // on which of the five that rests
+//   network.probabilities(record.steps[4].logits);                 // of all tokens, after five have been read
+//   network.gradients(record, 4, token).byInput;                   // how much that depends on each of the five
 
 import { arithmetic, softmax } from "./arithmetic.js";
 import { untrained } from "./blend.js";
@@ -14,7 +14,7 @@ import { Layer } from "./layer.js";
 import { Vocabulary } from "./vocabulary.js";
 
 export class Network {
-  // `weights` are the bytes of the numbers, or the numbers.
+  // `weights`: a Float32Array or its bytes.
   constructor(description, weights, steps) {
     this.description = description;
     this.vocabulary = new Vocabulary(description.vocabulary);
@@ -30,7 +30,7 @@ export class Network {
     return this.vocabulary.encode(text);
   }
 
-  // Weights `share` of the way from untrained (0) to trained (1).
+  // Sets the weights `share` of the way from untrained (0) to trained (1).
   blend(share) {
     if (share < 1) {
       this.untrained ??= untrained(this.description.tensors, this.trained);
@@ -81,14 +81,14 @@ export class Network {
     return gradients(this, record, at, token);
   }
 
-  // All steps of a text, `steps` as `step` gives them. Those that are as in the last run are not computed again.
+  // Runs all steps of a text; `steps` are results of `step`. Steps that are as in the last run are not computed again.
   run(tokens, edits = []) {
     const record = this.begun(tokens, edits);
     while (record.steps.length < tokens.length) this.more(record);
     return record;
   }
 
-  // The same, with the page alive meanwhile: `onProgress(done, all)`. Gives null where another run has begun before the end.
+  // The same in slices, so that the page stays responsive: `onProgress(done, all)`. Returns null if another run starts.
   async runInSlices(tokens, edits = [], onProgress = () => {}) {
     const record = this.begun(tokens, edits);
     while (record.steps.length < tokens.length) {
@@ -101,7 +101,7 @@ export class Network {
     return record;
   }
 
-  // A record with the steps that are known from the last run; of a run that is longer, all is kept.
+  // A record that starts with the steps known from the last run.
   begun(tokens, edits) {
     for (const { layer } of edits) if (!this.layers[layer]) throw new Error(`the network has no layer ${layer}`);
     const last = this.last ?? { tokens: [], edits: [], steps: [] };
@@ -118,7 +118,7 @@ export class Network {
   }
 }
 
-// How many of the first are the same.
+// The length of the common prefix.
 function alike(some, others) {
   let same = 0;
   while (same < some.length && same < others.length && some[same] === others[same]) same++;

@@ -1,35 +1,35 @@
-/** Answers to what readers ask, where the question comes up. */
+/** Answers to common questions, where they come up. */
 import { el } from "./dom.js";
 
 const NOTES = {
   numbers: [
-    "What the colours and figures are",
-    "Each line of the picture carries many numbers at once, one for each unit. The strip shows all of them as colours, the figure is that of the chosen unit. The arrow keys up and down choose another.",
+    "What are the colours and numbers?",
+    "Each line of the diagram carries a vector, one number for each unit. The strip shows all of them as colours; the number is that of the chosen unit. The up and down arrow keys choose another unit.",
   ],
   sigmoid: [
     "Why σ here?",
-    "σ turns any sum into a share between 0 and 1. What it gives is multiplied with other numbers, so it works as a valve: 0 lets nothing pass, 1 lets all pass.",
+    "σ maps any sum to a value between 0 and 1. Other values are multiplied by it, so it works as a valve: 0 lets nothing through, 1 lets everything through.",
   ],
   tanh: [
     "Why tanh here?",
-    "tanh keeps a number between −1 and 1 and leaves it its sign. Content can have a sign, since a memory must be able to go down as well as up; and what is read again at every step must not grow without bounds.",
+    "tanh maps a sum to a value between −1 and 1 and keeps its sign. Content needs a sign, since a memory must be able to go down as well as up; and what is read again at every step must not grow without bound.",
   ],
   relu: [
     "Why a cut at zero?",
-    "It leaves what is above zero as it is and takes the rest away, so it never saturates upwards.",
+    "It keeps positive values as they are and replaces negative ones by 0, so it never saturates upwards.",
   ],
-  "": ["Why is nothing squashed?", "Here the plain sum is used: what reads it decides how far it may go."],
+  "": ["Why is nothing squashed?", "The sum is used as it is: its readers decide how large it may become."],
   bias: [
     "What is b?",
-    "A number of the unit's own that is added to every sum, whatever is read. It says where the unit rests: a forget gate with a large b is open unless something shuts it. It begins small or at a chosen value, and is learned.",
+    "The bias: a number for each unit that is added to its sum, whatever the input. It sets the default of the unit: a forget gate with a large b is open unless something closes it. It starts small or at a chosen value, and is learned.",
   ],
   weights: [
     "Where do the weights come from?",
-    "They begin as random numbers and are moved a little with each piece of text, so that the right token becomes more probable. Each layer has its own, since each has something else to decide. The slider in free play goes back to random ones.",
+    "They start as random numbers and are changed a little with each piece of text, so that the right token becomes more probable. Each layer has its own, since each decides something else. The slider in free play goes back to random weights.",
   ],
   others: [
     "Can one unit change another?",
-    "Circles work on each unit by itself. Units meet only in the learned layers, which read the whole of h and x; so a unit's memory reaches another's only by way of what the cell puts out.",
+    "Circles work on each unit by itself. Units affect each other only in the learned layers, which read all of h and x; so the memory of one unit reaches another only through the output of the cell.",
   ],
 };
 
@@ -44,7 +44,7 @@ export function note(name) {
   );
 }
 
-/** What shapes the weights of a layer have, with this network's sizes. */
+/** The shapes of the weights of a layer. */
 export function shapes(net, layer, part) {
   const { subscript, size, terms, biases } = net.part(layer, part);
   const name = subscript || "layer";
@@ -53,10 +53,10 @@ export function shapes(net, layer, part) {
   const said = [];
   if (full.length) {
     const sum = full.length > 1 ? `(${full.join(" + ")})` : full[0];
-    said.push(`W_${name} has ${size} × ${sum} numbers: a row for each unit, a column for each number that it reads.`);
+    said.push(`W_${name} has ${size} × ${sum} numbers: a row for each unit, a column for each value that it reads.`);
   }
   if (widths.some(({ block }) => block === "diagonal")) {
-    said.push(`Its diagonal block has ${size} numbers: there each unit reads only its own.`);
+    said.push(`Its diagonal block has ${size} numbers: each unit reads only itself.`);
   }
   if (biases.length) {
     said.push(`b_${name} has ${size}, one for each unit.`);
@@ -64,12 +64,12 @@ export function shapes(net, layer, part) {
   return el(
     "details",
     { class: "note", name: "note" },
-    el("summary", { "aria-label": "What shapes have the weights?", title: "What shapes have the weights?" }, "?"),
-    el("div", {}, el("b", {}, "What shapes have the weights? "), said.join(" ").replaceAll(/_(\w+)/g, " $1")),
+    el("summary", { "aria-label": "What are the shapes of the weights?", title: "What are the shapes of the weights?" }, "?"),
+    el("div", {}, el("b", {}, "What are the shapes of the weights? "), said.join(" ").replaceAll(/_(\w+)/g, " $1")),
   );
 }
 
-/** Closes what is open; says whether something was. */
+/** Closes open notes, and returns whether there were any. */
 export function closeNotes(but = null) {
   const open = [...document.querySelectorAll("details.note[open]")].filter((one) => one !== but);
   open.forEach((one) => one.removeAttribute("open"));

@@ -1,4 +1,4 @@
-/** Free play: values that are held, lines that are cut, weights on their way from random to trained. */
+/** Free play: holds values, cuts lines, and interpolates the weights from random to trained. */
 import { el, put } from "./dom.js";
 import { placed, toggleCuts, told } from "./edits.js";
 import { Predictions } from "./predictions.js";
@@ -13,7 +13,7 @@ export function mountPlay(app, element) {
   const form = new Hold(app);
   const list = el("ul", { class: "edits" });
   const none = el("p", { class: "small" }, "Nothing is edited: the network runs as it was trained.");
-  const clear = el("button", { class: "quiet", onclick: () => app.setEdits([]) }, "take all away");
+  const clear = el("button", { class: "quiet", onclick: () => app.setEdits([]) }, "remove all");
   const lines = new Lines(app);
   const next = el("div");
   element.append(
@@ -61,7 +61,7 @@ function drawEdits(app, list, edits) {
       "li",
       {},
       el("span", {}, ...names, unit, " ", text),
-      el("button", { class: "quiet", "aria-label": "take this edit away", onclick: away }, "✕"),
+      el("button", { class: "quiet", "aria-label": "remove this edit", onclick: away }, "✕"),
     );
   });
   put(list, ...rows);
@@ -76,7 +76,7 @@ function trainedSlider(app) {
     said.textContent =
       trained === 1 ? "trained" : trained === 0 ? "untrained" : `${Math.round(100 * trained)}% of the way`;
   });
-  const about = "Untrained weights are drawn anew, in the way in which the training began.";
+  const about = "Untrained weights are sampled anew, from the distribution before training.";
   return el(
     "div",
     { class: "field" },
@@ -109,7 +109,7 @@ class Hold {
       el(
         "button",
         { type: "button", class: "quiet", onclick: () => this.#hold(number) },
-        number ? "1: open" : "0: shut",
+        number ? "1: open" : "0: closed",
       ),
     );
     const fields = [
@@ -164,7 +164,7 @@ class Hold {
   }
 }
 
-/** The lines of the cell as a list, for those who do not click on the picture. */
+/** The lines of the cell as a list, as an alternative to clicks on the diagram. */
 class Lines {
   #key = "";
 
@@ -178,7 +178,7 @@ class Lines {
       el(
         "p",
         { class: "small" },
-        "Along a cut line zeros are read. In the picture of the cell, a click on a line cuts it.",
+        "The reader of a cut line gets zeros. In the diagram of the cell, a click on a line cuts it.",
       ),
       this.list,
     );

@@ -1,8 +1,8 @@
-/** What the network expects next: the likeliest tokens with their probabilities, before the edits and after. */
+/** What the network expects next: the likeliest tokens with their probabilities, with and without the edits. */
 import { alone, el, percent, put, visible } from "./dom.js";
 
 const SHOWN = 8;
-const READ = { tokens: 12, characters: 60 }; // the last of what was read, as far as it is named
+const READ = { tokens: 12, characters: 60 }; // how much of the text read is shown
 
 export class Predictions {
   constructor(app, network, element) {
@@ -19,7 +19,7 @@ export class Predictions {
     const plain = app.plain(network);
     const step = app.step(network);
     if (step < 0 || step >= plain.length) {
-      put(this.title, "Type something, and the network says what it expects next.");
+      put(this.title, "Type something to see what the network expects next.");
       put(this.body);
       return;
     }
@@ -30,9 +30,9 @@ export class Predictions {
     put(this.title, "After ", el("bdi", { class: "token" }, `${before}${visible(alone(read))}`), " it expects");
     const came = step + 1 < tokens.length ? tokens[step + 1] : null;
     const changed = app.state.edits[network].length > 0;
-    const columns = [this.#column(changed ? "before the edits" : "", plain.probabilities(step), came)];
+    const columns = [this.#column(changed ? "without edits" : "", plain.probabilities(step), came)];
     if (changed) {
-      columns.push(this.#column("with the edits", record.probabilities(step), came));
+      columns.push(this.#column("with edits", record.probabilities(step), came));
     }
     put(this.body, ...columns);
   }
@@ -51,7 +51,7 @@ export class Predictions {
     const bar = el("span", { class: "bar" });
     bar.style.width = `${(100 * share).toFixed(2)}%`;
     const name = el("bdi", { class: "token" }, visible(alone(this.app.networks[this.network].runner.symbol(token))));
-    const note = came ? el("span", { class: "came", title: "what really came next" }, "came") : null;
+    const note = came ? el("span", { class: "came", title: "the token that really came next" }, "came") : null;
     return el(
       "tr",
       { class: came ? "really" : undefined },
@@ -72,7 +72,7 @@ function firstNamed(pieces, step) {
   return from;
 }
 
-/** The numbers of the most probable tokens, in order. */
+/** The most probable tokens, likeliest first. */
 export function likeliest(probabilities, count) {
   const best = [];
   for (let token = 0; token < probabilities.length; token += 1) {

@@ -1,9 +1,9 @@
-/** The text, each token shaded: by how probable it was, or by how much the next prediction rests on it. */
+/** The text with each token shaded by its probability, or by how much the next prediction depends on it. */
 import { el, percent, put, visible } from "./dom.js";
 import { likeliest } from "./predictions.js";
 import { FAR } from "./runner.js";
 
-const REST = 180; // ms of quiet, after which gradients are worth their time
+const REST = 180; // ms without changes before gradients are computed
 
 export class Reading {
   #spans = [];
@@ -20,16 +20,16 @@ export class Reading {
       dir: "auto",
       tabindex: 0,
       role: "group",
-      "aria-label": "The text in tokens; arrow keys go through the steps",
+      "aria-label": "The text in tokens; the arrow keys move through the steps",
       onclick: (event) => this.#choose(event),
     });
     const button = (shade, text) => el("button", { "data-shade": shade, onclick: () => app.update({ shade }) }, text);
-    this.choice = el("span", { class: "choice" }, button("came", "probable?"), button("rests", "rests on?"));
+    this.choice = el("span", { class: "choice" }, button("came", "probable?"), button("rests", "depends on?"));
     this.said = el("p", { class: "small" });
     element.append(this.paragraph, el("div", { class: "line shading" }, this.choice, this.said));
   }
 
-  /** Only what has changed is touched: a long text is typed into. */
+  /** Updates only what has changed, so that typing into a long text is fast. */
   draw() {
     const { runner } = this.app.networks[this.network];
     const { pieces, unknown } = runner.read(this.app.state.text);
@@ -73,10 +73,10 @@ export class Reading {
       const share = step > record.length ? -1 : step ? record.probability(step - 1, token) : 0;
       this.#shade(step, share, share >= 0 ? percent(share) : "");
     });
-    this.said.textContent = "The deeper the shade, the more probable the network held the token before it came.";
+    this.said.textContent = "The stronger the colour of a token, the higher the probability that the network gave it.";
   }
 
-  /** Gradients take a while: they are computed when nothing else happens. */
+  /** Gradients take a while, so they are computed when nothing else happens. */
   #shadeByRest() {
     const { app, network } = this;
     const step = app.step(network);
@@ -100,10 +100,10 @@ export class Reading {
       const name = el("bdi", { class: "token" }, visible(app.networks[network].runner.symbol(token)));
       put(
         this.said,
-        "The deeper the shade, the more a small change of this token would move the probability of ",
+        "The stronger the colour of a token, the more a small change of it would move the probability of ",
         name,
         " after the marked step.",
-        from ? ` Of tokens more than ${FAR} steps before it is not reckoned.` : "",
+        from ? ` Tokens more than ${FAR} steps earlier are left out.` : "",
       );
     }
   }

@@ -1,4 +1,4 @@
-/** Where something small fits beside the parts of a picture without covering anything. */
+/** Finds free space for labels beside the parts of a diagram. */
 
 const SAMPLE = 5; // between the points of a line that are looked at
 const GAPS = [3, 6, 10, 14, 18, 22, 27, 32];

@@ -1,10 +1,10 @@
-export const FAR = 300; // steps back through which gradients go
-const LONGEST = 5000; // tokens of a text that are read
-const ROOM = 2 ** 28; // bytes for what a network computes on them, all of which is kept
+export const FAR = 300; // the most steps through which gradients flow back
+const LONGEST = 5000; // the most tokens of a text that are read
+const ROOM = 2 ** 28; // bytes for the values of a network on them, all of which are kept
 
 /**
- * A network on a text, a little at a time: the page stays at hand while it runs, and after a keystroke only what is
- * new is run. Twice, with the edits and without, so that both can be seen side by side.
+ * Runs a network on a text in small slices, so that the page stays responsive; after a keystroke only new steps are
+ * run. It runs twice, with the edits and without, so that both can be compared.
  */
 export class Runner {
   #networks;
@@ -162,7 +162,7 @@ class Run {
     return this.probabilities(step)[token];
   }
 
-  /** How much the prediction of a token after a step rests on the last tokens: their gradients' norms, from `from` on. */
+  /** How much the prediction of a token after a step depends on the last tokens: the norms of their gradients, from `from` on. */
   restsOn(step, token) {
     const { from, byInput } = this.gradients(step, token);
     return { from, shares: byInput };

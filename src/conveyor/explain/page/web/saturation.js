@@ -1,4 +1,4 @@
-/** How often each unit of a gate is shut, and how often open, over the text: after Karpathy, Johnson & Fei-Fei (2015). */
+/** How often each unit of a gate is closed and open over the text, after Karpathy, Johnson & Fei-Fei (2015). */
 import { el, put, shape } from "./dom.js";
 import { inlined, saveButton } from "./save.js";
 import { math, plain } from "./symbols.js";
@@ -55,10 +55,10 @@ export class Saturation {
       this.title,
       "Each dot is a unit of ",
       math(symbol),
-      `: how much of this text it is shut (below ${SHUT}, to the right) and how much it is open (above ${OPEN}, upwards). `,
-      `Unit ${unit}: shut ${Math.round(100 * shut[unit])}%, open ${Math.round(100 * open[unit])}%.`,
+      `: how often in this text it is closed (below ${SHUT}, to the right) and how often open (above ${OPEN}, upwards). `,
+      `Unit ${unit}: closed ${Math.round(100 * shut[unit])}%, open ${Math.round(100 * open[unit])}%.`,
     );
-    this.svg.setAttribute("aria-label", `How often the units of ${plain(symbol)} are shut and open`);
+    this.svg.setAttribute("aria-label", `How often the units of ${plain(symbol)} are closed and open`);
     put(this.svg, ...axes(), ...Array.from(shut, (_, i) => dot(i, shut[i], open[i], i === unit)));
     this.svg.append(this.svg.querySelector(".now")); // above the others
   }
@@ -95,7 +95,7 @@ function axes() {
     text(LEFT - 5, 16, "100%", "end"),
     text(LEFT - 5, 8 + SIDE, "0", "end"),
     text(LEFT + SIDE, SIDE + 24, "100%", "end"),
-    text(LEFT + SIDE / 2, SIDE + 24, "shut", "middle"),
+    text(LEFT + SIDE / 2, SIDE + 24, "closed", "middle"),
     text(LEFT + 6, 16, "open", "start"),
   ];
 }

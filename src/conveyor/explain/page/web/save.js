@@ -1,4 +1,4 @@
-/** Pictures as SVG files. What a picture needs of the page's style goes along, so that it looks the same by itself. */
+/** Saves pictures as SVG files, with the styles of the page inlined, so that they look the same on their own. */
 import { el } from "./dom.js";
 
 const STYLED = [
@@ -13,7 +13,7 @@ const STYLED = [
 ];
 const LETTERED = ["font-family", "font-size", "font-style", "font-weight", "text-anchor", "dominant-baseline"];
 
-/** `make()` gives the picture when it is wanted. */
+/** A button that saves the picture that `make()` returns. */
 export function saveButton(what, make) {
   const save = () => download(`${what.replaceAll(" ", "-")}.svg`, asText(make()));
   return el(

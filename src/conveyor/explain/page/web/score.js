@@ -1,4 +1,4 @@
-/** Values over time under the text, as notes stand in a score: a picture for each value, a column for each step. */
+/** Values over time, one row for each as in a musical score: a heat map per value, with a column for each step. */
 import { alone, el, figure, put, shape, visible } from "./dom.js";
 import { asShapes, legend, paint } from "./heat.js";
 import { inlined, saveButton } from "./save.js";

@@ -25,11 +25,11 @@ export class SequencePane {
   }
 }
 
-/** The units that were found to follow something, to be chosen. */
+/** Buttons for the units that follow something. */
 function mountFound(app, network, element) {
   const { found } = app.networks[network];
   element.hidden = !found.length;
-  const said = "Found on held-out text: how well the unit alone tells it, and what chance would give.";
+  const said = "Found on held-out text: how well the unit alone tells it, and the level of chance.";
   const buttons = found.map(({ label, layer, index, part, score, chance }) => {
     const choose = () => app.pick({ layer, part, unit: index }, network);
     const name = [

@@ -1,7 +1,7 @@
-/** Expressions spelled out: signs between their operands, parentheses where they are needed, functions by their names. */
+/** Writes expressions as text: infix operators, parentheses where needed, functions by name. */
 
 const SIGNS = { add: "+", sub: "−", mul: "×", div: "÷", mod: "mod", lt: "<", le: "≤", eq: "=", ne: "≠" };
-// Of `mod` nobody knows how tightly it holds: in a sum or a product, and around what is not one thing, it has parentheses.
+// The precedence of `mod` is not common knowledge: it gets parentheses within sums and products, and so do its operands.
 const LEVEL = { lt: 0, le: 0, eq: 0, ne: 0, mod: 0.5, add: 1, sub: 1, mul: 2, div: 2 };
 const CALLED = { sigmoid: "σ", maximum: "max", minimum: "min", root: "√", sqrt: "√", where: "if" };
 export const ATOM = 3;

@@ -1,4 +1,4 @@
-/** The page's state: one plain object. Whoever listens is told at most once a frame, and what has changed. */
+/** The state of the page, a plain object. Listeners are called at most once per frame, with the names that changed. */
 export class Store {
   #listeners = new Set();
   #changed = new Set();
@@ -8,7 +8,7 @@ export class Store {
     this.state = state;
   }
 
-  /** Takes the changes over; what is as it was is no change. */
+  /** Applies changes; equal values do not count as changes. */
   update(changes) {
     for (const [name, value] of Object.entries(changes)) {
       if (!same(this.state[name], value)) {
@@ -21,19 +21,19 @@ export class Store {
     }
   }
 
-  /** `listener(state, changed)`; `changed` is a set of names. Returns a function that ends it. */
+  /** `listener(state, changed)`; `changed` is a set of names. Returns a function that unsubscribes. */
   subscribe(listener) {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
 
-  /** Something that is not in the state has changed, such as how far the networks have run. */
+  /** Reports a change outside the state, such as how far the networks have run. */
   touch(name) {
     this.#changed.add(name);
     this.update({});
   }
 
-  /** Tells now what would be told in the next frame. */
+  /** Calls the listeners now instead of in the next frame. */
   flush() {
     cancelAnimationFrame(this.#frame);
     this.#frame = 0;

@@ -1,4 +1,4 @@
-/** A unit's sum as bars that add up, and its squashing as a curve with a point on it. */
+/** The sum of a unit as bars that add up, and its activation function as a curve with a point on it. */
 import { el, figure, put, shape } from "./dom.js";
 import { inlined, saveButton } from "./save.js";
 import { plain } from "./symbols.js";
@@ -25,7 +25,7 @@ export class SumBars {
     );
   }
 
-  /** Each bar begins where the one before it ended. */
+  /** Each bar begins where the previous one ends. */
   draw({ biases, blocks, total }) {
     const pieces = [...biases, ...blocks.map(({ sum }) => sum)];
     const known = pieces.every((piece) => piece !== null);

@@ -1,4 +1,4 @@
-/** The names of values as mathematics writes them. */
+/** Names of values as mathematical symbols. */
 import { el } from "./dom.js";
 
 /** "C̃_t" as C̃ with a small t below; what stands in braces after _ is below as a whole. */
@@ -12,7 +12,7 @@ function braceless(text) {
   return text.replace(/^\{(.*)\}$/u, "$1").replace("-", "−");
 }
 
-/** Letters of variables lean, signs and the names of functions do not. */
+/** Variables are italic; signs and function names are not. */
 function letters(text) {
   return text
     .split(/(\p{L}\p{M}*)/u)
@@ -32,7 +32,7 @@ function letters(text) {
     });
 }
 
-/** The same as plain text: for pictures that are saved, and for those who listen. */
+/** A symbol as plain text, for saved pictures and screen readers. */
 export function plain(text) {
   return text
     .replace(/_\{([^}]*)\}/gu, "_$1")

@@ -1,7 +1,7 @@
-/** Time: steps back and on, a slider over the text, and letting it run. */
+/** Time: buttons for single steps, a slider over the text, and playback. */
 import { alone, el, put, visible } from "./dom.js";
 
-const PACE = 350; // ms a step, while time runs
+const PACE = 350; // ms per step during playback
 
 export function mountTime(app, element) {
   let running = 0;
@@ -9,7 +9,7 @@ export function mountTime(app, element) {
   const toggle = () => {
     running = running ? (clearInterval(running) ?? 0) : setInterval(on, PACE);
     play.textContent = running ? "❚❚" : "▶";
-    play.setAttribute("aria-label", running ? "stop" : "let time run");
+    play.setAttribute("aria-label", running ? "stop" : "run time");
   };
   const on = () => {
     const { step } = app.state;
@@ -19,8 +19,8 @@ export function mountTime(app, element) {
     }
   };
   const before = el("button", { "aria-label": "one step back", onclick: () => go(-1) }, "←");
-  const play = el("button", { id: "run-time", "aria-label": "let time run", onclick: toggle }, "▶");
-  const after = el("button", { "aria-label": "one step on", onclick: () => go(1) }, "→");
+  const play = el("button", { id: "run-time", "aria-label": "run time", onclick: toggle }, "▶");
+  const after = el("button", { "aria-label": "one step forward", onclick: () => go(1) }, "→");
   const slider = el("input", { type: "range", id: "step", min: 0, value: 0, "aria-label": "step" });
   const said = el("output", { for: "step" });
   slider.addEventListener("input", () => app.goTo(Number(slider.value)));

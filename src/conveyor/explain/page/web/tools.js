@@ -3,7 +3,7 @@ import { el, put } from "./dom.js";
 import { KEYS, mountKeys } from "./keys.js";
 
 export function mountTools(app, element, actions = {}) {
-  let called = false; // a person has opened the panel, not the address
+  let called = false; // the panel was opened by hand, not by the address
   const open = (panel) => () => {
     called = true;
     app.update({ panel: app.state.panel === panel ? "" : panel }, { push: true });
@@ -60,13 +60,13 @@ function goTo(panel) {
   }
 }
 
-/** How many edits act on what is shown, at every depth: a way to them, and one back to none. */
+/** The number of edits, shown at every depth: a button that opens them, and one that removes them. */
 class Edited {
   constructor(app, open) {
     this.app = app;
     this.open = el("button", { id: "edited", title: "show the edits", onclick: open });
     const clear = () => app.update({ edits: app.state.edits.map(() => []) });
-    const away = el("button", { id: "unedit", class: "quiet", "aria-label": "take all edits away", title: "take all edits away", onclick: clear }, "✕");
+    const away = el("button", { id: "unedit", class: "quiet", "aria-label": "remove all edits", title: "remove all edits", onclick: clear }, "✕");
     this.element = el("span", { class: "edited", hidden: true }, this.open, away);
   }
 
@@ -89,10 +89,10 @@ function fillHelp() {
     el(
       "p",
       {},
-      "In pictures: a click on a column goes to its step, on a row to its unit; in the cell, a click chooses a part, " +
-        "two clicks open its unit.",
+      "In heat maps, a click goes to the step of its column and the unit of its row; in the cell, a click chooses a part, " +
+        "and a double click opens its unit.",
     ),
-    el("p", {}, "The network runs in this page. Nothing that is typed here leaves it."),
+    el("p", {}, "The network runs in this page. Nothing that you type leaves it."),
     el("form", { method: "dialog" }, el("button", {}, "Close")),
   );
 }

@@ -1,16 +1,16 @@
-/** The problem of long spans: what is left of the gradient after each step back. */
+/** The problem of long-range dependencies: how much gradient is left after each step back. */
 import { alone, el, percent, put, shape, visible } from "./dom.js";
 import { likeliest } from "./predictions.js";
 import { inlined, saveButton } from "./save.js";
-import { paragraphs } from "./tour-says.js";
+import { paragraphs } from "./tour-text.js";
 import { plain } from "./symbols.js";
 
 const SAYS = [
-  "To learn that a word far back matters, the network must feel it: a small change of its state back then has to change the present prediction. How much it does is a gradient, and it comes back through every step between.",
-  "A curve that falls is a past that is out of reach. Where each step multiplies the gradient by a matrix and the slope of a squashing, it shrinks by about the same factor every time, so after some tens of steps nothing is left to learn from.",
+  "To learn that a word far back matters, training needs a signal: a small change of the state back then must change the present prediction. How much it does is a gradient, which flows back through every step between.",
+  "Where a curve has fallen to nearly 0, the past is out of reach. If each step multiplies the gradient by a matrix and by the slope of a squashing function, it shrinks by about the same factor every time, so after some tens of steps nothing is left to learn from.",
 ];
-const AFTER = "The dashed curves are new networks that have learnt nothing, reading the same text: exact derivatives of what they put out by an earlier state, as it is handed to the next step.";
-const WAIT = 120; // ms of rest before gradients are computed anew
+const AFTER = "The dashed curves are untrained networks on the same text: exact derivatives of their output with respect to earlier states.";
+const WAIT = 120; // ms without changes before gradients are computed again
 const FLOOR = 1e-8;
 const CHART = "curves-chart";
 const EDGES = { left: 52, right: 16, top: 14, bottom: 38 };
@@ -20,13 +20,13 @@ export function problemScene() {
   return { id: "long-spans", title: "Why long spans are hard", depth: "sequence", place: "above", make };
 }
 
-/** What of the gradient is left after 1, 2, ... steps back, as a part of what is left after one. */
+/** The gradient after 1, 2, ... steps back, relative to that after one step. */
 export function shares(norms, at) {
   const back = Array.from({ length: at }, (_, k) => norms[at - 1 - k]);
   return back.length && back[0] > 0 ? back.map((norm) => norm / back[0]) : [];
 }
 
-/** For each network the curve of the state that it carries along, in its last layer, at the present step. */
+/** For each network, the curve of the carried state of its last layer at the present step. */
 export function liveCurves(app) {
   return app.networks.flatMap((net, i) => {
     const record = app.record(i);
@@ -77,23 +77,23 @@ function make(app) {
 }
 
 function drawAll(app, { svg, legend, about, dashed }, live, width) {
-  const reference = app.data.tour.fading.map((one) => ({ ...one, isNew: true }));
+  const reference = app.data.tour.gradient_decay.map((one) => ({ ...one, isNew: true }));
   const far = Math.max(10, ...live.map(({ left }) => left.length));
   const all = [...live, ...reference].map((one) => ({ ...one, left: one.left.slice(0, Math.max(far, 30)) }));
   draw(svg, all, width);
   put(legend, ...all.map((one, i) => entry(app, one, i)));
   put(about, ...asked(app, live));
   const known = Math.max(0, ...reference.map(({ left }) => left.length));
-  put(dashed, AFTER, known && known < far ? ` They were reckoned for ${known} steps back only.` : "");
+  put(dashed, AFTER, known && known < far ? ` They were computed for ${known} steps back only.` : "");
 }
 
 function asked(app, live) {
   if (!live.length) {
-    return ["The text has too few steps: go on a little, or type more, and the network's own curve is drawn."];
+    return ["There are too few steps: go to a later step, or type more, to see the network's own curve."];
   }
   const { network, token, at } = live.find(({ network: i }) => i === app.state.network) ?? live[0];
   const word = el("bdi", { class: "token" }, visible(alone(app.networks[network].runner.symbol(token))));
-  return [`What is left of the gradient of the present prediction, `, word, `, step ${at + 1}, by the state so many steps before:`];
+  return [`The gradient of the present prediction, `, word, ` at step ${at + 1}, with respect to the state so many steps before:`];
 }
 
 function entry(app, { name, state, left, isNew }, i) {
@@ -103,7 +103,7 @@ function entry(app, { name, state, left, isNew }, i) {
   return el("li", {}, mark, el("b", {}, name), isNew ? " (new) " : " ", el("i", {}, state), ten);
 }
 
-/** Curves over steps back; the height is logarithmic. */
+/** Curves over steps back, on a logarithmic scale. */
 function draw(svg, curves, width) {
   const far = Math.max(2, ...curves.map(({ left }) => left.length));
   const values = curves.flatMap(({ left }) => left).filter((value) => value > 0);
@@ -115,7 +115,7 @@ function draw(svg, curves, width) {
     const points = left.map((value, k) => (value > 0 ? `${x(k + 1).toFixed(1)},${y(value).toFixed(1)}` : null)).filter(Boolean);
     return shape("polyline", { points: points.join(" "), class: `curve-line curve-${i} ${isNew ? "new" : ""}`, "data-name": curves[i].name });
   });
-  const chart = shape("rect", { x: 0, y: 0, width, height: HEIGHT - EDGES.bottom }); // below it a curve is not seen
+  const chart = shape("rect", { x: 0, y: 0, width, height: HEIGHT - EDGES.bottom }); // clips curves below it
   const clip = shape("clipPath", { id: CHART }, chart);
   put(svg, clip, ...axes(x, y, { low, far, width }), shape("g", { "clip-path": `url(#${CHART})` }, ...lines));
   svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);

@@ -1,12 +1,12 @@
-/** The loop, and the loop unrolled over the present text. */
+/** The loop, and the loop unrolled over the text. */
 import { alone, el, put, shape, visible } from "./dom.js";
 import { likeliest } from "./predictions.js";
 import { inlined, saveButton } from "./save.js";
-import { paragraphs } from "./tour-says.js";
+import { paragraphs } from "./tour-text.js";
 
 const SAYS = [
-  "A network that reads a text reads it token by token, and at each step it does the same thing with the same weights. What it has seen so far reaches it by a line that leads from it back to itself.",
-  "Unrolled over time, the loop is a chain of copies: each gets a token from below and a message from the copy before. All copies are one network. Click on one to go to its step.",
+  "A recurrent network reads a text token by token, and at each step it does the same computation with the same weights. What it has read so far reaches it through a loop, a line from the network back to itself.",
+  "Unrolled over time, the loop is a chain of copies: each gets a token from below and a message from the copy before it. All copies are one network. Click on one to go to its step.",
 ];
 const [BOX, PITCH, TOP, HIGH] = [74, 128, 66, 84];
 
@@ -62,7 +62,7 @@ function draw(app, network, svg, width) {
   }
 }
 
-/** One module with a line from it to itself. */
+/** One module with a line to itself. */
 function loop(x) {
   const [right, middle] = [x + BOX, TOP + HIGH / 2];
   const way = `M${right} ${middle} H${right + 22} Q${right + 34} ${middle} ${right + 34} ${middle + 12} V${TOP + HIGH + 58} Q${right + 34} ${TOP + HIGH + 70} ${right + 22} ${TOP + HIGH + 70} H${x - 22} Q${x - 34} ${TOP + HIGH + 70} ${x - 34} ${TOP + HIGH + 58} V${middle + 12} Q${x - 34} ${middle} ${x - 22} ${middle} H${x - 8}`;

@@ -1,14 +1,14 @@
-/** What comes after: what else the page does, and what the network cannot. */
+/** The last scene: what else the page can do, and what lies beyond these networks. */
 import { el } from "./dom.js";
-import { paragraphs } from "./tour-says.js";
+import { paragraphs } from "./tour-text.js";
 
 const SAYS =
-  "Written as equations a cell looks hard; taken one line at a time it is a few layers and a few circles. What its units held, and what it expected, was computed just now, by this network, on this text. Measured when the page was made were the dashed curves of new networks, on the page's first text, and, on text that the network has not learnt from, how well units follow something";
+  "As a set of equations a cell looks hard; one line at a time, it is a few layers and a few circles. The values of its units and its predictions were computed just now, by this network, on this text. Other results were measured when the page was made: the dashed curves of untrained networks, on the first text of the page, and, on text that the network was not trained on, how well units follow something";
 const VERBS = " and how often verbs go wrong";
 const BEYOND = [
-  ["Attention", "All that such a cell knows of the past has to fit into its state. With attention a step can look back at a whole collection, such as all earlier states or the parts of an image, and weigh for itself what it reads."],
-  ["Memory in more directions", "In a grid LSTM a belt runs not only along time but also up through the layers, so that deep stacks learn as long spans do."],
-  ["Networks that make things", "A recurrent network that draws its next step by chance can write, draw and compose; some keep a hidden cause beside the state."],
+  ["Attention", "All that such a cell knows of the past must fit into its state. With attention, a step can look at a whole collection, such as all earlier states or the parts of an image, and choose what to read from it."],
+  ["Memory in more directions", "In a grid LSTM, a belt runs not only along time but also up through the layers, which makes deep stacks easier to train."],
+  ["Generative networks", "A recurrent network that samples its next step can write, draw and compose; some sample a hidden variable at each step, too."],
 ];
 
 export function nextScene() {

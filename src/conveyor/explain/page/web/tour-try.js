@@ -1,8 +1,8 @@
-/** Something to try: an edit that is made and taken back, and what becomes of the prediction. */
+/** Edits to try and undo, and their effect on the prediction. */
 import { alone, el, percent, put, visible } from "./dom.js";
 import { placed } from "./edits.js";
 import { likeliest } from "./predictions.js";
-import { said } from "./tour-says.js";
+import { said } from "./tour-text.js";
 
 const SHOWN = 3;
 
@@ -29,7 +29,7 @@ function made({ layer, part, value, source, unit, once }, step) {
   return { ...edit, ...(unit === undefined ? {} : { unit }), ...(once ? { first: step, last: step } : {}) };
 }
 
-/** A row for each try: what is done, and a button that takes it back. `tries`: [{label, layer, part, ...}]. */
+/** A row for each try: the edit, and a button to undo it. `tries`: [{label, layer, part, ...}]. */
 export class Tries {
   constructor(app, network, tries) {
     this.app = app;
@@ -53,7 +53,7 @@ export class Tries {
       go.focus({ preventScroll: true });
     };
     const go = el("button", { class: "try", onclick: make }, ...said(one.label));
-    const back = el("button", { class: "quiet take-back", onclick: take }, "take it back");
+    const back = el("button", { class: "quiet take-back", onclick: take }, "undo");
     return { one, go, back, element: el("div", { class: "line try-row" }, go, back) };
   }
 
@@ -69,7 +69,7 @@ export class Tries {
   }
 }
 
-/** What the network expects next, with the edits and without. */
+/** What the network expects next, with and without the edits. */
 class Consequence {
   constructor(app, network) {
     this.app = app;

@@ -1,17 +1,17 @@
-/** Units that follow something in the text; and, in a model of agreement, the one that carries the subject's number. */
+/** Units that follow something in the text, and, in a model of agreement, the unit that carries the subject's number. */
 import { el, percent, put, shape, visible } from "./dom.js";
 import { inlined, saveButton } from "./save.js";
 import { math } from "./symbols.js";
 import { drawAlong } from "./tour-along.js";
 import { parsed, verbForms } from "./tour-grammar.js";
-import { paragraphs, said } from "./tour-says.js";
+import { paragraphs, said } from "./tour-text.js";
 import { Tries } from "./tour-try.js";
 
-const FOUND = "Nobody told the network what to keep. Yet some of its units follow something that a reader would name. Each was found on text that the network has not learnt from, and its score is measured on another part of it.";
-const NONE = "In this network no single unit was found that follows what was looked for (the place in the line, quotes, brackets) clearly better than chance. What it knows is spread over many units.";
+const FOUND = "Nobody told the network what to remember. Yet some of its units follow something that a reader has a name for. Each was found on text that the network was not trained on, and scored on another part of it.";
+const NONE = "In this network, no single unit was found that follows the position in the line, quotes or brackets clearly better than chance. What it knows is spread over many units.";
 
-const SEARCH = ["How such a unit behaves elsewhere, in all that the network has learnt from, a page in a file cannot show: ", " searches the run's whole text for places where chosen units are alike."];
-const SEARCHED = "Below, “Find alike” searches all that the network has learnt from for places where chosen units are alike.";
+const SEARCH = ["A page in a file cannot show how such a unit behaves in the rest of the training text: ", " searches the whole text for passages where chosen units behave alike."];
+const SEARCHED = "Below, “Find similar” searches the whole training text for passages where chosen units behave alike.";
 
 export function unitsScene(app, network) {
   const example = app.data.tour.networks[network].example;
@@ -26,7 +26,7 @@ export function unitsScene(app, network) {
   return { id: "number", title: "The unit that keeps the subject's number", depth: "sequence", place: "above", tries, pick: part, layer, unit: example.unit.index, step, make };
 }
 
-/** The step before the first sentence's main verb; that of `now` where it is before a verb or there is none. */
+/** The step before the first sentence's main verb; `now` if it is before a verb, or there is no verb. */
 function verbStep(app, network, known, text, now) {
   const { pieces } = app.networks[network].runner.read(text);
   const words = pieces.map((piece) => piece.trim());
@@ -36,19 +36,19 @@ function verbStep(app, network, known, text, now) {
   return verb < 1 || marks[now + 1]?.kind === "verb" ? now : verb - 1;
 }
 
-/** The best of the units that were found, to be chosen. */
+/** The best of the units found, which the scene chooses. */
 function picked(app, network) {
   const [best] = app.networks[network].found;
   return best ? { layer: best.layer, pick: place(app, network, best).part, unit: best.index } : {};
 }
 
-/** Where the page has the value of a unit that Python has found. */
+/** The layer and part of a unit that Python found. */
 function place(app, network, { value, layer }) {
   const { model } = app.networks[network].said;
   return { layer, part: model.steps[model.layers[layer].step].names[value] };
 }
 
-/** Where there is more to look at than this page's text. */
+/** How to search more than the text of this page. */
 function searches(app) {
   const [before, after] = SEARCH;
   return app.data.served ? el("p", {}, SEARCHED) : el("p", {}, before, el("code", {}, "conveyor explain --serve"), after);
@@ -61,8 +61,8 @@ function numberTries(app, network, { unit, edit }) {
   const net = app.networks[network];
   const name = net.symbol(edit.layer, edit.part);
   const hold = { layer: edit.layer, part: edit.part, value: edit.value, unit: edit.unit };
-  const label = edit.gate ? `make it forget: hold \`${name}\` of this unit at ${edit.value}` : `make it forget: empty \`${name}\` of this unit at every step`;
-  const opposite = unit.threshold === null ? [] : [{ layer, part, unit: unit.index, once: true, label: "turn it over once, right after the first subject" }];
+  const label = edit.gate ? `make it forget: hold \`${name}\` of this unit at ${edit.value}` : `make it forget: set \`${name}\` of this unit to 0 at every step`;
+  const opposite = unit.threshold === null ? [] : [{ layer, part, unit: unit.index, once: true, label: "switch it to the other number once, right after the first subject" }];
   return [{ ...hold, label }, ...opposite];
 }
 
@@ -72,9 +72,9 @@ function number(app, network, example, tries) {
   const name = `\`${app.networks[network].symbol(edit.layer, place(app, network, unit).part)}\`[${unit.index}]`;
   const kind = unit.plural ? "high after a plural, low after a singular" : "low after a plural, high after a singular";
   const sentences = [
-    `This network has learnt from sentences, word by word. Of all that it carries along, ${name} tells best, up to the verb, whether the sentence's subject is one or many: ${percent(unit.score)} right on sentences that it was not found on, where chance gives ${percent(unit.chance)}. It is ${kind}.`,
-    "Watch it: a new subject sets it, nouns in between (✕ those of the other number) should leave it, and once the verb has come it is free for the next.",
-    `Made to forget at every step, of the main verbs of ${rates.verbs} new sentences, one in each, ${percent(rates.after)} get the wrong form, instead of ${percent(rates.before)}. When other units are made to forget, it is ${percent(rates.others)} on average.`,
+    `This network was trained on sentences, word by word. Of all its memory, ${name} is the unit that best tells whether the subject of the sentence is singular or plural, up to the verb: ${percent(unit.score)} right on new sentences, where chance gives ${percent(unit.chance)}. It is ${kind}.`,
+    "Watch it: a new subject sets it, nouns in between (✕ those of the other number) should not change it, and after the verb it is free for the next subject.",
+    `If it is made to forget at every step, of the main verbs of ${rates.verbs} new sentences ${percent(rates.after)} get the wrong form, instead of ${percent(rates.before)}. If another unit is made to forget, it is ${percent(rates.others)} on average.`,
     ...(apart.verbs ? [`Of the ${apart.verbs} main verbs with at least one noun between subject and verb it is ${percent(apart.after)}, instead of ${percent(apart.before)}.`] : []),
   ];
   const says = el("div", { class: "tour-says" }, ...paragraphs(sentences), searches(app));
@@ -93,16 +93,16 @@ function number(app, network, example, tries) {
   };
 }
 
-/** Sentences to read: the one that the page came with, and some in which forgetting makes a verb wrong. */
+/** Sentences to read: the text of the page, and some in which forgetting makes a verb wrong. */
 function examples(app, network, known) {
   const { turned } = known;
   const texts = [app.data.text, ...turned];
   const buttons = texts.map((text) => el("button", { class: "quiet sentence", onclick: () => app.update({ text, step: verbStep(app, network, known, text, 0) }) }, visible(text)));
-  const note = turned.length ? [el("p", { class: "small" }, "The last ones are of the sentences in which forgetting made a verb wrong.")] : [];
+  const note = turned.length ? [el("p", { class: "small" }, "In all but the first, forgetting makes a verb wrong.")] : [];
   return el("details", { open: turned.length > 0 }, el("summary", {}, "Other sentences"), ...buttons, ...note);
 }
 
-/** What the second try does depends on the text: the subject's step, and the value mirrored at the threshold. */
+/** The second try depends on the text: the step of the subject, and its value mirrored at the threshold. */
 function turn(app, network, { unit, ...known }, tries) {
   const one = tries[1];
   if (!one) {
@@ -121,7 +121,7 @@ function textOf(app, network) {
   return { pieces, words: pieces.map((piece) => piece.trim()) };
 }
 
-/** Each verb of the text with its two forms, before and with the edits. */
+/** Each verb of the text with the probabilities of its two forms, without and with the edits. */
 function drawVerbs(app, network, example, element) {
   const { words } = textOf(app, network);
   const numbers = app.networks[network].runner.network.vocabulary.numbers;
@@ -146,15 +146,15 @@ function outcome([right, other]) {
 function verdict(found, isEdited) {
   const wrong = found.filter(({ edited: [right, other] }) => !(right > other)).map(({ form, other }) => `${other} for ${form}`);
   if (!found.length) {
-    return "This text has no verb whose other form the network knows.";
+    return "The network knows no verb of this text in both forms.";
   }
   if (!isEdited) {
-    return wrong.length ? `The network is wrong here: ${wrong.join(", ")}.` : "Every verb's right form is the more probable one.";
+    return wrong.length ? `The network is wrong here: ${wrong.join(", ")}.` : "For every verb, the right form is the more probable one.";
   }
-  return wrong.length ? `With the edit it would write ${wrong.join(", ")}.` : "Even so every right form stays the more probable one: here other units know the number too. In some of the other sentences it does not.";
+  return wrong.length ? `With the edit, it would write ${wrong.join(", ")}.` : "Even so, every right form stays the more probable one: here other units know the number, too. In some of the other sentences they do not.";
 }
 
-// -- whatever was found
+// -- all units found
 
 function follow(app, network) {
   const net = app.networks[network];

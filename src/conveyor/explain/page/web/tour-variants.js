@@ -1,15 +1,15 @@
-/** The variants: each cell drawn, with what the LSTM does not have lit. */
+/** The variants: the diagram of each cell, with its differences from the LSTM highlighted. */
 import { el, put } from "./dom.js";
 import { inlined, saveButton } from "./save.js";
 import { math } from "./symbols.js";
-import { choice, light, pictured } from "./tour-light.js";
-import { formula, paragraphs } from "./tour-says.js";
+import { choice, light, pictured } from "./tour-highlight.js";
+import { formula, paragraphs } from "./tour-text.js";
 
 const OWN = "own";
 const SAYS = [
-  "Nearly every paper writes the cell a little differently. What a variant has that the LSTM has not is lit here: other layers, other operations, and the lines by which they read something new. What is pale they share.",
+  "Nearly every paper writes the cell a little differently. Highlighted here is what a variant has and the LSTM does not: other layers, other operations, and the lines by which they read something new. What they share is dimmed.",
 ];
-const SAME = "This cell computes what the LSTM computes: nothing in it is new.";
+const SAME = "This cell computes the same as the LSTM.";
 
 export function variantsScene() {
   return { id: "variants", title: "The variants", place: "alone", make };
@@ -53,7 +53,7 @@ function view({ id, title, about, svg, equations, parts, wires, gone }) {
     el("h3", {}, title),
     el("p", {}, about),
     id === "lstm" || isNew ? null : el("p", { class: "small" }, SAME),
-    gone.length ? el("p", { class: "gone" }, "Gone: ", ...gone.flatMap((name, i) => [i ? ", " : "", el("s", {}, math(name))])) : null,
+    gone.length ? el("p", { class: "gone" }, "Removed: ", ...gone.flatMap((name, i) => [i ? ", " : "", el("s", {}, math(name))])) : null,
     el("ul", { class: "variant-equations" }, ...rows),
   ];
   const figure = el("div", { class: "variant-picture" }, picture);

@@ -1,13 +1,13 @@
-/** A scene of the walk through the step: it lights its parts in the cell, says what they do, and offers something to try. */
+/** A scene of the walk through the step: it highlights parts of the cell, explains them, and offers edits to try. */
 import { el, put, shape } from "./dom.js";
 import { asShapes, legend, paint } from "./heat.js";
 import { saveButton } from "./save.js";
 import { math } from "./symbols.js";
-import { cropped, light, pictured } from "./tour-light.js";
-import { formula, numbersNow, paragraphs, unmarked } from "./tour-says.js";
+import { cropped, light, pictured } from "./tour-highlight.js";
+import { formula, numbersNow, paragraphs, unmarked } from "./tour-text.js";
 import { Tries } from "./tour-try.js";
 
-/** The scenes of a layer's step, as walk.py has made them. */
+/** The scenes of the step of a layer, from walk.py. */
 export function walkScenes(app, network, layer) {
   const { step } = app.networks[network].said.model.layers[layer];
   return app.data.tour.networks[network].walks[step].map((scene) => ({
@@ -45,7 +45,7 @@ function make(app, network, layer, scene) {
   };
 }
 
-/** The numbers of the chosen unit in the parts that are lit and have a name. */
+/** The values of the chosen unit in highlighted parts with a name. */
 function present(app, network, layer, parts) {
   const net = app.networks[network];
   const record = app.record(network);
@@ -56,12 +56,12 @@ function present(app, network, layer, parts) {
     .filter(([, numbers]) => numbers?.length > unit)
     .map(([symbol, numbers]) => [symbol, numbers[unit]]);
   if (!pairs.length) {
-    return [el("p", { class: "small" }, "The figures in the picture are of the present step.")];
+    return [el("p", { class: "small" }, "The numbers in the diagram are those of the present step.")];
   }
-  return [el("p", { class: "small" }, `unit ${unit} at step ${app.step(network) + 1}; the arrow keys choose others`), numbersNow(pairs)];
+  return [el("p", { class: "small" }, `unit ${unit} at step ${app.step(network) + 1}; the arrow keys change both`), numbersNow(pairs)];
 }
 
-/** What lies on the belt over time: a row for each unit, a column for each step. */
+/** The values on a belt over time: a row for each unit, a column for each step. */
 class Belt {
   constructor(app, network, layer, part) {
     Object.assign(this, { app, network, layer, part });

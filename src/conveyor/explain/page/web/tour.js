@@ -4,14 +4,14 @@
  *
  *   {id, title, depth, place: "beside" | "above" | "alone", lit, layer, pick, unit, step(), tries, make() -> {nodes, draw()}}
  *
- * `place`: where it stands to the page's own view; `lit`, `pick`, `layer`, `unit`: what of the cell it lights, and
- * chooses; `step` is where it wants the page to be. Of `tries` the edits are taken back when the scene is left.
+ * `place`: its position relative to the view of the page; `lit`: what it highlights in the cell; `layer`, `pick`,
+ * `unit`: what it chooses; `step`: the step that it goes to. Edits in `tries` are undone when the scene is left.
  */
 import { el, put } from "./dom.js";
 import { problemScene } from "./tour-curves.js";
 import { loopScene } from "./tour-loop.js";
 import { nextScene } from "./tour-next.js";
-import { said, unmarked } from "./tour-says.js";
+import { said, unmarked } from "./tour-text.js";
 import { without } from "./tour-try.js";
 import { unitsScene } from "./tour-units.js";
 import { variantsScene } from "./tour-variants.js";
@@ -26,7 +26,7 @@ export function mountTour(app, element) {
   addEventListener("keydown", (event) => tour.key(event), { capture: true });
 }
 
-/** All scenes of a network, walked through the step of one of its layers. */
+/** All scenes of a network, with the walk through the step of one layer. */
 export function scenesOf(app, network, layer) {
   const made = [loopScene(), problemScene(), ...walkScenes(app, network, layer), unitsScene(app, network), variantsScene(), nextScene()];
   return made.map((scene) => ({ ...scene, make: () => scene.make(app, network) }));
@@ -104,7 +104,7 @@ class Tour {
     this.#set(scene, at);
   }
 
-  /** What a scene wants of the page: its depth, its part chosen, its light, and no edits of the scene before. */
+  /** Applies the depth, choice and highlight of a scene, and undoes the edits of the previous one. */
   #set(scene, at) {
     const { app, network } = this;
     const { picks, lit } = app.state;
@@ -124,7 +124,7 @@ class Tour {
     });
   }
 
-  /** The edits of all networks without those that were tried in the scene before; `next` is what may be tried now. */
+  /** The edits of all networks without those tried in the previous scene; `next`: what can be tried now. */
   #takeBack(next) {
     const { network, tries } = this.tried;
     this.tried = next;
@@ -149,7 +149,7 @@ class Tour {
     this.app.update({ panel: "" }, { push: true });
   }
 
-  /** Once it is left: no light, no edits of its own; the keyboard is where it was opened. */
+  /** After leaving: removes highlights and the edits of the tour, and returns the focus to its button. */
   #left() {
     if (!this.#open) {
       return;

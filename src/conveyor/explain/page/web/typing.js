@@ -1,4 +1,4 @@
-/** The text box. Typing is followed at once; the networks catch up while the typing goes on. */
+/** The text box. It responds at once; the networks catch up while one types. */
 import { el, put, visible } from "./dom.js";
 
 export function mountTyping(app, element) {
@@ -13,7 +13,7 @@ export function mountTyping(app, element) {
   });
   const unknown = el("p", { id: "unknown", class: "notice", role: "alert" });
   const label = el("label", { for: "text" }, "Text that the network reads. Type your own:");
-  const back = el("button", { class: "quiet", onclick: () => change(app, app.data.text) }, "the text it opened with");
+  const back = el("button", { class: "quiet", onclick: () => change(app, app.data.text) }, "original text");
   const none = el("button", { class: "quiet", onclick: () => change(app, "") }, "clear");
   element.append(el("div", { class: "line" }, label, back, none), box, unknown);
 
@@ -32,12 +32,12 @@ export function mountTyping(app, element) {
   });
 }
 
-/** The step is that of the place where one types. */
+/** Moves to the step at the cursor. */
 function change(app, text, place = text.length) {
   app.update({ text, step: app.stepAt(text, place) });
 }
 
-/** A text of which not all is read. */
+/** A notice if the text is too long to be read as a whole. */
 function cut(app, text) {
   return app.shown.flatMap((i) => {
     const { tokens, count } = app.networks[i].runner.read(text);
@@ -70,7 +70,7 @@ function warning(app, text) {
   });
 }
 
-/** A character with its number, since some cannot be seen. */
+/** A character with its code point, since some are invisible. */
 function spelled(character) {
   const code = character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0");
   return `${/^\p{M}/u.test(character) ? "◌" : ""}${visible(character)} (U+${code})`;

@@ -1,17 +1,17 @@
-/** The third depth: one unit of one part, and how its number comes about. */
+/** The third depth: one unit of one part, and how its value is computed. */
 import { changesAt } from "./edits.js";
 import { alone, el, figure, put, visible } from "./dom.js";
 import { note, shapes } from "./notes.js";
-import { contributions, arithmetic } from "./reckon.js";
+import { contributions, arithmetic } from "./breakdown.js";
 import { ATOM, summed } from "./spell.js";
 import { math } from "./symbols.js";
 import { Squash, SumBars } from "./sums.js";
 import { Along } from "./along.js";
 import { Weights } from "./weights.js";
 
-const DIGITS = 4; // so many that what is written adds up
+const DIGITS = 4; // enough that the numbers shown add up
 
-/** Whether the digits that are written are all that there are. */
+/** An equals sign, or ≈ if the value has more digits than are shown. */
 const equals = (value) => (Number(value?.toFixed(DIGITS)) === value ? " = " : " ≈ ");
 
 export class UnitPane {
@@ -45,7 +45,7 @@ export class UnitPane {
     const { cut, held } = changesAt(net, app.state.edits[network], layer, step);
     this.index.value = unit;
     const piece = net.runner.read(app.state.text).pieces[step];
-    put(this.where, `at step ${step + 1}, at which it reads `, el("bdi", { class: "token" }, visible(alone(piece))));
+    put(this.where, `at step ${step + 1}, which reads `, el("bdi", { class: "token" }, visible(alone(piece))));
     const value = record.values(step, layer, part)[unit];
     if (net.part(layer, part).kind === "layer") {
       this.#drawLayer(contributions(net, record, step, layer, part, unit, cut), value);
@@ -54,8 +54,8 @@ export class UnitPane {
     }
     put(
       this.edited,
-      held.has(part) ? "An edit holds this part: what is reckoned here is what it would be without it. " : "",
-      cut.size ? "Along cut lines zeros are read." : "",
+      held.has(part) ? "An edit holds this part: the calculation here shows its value without the edit. " : "",
+      cut.size ? "Cut lines give zeros." : "",
     );
     this.along.draw(record, step);
   }
@@ -101,7 +101,7 @@ export class UnitPane {
       el(
         "div",
         { class: "line" },
-        el("h3", {}, op ? "Squashed" : "As it is"),
+        el("h3", {}, op ? "Squashed" : "Not squashed"),
         note(["sigmoid", "tanh", "relu"].includes(op) ? op : ""),
       ),
     );
@@ -116,7 +116,7 @@ export class UnitPane {
     return [sum, squash, weights];
   }
 
-  /** Ways to what the part reads, and to what reads it. */
+  /** Buttons for the parts that this part reads, and for those that read it. */
   #neighbours(layer, part) {
     const { net } = this;
     const button = (at) => {

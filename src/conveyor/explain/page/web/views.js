@@ -1,4 +1,4 @@
-/** What is seen at each depth: a pane for each network that is shown. Only what is in sight is drawn. */
+/** The views of each depth: a pane for each network that is shown. Only visible panes are drawn. */
 import { CellPane } from "./cell.js";
 import { DEPTHS } from "./depths.js";
 import { el, percent, put, visible } from "./dom.js";
@@ -43,7 +43,7 @@ function pane(app, i, depth, place) {
   return made;
 }
 
-/** Says, for those who listen, what the network expects, once it has come to rest. */
+/** Announces to screen readers what the network expects, once nothing changes. */
 function mountLive(app) {
   const live = document.getElementById("live");
   let waiting = 0;

@@ -1,6 +1,6 @@
 // Text as tokens, as conveyor.tasks.text.Vocabulary has it.
 
-// What Python calls white space, and by \w a letter or a number: no marks.
+// White space as in Python, and letters and numbers as in Python's \w, without combining marks.
 const SPACE = "\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000";
 const LETTER = "\\p{L}\\p{N}_";
 const WORD = new RegExp(` ?[${LETTER}]+| ?[^${LETTER}${SPACE}]+|[${SPACE}]`, "gu");

@@ -1,8 +1,8 @@
-/** The weights of a unit: by block as strips, and those that move its sum most by name. */
+/** The weights of a unit: strips for each block, and a table of those with the largest effect on its sum. */
 import { el, figure, put } from "./dom.js";
 import { scaleOf } from "./colours.js";
 import { strip } from "./heat.js";
-import { largest } from "./reckon.js";
+import { largest } from "./breakdown.js";
 import { math } from "./symbols.js";
 
 const SHOWN = 10;
@@ -22,7 +22,7 @@ export class Weights {
     );
     element.append(
       ...this.blocks.map(({ element: one }) => one),
-      el("h4", {}, "What counts most"),
+      el("h4", {}, "Largest contributions"),
       el("table", { class: "counts" }, el("thead", {}, head), this.table),
     );
   }

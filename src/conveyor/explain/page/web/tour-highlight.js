@@ -1,9 +1,9 @@
-/** Light on some parts and lines of a picture of a cell. */
+/** Highlights parts and lines of the diagram of a cell. */
 import { el, put } from "./dom.js";
 
 const BESIDE = 74; // of the lines that lead in and out
 
-/** A picture as text, drawn; nothing in it can be chosen. */
+/** An SVG from its source, without interaction. */
 export function pictured(text, title) {
   const parsed = new DOMParser().parseFromString(text, "image/svg+xml");
   const svg = document.importNode(parsed.documentElement, true);
@@ -11,7 +11,7 @@ export function pictured(text, title) {
   return svg;
 }
 
-/** Only the module itself, without those beside it: what a narrow screen has room for. */
+/** Only the module itself, without its neighbours, for narrow screens. */
 export function cropped(svg) {
   const module = [...svg.querySelectorAll("rect.module")].find((rect) => !rect.closest(".neighbour"));
   const [x, width] = ["x", "width"].map((name) => Number(module?.getAttribute(name)));
@@ -23,7 +23,7 @@ export function cropped(svg) {
   return svg;
 }
 
-/** Lights these parts and lines, and makes all else pale; of none, everything is as it is. */
+/** Highlights these parts and lines and dims the rest; without any, nothing changes. */
 export function light(svg, { parts, wires }) {
   const lit = new Set(parts.map(String));
   const ways = new Set(wires);

@@ -1,4 +1,4 @@
-"""From rows, columns and the grid's lines to places in the plane: lines that nobody uses take no room."""
+"""Coordinates: from the rows, columns and grid lines of a routed diagram to points. Unused grid lines take no room."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from conveyor.explain.circuit import Circuit
-from conveyor.explain.drawing.route import Router
-from conveyor.explain.drawing.scheme import Item
-from conveyor.explain.drawing.way import OPPOSITE
+from conveyor.explain.drawing.netlist import Item
+from conveyor.explain.drawing.pathfinding import OPPOSITE
+from conveyor.explain.drawing.routing import Router
 from conveyor.explain.symbols import Symbol, symbol, text_width
 
 Point = tuple[float, float]
 
 LINE_TO_LINE, LINE_TO_SHAPE, SHAPE_TO_SHAPE = 18.0, 18.0, 26.0
-BORDER = 26.0  # between what is inside and the module's border
-OUTSIDE = 44.0  # from the border to the middle of what lies outside
-TEXT, NAME = 21.0, 20.0  # font sizes: on shapes, and beside lines
+BORDER = 26.0  # between the contents of the module and its border
+OUTSIDE = 44.0  # from the border to the middle of shapes outside
+TEXT, NAME = 21.0, 20.0  # font sizes on shapes and beside lines
 LAYER, CIRCLE, END = (58.0, 40.0), 36.0, 46.0
 BESIDE = 9.0  # from a line to a name beside it
-ABOVE = 24.0  # what a name needs above a shape or a line
+ABOVE = 24.0  # the height of a name above a shape or a line
 DIRECTIONS = ((-1, 0), (1, 0), (0, -1), (0, 1))  # left, right, up, down
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What is drawn of an item: a box, a circle (a pill if its text is long), or for a join nothing but its point."""
+    """The shape of an item: a box, a circle (a pill if its text is long), or just a point for a join."""
 
     item: Item
     form: str  # "box", "circle", "tag", "end", "label", "point"
@@ -40,11 +40,11 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A line without a fork, as it bends, and the wires that run along it.
+class Polyline:
+    """A line without forks, through `points`, and the wires that run along it.
 
-    `before`: the direction from which it comes, if it leaves another line in a curve; `after`: that in which it goes
-    on, if it merges into another in one; `room`: how far that other line is straight there; `tip`: it ends at a shape.
+    `before`: if it leaves another line in a curve, the direction of that line; `after`: if it merges into another line
+    in a curve, the direction of that; `room`: the length of that line's straight end; `tip`: it ends in an arrow.
     """
 
     source: int
@@ -58,48 +58,54 @@ class Piece:
 
 @dataclass(frozen=True)
 class Layout:
-    """A module: its border, at (0, 0), the shapes in the items' order, and the lines. Others lie `gap` beside it."""
+    """A laid out module: its border with a corner at (0, 0), its shapes in the order of the items, and its lines.
+
+    `gap`: the distance to the next module. Lengths are in pixels.
+    """
 
     circuit: Circuit
     width: float
     height: float
     gap: float
     shapes: tuple[Shape, ...]
-    pieces: tuple[Piece, ...]
+    polylines: tuple[Polyline, ...]
     crossings: int
-    strain: float
+    side_cost: float
 
     @property
     def length(self) -> float:
-        pairs = (pair for piece in self.pieces for pair in pairwise(piece.points))
+        """The total length of all lines."""
+        pairs = (pair for polyline in self.polylines for pair in pairwise(polyline.points))
         return sum(_length(a, b) for a, b in pairs)
 
     @property
     def leftward(self) -> float:
-        """How much of the lines goes against the time."""
-        return sum(max(0.0, a[0] - b[0]) for piece in self.pieces for a, b in pairwise(piece.points))
+        """The total length of leftward lines, against the direction of time."""
+        return sum(max(0.0, a[0] - b[0]) for polyline in self.polylines for a, b in pairwise(polyline.points))
 
     @property
     def bends(self) -> int:
-        return sum(len(p.points) - 2 + (p.before is not None) + (p.after is not None) for p in self.pieces)
+        """The number of bends."""
+        return sum(len(p.points) - 2 + (p.before is not None) + (p.after is not None) for p in self.polylines)
 
 
-def space(circuit: Circuit, router: Router) -> Layout:
-    return _Space(circuit, router).layout()
+def assign_coordinates(circuit: Circuit, router: Router) -> Layout:
+    """The layout of a routed diagram."""
+    return _Coordinates(circuit, router).layout()
 
 
-class _Space:
+class _Coordinates:
     def __init__(self, circuit: Circuit, router: Router):
         self.circuit, self.router = circuit, router
         self.items, self.cells = router.items, router.placement.cells
         self.step = router.tracks + 1
-        belts = router.placement.scheme.belts
-        ended = {item.part for item in self.items if item.kind == "given"}  # what they are is said at the line's end
+        belts = router.placement.netlist.belts
+        ended = {item.part for item in self.items if item.kind == "given"}  # their name stands at the end of the line
         ended |= {self.items[belt.becomes].part for belt in belts}
         self.shapes = [self.shape(item, item.part in ended) for item in self.items]
 
     def shape(self, item: Item, ended: bool) -> Shape:
-        """As large as what is written on it; where it lies is not known yet."""
+        """A shape that fits its text, still without coordinates."""
         if item.kind == "join":
             return Shape(item, "point", 0, 0, 0, 0, Symbol(""))
         part = self.circuit.parts[item.part]
@@ -124,7 +130,7 @@ class _Space:
         wide = text.width(TEXT) + 16
         return Shape(item, "end", 0, 0, max(END, wide), END if wide <= END + 8 else 40, text)
 
-    # -- where the grid's lines lie
+    # -- coordinates of the grid lines
 
     def layout(self) -> Layout:
         xs, left, right = self.lines(self.router.width, self.across_extents(), self.used_columns())
@@ -134,10 +140,17 @@ class _Space:
         xs = {i: x - left + BORDER for i, x in xs.items()} | {0: -gap, self.router.width - 1: width + gap}
         ys = {i: y - top + BORDER for i, y in ys.items()} | {0: -OUTSIDE, self.router.height - 1: height + OUTSIDE}
         self.xs, self.ys = xs, ys
-        pieces = _with_room([piece for source in self.router.nets for piece in self.pieces(source)])
+        polylines = _with_room([polyline for source in self.router.nets for polyline in self.polylines(source)])
         shapes = [self.placed(shape, cell, gap) for shape, cell in zip(self.shapes, self.cells, strict=True)]
         return Layout(
-            self.circuit, width, height, gap, tuple(shapes), tuple(pieces), self.router.crossings(), self.router.strain
+            self.circuit,
+            width,
+            height,
+            gap,
+            tuple(shapes),
+            tuple(polylines),
+            self.router.crossings(),
+            self.router.side_cost,
         )
 
     def placed(self, shape: Shape, cell: tuple[int, int], gap: float) -> Shape:
@@ -155,7 +168,7 @@ class _Space:
         return {v // width for v, net in enumerate(self.router.grid.across) if net >= 0}
 
     def across_extents(self) -> dict[int, Point]:
-        """How far the shapes of a column reach to the left and to the right."""
+        """How far the shapes of each column reach to the left and to the right of it."""
         found: dict[int, Point] = {}
         for shape, (column, _) in zip(self.shapes, self.cells, strict=True):
             if shape.form != "label":
@@ -175,7 +188,7 @@ class _Space:
         return found
 
     def lines(self, count: int, extents: dict[int, Point], used: set[int]) -> tuple[dict[int, float], float, float]:
-        """Where the lines within the module lie, one after the other; and where the first and the last end."""
+        """The coordinates of the used grid lines of the module, and those of its two edges."""
         places: dict[int, float] = {}
         edge, last_is_shape, begin = 0.0, None, 0.0
         for i in range(1, count - 1):
@@ -199,36 +212,36 @@ class _Space:
         return self.xs[v % self.router.width], self.ys[v // self.router.width]
 
     def edge(self, v: int, side: int) -> Point:
-        """Where a line that leaves or enters by this side touches the shape at a point of the grid, if one is there."""
+        """Where a line at this side touches the shape at a point of the grid; the point itself if there is none."""
         (x, y), (dx, dy) = self.point(v), DIRECTIONS[side]
         item = self.router.item_at.get(v)
         if item is None or self.shapes[item].form == "label":
             return x, y
         return x + dx * self.shapes[item].width / 2, y + dy * self.shapes[item].height / 2
 
-    def pieces(self, source: int) -> Iterable[Piece]:
+    def polylines(self, source: int) -> Iterable[Polyline]:
         router = self.router
         parents: dict[int, int] = {}
         children: dict[int, list[int]] = defaultdict(list)
-        wires: dict[int, set[str]] = defaultdict(set)  # by the point where a step of the way ends
-        for way in router.ways[source]:
-            for v, w, _ in router.pieces(way):
+        wires: dict[int, set[str]] = defaultdict(set)  # by the end point of each edge of the tree
+        for route in router.routes[source]:
+            for v, w, _ in router.segments(route):
                 parents[w] = v
                 children[v].append(w)
-        for way in router.ways[source]:
-            v = way.points[-1]
+        for route in router.routes[source]:
+            v = route.points[-1]
             while v != router.at[source]:
-                wires[v] |= way.link.wires
+                wires[v] |= route.link.wires
                 v = parents[v]
         for start, after in list(children.items()):
             if start == router.at[source] or len(after) > 1:
                 for child in after:
-                    yield self.piece(source, [start, child], parents, children, wires[child])
+                    yield self.polyline(source, [start, child], parents, children, wires[child])
 
-    def piece(
+    def polyline(
         self, source: int, way: list[int], parents: dict[int, int], children: dict[int, list[int]], wires: set[str]
-    ) -> Piece:
-        """The line that begins with these two points of the grid, as far as it does not fork."""
+    ) -> Polyline:
+        """The line that starts with the two points `way`, up to the next fork."""
         router = self.router
         while len(children.get(way[-1], ())) == 1 and way[-1] not in router.item_at:
             way.append(children[way[-1]][0])
@@ -238,7 +251,7 @@ class _Space:
         end = router.item_at.get(way[-1])
         joins = end is not None and self.items[end].kind == "join"
         after = self.leaving(end, turns[-1]) if end is not None and joins else turns[-1]
-        return Piece(
+        return Polyline(
             source,
             (self.edge(way[0], turns[0]), *map(self.point, bends), self.edge(way[-1], OPPOSITE[turns[-1]])),
             tuple(sorted(wires, key=lambda wire: [(len(n), n) for n in wire.split("-", 1)])),
@@ -248,20 +261,22 @@ class _Space:
         )
 
     def leaving(self, join: int, coming: int) -> int:
-        """The direction in which the line of a join leaves it: straight on, if one does."""
+        """The direction in which the line of a join leaves it: straight on if possible."""
         sides = sorted(side for side, net in self.router.sides[join].items() if net == join)
         return coming if coming in sides else sides[0]
 
 
-def _with_room(pieces: list[Piece]) -> list[Piece]:
-    """Each with the length of the straight line that it leaves, or that it merges into."""
-    before = {piece.points[-1]: _length(*piece.points[-2:]) for piece in pieces if not piece.tip}
-    after = {(piece.points[0], _direction(*piece.points[:2])): _length(*piece.points[:2]) for piece in pieces}
+def _with_room(polylines: list[Polyline]) -> list[Polyline]:
+    """The polylines with `room`: the length of the straight line that each leaves or merges into."""
+    before = {polyline.points[-1]: _length(*polyline.points[-2:]) for polyline in polylines if not polyline.tip}
+    after = {
+        (polyline.points[0], _direction(*polyline.points[:2])): _length(*polyline.points[:2]) for polyline in polylines
+    }
     found = []
-    for piece in pieces:
-        room = [before[piece.points[0]]] if piece.before else []
-        room += [after[piece.points[-1], piece.after]] if piece.after else []
-        found.append(replace(piece, room=min(room, default=0.0)))
+    for polyline in polylines:
+        room = [before[polyline.points[0]]] if polyline.before else []
+        room += [after[polyline.points[-1], polyline.after]] if polyline.after else []
+        found.append(replace(polyline, room=min(room, default=0.0)))
     return found
 
 

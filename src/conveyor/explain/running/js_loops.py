@@ -1,4 +1,4 @@
-"""Loops, places and numbers, as JavaScript writes them."""
+"""Loops, indices and literals in JavaScript."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 
 def literal(value: float) -> str:
-    """A number of the step, as PyTorch rounds it before it computes with it in float32."""
+    """A constant, rounded to float32 as in PyTorch."""
     with np.errstate(over="ignore"):
         rounded = float(np.float32(value))
     if not math.isfinite(rounded):
@@ -24,19 +24,19 @@ def contiguous(dims: Sequence[int]) -> list[int]:
 
 
 def spread(dims: Sequence[int], to: Sequence[int]) -> list[int]:
-    """The strides of a value where it is read in a larger shape."""
+    """The strides of a value that is broadcast to a larger shape."""
     strides = [0 if d == 1 else s for d, s in zip(dims, contiguous(dims), strict=True)]
     return [0] * (len(to) - len(dims)) + strides
 
 
 def index(strides: Sequence[int], letters: Sequence[str], at: int = 0) -> str:
-    """The index of an element, from the letters of its dimensions."""
+    """The index expression of an element; `letters` are the loop variables of its dimensions."""
     terms = [c if s == 1 else f"{s} * {c}" for s, c in zip(strides, letters, strict=True) if s and c != "0"]
     return " + ".join([*([str(at)] if at or not terms else []), *terms])
 
 
 def loops(dims: Sequence[int], one: Callable[[Sequence[str]], str | list[str]], around: int = 0) -> list[str]:
-    """Nested loops within `around` others; of a dimension of one there is only its first number."""
+    """Nested loops inside `around` others. Dimensions of size 1 have no loop."""
     running = [k for k, d in enumerate(dims) if d != 1]
     letters = ["0"] * len(dims)
     for depth, k in enumerate(running, around):

@@ -1,4 +1,4 @@
-"""The whole layout: place, route, space; of many placements the one whose lines are the shortest and plainest."""
+"""The layout of a diagram: of many placements, routed, the one with the shortest and plainest lines is kept."""
 
 from __future__ import annotations
 
@@ -6,33 +6,33 @@ import random
 
 from conveyor.explain.circuit import Circuit
 from conveyor.explain.drawing.check import check
+from conveyor.explain.drawing.coordinates import Layout, assign_coordinates
 from conveyor.explain.drawing.errors import CannotDraw
-from conveyor.explain.drawing.place import Placement
-from conveyor.explain.drawing.route import NoWayError, Router
-from conveyor.explain.drawing.scheme import scheme
-from conveyor.explain.drawing.space import Layout, space
+from conveyor.explain.drawing.netlist import netlist
+from conveyor.explain.drawing.placement import Placement
+from conveyor.explain.drawing.routing import NoRouteError, Router
 
 TRACKS = 3
 MOST_TRACKS = 24
-STARTS, CHANGES = 30, 1_000  # placements of which the best is taken, and what is tried of each, at most
-WORK = 1_000  # how much is tried; a larger circuit uses it up sooner
+STARTS, CHANGES = 30, 1_000  # the most placements that are tried, and the most changes of each
+WORK = 1_000  # the effort; a larger circuit gets fewer placements and changes for it
 
-# What costs as much as a pixel of a line.
-BEND, CROSSING, WIDTH, LEFTWARD, DISORDER, STRAIN, LOW = 30.0, 120.0, 0.3, 1.5, 60.0, 8.0, 80.0
+# Weights of the cost, in pixels of line length.
+BEND, CROSSING, WIDTH, LEFTWARD, DISORDER, SIDES, LOW = 30.0, 120.0, 0.3, 1.5, 60.0, 8.0, 80.0
 
 
-def arrange(circuit: Circuit, work: int = WORK) -> Layout:
-    """Where everything of a circuit lies; the same circuit always lies the same. `work`: more takes longer.
+def lay_out(circuit: Circuit, work: int = WORK) -> Layout:
+    """The layout of a circuit; it is deterministic. `work`: the effort, of which the time is roughly a multiple.
 
-    Raises CannotDraw where no layout is found that holds the laws.
+    Raises CannotDraw if no layout that obeys the laws is found.
     """
-    made = scheme(circuit)
+    made = netlist(circuit)
     size = len(made.items) + len(made.links)
     best: tuple[float, Placement, Layout] | None = None
     for seed in range(1 + min(work // size, STARTS)):
         placement = Placement(made)
         placement.improve(min(30 * work // size, CHANGES), seed)
-        layout = space(circuit, routed(placement))
+        layout = assign_coordinates(circuit, routed(placement))
         if best is None or cost(layout, placement) < best[0]:
             best = cost(layout, placement), placement, layout
     assert best is not None
@@ -42,7 +42,7 @@ def arrange(circuit: Circuit, work: int = WORK) -> Layout:
 
 
 def refined(circuit: Circuit, least: float, placement: Placement, layout: Layout, tries: int) -> Layout:
-    """Better by changes of the placement, each tried with all its lines."""
+    """Improves a layout by changes of its placement, each routed in full."""
     chance = random.Random(1)
     limit = placement.cost()
     for _ in range(tries):
@@ -53,7 +53,7 @@ def refined(circuit: Circuit, least: float, placement: Placement, layout: Layout
             placement.restore(saved)
         else:
             continue
-        new = space(circuit, routed(placement))
+        new = assign_coordinates(circuit, routed(placement))
         if cost(new, placement) < least:
             least, layout, limit = cost(new, placement), new, placement.cost()
         else:
@@ -62,14 +62,14 @@ def refined(circuit: Circuit, least: float, placement: Placement, layout: Layout
 
 
 def cost(layout: Layout, placement: Placement) -> float:
-    """In pixels of a line."""
-    plain = layout.length + BEND * layout.bends + CROSSING * layout.crossings + STRAIN * layout.strain
+    """The cost of a layout, in pixels of line length."""
+    plain = layout.length + BEND * layout.bends + CROSSING * layout.crossings + SIDES * layout.side_cost
     plain += WIDTH * (layout.width + layout.height) + LEFTWARD * layout.leftward
     return plain + DISORDER * placement.disorder + LOW * placement.low
 
 
 def routed(placement: Placement) -> Router:
-    """All lines: those that found no way come first in the next trial, and now and then there is more room."""
+    """Routes all lines. A net that fails is routed first in the next trial; after some trials there are more tracks."""
     tracks, first = TRACKS, list[int]()
     while tracks <= MOST_TRACKS:
         for _ in range(4):
@@ -77,7 +77,7 @@ def routed(placement: Placement) -> Router:
             try:
                 router.run(first)
                 return router
-            except NoWayError as error:
+            except NoRouteError as error:
                 first = [error.source, *(source for source in first if source != error.source)]
         tracks += 1 + tracks // 4
-    raise CannotDraw(f"no way for all lines of {len(placement.items)} items")
+    raise CannotDraw(f"no route for all lines of {len(placement.items)} items")

@@ -1,7 +1,7 @@
-"""In which column and row each item lies: first one after the other, then better by trying changes.
+"""Placement: a column and a row for each item, first in the order of the step, then improved by simulated annealing.
 
-Rows, from the top: what is given upwards; the belts; free rows, for circles; the layers; lanes, of the states that are
-no belts, where lines merge; what comes from below. Columns follow the step; states come in left, and leave right.
+Rows, from the top: outputs; the belts; free rows for circles; the layers; lanes for the other states and for joins of
+lines; inputs. Columns follow the order of the step; states enter at the left and leave at the right.
 """
 
 from __future__ import annotations
@@ -12,95 +12,105 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from conveyor.explain.drawing.scheme import Link, Scheme
+from conveyor.explain.drawing.netlist import Link, Netlist
 
-Cell = tuple[int, int]  # column, row
+GridCell = tuple[int, int]  # column, row
 
-EDGES = ("state", "handed", "given", "stream", "constant")  # what lies outside the module
+EDGES = ("state", "handed", "given", "stream", "constant")  # the kinds of items outside the module
 
-TURN = 0.6  # what costs as much as a column's width: a bend
-BACK = 2.5  # a line that goes to the left
-HIDDEN = 2.2  # something lies between two items of a row or a column
+# Weights of the cost, in widths of a column.
+TURN = 0.6  # a bend
+BACK = 2.5  # a line to the left
+HIDDEN = 2.2  # a link between items of one row or column with another item between them
 COLUMN = 0.4  # one more column
 ORDER = 0.7  # a layer left of the one before it
-HOT, COLD = 2.0, 0.05  # how much worse a change may be, at first and in the end
-UNDER = 1.0  # a circle under the layers
+HOT, COLD = 2.0, 0.05  # the temperature of the annealing, at first and in the end
+UNDER = 1.0  # a circle below the layers
 
 
 @dataclass(frozen=True)
 class Rows:
+    """The rows of a placement: the numbers of belts, of free rows for circles, and of lanes below the layers."""
+
     belts: int
     free: int
     lanes: int
 
     @property
     def layers(self) -> int:
+        """The row of the layers."""
         return 1 + self.belts + self.free
 
     @property
     def bottom(self) -> int:
+        """The row of the inputs."""
         return self.layers + self.lanes + 1
 
     @property
     def for_circles(self) -> range:
+        """The rows where a circle that is not on a belt may be."""
         return range(1 + self.belts, self.layers)
 
     @property
     def for_lanes(self) -> range:
+        """The rows of lanes."""
         return range(self.layers + 1, self.bottom)
 
 
 class Placement:
-    """The cells of all items. It is changed by trying: `cost` says how good it is, without drawing a line."""
+    """The grid cells of all items. `cost` estimates how good it is without routing; `improve` anneals it."""
 
-    def __init__(self, scheme: Scheme, free: int | None = None):
-        self.scheme, self.items = scheme, scheme.items
-        count = len(scheme.items)
+    def __init__(self, netlist: Netlist, free: int | None = None):
+        self.netlist, self.items = netlist, netlist.items
+        count = len(netlist.items)
         free = free if free is not None else 2 if count < 30 else 5
-        self.rows = Rows(len(scheme.belts), free, max(1, len(scheme.lanes)))
-        self.cells: list[Cell] = [(0, 0)] * count
-        self.taken: dict[Cell, int] = {}
-        self.nets = list(scheme.nets().items())
+        self.rows = Rows(len(netlist.belts), free, max(1, len(netlist.lanes)))
+        self.cells: list[GridCell] = [(0, 0)] * count
+        self.taken: dict[GridCell, int] = {}
+        self.nets = list(netlist.nets().items())
         self.width = 0
-        self.on_belt = {station: k for k, belt in enumerate(scheme.belts) for station in belt.stations}
+        self.on_belt = {station: k for k, belt in enumerate(netlist.belts) for station in belt.stations}
         self.into: dict[int, list[Link]] = {}
-        for link in scheme.links:
+        for link in netlist.links:
             self.into.setdefault(link.target, []).append(link)
-        self.rightward = [pair for belt in scheme.belts for pair in pairwise(belt.stations)]
-        joins = set(scheme.of("join"))
-        self.rightward += [(link.source, link.target) for link in scheme.links if link.source in joins]
-        self.layers, self.circles = scheme.of("layer"), scheme.of("op")
+        self.rightward = [pair for belt in netlist.belts for pair in pairwise(belt.stations)]
+        joins = set(netlist.of("join"))
+        self.rightward += [(link.source, link.target) for link in netlist.links if link.source in joins]
+        self.layers, self.circles = netlist.of("layer"), netlist.of("op")
         self.movable = [i for i, item in enumerate(self.items) if item.kind not in ("state", "handed")]
-        self.begin()
+        self.place_all()
 
     # -- the first placement: each item near what it reads, in the order of the step
 
-    def begin(self) -> None:
-        self.edges()
+    def place_all(self) -> None:
+        """Places all items greedily."""
+        self.left_edge()
         order = [i for i in self.order() if self.items[i].kind not in EDGES]
         for i in order:
             self.put(i, self.first_cell(i))
         self.width = 1 + max((self.cells[i][0] for i in order), default=0)
-        for i in self.scheme.of("stream", "constant", "given"):
+        for i in self.netlist.of("stream", "constant", "given"):
             self.put(i, self.near(i))
         self.width = 1 + max(c for c, _ in self.cells)
         self.right_edge()
 
-    def edges(self) -> None:
-        for k, belt in enumerate(self.scheme.belts):
+    def left_edge(self) -> None:
+        """Places the states of t-1."""
+        for k, belt in enumerate(self.netlist.belts):
             self.cells[belt.was] = 0, 1 + k
-        for k, (was, _) in enumerate(self.scheme.lanes):
+        for k, (was, _) in enumerate(self.netlist.lanes):
             if was >= 0:
                 self.cells[was] = 0, self.rows.layers + 1 + k
 
     def right_edge(self) -> None:
-        for k, belt in enumerate(self.scheme.belts):
+        """Places the states of t."""
+        for k, belt in enumerate(self.netlist.belts):
             self.cells[belt.becomes] = self.width, 1 + k
-        for k, (_, becomes) in enumerate(self.scheme.lanes):
+        for k, (_, becomes) in enumerate(self.netlist.lanes):
             self.cells[becomes] = self.width, self.rows.layers + 1 + k
 
     def order(self) -> list[int]:
-        """All items, each after those that it reads, otherwise as the step has them."""
+        """All items in topological order, otherwise in the order of the step."""
         done: list[int] = []
         seen: set[int] = set()
 
@@ -115,16 +125,18 @@ class Placement:
             visit(i)
         return done
 
-    def put(self, i: int, cell: Cell) -> None:
+    def put(self, i: int, cell: GridCell) -> None:
+        """Puts an item into a cell."""
         self.cells[i] = cell
         self.taken[cell] = i
 
-    def sources(self, i: int) -> list[Cell]:
-        """Where those lie that it reads, as far as they have a place within the module."""
+    def sources(self, i: int) -> list[GridCell]:
+        """The cells of the sources of an item that are placed within the module."""
         known = [self.cells[link.source] for link in self.into.get(i, ())]
         return [cell for cell in known if cell[0] > 0]
 
-    def first_cell(self, i: int) -> Cell:
+    def first_cell(self, i: int) -> GridCell:
+        """The free cell for an item in the first placement: right of its sources, near their rows."""
         kind, rows = self.items[i].kind, self.rows
         sources = self.sources(i)
         left = max((c for c, _ in sources), default=1)
@@ -140,10 +152,10 @@ class Placement:
         middle = sum(r for _, r in sources) / len(sources) if sources else wanted[0]
         return min(free, key=lambda cell: (2 * (cell[0] - left) + abs(cell[1] - middle), cell))
 
-    def near(self, i: int) -> Cell:
-        """The free cell at the upper or lower edge nearest to those that it is joined to."""
+    def near(self, i: int) -> GridCell:
+        """The free cell of the top or bottom row nearest to the items that it is linked to."""
         row = 0 if self.items[i].kind == "given" else self.rows.bottom
-        others = [self.cells[k.target] for k in self.scheme.links if k.source == i]
+        others = [self.cells[k.target] for k in self.netlist.links if k.source == i]
         others += [self.cells[k.source] for k in self.into.get(i, ())]
         wanted = min(c for c, _ in others) if row else max(c for c, _ in others) + 1
         free = (c for c in range(1, self.width + len(self.items)) if (c, row) not in self.taken)
@@ -152,22 +164,23 @@ class Placement:
     # -- how good a placement is
 
     def cost(self) -> float:
+        """The estimated cost of the placement, in widths of a column."""
         lines = sum(self.net_cost(source, links) for source, links in self.nets)
         return COLUMN * self.width + ORDER * self.disorder + UNDER * self.low + lines
 
     @property
     def disorder(self) -> int:
-        """How many layers are left of the one that the step writes before it."""
+        """The number of layers that are left of their predecessor in the step."""
         columns = [self.cells[i][0] for i in self.layers]
         return sum(a > b for a, b in pairwise(columns))
 
     @property
     def low(self) -> int:
-        """How many circles lie under the layers."""
+        """The number of circles below the layers."""
         return sum(self.cells[i][1] > self.rows.layers for i in self.circles)
 
     def net_cost(self, source: int, links: list[Link]) -> float:
-        """As long as a tree that joins each target to what is nearest of the source and the other targets."""
+        """The estimated cost of a net: a tree that connects each target to the nearest point of the tree so far."""
         total = 0.0
         tree = [self.cells[source]]
         upwards = self.items[source].kind == "layer"
@@ -178,20 +191,22 @@ class Placement:
             tree.append(to)
         return total
 
-    def line(self, at: Cell, to: Cell, link: Link, upwards: bool) -> float:
+    def line(self, at: GridCell, to: GridCell, link: Link, upwards: bool) -> float:
+        """The estimated cost of a line between two cells. `upwards`: it leaves at the top, as that of a layer does."""
         dx, dy = abs(at[0] - to[0]), abs(at[1] - to[1])
         cost = dx + 0.7 * dy
         if dx and dy:
             cost += TURN
         elif self.between(at, to):
             cost += HIDDEN
-        if upwards and (at[1] <= to[1]):  # a layer gives what it has at its top
+        if upwards and (at[1] <= to[1]):
             cost += TURN
-        if link.port == "main" and at[1] <= to[1]:  # and is fed from below
+        if link.port == "main" and at[1] <= to[1]:  # a layer is entered from below
             cost += 2 * TURN
         return cost
 
-    def between(self, at: Cell, to: Cell) -> bool:
+    def between(self, at: GridCell, to: GridCell) -> bool:
+        """Whether an item lies between two cells of one row or column."""
         (a, r), (b, s) = at, to
         if r == s:
             return any((c, r) in self.taken for c in range(min(a, b) + 1, max(a, b)))
@@ -199,14 +214,16 @@ class Placement:
 
     # -- changes
 
-    def snapshot(self) -> tuple[list[Cell], dict[Cell, int], int]:
+    def snapshot(self) -> tuple[list[GridCell], dict[GridCell, int], int]:
+        """A copy of the placement, for `restore`."""
         return list(self.cells), dict(self.taken), self.width
 
-    def restore(self, saved: tuple[list[Cell], dict[Cell, int], int]) -> None:
+    def restore(self, saved: tuple[list[GridCell], dict[GridCell, int], int]) -> None:
+        """Restores a snapshot."""
         self.cells, self.taken, self.width = list(saved[0]), dict(saved[1]), saved[2]
 
     def improve(self, tries: int, seed: int = 0) -> None:
-        """Keeps the changes that make it better; always the same ones."""
+        """Simulated annealing with `tries` random changes, deterministic for a seed. The best placement is kept."""
         chance = random.Random(seed)
         cost = self.cost()
         best, saved_best = cost, self.snapshot()
@@ -227,7 +244,7 @@ class Placement:
         self.close_gaps()
 
     def try_change(self, chance: random.Random) -> bool:
-        """One change by chance; whether it is one that may be."""
+        """Makes one random change, and returns whether the placement is still valid."""
         kind = chance.random()
         i = chance.choice(self.movable)
         if kind < 0.15:
@@ -242,19 +259,23 @@ class Placement:
         return ok and self.in_order()
 
     def insert(self, column: int) -> None:
+        """Inserts an empty column."""
         self.renumber({c: c + (c >= column) for c in range(self.width + 1)})
 
     def close_gaps(self) -> None:
+        """Removes empty columns."""
         used = sorted({c for c, _ in self.taken})
         if used != list(range(1, len(used) + 1)) or self.width != len(used) + 1:
             self.renumber({0: 0, self.width: len(used) + 1} | {c: k + 1 for k, c in enumerate(used)})
 
     def renumber(self, new: dict[int, int]) -> None:
+        """Moves each column to a new index."""
         self.cells = [(new[c], r) for c, r in self.cells]
         self.taken = {(new[c], r): i for (c, r), i in self.taken.items()}
         self.width = new[self.width]
 
     def swap(self, i: int, j: int) -> bool:
+        """Swaps two items; returns whether they may be swapped."""
         a, b = self.cells[i], self.cells[j]
         if i == j or not self.allowed(i, b[1]) or not self.allowed(j, a[1]):
             return False
@@ -263,6 +284,7 @@ class Placement:
         return True
 
     def move(self, i: int, chance: random.Random) -> bool:
+        """Moves an item to a random cell nearby; returns whether that cell is free."""
         column, row = self.cells[i]
         rows = [r for r in self.rows_of(i) if abs(r - row) <= 2 or len(self.items) < 30]
         to = column + chance.choice((-2, -1, -1, 0, 1, 1, 2)), chance.choice(rows)
@@ -273,17 +295,17 @@ class Placement:
         return True
 
     def rows_of(self, i: int) -> Iterable[int]:
+        """The rows where an item may be."""
         kind, row = self.items[i].kind, self.cells[i][1]
         if kind in ("layer", "given", "stream", "constant") or i in self.on_belt:
             return (row,)
-        if kind == "join":
-            return (*self.rows.for_circles, *self.rows.for_lanes)
         return (*self.rows.for_circles, *self.rows.for_lanes)
 
     def allowed(self, i: int, row: int) -> bool:
+        """Whether an item may be in a row."""
         return row in self.rows_of(i)
 
     def in_order(self) -> bool:
-        """Whether the belts run to the right, and each line that has merged goes to what is right of there."""
+        """Whether all belts and all lines that leave a join run to the right."""
         cells = self.cells
         return all(cells[a][0] < cells[b][0] for a, b in self.rightward)

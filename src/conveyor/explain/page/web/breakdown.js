@@ -1,4 +1,4 @@
-/** How one number comes about: a layer's sum by its blocks, a circle's arithmetic in symbols and in figures. */
+/** How one value is computed: the sum of a layer by blocks, or the arithmetic of a circle in symbols and numbers. */
 import { constant, figure } from "./dom.js";
 import { ATOM, spelled } from "./spell.js";
 

@@ -1,4 +1,4 @@
-"""Places in a long text where units behave as they do in a span of another (as LSTMVis does)."""
+"""Passages of a long text in which units behave as in a given span, as in LSTMVis."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from conveyor.errors import BadInput
-from conveyor.explain.measure.record import PIECE, check_names, given, read_through, shown
+from conveyor.explain.measure.record import PIECE, check_names, read_through, resolve, token_texts
 from conveyor.language import LanguageModel
 from conveyor.language.trained import Trained
 
-AROUND = 20  # tokens shown before and after a place
+AROUND = 20  # tokens shown before and after a match
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """What is looked for: the units of a value in a layer, as they are along a span.
+    """What to search for: the activations of the units of a value in a layer along a span.
 
-    `activations` [length, units]: theirs in the span; `chosen`: the units that count. They are on where they are above
-    the threshold.
+    `activations`: [length, units]; `chosen`: the units that are compared; `threshold`: a unit is on above it.
     """
 
     value: str
@@ -33,8 +32,8 @@ class Pattern:
 
 
 @dataclass(frozen=True)
-class Place:
-    """A place in a text, tokens [start, end), how alike it is, up to 1, and the text there and around."""
+class Match:
+    """A matching passage, tokens [start, end), its similarity (at most 1), and its text and surroundings."""
 
     start: int
     end: int
@@ -53,16 +52,16 @@ def pattern(
     threshold: float = 0.3,
     chosen: Sequence[int] = (),
 ) -> Pattern:
-    """What the units do while the model reads the tokens [a, b) of a text.
+    """The pattern of units while the model reads the tokens [a, b) of a text.
 
         looked_for = pattern(trained, 'he said "it is late" and left', (9, 19))
-        find_alike(trained, corpus, looked_for)
+        find_similar(trained, corpus, looked_for)
 
-    `value`: the units', none: of the first state. `chosen`: the units that count; none: those that are above the
-    threshold all along the span. Raises BadInput for a span outside the text, for a value, layer or unit that does not
-    exist, and where no unit is above the threshold all along.
+    `value`: the value whose units are compared; "": the first state. `chosen`: the units; (): those above the threshold
+    throughout the span. Raises BadInput for a span outside the text, for a value, layer or unit that does not exist,
+    and if no unit is above the threshold throughout.
     """
-    reader, tokens, _ = given(model, text)
+    reader, tokens, _ = resolve(model, text)
     value = value or reader.rnn.state_names[0]
     if tokens.dim() != 1 or not 0 <= span[0] < span[1] <= len(tokens):
         raise BadInput(f"the span is [a, b) with 0 <= a < b <= {tokens.shape[0]} of one text, not {list(span)}")
@@ -77,40 +76,40 @@ def pattern(
     if not (chosen or on):
         highest = float(activations.amin(0).max())
         raise BadInput(
-            f"no unit of {value} is above {threshold} all along the span: the highest stays above {highest:.2g}"
+            f"no unit of {value} is above {threshold} throughout the span: lower the threshold below {highest:.2g}"
         )
     return Pattern(value, layer, activations, tuple(chosen or on), threshold)
 
 
-def find_alike(
+def find_similar(
     model: LanguageModel | Trained,
     corpus: str | bytes | Tensor,
     looked_for: Pattern,
     by: str = "on",
     top: int = 20,
-) -> list[Place]:
-    """The places of a corpus that are most like the pattern, the best first; no two of them overlap.
+) -> list[Match]:
+    """The `top` passages of a corpus that are most similar to the pattern, best first, without overlaps.
 
-    `by` "on": of the units that are on all along the place or belong to the pattern's, the part that are on in both
-    (after Strobelt et al. 2018, "LSTMVis"). "cosine": of the mean activations of the chosen units. "near": by how
-    little the chosen units differ from the pattern, step by step, which tells one unit's values too. Half a million
-    characters take some seconds: they are read as 64 rows side by side, each from the initial state. A place is as long
-    as the pattern. Raises BadInput as `record` does, and for a corpus that is shorter than the pattern.
+    `by` "on": of the units that are on throughout the passage or chosen, the share that are both (after Strobelt et al.
+    2018, "LSTMVis"). "cosine": the cosine similarity of the mean activations of the chosen units. "near": 1 / (1 + root
+    mean square difference of the chosen units, step by step), which also works for a single unit. A passage is as long
+    as the pattern. The corpus is read as 64 rows in parallel, each from the initial state, so half a million characters
+    take some seconds. Raises BadInput as `record` does, and for a corpus shorter than the pattern.
     """
-    reader, tokens, vocabulary = given(model, corpus)
+    reader, tokens, vocabulary = resolve(model, corpus)
     length = len(looked_for.activations)
     if tokens.dim() != 1 or len(tokens) < length:
         raise BadInput(f"the corpus is one text of {length} tokens at least, as many as the span has")
     if by not in MEASURES:
-        raise BadInput(f"places are alike by {' or '.join(MEASURES)}, not {by}")
-    scores = _along(reader, tokens, looked_for, by).nan_to_num(-torch.inf, torch.inf, -torch.inf)  # NaN is like nothing
+        raise BadInput(f"passages are compared by {' or '.join(MEASURES)}, not {by}")
+    scores = _along(reader, tokens, looked_for, by).nan_to_num(-torch.inf, torch.inf, -torch.inf)  # NaN matches nothing
     starts = _apart(scores, length, top)
-    texts = shown(tokens, vocabulary) if vocabulary is not None else None
-    return [_place(start, start + length, float(scores[start]), texts) for start in starts]
+    texts = token_texts(tokens, vocabulary) if vocabulary is not None else None
+    return [_match(start, start + length, float(scores[start]), texts) for start in starts]
 
 
 def _along(model: LanguageModel, tokens: Tensor, looked_for: Pattern, by: str) -> Tensor:
-    """How alike the place is that starts at each token, [N]; -inf where a row of the reading ends before it does."""
+    """The similarity of the passage that starts at each token, [N]; -inf where it would cross the end of a row."""
     length = len(looked_for.activations)
     scores = torch.full((len(tokens),), -torch.inf)
     values, places = torch.empty(0), torch.empty(0, dtype=torch.long)
@@ -134,7 +133,7 @@ def _layer(values: dict[str, list[Tensor]], name: str, layer: int) -> Tensor:
 
 
 def _means(values: Tensor, length: int) -> Tensor:
-    """Over windows of this length, [T - length + 1, ...]."""
+    """Means over windows of this length, [T - length + 1, ...]."""
     sums = F.pad(values.double().cumsum(0), (0, 0) * (values.dim() - 1) + (1, 0))
     return (sums[length:] - sums[:-length]) / length
 
@@ -153,7 +152,7 @@ def _by_cosine(values: Tensor, looked_for: Pattern) -> Tensor:
 
 
 def _by_nearness(values: Tensor, looked_for: Pattern) -> Tensor:
-    """1 where the chosen units are as in the pattern at every step, less the larger their root mean square distance."""
+    """1 / (1 + root mean square difference of the chosen units from the pattern), [T - length + 1, rows]."""
     chosen, length = list(looked_for.chosen), len(looked_for.activations)
     starts = len(values) - length + 1
     squares = torch.zeros(values[:starts].shape[:-1])
@@ -166,7 +165,7 @@ MEASURES = {"on": _by_units_on, "cosine": _by_cosine, "near": _by_nearness}
 
 
 def _apart(scores: Tensor, length: int, top: int) -> list[int]:
-    """The best places that do not overlap."""
+    """The starts of the best passages that do not overlap."""
     left = scores.clone()
     found: list[int] = []
     while len(found) < top and float(left.max()) > 0:
@@ -176,8 +175,8 @@ def _apart(scores: Tensor, length: int, top: int) -> list[int]:
     return found
 
 
-def _place(start: int, end: int, score: float, texts: Sequence[str] | None) -> Place:
+def _match(start: int, end: int, score: float, texts: Sequence[str] | None) -> Match:
     if texts is None:
-        return Place(start, end, score)
+        return Match(start, end, score)
     around = (texts[max(0, start - AROUND) : start], texts[start:end], texts[end : end + AROUND])
-    return Place(start, end, score, *("".join(part) for part in around))
+    return Match(start, end, score, *("".join(part) for part in around))

@@ -1,4 +1,4 @@
-"""The cheapest way from a net's tree to one more item: the search itself, along the lines of the grid."""
+"""The cheapest path on the grid from the tree of a net to one more item, by A* search."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from dataclasses import dataclass
 
 LEFT, RIGHT, UP, DOWN = range(4)
 OPPOSITE = (RIGHT, LEFT, DOWN, UP)
-ACROSS = (True, True, False, False)  # the directions along a row
+ACROSS = (True, True, False, False)  # whether a direction is horizontal
 
 BEND = 4.0
 CROSSING = 9.0
-ASIDE = 2.5  # how much more than others a line costs that has merged and goes on in another row
+ASIDE = 2.5  # the factor for the cost of a merged line outside its row
 
 
 class Grid:
-    """Who has the piece of the grid from each point to the right, and down: a net, or -1. `unit`: how long a piece is.
+    """The grid. Points are numbered row by row; `across[v]`, `down[v]` are the nets on the edges right of and below v.
 
-    Nothing but a way's end comes to a point that is closed: an item, or the border.
+    -1 means that the edge is free; `unit` is its length. Only the end of a path may be at a `closed` point, which is an
+    item or the border.
     """
 
     def __init__(self, width: int, height: int, unit: float, items: Iterable[int]):
@@ -32,18 +33,19 @@ class Grid:
         self.moves = (-1, 1, -width, width)
 
     def around(self, v: int) -> tuple[int, int, int, int]:
-        """Who has the four pieces of the grid at a point: left, right, up, down."""
+        """The nets on the four edges at a point, or -1: left, right, up, down."""
         return self.across[v - 1], self.across[v], self.down[v - self.width], self.down[v]
 
     def apart(self, v: int, w: int) -> float:
+        """The length of the shortest path between two points of the empty grid."""
         return self.unit * (abs(v % self.width - w % self.width) + abs(v // self.width - w // self.width))
 
 
 @dataclass(frozen=True)
-class Aim:
-    """What is looked for: a way of the net `source` to the point `goal`, by one of the sides `enters`, at its cost.
+class Query:
+    """A search: a path of the net `source` to the point `goal`, entered at one of the sides `enters` at its cost.
 
-    `home`: the row on which the net is to stay, or -1. `may_bend`: whether the net may bend or fork at a point.
+    `home`: the row in which the net should stay, or -1. `may_bend(v)`: whether the net may bend or fork at a point.
     """
 
     source: int
@@ -53,10 +55,10 @@ class Aim:
     may_bend: Callable[[int], bool]
 
 
-def find(grid: Grid, aim: Aim, starts: list[tuple[float, int, int]]) -> list[int] | None:
-    """The points of the cheapest way, from one of the starts: what it costs, the point, and the direction."""
+def cheapest_path(grid: Grid, query: Query, starts: list[tuple[float, int, int]]) -> list[int] | None:
+    """The points of the cheapest path from one of the `starts` (cost, point, direction), or None."""
     across, down, width, closed, unit, moves = grid.across, grid.down, grid.width, grid.closed, grid.unit, grid.moves
-    goal, source = aim.goal, aim.source
+    goal, source = query.goal, query.source
     gx, gy = goal % width, goal // width
     best: dict[tuple[int, int], float] = {}
     came: dict[tuple[int, int], tuple[int, int]] = {}
@@ -68,21 +70,21 @@ def find(grid: Grid, aim: Aim, starts: list[tuple[float, int, int]]) -> list[int
             if (across if direction < UP else down)[v if w > v else w] >= 0:
                 continue
             if w == goal:
-                if OPPOSITE[direction] not in aim.enters:
+                if OPPOSITE[direction] not in query.enters:
                     continue
-                cost += aim.enters[OPPOSITE[direction]]
+                cost += query.enters[OPPOSITE[direction]]
             elif closed[w]:
                 continue
             else:
                 one, two, three, four = across[w - 1], across[w], down[w - width], down[w]
                 if one >= 0 or two >= 0 or three >= 0 or four >= 0:
-                    if direction < UP:  # what is there must go straight across
+                    if direction < UP:  # the other net must go straight across
                         one, two, three, four = three, four, one, two
                     if one != two or one < 0 or one == source or three >= 0 or four >= 0:
                         continue
                     cost += CROSSING
             y = w // width
-            cost += unit * ASIDE if direction < UP and aim.home not in (-1, y) else unit
+            cost += unit * ASIDE if direction < UP and query.home not in (-1, y) else unit
             if cost < best.get((w, direction), 1e9):
                 best[w, direction] = cost
                 came[w, direction] = origin
@@ -97,7 +99,7 @@ def find(grid: Grid, aim: Aim, starts: list[tuple[float, int, int]]) -> list[int
             return _trace(came, v, direction)
         steps = [(cost, v, direction, (v, direction))]
         crossed = (down if direction < UP else across)[v] >= 0
-        if not crossed and aim.may_bend(v):
+        if not crossed and query.may_bend(v):
             turns = (UP, DOWN) if direction < UP else (LEFT, RIGHT)
             steps += [(cost + BEND, v, turn, (v, direction)) for turn in turns]
 

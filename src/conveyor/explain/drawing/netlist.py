@@ -1,4 +1,7 @@
-"""What is to be placed and joined by lines: the parts of a circuit, the points where lines merge, the ends."""
+"""The netlist of a diagram: the items to place (parts, points where lines merge, ends) and the links between them.
+
+Placing and routing them is the problem of circuit boards, and the names here are those of that field.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,17 @@ from dataclasses import dataclass, field
 from conveyor.explain.circuit import Circuit
 from conveyor.explain.drawing.errors import CannotDraw
 
-SIDES = 2  # operands that a layer takes at its sides; the others come from below, on one line
-ENTRANCES = 3  # operands that reach a circle by lines of their own
+SIDES = 2  # operands that enter a layer at its sides; all others come from below on one line
+ENTRANCES = 3  # operands that enter a circle on separate lines; more are merged into one line
 
 
 @dataclass(frozen=True)
 class Item:
-    """Something that has a place. `part` is an index in the circuit, -1 of a join; of an end, the part that it shows.
+    """Something to place: a part, a join of lines, or an end.
 
-    `kind` is the part's, or "join" (lines merge), "handed" (a state for the next step), "given" (what leaves upwards).
+    `kind` is that of the part, or "join" (where lines merge), "handed" (a state for the next step), "given" (an output
+    at the top). `part` is the index of the part in the circuit; for an end, of the part whose value leaves; -1 for a
+    join.
     """
 
     kind: str
@@ -27,7 +32,7 @@ class Item:
 
 @dataclass
 class Link:
-    """A line from an item to another. `port` is "main" or "side", of a layer, or nothing; `wires` are the values'."""
+    """An edge between two items. `port` is "main" or "side" for a layer, else ""; `wires` are those of its values."""
 
     source: int
     target: int
@@ -37,7 +42,10 @@ class Link:
 
 @dataclass(frozen=True)
 class Belt:
-    """A state that is memory: what was, the circles on its way, what becomes of it. All are items, on one row."""
+    """A state that passes from t-1 to t through circles only: the essay's conveyor belt, drawn as one straight row.
+
+    `was`, `circles` and `becomes` are items.
+    """
 
     was: int
     circles: tuple[int, ...]
@@ -45,12 +53,13 @@ class Belt:
 
     @property
     def stations(self) -> tuple[int, ...]:
+        """All items of the belt, from left to right."""
         return (self.was, *self.circles, self.becomes)
 
 
 @dataclass
-class Scheme:
-    """The items, the links between them, the belts, and the states that are no belts: pairs of items."""
+class Netlist:
+    """What is drawn: items and links. `belts`: see Belt; `lanes`: the items of other states, (of t-1 or -1, of t)."""
 
     items: list[Item]
     links: list[Link]
@@ -58,28 +67,30 @@ class Scheme:
     lanes: list[tuple[int, int]]
 
     def of(self, *kinds: str) -> list[int]:
+        """The items of these kinds."""
         return [i for i, item in enumerate(self.items) if item.kind in kinds]
 
     def nets(self) -> dict[int, list[Link]]:
-        """The links by where they start: they share a line as far as they can."""
+        """The links by their source: a net, whose links share one branching line."""
         found: dict[int, list[Link]] = defaultdict(list)
         for link in self.links:
             found[link.source].append(link)
         return dict(found)
 
 
-def scheme(circuit: Circuit) -> Scheme:
-    return _Maker(circuit).make()
+def netlist(circuit: Circuit) -> Netlist:
+    """The netlist of a circuit."""
+    return _NetlistBuilder(circuit).make()
 
 
-class _Maker:
+class _NetlistBuilder:
     def __init__(self, circuit: Circuit):
         self.circuit = circuit
         self.items = [Item(part.kind, i, part.name) for i, part in enumerate(circuit.parts)]
         self.links: dict[tuple[int, int], Link] = {}
-        self.merged: dict[tuple[int, ...], int] = {}  # the joins so far, by what they join
+        self.merged: dict[tuple[int, ...], int] = {}  # the joins so far, by the items that they merge
 
-    def make(self) -> Scheme:
+    def make(self) -> Netlist:
         for at in range(len(self.circuit.parts)):
             self.inputs(at)
         handed = {end.name: self.end(end.name, "handed", end.part) for end in self.of_kind("state")}
@@ -90,7 +101,7 @@ class _Maker:
             self.end(end.name, "given", end.part)
         self.spread_wires()
         belts, lanes = self.belts(handed)
-        return Scheme(self.items, list(self.links.values()), belts, lanes)
+        return Netlist(self.items, list(self.links.values()), belts, lanes)
 
     def of_kind(self, kind: str) -> Iterable:
         return [end for end in self.circuit.ends if end.kind == kind]
@@ -121,7 +132,7 @@ class _Maker:
             self.link(source, at, "side")
 
     def join(self, sources: list[int]) -> int:
-        """The line that carries all these values: they merge one after the other, states first."""
+        """The item whose line carries all these values: they merge one after the other, states first."""
         ranks = {"state": 0, "stream": 1, "constant": 2}
         order = sorted(set(sources), key=lambda i: (ranks.get(self.items[i].kind, 3), self.rank_of(i)))
         at = order[0]
@@ -136,17 +147,17 @@ class _Maker:
         return at
 
     def rank_of(self, i: int) -> int:
-        """x comes before other streams, the output before other states."""
+        """The sort key of an item among its kind: x is the first stream, the output the first state."""
         return -1 if self.items[i].name in ("x", *self.circuit.graph.states[:1]) else i
 
     def spread_wires(self) -> None:
-        """Which values run along each link: through joins, to all layers that read the joined line."""
+        """Assigns to each link the wires that run along it, through joins to all layers that read the merged line."""
         into = defaultdict(list)
         for link in self.links.values():
             into[link.target].append(link)
 
         def mark(target: int, wire: str, source: int) -> bool:
-            """Marks the way from a part back from `target`; whether there is one."""
+            """Marks the path from `source` to `target`, backwards; returns whether there is one."""
             found = False
             for link in into[target]:
                 through = self.items[link.source].kind == "join" and mark(link.source, wire, source)
@@ -157,36 +168,36 @@ class _Maker:
 
         for wire in self.circuit.wires:
             if not mark(wire.target, f"{wire.source}-{wire.target}", wire.source):
-                raise CannotDraw(f"no way from {wire.source} to {wire.target}")
+                raise CannotDraw(f"no path from {wire.source} to {wire.target}")
 
     def belts(self, handed: dict[str, int]) -> tuple[list[Belt], list[tuple[int, int]]]:
         belts, lanes, taken = [], [], set[int]()
         was = {item.name: i for i, item in enumerate(self.items) if item.kind == "state"}
         for name in self.circuit.graph.states:
             end = handed[name]
-            if name not in was:  # nobody reads what it was
+            if name not in was:  # nothing reads the old state
                 lanes.append((-1, end))
                 continue
-            way = self.way(was[name], self.items[end].part, taken)
-            if way is None:
+            path = self.path(was[name], self.items[end].part, taken)
+            if path is None:
                 lanes.append((was[name], end))
             else:
-                taken.update(way)
-                belts.append(Belt(was[name], way, end))
+                taken.update(path)
+                belts.append(Belt(was[name], path, end))
         return belts, lanes
 
-    def way(self, start: int, goal: int, taken: set[int]) -> tuple[int, ...] | None:
-        """The shortest way from a state to what becomes of it by circles alone, none of which is on another belt."""
-        ways: list[tuple[int, ...]] = [()]
+    def path(self, start: int, goal: int, taken: set[int]) -> tuple[int, ...] | None:
+        """The shortest path of circles from a state of t-1 to its new value that shares no circle with another belt."""
+        paths: list[tuple[int, ...]] = [()]
         seen = {start}
-        for way in ways:
-            at = way[-1] if way else start
+        for path in paths:
+            at = path[-1] if path else start
             if at == goal:
-                return way
+                return path
             for wire in self.circuit.wires:
                 to = wire.target
                 new = wire.source == at and to not in seen | taken and (at, to) in self.links
                 if new and self.circuit.parts[to].kind == "op":
                     seen.add(to)
-                    ways.append((*way, to))
+                    paths.append((*path, to))
         return None

@@ -1,4 +1,4 @@
-/** What the tour says: sentences in which a value's symbol stands between backquotes, and formulas. */
+/** The text of the tour: sentences with symbols between backquotes, and formulas. */
 import { el, figure } from "./dom.js";
 import { math } from "./symbols.js";
 

@@ -1,4 +1,4 @@
-"""How the gradient fades on its way back in networks that have learnt nothing yet: why long spans are hard to learn."""
+"""How gradients decay in untrained networks: why long-range dependencies are hard to learn."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from conveyor.zoo import LSTM, RNN, ForgetBiasLSTM
 CELLS: dict[str, tuple[type[Cell], str]] = {
     "RNN": (RNN, "h"),
     "LSTM": (LSTM, "C"),
-    "LSTM, f open": (ForgetBiasLSTM, "C"),  # its forget gates begin open, so that there is something to learn from
+    "LSTM, f open": (ForgetBiasLSTM, "C"),  # forget gates are open at first, so gradients survive
 }
 STEPS, UNITS = 60, 32
 
 
-def fading(trained: Trained, text: str) -> list[dict[str, Any]]:
-    """What is left of the gradient after 1, 2, ... steps back, as a part of what is left after one.
+def gradient_decay(trained: Trained, text: str) -> list[dict[str, Any]]:
+    """The gradient after 1, 2, ... steps back, relative to that after one step.
 
-        fading(trained, "the keys to the cabinet")[0]       # {"name": "RNN", "state": "h", "left": [1.0, 0.55, ...]}
+        gradient_decay(trained, "the keys to the cabinet")[0]  # {"name": "RNN", "state": "h", "left": [1.0, 0.55, ...]}
 
-    The exact Jacobian of the output by each earlier state, of new layers that read the text, over and over, in the
-    vectors of the trained model.
+    These are norms of the exact Jacobian of the output with respect to each earlier state, in new layers that read the
+    text, repeated, with the embeddings of the trained model.
     """
     tokens = trained.vocabulary.encode(text.encode())
     if not len(tokens):
