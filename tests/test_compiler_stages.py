@@ -6,12 +6,13 @@ import pytest
 import torch
 
 import conveyor
-from cases import PAPERS
+from cases import PAPERS, QUICK_PAPERS
 from conveyor import zoo
 from conveyor.compiler import Graph, inference, training
 from conveyor.compiler.graph import Node, Output
 from conveyor.compiler.plan import Gemm, Local, Loop, Outer, Pack
 from conveyor.kernels import kernel_of
+from tiers import quick
 
 X, H = 3, 13  # input and hidden size
 
@@ -147,7 +148,7 @@ def test_a_product_that_somebody_sees_is_computed():
     torch.testing.assert_close(found["compiled"], found["eager"])
 
 
-every_paper = pytest.mark.parametrize("name", PAPERS)
+every_paper = pytest.mark.parametrize("name", quick(PAPERS, QUICK_PAPERS))
 
 
 def stages_of_paper(name, *sizes):
