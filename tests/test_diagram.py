@@ -476,7 +476,8 @@ def test_a_mistake_is_one_clear_line(arguments, message, tmp_path):
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("file", ["rnn.svg", pytest.param("rnn.png", marks=slow)])
+@slow
+@pytest.mark.parametrize("file", ["rnn.svg", "rnn.png"])
 def test_a_full_disk_costs_no_picture(file, tmp_path):
     (tmp_path / file).write_text("what was there")
     result = command("draw", "rnn", "-o", file, cwd=tmp_path, file_limit=1000)

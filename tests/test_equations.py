@@ -9,7 +9,7 @@ from torch.func import functional_call
 import conveyor
 from cases import CASES, PAPERS, QUICK_PAPERS, differentiable, others, parameters_of, random_state, tensors, values_of
 from conveyor import zoo
-from tiers import quick, slow
+from tiers import quick
 from tolerance import assert_equal
 
 T, B, INPUT, HIDDEN = 4, 2, 3, 3
@@ -90,8 +90,10 @@ def test_gradients_are_the_papers(name):
         assert_equal(torch.from_numpy(gradients[key]), expected * free.get(key, 1), key)
 
 
-@pytest.mark.parametrize("name", quick(CASES, [name for name, case in CASES.items() if not case.heavy]))
-@pytest.mark.parametrize("check", [gradcheck, pytest.param(gradgradcheck, marks=slow)])  # test_citizen.py has both, too
+@pytest.mark.parametrize(
+    "name", quick(CASES, CASES.keys() - PAPERS.keys())
+)  # test_citizen.py has it for all, by kernels
+@pytest.mark.parametrize("check", [gradcheck, gradgradcheck])
 def test_gradients_are_those_of_finite_differences(name, check):
     layer = CASES[name].layer(2, 3, dtype=torch.float64)
     given = drawn(layer, 3, 2)
