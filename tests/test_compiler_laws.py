@@ -96,8 +96,12 @@ def test_the_kernel_of_layers_directions_and_lengths_is_the_loop(name):
 
 @some_cells
 def test_the_kernel_with_recorded_values_is_the_loop(name):
-    assert_kernel_is_loop(*drawn(name, 4, 3, 2, 5), record=True)
     assert_kernel_is_loop(*drawn(name, 4, 3, 2, 5, bidirectional=True, num_layers=2), record=True, lengths=[2, 4, 0])
+
+
+@few_cells
+def test_the_kernel_with_recorded_values_of_whole_sequences_is_the_loop(name):
+    assert_kernel_is_loop(*drawn(name, 4, 3, 2, 5), record=True)
 
 
 @pytest.mark.parametrize("name", CASES)

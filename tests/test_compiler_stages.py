@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import conveyor
-from cases import PAPERS
+from cases import PAPERS, QUICK_PAPERS
 from conveyor import zoo
 from conveyor.compiler import Graph, inference, training
 from conveyor.compiler.graph import Node, Output
@@ -16,6 +16,7 @@ from conveyor.layer.tracing import Signature, traced
 from conveyor.targets.cpu.emit import emit
 from conveyor.targets.cpu.plan import plan
 from conveyor.targets.registry import TARGETS
+from tiers import quick
 
 X, H = 3, 13  # input and hidden size
 
@@ -153,7 +154,7 @@ def test_a_product_that_somebody_sees_is_computed():
     torch.testing.assert_close(found["compiled"], found["eager"])
 
 
-every_paper = pytest.mark.parametrize("name", PAPERS)
+every_paper = pytest.mark.parametrize("name", quick(PAPERS, QUICK_PAPERS))
 
 
 def stages_of_paper(name, *sizes):

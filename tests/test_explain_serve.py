@@ -23,6 +23,7 @@ from conveyor.language.settings import Settings
 from conveyor.language.trained import load
 from conveyor.training import train as training
 from conveyor.training.progress import Progress
+from tiers import slow
 
 pytestmark = pytest.mark.xdist_group("explain serve")
 
@@ -237,6 +238,7 @@ def test_a_port_in_use_is_told(home, server):
     assert "0 to 65535" in result.stderr
 
 
+@slow
 def test_control_c_ends_it(home):
     with serving(home) as (process, port):
         assert ask(port, "GET", "/")[0] == 200

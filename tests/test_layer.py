@@ -115,7 +115,7 @@ def test_a_value_whose_width_differs_between_layers_comes_layer_by_layer():
 
 @every_cell
 def test_copies_and_pickles_compute_the_same(name):
-    layer = CASES[name].layer(INPUT, HIDDEN, 2, bidirectional=True, learn_initial_state=True)
+    layer = CASES[name].layer(INPUT, HIDDEN, 2, learn_initial_state=True)
     x, further = torch.randn(T, B, INPUT), extra_inputs(layer, T, B, torch.float32)
     expected = layer(x, **further)[0]
     for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):

@@ -16,6 +16,8 @@ from conveyor.errors import BadInput
 from conveyor.tasks import chorales
 from conveyor.tasks.midi import midi
 
+pytestmark = pytest.mark.xdist_group("music")  # one process reads the chorales, which takes seconds
+
 
 def by_music21(name):
     """The piano-roll of a score, by music21's own reader."""

@@ -8,6 +8,8 @@ from conveyor.errors import BadInput
 from conveyor.tasks import chorales, music
 from conveyor.tasks.music import Music
 
+pytestmark = pytest.mark.xdist_group("music")  # one process reads the chorales, which takes seconds
+
 
 def test_every_frame_but_the_first_is_judged():
     read, task = chorales.read(), Music()

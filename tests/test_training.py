@@ -174,11 +174,12 @@ def saved(run: Path) -> int:
     return path.stat().st_mtime_ns if path.exists() else 0
 
 
+@slow
 @pytest.mark.parametrize(
     ("sent", "source", "out"),
     [
         (signal.SIGINT, "-", "run"),
-        pytest.param(signal.SIGTERM, "texts", "texts/run", marks=slow),
+        (signal.SIGTERM, "texts", "texts/run"),
     ],
     ids=["standard input", "a folder around the run"],
 )
@@ -327,6 +328,7 @@ def test_generating_into_a_reader_that_leaves_ends_quietly(trained: Path) -> Non
     assert process.returncode == 0
 
 
+@slow
 def test_generating_that_is_interrupted_ends_quietly(trained: Path) -> None:
     with begun(command("generate", trained, "--length", 10**9), trained.parent) as process:
         process.stdout.read(10)

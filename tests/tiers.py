@@ -18,14 +18,15 @@ FLAGS = "CONVEYOR_CFLAGS"
 ROUGH = 100  # work for pictures whose layout need only be right, not good
 
 
-FEW = 2  # examples of sizes for each cell that has a name
+FEW = 2  # examples of sizes for each cell that has a name,
+MOST = (4, 3, 2)  # of so many steps, rows and layers at most
 
 
 def begin(everything):
     """Before tests are collected. The kernels of the first tier are compiled cheaply, unless flags are given."""
-    global FEW
+    global FEW, MOST
     if everything:
-        FEW = 5
+        FEW, MOST = 5, (6, 4, 3)
     else:
         os.environ.setdefault(FLAGS, CHEAP)
         lay_out.__defaults__ = (ROUGH,)
