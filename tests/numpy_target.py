@@ -57,7 +57,7 @@ class Interpreter:
         ]
         made = {i: torch.full(shapes[i], torch.nan, dtype=self.dtype) for i in self.program.kept}
         arrays = [np.full(shape, np.nan, torch.empty(0, dtype=self.dtype).numpy().dtype) for shape in shapes]
-        for key, i in self.program.given.items():
+        for key, i in self.program.input_buffers.items():
             arrays[i] = inputs[key].detach().numpy().reshape(shapes[i])
         for i, tensor in made.items():
             arrays[i] = tensor.numpy()
@@ -168,12 +168,12 @@ def outer(run, stage):
     (m, n), refs = stage.size, [ref for ref in (stage.a, stage.b) if ref]
     spaces = {run.program.buffers[ref.buffer].space for ref in refs}
     timed = bool(spaces & {Space.STREAM, Space.HISTORY})
-    a, *b = (rows_of(run, ref, stage.lead, k, timed) for ref, k in zip(refs, (m, n), strict=False))
+    a, *b = (layout_of(run, ref, stage.lead, k, timed) for ref, k in zip(refs, (m, n), strict=False))
     found = np.einsum("rlm,rln->mn", a, b[0]) if b else a.sum((0, 1))
     run.arrays[stage.target.buffer].reshape(-1)[stage.target.offset :][: found.size] = found.reshape(-1)
 
 
-def rows_of(run, ref, lead, k, timed):
+def layout_of(run, ref, lead, k, timed):
     """All rows of an operand of a sum over rows, [rows, lead, k]."""
     array, rows, space = run.arrays[ref.buffer], run.rows, run.program.buffers[ref.buffer].space
     if space == Space.HISTORY:

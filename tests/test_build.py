@@ -18,8 +18,7 @@ import torch
 import conveyor
 from command import LIMITED, environment
 from conveyor.layer import backends
-from conveyor.targets import CannotBuild
-from conveyor.targets import attempt as attempts
+from conveyor.targets import CannotBuild, build_once
 from conveyor.targets.cpu import build
 from tiers import slow
 
@@ -364,9 +363,9 @@ def test_another_compiler_or_other_flags_make_another_file(cache, tmp_path, monk
 def test_what_could_not_be_built_is_not_tried_at_every_call(tmp_path, monkeypatch):
     counting = script(tmp_path / "counting", f"echo >> {tmp_path}/count; exit 1")
     monkeypatch.setenv("CC", str(counting))
-    attempt, now = attempts.Attempt(), time.monotonic()
+    attempt, now = build_once.BuildOnce(), time.monotonic()
     told = []
-    for later in (0, 1, attempts.AGAIN / 2, attempts.AGAIN + 1):
+    for later in (0, 1, build_once.RETRY_AFTER / 2, build_once.RETRY_AFTER + 1):
         monkeypatch.setattr(time, "monotonic", lambda later=later: now + later)
         with pytest.raises(CannotBuild) as caught, attempt:
             answer()

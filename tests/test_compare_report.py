@@ -87,7 +87,7 @@ class Page(HTMLParser):
         self.text += data
 
 
-def rows_of(folder):
+def layout_of(folder):
     with (folder / "results.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
@@ -146,12 +146,12 @@ def test_hostile_names_are_text(tmp_path):
     words = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "<script" not in words
     assert {len(row) for row in table(words, "Results")} == {11}, "no bar of a name is a column"
-    assert {row["cell"] for row in rows_of(tmp_path)} == set(cells)
-    assert {row["task"] for row in rows_of(tmp_path)} == set(tasks)
+    assert {row["cell"] for row in layout_of(tmp_path)} == set(cells)
+    assert {row["task"] for row in layout_of(tmp_path)} == set(tasks)
 
 
 def test_every_trial_is_in_the_csv_in_full(written):
-    rows, outcomes = rows_of(written), trials()
+    rows, outcomes = layout_of(written), trials()
     assert len(rows) == len(outcomes)
     for place, (row, outcome) in enumerate(zip(rows, outcomes, strict=True), 1):
         assert row["row"] == str(place)
@@ -170,7 +170,7 @@ def chosen(row, rows):
 
 
 def test_every_figure_comes_from_the_rows_that_it_names(written):
-    text, rows = (written / "report.md").read_text(encoding="utf-8"), rows_of(written)
+    text, rows = (written / "report.md").read_text(encoding="utf-8"), layout_of(written)
     samples = {}
     for row in table(text, "Results"):
         runs = chosen(row, rows)
@@ -228,14 +228,14 @@ def test_little_data(tmp_path, outcomes, words):
     report.write(tmp_path, outcomes, about(["adding:20"]))
     assert re.search(words, (tmp_path / "report.md").read_text(encoding="utf-8"))
     Page((tmp_path / "report.html").read_text(encoding="utf-8"))
-    assert len(rows_of(tmp_path)) == len(outcomes)
+    assert len(layout_of(tmp_path)) == len(outcomes)
 
 
 @slow
 def test_a_report_is_written_over_an_earlier_one_and_leaves_no_parts(tmp_path):
     report.write(tmp_path, trials(["adding:20"], ["lstm", "gru"], 2, 2), about())
     report.write(tmp_path, trials(["adding:20"], ["lstm", "gru"], 3, 2), about())
-    assert len(rows_of(tmp_path)) == 10
+    assert len(layout_of(tmp_path)) == 10
     assert not list(tmp_path.rglob("*.tmp"))
 
 

@@ -63,7 +63,7 @@ def part(layer, values, steps=slice(None), rows=slice(None)):
     return {n: v[rows] if n in layer.cell.constant else v[steps, rows] for n, v in values.items()}
 
 
-def rows_of(state, rows):
+def layout_of(state, rows):
     chosen = tuple(s[:, rows] for s in tensors(state))
     return chosen if len(chosen) > 1 else chosen[0]
 
@@ -127,9 +127,9 @@ def test_rows_are_independent(name, data):
     output, last, *values = layer(x, state, **further)
     for b in range(x.shape[1]):
         row = slice(b, b + 1)
-        alone, alone_last, *told = layer(x[:, row], rows_of(state, row), **part(layer, further, rows=row))
+        alone, alone_last, *told = layer(x[:, row], layout_of(state, row), **part(layer, further, rows=row))
         assert_equal(output[:, row], alone, "output")
-        assert_same_state(rows_of(last, row), alone_last)
+        assert_same_state(layout_of(last, row), alone_last)
         assert_same_values({name: v[:, :, :, row] for name, v in values_of(values).items()}, values_of(told))
 
 
@@ -148,10 +148,10 @@ def test_padding_changes_nothing(name, data):
     for row, length in enumerate(lengths):
         only = slice(row, row + 1)
         inputs = part(layer, further, slice(0, length), only)
-        alone, alone_last, alone_values = layer(x[:length, only], rows_of(state, only), record=True, **inputs)
+        alone, alone_last, alone_values = layer(x[:length, only], layout_of(state, only), record=True, **inputs)
         assert_equal(output[:length, only], alone, "output")
         assert not output[length:, only].any()
-        assert_same_state(rows_of(last, only), alone_last)
+        assert_same_state(layout_of(last, only), alone_last)
         for symbol, value in alone_values.items():
             for found, wanted in zip(values[symbol], value, strict=True):  # a layer each
                 assert_equal(found[:, :length, only], wanted, symbol)

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import conveyor
 from cases import CASES
-from conveyor.targets import attempt as attempts
+from conveyor.targets import build_once
 from conveyor.targets.cpu import build
 from tiers import slow
 
@@ -65,7 +65,7 @@ def test_a_process_may_be_forked_while_a_thread_builds():
     begun = threading.Event()
 
     def slow():
-        with attempts.Attempt():
+        with build_once.BuildOnce():
             begun.set()
             ready.wait(0.5)
 
@@ -75,7 +75,7 @@ def test_a_process_may_be_forked_while_a_thread_builds():
     begun.wait()
     child = os.fork()
     if not child:
-        os._exit(0 if attempts.BUILDING.acquire(timeout=5) else 1)
+        os._exit(0 if build_once.BUILDING.acquire(timeout=5) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     thread.join()
 

@@ -153,8 +153,8 @@ def _over_time(cell: Step, history: list[dict[str, Tensor]]) -> dict[str, Tensor
     sometimes = sorted(set.union(*map(set, history)) - everywhere)
     if sometimes:
         raise ValueError(
-            f"{place(cell)} assigns {', '.join(sometimes)} in some steps only, so it has no value over time: assign it "
-            "in every step"
+            f"{location(cell)} assigns {', '.join(sometimes)} in some steps only, so it has no value over time: "
+            "assign it in every step"
         )
     return {name: torch.stack([named[name] for named in history]) for name in history[0]}
 
@@ -214,13 +214,13 @@ def check_new(cell: Step, result: Any, old: Sequence[Tensor]) -> tuple[Tensor, .
     if states != wanted or len(extra) != len(cell.extra) or any(shape[:1] != rows for shape in extra):
         further = f" and the extra ({', '.join(cell.extra)}), with {rows[0]} rows each" if cell.extra else ""
         raise ValueError(
-            f"{place(cell)} must return the new ({', '.join(cell.state)}), of shapes {wanted}{further}, "
+            f"{location(cell)} must return the new ({', '.join(cell.state)}), of shapes {wanted}{further}, "
             f"but it returned {shapes}"
         )
     return new
 
 
-def place(cell: Any) -> str:
+def location(cell: Any) -> str:
     """The name, file and line of a cell's step, for messages."""
     code = inspect.unwrap(type(cell).step).__code__
     return f"{type(cell).__name__}.step ({Path(code.co_filename).name}, line {code.co_firstlineno})"

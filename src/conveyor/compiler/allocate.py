@@ -144,7 +144,7 @@ class Allocation:
             self.of[root] = Slot(buffer, sum(sizes[:k]))
 
     def _place_saved(self) -> None:
-        """What is saved goes where a product was that its own loop reads, number by number, and nothing else.
+        """What is saved goes where a product was that its own loop reads, element by element, and nothing else.
 
         So the gates of an LSTM lie where their products with the input were, and take no stream of their own.
         """
@@ -165,7 +165,7 @@ class Allocation:
         return alone and self.buffers[self.of[u].buffer].space == Space.STREAM
 
     def _can_overwrite(self, u: int, root: int, group: tuple[int, ...]) -> bool:
-        """Whether u, number for number the same place, is read in `group` only, and not after root is made."""
+        """Whether u, element for element the same place, is read in `group` only, and not after root is made."""
         before = group[: group.index(self.w.makers[root][0]) + 1]
         reads = [j for i in group for j in self.w.items[i].args if self.w.layouts[j].root == u]
         same = self.w.nodes[u].dims == self.w.nodes[root].dims and all(self.w.whole(j) for j in reads)

@@ -18,7 +18,7 @@ def steps_within(graph: Graph, whole: Mapping[str, float], limit: int) -> int:
     The integers of a step are the step number, the weights in `whole` (name: largest magnitude), and what is computed
     from them.
     """
-    if "step" not in {key.kind for key in graph.taken} and not whole:
+    if "step" not in {key.kind for key in graph.input_keys} and not whole:
         return limit
     return bisect_left(range(limit), True, key=lambda last: _largest(graph, whole, last) > limit)
 

@@ -139,7 +139,7 @@ class Graph:
         return {key.name: i for key, i in inputs if key.kind == kind and not key.role}
 
     @cached_property
-    def taken(self) -> frozenset[Key]:
+    def input_keys(self) -> frozenset[Key]:
         """All inputs."""
         return frozenset(n.key for n in self.nodes if n.op == "input")
 

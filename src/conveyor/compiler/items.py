@@ -11,7 +11,7 @@ from conveyor.compiler.graph import Graph, Node, Output
 
 @dataclass(frozen=True)
 class Layout:
-    """A value as part of another: number (i, j, ...) is at offset + i * strides[0] + j * strides[1] + ... of `root`."""
+    """A value as part of another: element (i, j, ...) is at offset + i * strides[0] + j * strides[1] ... of `root`."""
 
     root: int
     offset: int
@@ -52,12 +52,12 @@ class Item:
 
     @property
     def fuses(self) -> bool:
-        """Whether it can be a line in a loop over the numbers of a value."""
+        """Whether it can be a line in a loop over the elements of a value."""
         return self.op not in ("sum", "max", "contract", "gemm") and not self.sums_rows
 
     @property
     def moves(self) -> bool:
-        """Whether it only writes to memory, and gives no number to the lines after it."""
+        """Whether it only writes to memory, and gives no value to the lines after it."""
         return self.op in ("copy", "fill", "store", "accumulate")
 
     @property
@@ -85,7 +85,7 @@ class Work:
         return (found | set(item.after)) - {i}
 
     def whole(self, j: int) -> bool:
-        """Whether a value is all of what it is a part of, number by number."""
+        """Whether a value is all of what it is a part of, element by element."""
         return self.layouts[j].is_whole(self.nodes[j])
 
     def lies_alone(self, root: int) -> bool:
@@ -206,7 +206,7 @@ def _view(w: Work, i: int, node: Node) -> None:
 
 
 def _seen(base: Layout, dims: tuple[int, ...], view: Node) -> Layout | None:
-    """The layout of a view of a value [dims]; none if the same numbers cannot be seen that way."""
+    """The layout of a view of a value [dims]; none if the same elements cannot be seen that way."""
     if view.op == "permute":
         return replace(base, strides=tuple(base.strides[k] for k in view.attrs[0]))
     if view.op == "slice":
@@ -226,7 +226,7 @@ def spread(dims: tuple[int, ...], strides: tuple[int, ...], to: tuple[int, ...])
 
 
 def _reshaped(dims: tuple[int, ...], strides: tuple[int, ...], to: tuple[int, ...]) -> tuple[int, ...] | None:
-    """The strides under which the same numbers have another shape, if there are such."""
+    """The strides under which the same elements have another shape, if there are such."""
     if math.prod(dims) == 0:
         return packed(to)
     found: list[int] = []  # from the last dimension to the first

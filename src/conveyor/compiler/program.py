@@ -188,7 +188,7 @@ class Program:
         return {key: (ref, dims) for key, ref, dims in self.outputs}
 
     @cached_property
-    def given(self) -> dict[Key, int]:
+    def input_buffers(self) -> dict[Key, int]:
         """The buffer of each input, but for the states."""
         return {key: ref.buffer for key, ref in self.inputs if key.kind != "state"}
 

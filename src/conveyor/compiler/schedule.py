@@ -10,7 +10,7 @@ from conveyor.compiler.items import Item, Work
 
 @dataclass(frozen=True)
 class Group:
-    """Items that are done together: one loop over the numbers of a value, or one matrix product."""
+    """Items that are done together: one loop over the elements of a value, or one matrix product."""
 
     items: tuple[int, ...]
 
@@ -179,7 +179,7 @@ def _merges(w: Work, one: Item, other: Item) -> bool:
 
 
 def _fused(w: Work, first: int, left: set[int]) -> list[int]:
-    """With `first`, all that can run in the same loop: over the same numbers, from what is there or made in it."""
+    """With `first`, all that can run in the same loop: over the same elements, from what is there or made in it."""
     like = w.items[first]
     group: list[int] = []
     made: dict[int, list[Item]] = {}  # by the group, by the root of the value
@@ -195,5 +195,5 @@ def _fused(w: Work, first: int, left: set[int]) -> list[int]:
 
 
 def _is_at_hand(w: Work, j: int, made: list[Item]) -> bool:
-    """Whether a value is made before a group, or by its items number by number, so that its loop has it at hand."""
+    """Whether a value is made before a group, or by its items element by element, so that its loop has it at hand."""
     return not made or (w.layouts[j].root == j and w.whole(j) and not any(item.moves for item in made))

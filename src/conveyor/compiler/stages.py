@@ -110,7 +110,7 @@ class _Stages:
         slot = self.slots.of[item.target.root]
         return Ref(slot.buffer, slot.offset + item.target.offset, item.target.strides, slot.when)
 
-    # --- number by number ---
+    # --- element by element ---
 
     def loop(self, items: list[Item], s: int) -> Loop:
         local: set[int] = set()  # the roots that this loop has made so far
@@ -139,7 +139,7 @@ class _Stages:
         here, there = (Ref(slot.buffer, slot.offset, packed(dims), slot.when) for slot in (source, target))
         return Loop(dims, True, (Line("copy", (here,), -1, there),))
 
-    # --- fewer numbers ---
+    # --- reductions ---
 
     def reduction(self, item: Item, s: int) -> Reduce:
         node = self.w.nodes[item.target.root]

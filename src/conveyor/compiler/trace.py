@@ -58,13 +58,13 @@ VALUE_READERS = {"__bool__", "item", "tolist", "__int__", "__float__", "__index_
 class _Recorder(TorchFunctionMode):
     """Runs every PyTorch function, and records those that return tensors."""
 
-    def __init__(self, gradients: bool, modules: Mapping[nn.Module, str], passed_over: tuple[str, ...]) -> None:
+    def __init__(self, gradients: bool, modules: Mapping[nn.Module, str], skipped_files: tuple[str, ...]) -> None:
         super().__init__()
-        self.gradients, self.modules, self.passed_over = gradients, modules, passed_over
+        self.gradients, self.modules, self.skipped_files = gradients, modules, skipped_files
         self.calls: list[_Call] = []
 
     def line(self) -> str:
-        return _line(self.passed_over)
+        return _line(self.skipped_files)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -106,11 +106,11 @@ OURS = str(Path(__file__).parent)
 TORCH = str(Path(torch.__file__).parent)
 
 
-def _line(passed_over: tuple[str, ...]) -> str:
-    """The line of the step that is running. Frames in this package, PyTorch and the files `passed_over` are skipped."""
+def _line(skipped_files: tuple[str, ...]) -> str:
+    """The line of the step that is running. Frames in the compiler, PyTorch and `skipped_files` are skipped."""
     for frame in _frames():
         file = frame.f_code.co_filename
-        if not file.startswith((OURS, TORCH, *passed_over)) and Path(file).name != "contextlib.py":
+        if not file.startswith((OURS, TORCH, *skipped_files)) and Path(file).name != "contextlib.py":
             return f"{Path(file).name}, line {frame.f_lineno}"
     return "the step"
 
@@ -158,21 +158,21 @@ def trace(
     states: Sequence[str],
     weights: Mapping[str, Tensor],
     modules: Mapping[nn.Module, str] | None = None,
-    passed_over: tuple[str, ...] = (),
+    skipped_files: tuple[str, ...] = (),
 ) -> Trace:
     """Traces `step` into a graph, whose outputs are the new states and a stream for each further value.
 
     `weights`: the tensors that it may use besides its arguments, by name. `modules`: the paths of the modules whose
     code it may run, for the origins of the nodes. Errors name the line of the step; lines in files that start with a
-    path in `passed_over` are skipped in favour of the line that calls them.
+    path in `skipped_files` are skipped in favour of the line that calls them.
     Raises CannotCompile if an operation has no rule, mixes rows of the batch, or a branch depends on a value.
     """
     dtype = next((w.dtype for w in weights.values() if w.is_floating_point()), torch.get_default_dtype())
     gradients = not any(w.is_inference() for w in weights.values())  # inference tensors cannot have gradients
-    runs = [_run(step, arguments, dtype, gradients, batch, modules or {}, passed_over) for batch in BATCHES]
+    runs = [_run(step, arguments, dtype, gradients, batch, modules or {}, skipped_files) for batch in BATCHES]
     (given, calls, ends, named, labels), (_, others, other_ends, other_named, _) = runs
     wanted = [call.name for call in calls], set(named)
-    for run in (runs[1], *(_run(step, arguments, dtype, gradients, batch, {}, passed_over) for batch in OTHERS)):
+    for run in (runs[1], *(_run(step, arguments, dtype, gradients, batch, {}, skipped_files) for batch in OTHERS)):
         if ([call.name for call in run[1]], set(run[3])) != wanted:
             raise CannotCompile("the step", "it calls other functions for another batch size", "treat all rows alike")
     named = {name: named[name] for name in other_named}  # in the order of a run without frame inspection
@@ -221,10 +221,10 @@ def _run(
     gradients: bool,
     batch: int,
     modules: Mapping[nn.Module, str],
-    passed_over: tuple[str, ...],
+    skipped_files: tuple[str, ...],
 ) -> Any:
     shapes = [() if a.kind == "step" else (batch, *a.dims) for a in arguments]
-    recorder = _Recorder(gradients, modules if batch == BATCHES[0] else {}, passed_over)
+    recorder = _Recorder(gradients, modules if batch == BATCHES[0] else {}, skipped_files)
     # With gradients as in training, since the derivatives depend on it.
     with torch.inference_mode(False), torch.set_grad_enabled(gradients), torch.random.fork_rng(devices=[]):
         given = [_dummy(a, shape, dtype) for a, shape in zip(arguments, shapes, strict=True)]

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from conveyor import errors
-from conveyor.cell.loop import Step, place
+from conveyor.cell.loop import Step, location
 from conveyor.targets import CannotBuild
 
 BACKENDS = ("auto", "compiled", "eager")
@@ -56,7 +56,7 @@ def warn(cell: Step, error: Exception) -> None:
     if isinstance(error, CannotBuild):
         text = f"there are no kernels, and layers run slowly, in the eager loop: {error}"
     else:
-        text = f"{place(cell)}: it runs slowly, in the eager loop: {error}"
+        text = f"{location(cell)}: it runs slowly, in the eager loop: {error}"
     # The messages of a C compiler differ from kernel to kernel.
     reason = "CannotBuild" if isinstance(error, CannotBuild) else text
     if reason not in _warned:

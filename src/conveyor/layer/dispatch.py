@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-from conveyor.cell.loop import Scan, Unrolled, is_transforming, place, unroll
+from conveyor.cell.loop import Scan, Unrolled, is_transforming, location, unroll
 from conveyor.compiler import CannotCompile
 from conveyor.compiler.graph import Key
 from conveyor.layer.backends import NotCompiled, chosen, warn
@@ -18,7 +18,7 @@ from conveyor.layer.kernels import kernels_of
 from conveyor.layer.tracing import Signature, StepFails, TracedCell, check_weights, forget, held, module_of, traced
 from conveyor.targets import CannotBuild, Request, Target, registry
 from conveyor.targets.autograd import Launch, compute
-from conveyor.targets.ragged import rows_of
+from conveyor.targets.batch_layout import layout_of
 
 
 def run(scan: Scan) -> Unrolled:
@@ -31,7 +31,7 @@ def run(scan: Scan) -> Unrolled:
     if choice == "eager":
         return unroll(scan)
     asked = Request(scan.tensors, len(scan.x), torch.is_grad_enabled(), choice == "compiled")
-    refused = _unfit(scan)
+    refused = _why_loop(scan)
     failure: CannotCompile | CannotBuild | None = None
     for target in registry.TARGETS if refused is None else ():
         refused = target.refuses(asked)
@@ -47,16 +47,16 @@ def run(scan: Scan) -> Unrolled:
         if isinstance(failure, StepFails):
             raise failure.error from None
         if failure is not None:
-            raise NotCompiled(f"{place(scan.cell)} has no kernel: {failure}")
-        raise NotCompiled(f"{place(scan.cell)}: no kernel is for {refused}; use conveyor.backend('eager')")
+            raise NotCompiled(f"{location(scan.cell)} has no kernel: {failure}")
+        raise NotCompiled(f"{location(scan.cell)}: no kernel is for {refused}; use conveyor.backend('eager')")
     result = unroll(scan)  # which may say more of an error
     if failure is not None:
         warn(scan.cell, failure)
     return result
 
 
-def _unfit(scan: Scan) -> str | None:
-    """What no kernel runs on any target, or None."""
+def _why_loop(scan: Scan) -> str | None:
+    """Why only the loop can run it, or None."""
     if is_transforming():
         return "torch.func transforms"
     if forward_ad._current_level >= 0:
@@ -78,7 +78,7 @@ def _by_kernel(cell: TracedCell, target: Target[Any], scan: Scan) -> Unrolled:
     check_weights(scan.cell, named, cell.dtype, scan.x.device)
     sources, tensors = _inputs(cell, scan, weights)
     steps, batch = scan.x.shape[:2]
-    rows = rows_of(steps, batch, scan.lengths)
+    rows = layout_of(steps, batch, scan.lengths)
 
     def eager(*again: Tensor) -> tuple[Tensor, ...]:
         return _by_loop(scan, sources, again, cell.graph.streams)
@@ -89,7 +89,7 @@ def _by_kernel(cell: TracedCell, target: Target[Any], scan: Scan) -> Unrolled:
 
 def _inputs(cell: TracedCell, scan: Scan, weights: Mapping[str, Tensor]) -> tuple[tuple[Key, ...], list[Tensor]]:
     """The arguments of a kernel: kinds and names, and the tensors."""
-    taken, dtype = cell.graph.taken, cell.dtype
+    taken, dtype = cell.graph.input_keys, cell.dtype
     found = {key: v for name, v in scan.streams.items() if (key := Key("stream", name)) in taken}
     found |= {key: v for name, v in scan.constants.items() if (key := Key("constant", name)) in taken}
     found |= {Key("state", name): v for name, v in zip(scan.cell.state, scan.state, strict=True)}

@@ -14,7 +14,7 @@ from conveyor.cell.loop import is_transformed
 
 
 @dataclass(frozen=True)
-class Form:
+class InputLayout:
     """The layout of the caller's sequences; internally all are [T, B, ...]."""
 
     batched: bool = True
@@ -51,7 +51,7 @@ class Form:
 
 def read(
     input: Tensor | PackedSequence, lengths: Tensor | Sequence[int] | None, batch_first: bool, width: int
-) -> tuple[Tensor, Tensor | None, Form]:
+) -> tuple[Tensor, Tensor | None, InputLayout]:
     """The input as [T, B, width], the lengths [B] or None, and the layout of the input.
 
     Raises TypeError and ValueError for inputs and lengths of another type or shape.
@@ -61,13 +61,13 @@ def read(
             raise ValueError("a PackedSequence has its own lengths: omit lengths=")
         padded, lengths = pad_packed_sequence(input)
         _check_width(padded, width)
-        return padded, lengths.to(padded.device), Form(batch_first=batch_first, packed=input)
+        return padded, lengths.to(padded.device), InputLayout(batch_first=batch_first, packed=input)
     if not isinstance(input, Tensor):
         raise TypeError(f"the input must be a tensor or a PackedSequence, not {type(input).__name__}")
     if input.dim() not in (2, 3):
         raise ValueError(f"the input must have 3 dimensions, or 2 if unbatched, but its shape is {list(input.shape)}")
     _check_width(input, width)
-    form = Form(batched=input.dim() == 3, batch_first=batch_first)
+    form = InputLayout(batched=input.dim() == 3, batch_first=batch_first)
     x = form.inward(input)
     if lengths is None:
         return x, None, form

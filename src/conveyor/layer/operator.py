@@ -16,8 +16,8 @@ from torch import Tensor, library
 from conveyor.compiler.graph import Graph, Key, Node, Output
 from conveyor.layer.kernels import kernels_of_graph
 from conveyor.targets import registry
-from conveyor.targets.autograd import CompiledStep, Launch, readings, without_graph
-from conveyor.targets.ragged import rows_of
+from conveyor.targets.autograd import CompiledStep, Launch, run_backward, saved_buffers
+from conveyor.targets.batch_layout import layout_of
 from conveyor.targets.target import Kernel, Result
 
 FORMAT = 1  # of the text; another if ops, nodes or kernels change their meaning
@@ -29,7 +29,7 @@ CURE = "this program holds equations in the form of another version of conveyor:
 class Entry:
     """A kernel, and what the tensors are that it takes."""
 
-    kernel: CompiledStep
+    step: CompiledStep
     sources: tuple[Key, ...]
 
 
@@ -37,16 +37,16 @@ _entries: dict[str, Entry] = {}
 _texts: dict[tuple[int, tuple[Key, ...]], str] = {}
 
 
-def register(kernel: CompiledStep, sources: tuple[Key, ...]) -> str:
+def register(step: CompiledStep, sources: tuple[Key, ...]) -> str:
     """The text by which an operator knows a kernel that takes such tensors."""
-    key = (id(kernel), sources)
+    key = (id(step), sources)
     if key not in _texts:
-        nodes = [[getattr(node, name) for name in FIELDS] for node in kernel.graph.nodes]
-        outputs = [list(vars(output).values()) for output in kernel.graph.outputs]
-        facts = [FORMAT, kernel.target.name, str(kernel.dtype), sources, nodes, outputs]
+        nodes = [[getattr(node, name) for name in FIELDS] for node in step.graph.nodes]
+        outputs = [list(vars(output).values()) for output in step.graph.outputs]
+        facts = [FORMAT, step.target.name, str(step.dtype), sources, nodes, outputs]
         text = json.dumps(facts, separators=(",", ":"))
         _texts[key] = text
-        _entries[text] = Entry(kernel, sources)  # which keeps the kernel, and so its id, alive
+        _entries[text] = Entry(step, sources)  # which keeps the kernel, and so its id, alive
     return _texts[key]
 
 
@@ -73,7 +73,7 @@ def _tuples(value: Any) -> Any:
 
 def count(graph: str) -> int:
     """How many of the results are those of `compute`; the rest is for backward."""
-    found = _entry(graph).kernel.graph
+    found = _entry(graph).step.graph
     return 1 + len(found.states) + len(found.streams)
 
 
@@ -85,10 +85,10 @@ def forward(
     launch = _launch(graph, tensors, lengths, steps, batch, start)
     given, states = launch.arranged(tensors)
     if not any(wanted):
-        result = launch.kernels.inference()(given, states, launch.rows, start)
+        result = launch.step.inference()(given, states, launch.layout, start)
         return [value.clone() for value in launch.results(result)]
-    kernels = launch.kernels.training(_sources(graph, wanted))
-    result = kernels[0](given, states, launch.rows, start)
+    kernels = launch.step.training(_sources(graph, wanted))
+    result = kernels[0](given, states, launch.layout, start)
     kept = _kept(kernels)
     return [value.clone() for value in launch.results(result)] + [_whole(result, buffer, launch) for buffer in kept]
 
@@ -96,32 +96,32 @@ def forward(
 def _whole(result: Result, buffer: int, launch: Launch) -> Tensor:
     """A buffer with room for all steps of all rows, so that its size does not depend on the lengths."""
     tensor = result.buffers[buffer]
-    rows = result.program.buffers[buffer].space.rows(launch.rows.steps * launch.rows.batch, launch.rows.batch)
+    rows = result.program.buffers[buffer].space.rows(launch.layout.steps * launch.layout.batch, launch.layout.batch)
     return tensor.clone() if len(tensor) == rows else torch.nn.functional.pad(tensor, (0, 0, 0, rows - len(tensor)))
 
 
 def _kept(kernels: tuple[Kernel, Kernel]) -> list[int]:
     """The buffers of forward that backward reads."""
-    return sorted(set(readings(kernels[0].program, kernels[1].program).values()))
+    return sorted(set(saved_buffers(kernels[0].program, kernels[1].program).values()))
 
 
 @forward.register_fake
 def _(
     tensors: list[Tensor], lengths: Tensor | None, graph: str, steps: int, batch: int, start: int, wanted: list[bool]
 ) -> list[Tensor]:
-    kernel = _entry(graph).kernel
-    ends = {(o.kind, o.name): kernel.graph.nodes[o.node].dims for o in kernel.graph.outputs}
+    step = _entry(graph).step
+    ends = {(o.kind, o.name): step.graph.nodes[o.node].dims for o in step.graph.outputs}
     like = tensors[0]
-    names = kernel.graph.states
+    names = step.graph.states
     shapes: list[tuple[Any, ...]] = [(steps, batch, *ends["state", names[0]])]
     shapes += [(batch, *ends["state", name]) for name in names]
-    shapes += [(steps, batch, *ends["stream", name]) for name in kernel.graph.streams]
+    shapes += [(steps, batch, *ends["stream", name]) for name in step.graph.streams]
     if any(wanted):
-        kernels = kernel.training(_sources(graph, wanted))
+        kernels = step.training(_sources(graph, wanted))
         for place in _kept(kernels):
             buffer = kernels[0].program.buffers[place]
             shapes.append((buffer.space.rows(steps * batch, batch), buffer.width))
-    return [like.new_empty(shape, dtype=kernel.dtype) for shape in shapes]
+    return [like.new_empty(shape, dtype=step.dtype) for shape in shapes]
 
 
 @library.custom_op("conveyor::backward", mutates_args=())
@@ -138,9 +138,9 @@ def backward(
 ) -> list[Tensor]:
     """The gradients by the tensors that are wanted."""
     launch = _launch(graph, tensors, lengths, steps, batch, start)
-    kernels = launch.kernels.training(_sources(graph, wanted))
+    kernels = launch.step.training(_sources(graph, wanted))
     places = _kept(kernels)
-    found = without_graph(launch, kernels, tensors, dict(zip(places, kept, strict=True)), gradients, wanted)
+    found = run_backward(launch, kernels, tensors, dict(zip(places, kept, strict=True)), gradients, wanted)
     # A result of an operator may share no memory with another.
     made = (torch.zeros_like(t) if g is None else g for t, g in zip(tensors, found, strict=True))
     return [g.clone(memory_format=torch.contiguous_format) for g, w in zip(made, wanted, strict=True) if w]
@@ -189,20 +189,20 @@ def _launch(graph: str, tensors: list[Tensor], lengths: Tensor | None, steps: in
     _check(entry, tensors, steps, batch)
     if lengths is not None and batch and not 0 <= int(lengths.min()) <= int(lengths.max()) <= steps:
         raise ValueError(f"lengths must lie between 0 and the {steps} steps of the input, not {lengths.tolist()}")
-    return Launch(entry.kernel, rows_of(steps, batch, lengths), start, entry.sources, _refuse)
+    return Launch(entry.step, layout_of(steps, batch, lengths), start, entry.sources, _refuse)
 
 
 def _check(entry: Entry, tensors: list[Tensor], steps: int, batch: int) -> None:
     """Raises ValueError for tensors that are not those of the graph: a kernel would read what is not theirs."""
-    nodes = {node.key: node for node in entry.kernel.graph.nodes if node.op == "input"}
+    nodes = {node.key: node for node in entry.step.graph.nodes if node.op == "input"}
     before = {"stream": (steps, batch), "state": (batch,), "constant": (batch,), "weight": ()}
     for key, tensor in zip(entry.sources, tensors, strict=True):
         if key not in nodes:
             continue  # a state that the step does not read
         wanted = (*before[key.kind], *nodes[key].dims)
-        if tuple(tensor.shape) != wanted or tensor.dtype != entry.kernel.dtype:
+        if tuple(tensor.shape) != wanted or tensor.dtype != entry.step.dtype:
             found = f"{list(tensor.shape)} of {tensor.dtype}"
-            raise ValueError(f"{key.name} must be {list(wanted)} of {entry.kernel.dtype}, not {found}")
+            raise ValueError(f"{key.name} must be {list(wanted)} of {entry.step.dtype}, not {found}")
 
 
 def _refuse(*_: Any) -> Any:

@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from conveyor.cell import Affine
 from conveyor.cell.cell import Cell, is_whole, size_of
-from conveyor.cell.loop import Scan, Unrolled, place
+from conveyor.cell.loop import Scan, Unrolled, location
 from conveyor.cell.regularise import (
     Regularised,
     check_probability,
@@ -26,7 +26,7 @@ from conveyor.cell.regularise import (
 )
 from conveyor.errors import warn
 from conveyor.layer import dispatch
-from conveyor.layer.forms import Form, read, reverse
+from conveyor.layer.forms import InputLayout, read, reverse
 
 State = Tensor | tuple[Tensor, ...]
 
@@ -180,9 +180,8 @@ class Recurrent(nn.Module):
             return _as_leaf(tracer, self, (input,) if hx is None else (input, hx), asked)
         if torch.jit.is_tracing():
             raise RuntimeError(
-                "torch.jit.trace, and torch.onnx.export(dynamo=False) by it, would record the loop of this input's "
-                "length and cut longer ones short: take torch.export.export, or trace the layer's step, and where a "
-                "model must run for others under torch.jit.trace, ask torch.jit.is_tracing()"
+                "torch.jit.trace, and so torch.onnx.export(dynamo=False), would record a loop of this input's length, "
+                "which cuts longer inputs short: use torch.export.export, or trace the layer's step"
             )
         return self._forward(input, hx, lengths, record, start, extra_inputs)
 
@@ -286,7 +285,7 @@ class Recurrent(nn.Module):
         for name in set(cell.extra) & {*cell.below.values(), cell.output_name}:
             found, wanted = list(values[name].shape[1:]), [len(last[0]), cell.widths[name]]
             if found != wanted:
-                raise ValueError(f"{place(cell)} must return {name} of shape {wanted}, not {found}")
+                raise ValueError(f"{location(cell)} must return {name} of shape {wanted}, not {found}")
         return result if cell.output_name is None else result._replace(output=values[cell.output_name])
 
     def _from_below(
@@ -301,7 +300,7 @@ class Recurrent(nn.Module):
             x = torch.where((steps < lengths)[..., None], x, x.new_zeros(()))
         return {name: ground(x) for name, ground in self.ground[row].items()}  # type: ignore[operator]
 
-    def _initial(self, x: Tensor, hx: State | None, form: Form) -> tuple[Tensor, ...]:
+    def _initial(self, x: Tensor, hx: State | None, form: InputLayout) -> tuple[Tensor, ...]:
         """The initial states, [layers * directions, B, width] each."""
         rows, batch = self.state_rows, x.shape[1]
         if hx is None and self.learn_initial_state:
@@ -322,7 +321,7 @@ class Recurrent(nn.Module):
         return tuple(value if form.batched else value[:, None] for value in given)
 
     def _extra_inputs(
-        self, extra_inputs: dict[str, Tensor], x: Tensor, form: Form
+        self, extra_inputs: dict[str, Tensor], x: Tensor, form: InputLayout
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The cell's streams besides x, and its constants."""
         further = set(self.cell.arguments) - {"x", "t", *self.state_names, *self.cell.below}
@@ -362,7 +361,7 @@ class Recurrent(nn.Module):
                     f"{name}.to({x.dtype})"
                 )
 
-    def _gather(self, values: list[dict[str, Tensor]], form: Form) -> dict[str, Tensor | list[Tensor]]:
+    def _gather(self, values: list[dict[str, Tensor]], form: InputLayout) -> dict[str, Tensor | list[Tensor]]:
         gathered: dict[str, Tensor | list[Tensor]] = {}
         for name in values[0]:
             rows = [form.outward(named[name]) for named in values]
@@ -402,7 +401,7 @@ def _is_parametrized(module: nn.Module) -> bool:
     return "parametrizations" in children or any(c is not None and _is_parametrized(c) for c in children.values())
 
 
-def rounding(x: Tensor, form: Form) -> Callable[[Tensor], Tensor]:
+def rounding(x: Tensor, form: InputLayout) -> Callable[[Tensor], Tensor]:
     """What goes into a layer and comes out of it is rounded by this, as `torch.nn.LSTM` does under autocast.
 
     The weights are left to the autocast itself, under which the loop runs: it rounds what a product reads, where an

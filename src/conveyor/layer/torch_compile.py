@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from conveyor.cell.loop import Scan, Unrolled, place, unroll
+from conveyor.cell.loop import Scan, Unrolled, location, unroll
 from conveyor.cell.regularise import Regularised
 from conveyor.compiler import CannotCompile
 from conveyor.compiler.graph import Key
@@ -31,8 +31,8 @@ def run(scan: Scan) -> Unrolled:
     steps, batch = scan.x.shape[:2]
     module, masks = module_of(scan.cell), getattr(scan.cell, "masks", None)
     signature = Signature.of(scan)
-    graph, used, names, further, countable = _operator(target.name, module, masks, tuple(scan.streams), *signature)
-    if not graph or scan.start + steps > countable:
+    graph, used, names, further, max_steps = _operator(target.name, module, masks, tuple(scan.streams), *signature)
+    if not graph or scan.start + steps > max_steps:
         return _loop_outside(scan)
     given = {**scan.streams, **scan.constants}
     tensors = [given[name] for name in used] + list(scan.state) + [_at(module, name) for name in names]
@@ -71,7 +71,7 @@ def _operator(
         target.build((), signature.dtype)  # whether it can build any
     except (CannotCompile, CannotBuild) as error:
         if chosen() == "compiled":
-            raise NotCompiled(f"{place(cell)} has no kernel: {error}") from None
+            raise NotCompiled(f"{location(cell)} has no kernel: {error}") from None
         warn(cell, error)
         return "", [], [], [], 0
     graph = found.graph

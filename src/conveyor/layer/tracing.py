@@ -20,10 +20,10 @@ from torch._subclasses import FakeTensor
 from torch.nn.utils import parametrize
 
 from conveyor.cell import Affine, affine
-from conveyor.cell.loop import Scan, Step, place, take_step
+from conveyor.cell.loop import Scan, Step, location, take_step
 from conveyor.compiler import Argument, CannotCompile, Graph, steps_within, trace
-from conveyor.targets.attempt import BUILDING
 from conveyor.targets.autograd import CompiledStep
+from conveyor.targets.build_once import BUILDING
 
 CPU = torch.device("cpu")  # where steps are traced
 # What a step is given: its name, its shape without steps and rows, and its type if that is no real number.
@@ -68,14 +68,14 @@ class StepFails(CannotCompile):
     """The step raised `error` when it was traced."""
 
     def __init__(self, error: Exception):
-        super().__init__(_place(error), f"the step fails, {type(error).__name__}: {error}", CURE)
+        super().__init__(_location(error), f"the step fails, {type(error).__name__}: {error}", CURE)
         self.error = error
 
 
-CURE = "mend that; it must run for any number of rows"
+CURE = "fix this: the step must run for any batch size"
 
 
-def _place(error: Exception) -> str:
+def _location(error: Exception) -> str:
     """The last line outside PyTorch that led to it."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not frame.filename.startswith(str(Path(torch.__file__).parent))]
@@ -92,12 +92,12 @@ def check_weights(cell: Step, weights: Mapping[str, Tensor], dtype: torch.dtype,
             continue
         if weight.is_floating_point() and weight.dtype != dtype and not torch.is_autocast_enabled(device.type):
             raise ValueError(
-                f"{place(cell)}: {name} is {weight.dtype}, but the input is {dtype}: "
+                f"{location(cell)}: {name} is {weight.dtype}, but the input is {dtype}: "
                 f"bring all to one, layer.to({dtype})"
             )
         if weight.device != device:
             raise ValueError(
-                f"{place(cell)}: {name} is on {weight.device}, but the input is on {device}: layer.to('{device}')"
+                f"{location(cell)}: {name} is on {weight.device}, but the input is on {device}: layer.to('{device}')"
             )
 
 
@@ -114,7 +114,7 @@ def module_of(cell: Any) -> nn.Module:
 def traced(cell: Any, signature: Signature) -> TracedCell:
     """The graph of a cell's step; made anew when the cell has been changed. Raises CannotCompile."""
     module = module_of(cell)
-    key = (signature, cell.arguments, _marks(module))
+    key = (signature, cell.arguments, _fingerprint(module))
     known = _traced.setdefault(module, {})
     found = known.get(key)
     if found is None:
@@ -137,7 +137,7 @@ def _attempt(cell: Any, module: nn.Module, signature: Signature) -> TracedCell |
         return error
 
 
-def _marks(module: nn.Module) -> tuple[Any, ...]:
+def _fingerprint(module: nn.Module) -> tuple[Any, ...]:
     """What of a module a trace depends on, besides its tensors: numbers and names that it holds."""
     marks: list[Any] = []
     _collect(module, marks)
@@ -215,7 +215,7 @@ def _trace(cell: Any, module: nn.Module, signature: Signature) -> TracedCell:
         with _unchanged(module):
             try:
                 paths = {m: path for path, m in module.named_modules()}
-                found = trace(step, arguments, cell.state, weights, paths, passed_over=(affine.__file__,))
+                found = trace(step, arguments, cell.state, weights, paths, skipped_files=(affine.__file__,))
             except CannotCompile:
                 raise
             except Exception as error:  # a step can fail in any way, perhaps only on what it is traced with

@@ -13,8 +13,8 @@ from torch import Tensor
 from conveyor.compiler.graph import Graph, Key
 from conveyor.compiler.pipeline import Lowered, inference, training
 from conveyor.compiler.program import Program
-from conveyor.targets.attempt import Attempt
-from conveyor.targets.ragged import Ragged
+from conveyor.targets.batch_layout import BatchLayout
+from conveyor.targets.build_once import BuildOnce
 from conveyor.targets.target import Kernel, Result, Target
 
 
@@ -27,7 +27,7 @@ class CompiledStep:
     target: Target[Any]
     _inference: Kernel | None = None
     _training: dict[frozenset[Key], tuple[Kernel, Kernel]] = field(default_factory=dict)
-    _attempt: Attempt = field(default_factory=Attempt)
+    _attempt: BuildOnce = field(default_factory=BuildOnce)
 
     def inference(self) -> Kernel:
         """Keeps the first state of every step, which is the output, and nothing else."""
@@ -53,8 +53,8 @@ class CompiledStep:
 class Launch:
     """One run over the sequences of a batch: what the tensors are, and the eager loop that gives the same."""
 
-    kernels: CompiledStep
-    rows: Ragged
+    step: CompiledStep
+    layout: BatchLayout
     start: int
     sources: tuple[Key, ...]
     eager: Callable[..., tuple[Tensor, ...]]
@@ -64,21 +64,21 @@ class Launch:
         given, states = {}, []
         for key, tensor in zip(self.sources, tensors, strict=True):
             if key.kind == "state":
-                states.append(self.rows.sort(tensor))
+                states.append(self.layout.sort(tensor))
                 continue
             if key.kind == "stream":
-                tensor = self.rows.pack(tensor)
+                tensor = self.layout.pack(tensor)
             elif key.kind == "constant":
-                tensor = self.rows.sort(tensor)
+                tensor = self.layout.sort(tensor)
             given[key] = tensor if tensor.is_contiguous() else tensor.contiguous()
         return given, states
 
     def results(self, result: Result) -> tuple[Tensor, ...]:
         """The output, the last states, and the further values."""
-        graph, rows = self.kernels.graph, self.rows
-        output = rows.unpack(result.output(Key("state", graph.states[0])))
-        last = (rows.unsort(result.last(name)) for name in graph.states)
-        further = (rows.unpack(result.output(Key("stream", name))) for name in graph.streams)
+        graph, layout = self.step.graph, self.layout
+        output = layout.unpack(result.output(Key("state", graph.states[0])))
+        last = (layout.unsort(result.last(name)) for name in graph.states)
+        further = (layout.unpack(result.output(Key("stream", name))) for name in graph.streams)
         return (output, *last, *further)
 
 
@@ -87,17 +87,17 @@ def compute(launch: Launch, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
         return _Autograd.apply(launch, *tensors)
     given, states = launch.arranged(tensors)
-    return launch.results(launch.kernels.inference()(given, states, launch.rows, launch.start))
+    return launch.results(launch.step.inference()(given, states, launch.layout, launch.start))
 
 
 class _Autograd(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, launch: Launch, *tensors: Tensor) -> tuple[Tensor, ...]:
         wanted = frozenset(s for s, needed in zip(launch.sources, ctx.needs_input_grad[1:], strict=True) if needed)
-        forward, backward = launch.kernels.training(wanted)
+        forward, backward = launch.step.training(wanted)
         given, states = launch.arranged(tensors)
-        result = forward(given, states, launch.rows, launch.start)
-        kept = sorted(set(readings(forward.program, backward.program).values()))
+        result = forward(given, states, launch.layout, launch.start)
+        kept = sorted(set(saved_buffers(forward.program, backward.program).values()))
         ctx.launch, ctx.kernels, ctx.kept, ctx.count = launch, (forward, backward), kept, len(tensors)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*tensors, *(result.buffers[buffer] for buffer in kept))
@@ -109,11 +109,11 @@ class _Autograd(torch.autograd.Function):
         saved = ctx.saved_tensors
         tensors, kept = saved[: ctx.count], dict(zip(ctx.kept, saved[ctx.count :], strict=True))
         if torch.is_grad_enabled() or any(map(_is_batched, gradients)):
-            return None, *_again(launch, tensors, gradients, ctx.needs_input_grad[1:])
-        return None, *without_graph(launch, ctx.kernels, tensors, kept, gradients, ctx.needs_input_grad[1:])
+            return None, *_double_backward(launch, tensors, gradients, ctx.needs_input_grad[1:])
+        return None, *run_backward(launch, ctx.kernels, tensors, kept, gradients, ctx.needs_input_grad[1:])
 
 
-def without_graph(
+def run_backward(
     launch: Launch,
     kernels: tuple[Kernel, Kernel],
     tensors: Sequence[Tensor],
@@ -121,12 +121,12 @@ def without_graph(
     gradients: Sequence[Tensor | None],
     needed: Sequence[bool],
 ) -> list[Tensor | None]:
-    """The gradients by the tensors that need one, which cannot be differentiated again."""
+    """The gradients with respect to the tensors that need one, without a graph of their own."""
     backward = kernels[1]
     given, states = launch.arranged(tensors)
-    given |= {name: kept[buffer] for name, buffer in readings(kernels[0].program, backward.program).items()}
+    given |= {name: kept[buffer] for name, buffer in saved_buffers(kernels[0].program, backward.program).items()}
     given |= _step_gradients(launch, backward, gradients)
-    result = backward(given, _last_gradients(launch, states, gradients), launch.rows, launch.start)
+    result = backward(given, _last_gradients(launch, states, gradients), launch.layout, launch.start)
     return [
         _gradient(launch, result, source) if wanted else None
         for source, wanted in zip(launch.sources, needed, strict=True)
@@ -134,10 +134,10 @@ def without_graph(
 
 
 @lru_cache(maxsize=256)
-def readings(forward: Program, backward: Program) -> dict[Key, int]:
+def saved_buffers(forward: Program, backward: Program) -> dict[Key, int]:
     """The backward program's inputs that the forward one has made, and in which buffer."""
     found = {}
-    for key in backward.given:
+    for key in backward.input_buffers:
         if key.kind in ("before", "after"):
             found[key] = forward.states[key.name]
         elif key.kind == "saved":
@@ -147,39 +147,39 @@ def readings(forward: Program, backward: Program) -> dict[Key, int]:
 
 
 def _last_gradients(launch: Launch, like: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> list[Tensor]:
-    """By the last states; where they are not used, zero."""
+    """Gradients with respect to the final states, zeros where unused."""
     return [
-        torch.zeros_like(state) if gradient is None else launch.rows.sort(gradient)
+        torch.zeros_like(state) if gradient is None else launch.layout.sort(gradient)
         for state, gradient in zip(like, gradients[1:], strict=False)
     ]
 
 
 def _step_gradients(launch: Launch, backward: Kernel, gradients: Sequence[Tensor | None]) -> dict[Key, Tensor]:
-    """By what comes out at each step, as rows."""
-    graph, rows = launch.kernels.graph, launch.rows
+    """Gradients with respect to the outputs of each step, packed."""
+    graph, layout = launch.step.graph, launch.layout
     keys = [Key("stream", graph.states[0], "grad state"), *(Key("stream", n, "grad stream") for n in graph.streams)]
     found = {}
     program = backward.program
-    widths = {name: program.buffers[buffer].width for name, buffer in program.given.items()}
+    widths = {name: program.buffers[buffer].width for name, buffer in program.input_buffers.items()}
     for key, gradient in zip(keys, (gradients[0], *gradients[1 + len(graph.states) :]), strict=True):
         if key in widths:
             if gradient is None:
-                gradient = torch.zeros(rows.steps, rows.batch, widths[key], dtype=backward.dtype)
-            found[key] = rows.pack(gradient)
+                gradient = torch.zeros(layout.steps, layout.batch, widths[key], dtype=backward.dtype)
+            found[key] = layout.pack(gradient)
     return found
 
 
 def _gradient(launch: Launch, result: Result, source: Key) -> Tensor | None:
-    """None by what nothing depends on."""
+    """None if no output depends on it."""
     if source.kind == "state":
-        return launch.rows.unsort(result.last(source.name))
+        return launch.layout.unsort(result.last(source.name))
     key = Key("stream" if source.kind == "stream" else "once", source.name, "grad")
     if key not in result.program.shapes:
         return None
     found = result.output(key)
     if source.kind == "stream":
-        return launch.rows.unpack(found)
-    return launch.rows.unsort(found) if source.kind == "constant" else found
+        return launch.layout.unpack(found)
+    return launch.layout.unsort(found) if source.kind == "constant" else found
 
 
 def _is_batched(gradient: Tensor | None) -> bool:
@@ -190,10 +190,10 @@ def _is_batched(gradient: Tensor | None) -> bool:
     )
 
 
-def _again(
+def _double_backward(
     launch: Launch, tensors: Sequence[Tensor], gradients: Sequence[Tensor | None], needed: Sequence[bool]
 ) -> list[Tensor | None]:
-    """A gradient that is to be differentiated again, or that is batched, comes from the eager loop."""
+    """Gradients that are to be differentiated again, or that are batched, by the eager loop."""
     again = torch.is_grad_enabled()
     with torch.enable_grad():
         tensors = [tensor.view_as(tensor) for tensor in tensors]  # one may be computed of another: both count once

@@ -1,4 +1,4 @@
-"""What every target has: the machines, or the ways, that can run the programs of a step.
+"""The interface of a target: a machine, or a library, that can run the programs of a step.
 
 A target is a folder beside this file. It imports the compiler and never another target. Whoever adds one changes
 nothing else but the list in registry.py.
@@ -16,7 +16,7 @@ from torch import Tensor
 from conveyor.compiler.differentiate import Costs
 from conveyor.compiler.graph import Key
 from conveyor.compiler.program import Program, Space
-from conveyor.targets.ragged import Ragged
+from conveyor.targets.batch_layout import BatchLayout
 
 
 class CannotBuild(Exception):
@@ -44,7 +44,9 @@ class Kernel(Protocol):
     def dtype(self) -> torch.dtype:
         """The type of its elements."""
 
-    def __call__(self, inputs: Mapping[Key, Tensor], states: Sequence[Tensor], rows: Ragged, start: int = 0) -> Result:
+    def __call__(
+        self, inputs: Mapping[Key, Tensor], states: Sequence[Tensor], layout: BatchLayout, start: int = 0
+    ) -> Result:
         """Runs it. `inputs`: all but the states, contiguous, a row for each row of its buffer;
         `states`: the initial ones, [B, width] each, in the order of `program.states`; `start`: the first step's number.
         """
@@ -55,7 +57,7 @@ P = TypeVar("P")
 
 
 class Target(Protocol[P]):
-    """A machine, or a way to run a step."""
+    """A machine, or a library, that runs steps."""
 
     @property
     def name(self) -> str:
@@ -101,7 +103,7 @@ class Result:
 
     program: Program
     buffers: Mapping[int, Tensor]
-    rows: Ragged
+    layout: BatchLayout
 
     def output(self, key: Key) -> Tensor:
         """An output, with a row for each row of its buffer, but for one that all steps share."""
@@ -109,22 +111,22 @@ class Result:
         buffer, space = self.buffers[ref.buffer], self.program.buffers[ref.buffer].space
         if space == Space.SHARED:
             return buffer.as_strided(dims, ref.strides, ref.offset)
-        skipped = self.rows.batch if space == Space.HISTORY else 0
+        skipped = self.layout.batch if space == Space.HISTORY else 0
         count, width = buffer.shape
         return buffer.as_strided((count - skipped, *dims), (width, *ref.strides), skipped * width + ref.offset)
 
     def last(self, name: str) -> Tensor:
         """A state after each sequence's last step, [B, width]."""
         place = self.program.states[name]
-        buffer, rows = self.buffers[place], self.rows
+        buffer, layout = self.buffers[place], self.layout
         if self.program.buffers[place].space == Space.HISTORY:
-            if rows.lengths is None:
-                return buffer[rows.rows :]
-            last = (rows.lengths - 1).clamp(min=0)
-            found = torch.where(rows.lengths > 0, rows.batch + (rows.at[last] if rows.steps else last), 0)
-            return buffer.index_select(0, found + torch.arange(rows.batch))
+            if layout.lengths is None:
+                return buffer[layout.rows :]
+            last = (layout.lengths - 1).clamp(min=0)
+            found = torch.where(layout.lengths > 0, layout.batch + (layout.at[last] if layout.steps else last), 0)
+            return buffer.index_select(0, found + torch.arange(layout.batch))
         if self.program.reverse:
-            return buffer[: rows.batch]
-        if rows.lengths is None:
-            return buffer[rows.steps % 2 * rows.batch :][: rows.batch]
-        return buffer.index_select(0, rows.lengths % 2 * rows.batch + torch.arange(rows.batch))
+            return buffer[: layout.batch]
+        if layout.lengths is None:
+            return buffer[layout.steps % 2 * layout.batch :][: layout.batch]
+        return buffer.index_select(0, layout.lengths % 2 * layout.batch + torch.arange(layout.batch))

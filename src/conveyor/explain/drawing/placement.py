@@ -286,7 +286,7 @@ class Placement:
     def move(self, i: int, chance: random.Random) -> bool:
         """Moves an item to a random cell nearby; returns whether that cell is free."""
         column, row = self.cells[i]
-        rows = [r for r in self.rows_of(i) if abs(r - row) <= 2 or len(self.items) < 30]
+        rows = [r for r in self.layout_of(i) if abs(r - row) <= 2 or len(self.items) < 30]
         to = column + chance.choice((-2, -1, -1, 0, 1, 1, 2)), chance.choice(rows)
         if not 1 <= to[0] < self.width or to in self.taken:
             return False
@@ -294,7 +294,7 @@ class Placement:
         self.put(i, to)
         return True
 
-    def rows_of(self, i: int) -> Iterable[int]:
+    def layout_of(self, i: int) -> Iterable[int]:
         """The rows where an item may be."""
         kind, row = self.items[i].kind, self.cells[i][1]
         if kind in ("layer", "given", "stream", "constant") or i in self.on_belt:
@@ -303,7 +303,7 @@ class Placement:
 
     def allowed(self, i: int, row: int) -> bool:
         """Whether an item may be in a row."""
-        return row in self.rows_of(i)
+        return row in self.layout_of(i)
 
     def in_order(self) -> bool:
         """Whether all belts and all lines that leave a join run to the right."""

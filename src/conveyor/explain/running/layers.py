@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from conveyor.cell.loop import place as location
+from conveyor.cell.loop import location
 from conveyor.cell.regularise import Regularised
 from conveyor.compiler import CannotCompile
 from conveyor.errors import BadInput

@@ -346,7 +346,7 @@ class _Body:
         return f"a{list(self.refs).index(key)}"
 
     def at(self, arg: Arg, strides: tuple[int, ...], names: Sequence[str]) -> str:
-        """A number of a value, or a constant, or one that has just been computed."""
+        """An element of a value, or a constant, or one that has just been computed."""
         if isinstance(arg, Local):
             return f"v{arg.node}"
         if isinstance(arg, str):
@@ -362,7 +362,7 @@ class _Body:
     def loops(
         self, dims: Sequence[int], inner: Callable[[str], str], names: Sequence[str], pragma: str, indent: str
     ) -> str:
-        """Nested loops over dims; the innermost runs for many numbers at once."""
+        """Nested loops over dims; the innermost runs for many elements at once."""
         if not dims:
             return inner(indent)
         text = ""

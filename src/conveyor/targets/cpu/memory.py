@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from conveyor.compiler.program import Ref, Space
+from conveyor.targets.batch_layout import BatchLayout
 from conveyor.targets.cpu.plan import Plan
-from conveyor.targets.ragged import Ragged
 
 # The row that the first sequence of a block has in a step, by the space and by `when`. C's variables are set in
 # emit.time: `now` counts the rows of a stream, `old` those of a history before the step.
@@ -44,12 +44,12 @@ class Memory:
         """C for the first row of a chunk, and for the map to the others."""
         return ("0", "0") if ref.buffer in self.plan.chunked else IN_CHUNK.get((self.space(ref), ref.when), ("0", "0"))
 
-    def shape(self, buffer: int, rows: Ragged) -> tuple[int, int]:
+    def shape(self, buffer: int, layout: BatchLayout) -> tuple[int, int]:
         """The rows of a buffer, and their width."""
         one = self.buffers[buffer]
         if one.space == Space.MATRIX:
             return 1, self.plan.size(buffer)
-        count = one.space.rows(rows.rows, rows.batch)
+        count = one.space.rows(layout.rows, layout.batch)
         return (
-            min(count, self.plan.steps(rows.batch) * rows.batch) if buffer in self.plan.chunked else count
+            min(count, self.plan.steps(layout.batch) * layout.batch) if buffer in self.plan.chunked else count
         ), one.width

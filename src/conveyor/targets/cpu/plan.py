@@ -14,12 +14,12 @@ from conveyor.compiler.program import Gemm, Outer, Pack, Program, Ref, Space, St
 
 PANEL = 64  # a packed matrix has room for its columns rounded up to this, more than any machine's panels need
 SCRATCH = 1 << 16  # elements of a block's scratch that stay in a core's second cache
-LEAST_BLOCK, MOST_BLOCK, LOT = 12, 96, 12  # rows of a block, in whole tiles of the matrix product
+MIN_BLOCK, MAX_BLOCK, TILE_ROWS = 12, 96, 12  # rows of a block, in whole tiles of the matrix product
 CACHED = 1 << 19  # elements that stay in a core's caches from a product of many steps to the loop over them
-FEWEST, MOST = 256, 4096  # rows of a chunk: fewer would make the products slow, more gains nothing
-FEW = 1 << 21  # operations below which a second thread costs more than it saves
-LARGE = 1 << 16  # elements of a step's matrices from which threads gain by sharing them
-CROWD = 4  # sequences for each thread from which each has enough by itself
+MIN_CHUNK, MAX_CHUNK = 256, 4096  # rows of a chunk: fewer would make the products slow, more gains nothing
+MIN_PARALLEL_OPS = 1 << 21  # operations below which a second thread costs more than it saves
+MIN_SHARED = 1 << 16  # elements of a step's matrices from which threads gain by sharing them
+ENOUGH_SEQUENCES = 4  # sequences for each thread from which each has enough by itself
 
 
 class Share(StrEnum):
@@ -70,17 +70,17 @@ class Plan:
         Otherwise each has sequences of its own, and never waits for the others within a chunk.
         """
         threads = available if rows >= self.parallel_rows else 1
-        return threads, self.shares_steps and threads > 1 and batch < CROWD * threads
+        return threads, self.shares_steps and threads > 1 and batch < ENOUGH_SEQUENCES * threads
 
     @property
     def parallel_rows(self) -> int:
         """The rows, of all steps, from which more than one thread runs."""
-        return -(-FEW // max(1, 2 * self._elements()))
+        return -(-MIN_PARALLEL_OPS // max(1, 2 * self._elements()))
 
     @property
     def shares_steps(self) -> bool:
         """Whether threads share each step's products where there are few sequences."""
-        return self._elements("time") >= LARGE
+        return self._elements("time") >= MIN_SHARED
 
     def _elements(self, *over: str) -> int:
         """The elements of the matrices of all products, or of those in such passes."""
@@ -111,7 +111,9 @@ class Plan:
         lines += [f"    {one.over}: {one.share}" for one in self.during]
         lines += [f"  {one.over}: {one.share}" for one in self.after]
         shared = (
-            f"; with fewer than {CROWD} sequences each, they share each step's products" if self.shares_steps else ""
+            f"; with fewer than {ENOUGH_SEQUENCES} sequences each, they share each step's products"
+            if self.shares_steps
+            else ""
         )
         lines.append(f"  one thread below {self.parallel_rows} rows{shared}")
         if self.chunked:
@@ -139,7 +141,7 @@ def plan(program: Program) -> Plan:
     outside = {ref.buffer for _, ref in program.inputs} | {ref.buffer for _, ref, _ in program.outputs}
     streams = {i for i, buffer in enumerate(program.buffers) if buffer.space == Space.STREAM}
     scratch = sum(b.width for b in program.buffers if b.space == Space.SCRATCH)
-    block = max(LEAST_BLOCK, min(MOST_BLOCK, SCRATCH // max(1, scratch) // LOT * LOT))
+    block = max(MIN_BLOCK, min(MAX_BLOCK, SCRATCH // max(1, scratch) // TILE_ROWS * TILE_ROWS))
     chunk = _chunk(program, during, streams)
     return Plan(program, tuple(before), tuple(during), tuple(after), block, chunk, frozenset(streams - outside))
 
@@ -149,7 +151,7 @@ def _chunk(program: Program, during: list[Phase], streams: set[int]) -> int:
     bulk = [stage for one in during if one.over == "bulk" for stage in one.stages]
     shared = {ref.buffer for stage in bulk for ref in _refs(stage)} & streams
     width = sum(program.buffers[i].width for i in shared)
-    return max(FEWEST, min(MOST, CACHED // max(1, width)))
+    return max(MIN_CHUNK, min(MAX_CHUNK, CACHED // max(1, width)))
 
 
 def _refs(stage: Stage) -> list[Ref]:

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from conveyor.compiler.graph import Key
 from conveyor.compiler.program import Space
+from conveyor.targets.batch_layout import BatchLayout
 from conveyor.targets.cpu.build import load, runtime
 from conveyor.targets.cpu.emit import Source
 from conveyor.targets.cpu.memory import Memory
 from conveyor.targets.cpu.plan import Plan
 from conveyor.targets.cpu.structs import Pointer, struct
-from conveyor.targets.ragged import Ragged
 from conveyor.targets.target import Result
 
 # For tests. "nan": an element that is read before it is written spoils the result; "apart": every buffer is memory of
@@ -69,24 +69,26 @@ class CKernel:
         self.constants = ((ctypes.c_double if double else ctypes.c_float) * len(source.constants))(*source.constants)
         self.memory = Memory(plan)
         self.Pointers = Pointer * len(self.program.buffers)
-        outside = {*self.program.given.values(), *self.program.kept}
+        outside = {*self.program.input_buffers.values(), *self.program.kept}
         self.temporary = [
             i for i, b in enumerate(self.program.buffers) if i not in outside and b.space != Space.SCRATCH
         ]
         sums = max((self.runtime.outer_room(stage.size[0]) for stage in plan.sums), default=0)
         self.scratch = max(plan.scratch, sums) + 64
-        self._frames: dict[tuple[Ragged, int], _Frame] = {}
+        self._frames: dict[tuple[BatchLayout, int], _Frame] = {}
 
-    def __call__(self, inputs: Mapping[Key, Tensor], states: Sequence[Tensor], rows: Ragged, start: int = 0) -> Result:
+    def __call__(
+        self, inputs: Mapping[Key, Tensor], states: Sequence[Tensor], layout: BatchLayout, start: int = 0
+    ) -> Result:
         """Runs it, as target.Kernel says."""
-        frame = self._frame(rows)
-        made = self._allocate(frame, states, rows)
+        frame = self._frame(layout)
+        made = self._allocate(frame, states, layout)
         pointers: list[int] = [0] * len(self.program.buffers)
-        for key, buffer in self.program.given.items():
+        for key, buffer in self.program.input_buffers.items():
             pointers[buffer] = inputs[key].data_ptr()
         for buffer, tensor in made.items():
             pointers[buffer] = tensor.data_ptr()
-        alive, places, scratch = self._workspace(frame, rows)
+        alive, places, scratch = self._workspace(frame, layout)
         for buffer, place in places:
             pointers[buffer] = place
         p, rooms = self.Pointers(*pointers), (Pointer * len(scratch))(*scratch)
@@ -96,12 +98,12 @@ class CKernel:
         del alive
         if error:
             raise RuntimeError(f"{call.threads} threads could not be started (error {error}): torch.set_num_threads(1)")
-        return Result(self.program, made, rows)
+        return Result(self.program, made, layout)
 
-    def _workspace(self, frame: _Frame, rows: Ragged) -> tuple[list[Tensor], list[tuple[int, int]], list[int]]:
+    def _workspace(self, frame: _Frame, layout: BatchLayout) -> tuple[list[Tensor], list[tuple[int, int]], list[int]]:
         """Memory for the temporary buffers and each thread's scratch, and where in it they are."""
         if "apart" in CHECKS:
-            buffers = [(i, empty(self.dtype, *self.memory.shape(i, rows))) for i in self.temporary]
+            buffers = [(i, empty(self.dtype, *self.memory.shape(i, layout))) for i in self.temporary]
             rooms = [empty(self.dtype, self.scratch) for _ in frame.scratch]
             places = [(i, buffer.data_ptr()) for i, buffer in buffers]
             return [*(buffer for _, buffer in buffers), *rooms], places, [room.data_ptr() for room in rooms]
@@ -109,64 +111,64 @@ class CKernel:
         at = -(-room.data_ptr() // LINE) * LINE
         return [room], [(i, at + offset) for i, offset in frame.temporary], [at + offset for offset in frame.scratch]
 
-    def _frame(self, rows: Ragged) -> _Frame:
+    def _frame(self, layout: BatchLayout) -> _Frame:
         """What does not change from run to run; the last few are kept."""
         available = min(torch.get_num_threads(), MOST_THREADS)
-        key = (rows, available)
+        key = (layout, available)
         frame = self._frames.get(key)
         if frame is None:
             if len(self._frames) >= 16:  # which may be another thread's, too
                 self._frames.clear()
-            frame = self._frames[key] = self._make_frame(rows, available)
+            frame = self._frames[key] = self._make_frame(layout, available)
         return frame
 
-    def _make_frame(self, rows: Ragged, available: int) -> _Frame:
+    def _make_frame(self, layout: BatchLayout, available: int) -> _Frame:
         item = torch.empty(0, dtype=self.dtype).element_size()
         at, temporary = 0, []
         for i in self.temporary:
             temporary.append((i, at))
-            at += -(-math.prod(self.memory.shape(i, rows)) * item // LINE) * LINE
+            at += -(-math.prod(self.memory.shape(i, layout)) * item // LINE) * LINE
         each = -(-self.scratch * item // LINE) * LINE
-        call, alive = self._call(rows, available)
+        call, alive = self._call(layout, available)
         scratch = [at + k * each for k in range(call.threads)]
-        kept = [(i, self.memory.shape(i, rows), i in self.program.zero) for i in self.program.kept]
+        kept = [(i, self.memory.shape(i, layout), i in self.program.zero) for i in self.program.kept]
         return _Frame((at + call.threads * each + LINE) // item, temporary, scratch, kept, call, alive)
 
-    def _call(self, rows: Ragged, available: int) -> tuple[Any, tuple[Any, ...]]:
+    def _call(self, layout: BatchLayout, available: int) -> tuple[Any, tuple[Any, ...]]:
         """`struct call`, but for what changes from run to run; and what it points to."""
-        threads, split = self.plan.threads(rows.rows, rows.batch, available)
-        cut = _cut(rows.batch, threads) if rows.lengths is None else _fair_cut(rows.lengths, threads)
-        row = _even_row(rows.steps, rows.batch) if rows.row is None else rows.row
+        threads, split = self.plan.threads(layout.rows, layout.batch, available)
+        cut = _cut(layout.batch, threads) if layout.lengths is None else _fair_cut(layout.lengths, threads)
+        row = _even_row(layout.steps, layout.batch) if layout.row is None else layout.row
         call = struct("call")(
             d=ctypes.addressof(self.numbers),
             k=ctypes.addressof(self.constants),
-            at=rows.at.data_ptr(),
-            before=rows.before.data_ptr(),
-            count=rows.count.data_ptr(),
+            at=layout.at.data_ptr(),
+            before=layout.before.data_ptr(),
+            count=layout.count.data_ptr(),
             cut=ctypes.addressof(cut),
-            map=None if rows.map is None else rows.map.data_ptr(),
+            map=None if layout.map is None else layout.map.data_ptr(),
             row=row.data_ptr(),
-            steps=rows.steps,
-            batch=rows.batch,
-            rows=rows.rows,
+            steps=layout.steps,
+            batch=layout.batch,
+            rows=layout.rows,
             threads=threads,
             split=split,
-            span=self.plan.steps(rows.batch),
+            span=self.plan.steps(layout.batch),
         )
         return call, (cut, row)
 
-    def _allocate(self, frame: _Frame, states: Sequence[Tensor], rows: Ragged) -> dict[int, Tensor]:
+    def _allocate(self, frame: _Frame, states: Sequence[Tensor], layout: BatchLayout) -> dict[int, Tensor]:
         """The buffers that outlive the run, with the first states in their places."""
         made: dict[int, Tensor] = {}
         for buffer, shape, zero in frame.kept:
             made[buffer] = empty(self.dtype, *shape)
             if zero:
                 made[buffer].zero_()
-        pairs = self.program.reverse or rows.lengths is not None
+        pairs = self.program.reverse or layout.lengths is not None
         for buffer, first in zip(self.program.states.values(), states, strict=True):
-            made[buffer][: rows.batch] = first
+            made[buffer][: layout.batch] = first
             if pairs and self.program.buffers[buffer].space == Space.PAIR:
-                made[buffer][rows.batch :] = first
+                made[buffer][layout.batch :] = first
         return made
 
 

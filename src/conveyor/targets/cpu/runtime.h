@@ -7,7 +7,7 @@
 typedef REAL real;
 typedef ptrdiff_t idx;
 
-/* Operands of a product that lie apart: rows a, a + row, ..., each of `size` numbers. */
+/* Operands of a product that lie apart: rows a, a + row, ..., each of `size` elements. */
 typedef struct { const real *a; idx row, size; } segment;
 
 /* Rows for a sum over all rows: row r lies at a + map[r] * row (or r * row), and within it each `step` a row of its own. */
@@ -52,7 +52,7 @@ typedef struct {
   int (*number)(void), (*size)(void);
 } pool;
 
-/* Rows of `size` numbers, set to 0. */
+/* Rows of `size` elements, set to 0. */
 static inline void clear(idx rows, idx size, real *a, idx row) {
   for (idx r = 0; r < rows; r++)
     for (idx j = 0; j < size; j++) a[r * row + j] = 0;

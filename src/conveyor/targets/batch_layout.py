@@ -10,8 +10,8 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
-class Ragged:
-    """A ragged layout: how many steps the sequences of a batch have, and from that where each step lies in a stream.
+class BatchLayout:
+    """How many steps the sequences of a batch have, and from that where each step lies in a stream.
 
     Sequences of different lengths lie as in a PackedSequence: the longest first, each step with as many rows as there
     are sequences still running.
@@ -51,15 +51,15 @@ class Ragged:
 
 
 @lru_cache(maxsize=256)
-def even(steps: int, batch: int) -> Ragged:
+def equal_lengths(steps: int, batch: int) -> BatchLayout:
     """The rows of sequences that are all of one length."""
     at = torch.arange(steps, dtype=torch.int64) * batch
     count = torch.full((steps,), batch, dtype=torch.int64)
-    return Ragged(steps, batch, steps * batch, at, at, count)
+    return BatchLayout(steps, batch, steps * batch, at, at, count)
 
 
 @lru_cache(maxsize=64)
-def ragged(steps: int, lengths: tuple[int, ...]) -> Ragged:
+def different_lengths(steps: int, lengths: tuple[int, ...]) -> BatchLayout:
     """The rows of sequences of these lengths. The last few are kept: the layers of a stack have the same."""
     batch = len(lengths)
     ordered, order = torch.tensor(lengths, dtype=torch.int64).sort(descending=True, stable=True)
@@ -70,9 +70,11 @@ def ragged(steps: int, lengths: tuple[int, ...]) -> Ragged:
     running = (t[:, None] < ordered).flatten()
     step, row = t.repeat_interleave(batch)[running], torch.arange(batch).repeat(steps)[running]
     index = step * batch + order[row]
-    return Ragged(steps, batch, int(count.sum()), at, before, count, before[step] + row, row, order, index, ordered)
+    return BatchLayout(
+        steps, batch, int(count.sum()), at, before, count, before[step] + row, row, order, index, ordered
+    )
 
 
-def rows_of(steps: int, batch: int, lengths: Tensor | None) -> Ragged:
+def layout_of(steps: int, batch: int, lengths: Tensor | None) -> BatchLayout:
     """The rows of a batch whose sequences have these lengths, or all steps."""
-    return even(steps, batch) if lengths is None else ragged(steps, tuple(lengths.tolist()))
+    return equal_lengths(steps, batch) if lengths is None else different_lengths(steps, tuple(lengths.tolist()))

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 from conveyor.targets.target import CannotBuild
 
-AGAIN = 60  # seconds after which a kernel that could not be built is tried again: a compiler may have been installed
+RETRY_AFTER = (
+    60  # seconds after which a kernel that could not be built is tried again: a compiler may have been installed
+)
 
 # One thread builds at a time, and a process is not forked meanwhile: the child would wait for ever.
 BUILDING = threading.RLock()
@@ -18,7 +20,7 @@ if hasattr(os, "register_at_fork"):
 
 
 @dataclass
-class Attempt:
+class BuildOnce:
     """What is to be built once, by whichever thread comes first; that it has failed is remembered for a while."""
 
     failure: CannotBuild | None = None
@@ -26,7 +28,7 @@ class Attempt:
 
     def __enter__(self) -> None:
         BUILDING.acquire()
-        if self.failure is not None and time.monotonic() - self.when < AGAIN:
+        if self.failure is not None and time.monotonic() - self.when < RETRY_AFTER:
             BUILDING.release()
             raise self.failure.with_traceback(None)
 
