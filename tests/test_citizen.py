@@ -132,7 +132,7 @@ class Streaming(Model):
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.*torch.jit.trace:DeprecationWarning")
 def test_a_traced_loop_is_refused_and_a_traced_step_is_right():
     """A trace would hold a loop of as many steps as the input that it was made with."""
-    with pytest.raises(RuntimeError, match=r"length and cut longer ones short: take torch\.export"):
+    with pytest.raises(RuntimeError, match=r"cuts longer inputs short: use torch\.export"):
         torch.jit.trace(Model(), torch.randn(4, 2, 3))
     model = Streaming(num_layers=2)
     traced = torch.jit.trace(model, (torch.randn(1, 3), *torch.randn(2, 2, 1, 5)))
