@@ -143,7 +143,7 @@ def test_a_traced_loop_is_refused_and_a_traced_step_is_right():
 
 @pytest.mark.filterwarnings("ignore")  # it tells of its end
 def test_the_export_that_traces_is_refused():
-    with pytest.raises(RuntimeError, match=r"take torch\.export"):
+    with pytest.raises(RuntimeError, match=r"use torch\.export"):
         torch.onnx.export(Model(), (torch.randn(4, 2, 3),), io.BytesIO(), dynamo=False)
 
 
