@@ -13,7 +13,8 @@ import torch
 import conveyor
 from both import draw_inputs, results
 from cases import CASES
-from conveyor import Cell, Recurrent, backend, backends
+from conveyor import Cell, Recurrent, backend
+from conveyor.layer import backends
 
 X = torch.randn(3, 2, 3)
 
