@@ -369,6 +369,7 @@ def test_the_name_of_the_processor(tmp_path):
     assert processor_name(tmp_path / "none")
 
 
+@slow
 def test_the_command_measures_again_and_compares(tmp_path):
     done(*TINY, "--against", "torch.nn", "--json", "times.json", cwd=tmp_path)
     again = ["bench", "--seconds", "0", "--against-file", "times.json"]

@@ -8,6 +8,7 @@ import conveyor
 from cases import CASES
 from conveyor import zoo
 from conveyor.compiler.composites import composites, is_weight, learned_maps, weight_name
+from conveyor.compiler.differentiate import Costs
 from conveyor.compiler.graph import Graph, Node, Origin, Output, prune
 from conveyor.compiler.pipeline import training
 from conveyor.explain.circuit import Circuit
@@ -108,7 +109,7 @@ def test_the_terms_of_a_map():
 
 def test_passes_keep_the_module_and_leave_the_call():
     graph = conveyor.compile(zoo.LSTM(3, 5)).traced
-    for stage in training(graph, [("weight", name) for name in graph.inputs("weight")]):
+    for stage in training(graph, [("weight", name) for name in graph.inputs("weight")], Costs(recompute=24)):
         origins = [node.origin for node in stage.graph.nodes if node.origin]
         assert {"forget", "input", "candidate", "output", ""} == {origin.module for origin in origins}
         assert {origin.call for origin in origins} == {-1}

@@ -505,8 +505,11 @@ def test_a_cell_that_cannot_be_laid_out_is_one_clear_line(monkeypatch, capsys, t
     ("change", "law"),
     [
         (lambda layout: {"shapes": (*layout.shapes, layout.shapes[0])}, "overlap"),
-        (lambda layout: {"pieces": (*layout.pieces, layout.pieces[0])}, "overlap"),
-        (lambda layout: {"pieces": (replace(layout.pieces[0], points=((0.0, 0.0), (3.0, 4.0))),)}, "not straight"),
+        (lambda layout: {"polylines": (*layout.polylines, layout.polylines[0])}, "overlap"),
+        (
+            lambda layout: {"polylines": (replace(layout.polylines[0], points=((0.0, 0.0), (3.0, 4.0))),)},
+            "not straight",
+        ),
     ],
 )
 def test_a_layout_that_breaks_a_law_is_an_error(change, law):

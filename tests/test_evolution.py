@@ -270,7 +270,7 @@ def test_a_candidate_that_ends_its_process_has_crashed(tmp_path, monkeypatch):
     ledger = Ledger(f"sqlite:///{tmp_path / LEDGER}", config)
     Worker(ledger, partial(Evaluation, config=config, folder=tmp_path)).run()
     (one,) = ledger.outcomes()
-    assert one.status.startswith("crashed: its process ended 3 times")
+    assert one.status.startswith("crashed: its process died 3 times")
 
 
 # the command

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tiers import quick
+
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
@@ -37,7 +39,10 @@ SHOWS = {
 }
 
 
-@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
+QUICK = [file for file in EXAMPLES if file.stem in ("gates", "own_cell")]
+
+
+@pytest.mark.parametrize("file", quick(EXAMPLES, QUICK), ids=lambda file: file.stem)
 def test_an_example_prints_what_it_says(file, tmp_path):
     lines = promised(file.read_text(encoding="utf-8"))
     done = subprocess.run(

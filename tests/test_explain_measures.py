@@ -299,7 +299,7 @@ def test_connectivity_is_the_norm_of_the_gradient_by_each_embedding(cell):
 
 @pytest.mark.parametrize("options", [{"at": (7,)}, {"at": (-8,)}, {"at": ()}, {"targets": [1, 2]}])
 def test_connectivity_refuses_what_is_not_there(options):
-    with pytest.raises(BadInput, match=r"places|targets"):
+    with pytest.raises(BadInput, match=r"positions|targets"):
         connectivity(model(), tokens(7), **options)
 
 

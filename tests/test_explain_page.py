@@ -733,7 +733,7 @@ def test_a_cell_that_cannot_be_laid_out_has_a_page(here, runs, tmp_path, monkeyp
     here.open(file)
     for depth in ("sequence", "unit", "cell"):
         here.click(f"[data-depth={depth}]")
-    assert "No picture" in here.text(".picture")
+    assert "could not be drawn" in here.text(".picture")
     here.click(".formula")
     here.press("t")
     while here.run("return !document.getElementById('tour').hidden"):  # through all its scenes
