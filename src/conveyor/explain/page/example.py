@@ -252,5 +252,5 @@ def _given(
     return {
         (kind, name): kinds[kind][name].expand(rows, *node.dims) if node.rows else kinds[kind][name]
         for node in inputs
-        for kind, name in [node.attrs]
+        for kind, name, _ in [node.key]
     }
