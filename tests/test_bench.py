@@ -404,7 +404,20 @@ def test_the_command_measures_again_and_compares(tmp_path):
         ({}, ["--shape", "1,2,3,4"], "--against-file has no lstm, training, 1, 2, 3, 4"),
         ({}, ["--mode", "both"], "--against-file has no lstm, inference, 10, 4, 3, 8"),
     ],
-    ids=str,
+    ids=[
+        "no file",
+        "no JSON",
+        "no text",
+        "a list",
+        "no format",
+        "another format",
+        "a row alone",
+        "machines",
+        "no rows",
+        "another cell",
+        "another shape",
+        "another mode",
+    ],
 )
 def test_a_file_that_cannot_be_compared_with_is_told_in_one_line(text, words, cause, tmp_path, monkeypatch, capfd):
     file = tmp_path / "times.json"
