@@ -4,7 +4,7 @@ import torch
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-6, torch.bfloat16: 2e-2}
 KERNEL = {torch.float64: 1e-10}  # a kernel's, from the loop over the step: it adds in another order
-WORSE = 4  # how many times the loop's own error in float32 a kernel's may be
+WORSE = 4  # how many times the loop's own largest error in float32 a kernel's may be
 
 
 def assert_equal(actual, expected, what="result", table=TOLERANCE):
@@ -18,14 +18,18 @@ def assert_equal(actual, expected, what="result", table=TOLERANCE):
         assert error <= bound, f"{what}: off by {error:.3g}, more than {bound:.3g}"
 
 
-def assert_as_exact(actual, other, exact, what="result"):
-    """`actual` is not much further from the exact value than `other`, of the same type, or within the tolerance."""
-    assert actual.dtype == other.dtype, f"{what}: {actual.dtype}, not {other.dtype}"
+def relative_error(actual, exact):
+    """The largest error of `actual`, relative to the largest value or 1."""
+    if not actual.numel():
+        return 0.0
+    return (actual.double() - exact).abs().max().item() / max(1.0, exact.abs().max().item())
+
+
+def assert_as_exact(actual, usual, exact, what="result"):
+    """The error of `actual` is within the tolerance, or little larger than `usual`, one in the same type."""
     assert actual.shape == exact.shape, f"{what}: shape {list(actual.shape)}, not {list(exact.shape)}"
-    if actual.numel():
-        error, usual = ((value.double() - exact).abs().max().item() for value in (actual, other))
-        bound = max(WORSE * usual, TOLERANCE[actual.dtype] * max(1.0, exact.abs().max().item()))
-        assert error <= bound, f"{what}: off by {error:.3g}, more than {bound:.3g}; the loop is off by {usual:.3g}"
+    error, bound = relative_error(actual, exact), max(WORSE * usual, TOLERANCE[actual.dtype])
+    assert error <= bound, f"{what}: off by {error:.3g}, more than {bound:.3g}; the loop is off by up to {usual:.3g}"
 
 
 def assert_same_kinds(actual, expected, what="result", as_one=False):
