@@ -40,6 +40,7 @@ STACKS = {
         product(STACKS, ("whole", "lengths")), [("two layers, both directions", "lengths"), ("regularised", "whole")]
     ),
 )
+@torch._dynamo.config.patch(allow_rnn=True)  # without it, PyTorch compiles around everything that is a torch.nn.LSTM
 def test_a_model_is_compiled_without_a_graph_break(stack, form):
     torch._dynamo.reset()
     lengths = [4, 0, 2] if form == "lengths" else None
@@ -56,6 +57,17 @@ def test_a_model_is_compiled_without_a_graph_break(stack, form):
         assert_equal(value, wanted)
     with torch.no_grad():
         assert torch.compile(model.eval(), fullgraph=True, backend="aot_eager")(x, counts).shape == (4, 3, 2)
+
+
+def test_a_model_is_compiled_around_the_layer_as_around_torchs():
+    torch._dynamo.reset()
+    model, x = Model(), torch.randn(4, 3, 3, requires_grad=True)
+    results = []
+    for one in (model, torch.compile(model, backend="aot_eager")):
+        output = one(x)
+        results.append((output, *torch.autograd.grad(output.square().sum(), [x, *model.parameters()])))
+    for value, wanted in zip(*results, strict=True):
+        assert_equal(value, wanted)
 
 
 def test_the_operators_keep_pytorchs_rules():
@@ -256,7 +268,7 @@ def test_the_graph_can_be_kept_for_another_backward():
 
 @pytest.mark.parametrize("add", [parametrizations.weight_norm, parametrizations.spectral_norm])
 def test_parametrized_weights_are_learnt(add):
-    layer = conveyor.LSTM(3, 4).double()
+    layer = conveyor.Recurrent(conveyor.zoo.LSTM, 3, 4).double()
     add(layer.cells[0].forget, "weight_h")
     loop = copy.deepcopy(layer)
     x = torch.randn(5, 2, 3, dtype=torch.float64)
@@ -274,7 +286,7 @@ class Drop(torch.nn.Module):
 
 
 def test_a_weight_drop_has_one_mask_for_the_sequence():
-    layer = conveyor.LSTM(3, 4).double()
+    layer = conveyor.Recurrent(conveyor.zoo.LSTM, 3, 4).double()
     parametrize.register_parametrization(layer.cells[0].forget, "weight_h", Drop())
     x = torch.randn(5, 2, 3, dtype=torch.float64)
     found = []

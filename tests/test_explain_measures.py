@@ -251,7 +251,7 @@ def test_the_gradient_vanishes_in_the_plain_network_and_not_in_the_lstm():
     x = torch.randn(60, 4)
     plain = gradient_flow(conveyor.RNN(4, 16), x)["h"][0]
     lstm = conveyor.LSTM(4, 16)
-    nn.init.constant_(lstm.cell.forget.bias, 5.0)
+    lstm.cell.forget.bias = torch.full((16,), 5.0)
     kept = gradient_flow(lstm, x, of="C")["C"][0]
     assert plain[0] > 1e6 * plain[-1]
     assert kept[0] < 4 * kept[-1] < 20 * kept[0]

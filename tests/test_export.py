@@ -133,7 +133,7 @@ def test_an_exported_program_gives_the_gradient_of_an_input_that_needed_none_bef
 
 def operator_call(steps=4, batch=2):
     """The text and the tensors with which the operator is called for a GRU."""
-    model, x = Model(conveyor.GRU(3, 4)), torch.randn(steps, batch, 3)
+    model, x = Model(conveyor.Recurrent(conveyor.zoo.GRU, 3, 4)), torch.randn(steps, batch, 3)
     with torch.no_grad():
         exported = torch.export.export(model, (x,))
     (node,) = (node for node in exported.graph.nodes if "conveyor" in str(node.target))

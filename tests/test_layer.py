@@ -331,10 +331,10 @@ REFUSALS = {
         "must be integers",
     ),
     "lengths without a batch": (lambda: conveyor.GRU(INPUT, HIDDEN)(X[:, 0], lengths=[1]), ValueError, "unbatched"),
-    "size zero": (lambda: conveyor.LSTM(INPUT, 0), ValueError, "hidden_size must be greater than zero"),
-    "size of another type": (lambda: conveyor.GRU(2.5, 3), TypeError, "input_size should be of type int, got: float"),
+    "size zero": (lambda: conveyor.LSTM(INPUT, 0), ValueError, "hidden_size must be greater than zero, not 0"),
+    "size of another type": (lambda: conveyor.GRU(2.5, 3), TypeError, "input_size must be an integer, not 2.5"),
     "no layers": (lambda: conveyor.GRU(INPUT, HIDDEN, 0), ValueError, "num_layers must be greater than zero"),
-    "dropout": (lambda: conveyor.LSTM(INPUT, HIDDEN, 2, dropout=2), ValueError, "dropout should be a number"),
+    "dropout": (lambda: conveyor.LSTM(INPUT, HIDDEN, 2, dropout=2), ValueError, "dropout must be a probability"),
     "zoneout's name": (lambda: conveyor.GRU(INPUT, HIDDEN, zoneout={"C": 0.1}), ValueError, "states are h"),
     "option": (
         lambda: conveyor.Recurrent(zoo.GRU, 3, 5, proj_size=2),

@@ -162,7 +162,7 @@ def test_dropout_acts_between_layers_and_in_training_only():
     x = torch.randn(3, 2, INPUT)
     assert_equal(ours(x)[0], theirs(x)[0])  # with everything dropped, both see zeros between the layers
     assert_equal(ours.eval()(x)[0], theirs.eval()(x)[0])
-    with pytest.warns(UserWarning, match="after all but last"):
+    with pytest.warns(UserWarning, match="between layers"):
         conveyor.LSTM(INPUT, HIDDEN, dropout=0.1)
 
 

@@ -52,3 +52,7 @@ class Packing:
         """The weights whose blocks a source holds, in the order of its blocks."""
         found = {number: name for name, (sources, number) in self.blocks.items() if source in sources}
         return tuple(found[number] for number in range(self.counts[source]))
+
+    def is_first(self, source: str) -> bool:
+        """Whether no weight is the sum of blocks of another source, named before it, and of this one."""
+        return all(sources[0] == source for sources in self._groups if source in sources)

@@ -31,11 +31,15 @@ def run(scan: Scan) -> Unrolled:
     steps, batch = scan.x.shape[:2]
     module, masks = module_of(scan.cell), getattr(scan.cell, "masks", None)
     signature = Signature.of(scan)
-    graph, used, names, further, max_steps = _operator(target.name, module, masks, tuple(scan.streams), *signature)
+    found = _operator(target.name, module, masks, tuple(scan.streams), *signature)
+    graph, used, names, further, max_steps, blocks = found
     if not graph or scan.start + steps > max_steps:
         return _loop_outside(scan)
     given = {**scan.streams, **scan.constants}
-    tensors = [given[name] for name in used] + list(scan.state) + [_at(module, name) for name in names]
+    weights = [
+        _block(scan.sources, *block) if block else _at(module, name) for name, block in zip(names, blocks, strict=True)
+    ]
+    tensors = [given[name] for name in used] + list(scan.state) + weights
     tensors = [t if t.dtype == signature.dtype else t.to(signature.dtype) for t in tensors]
     # An exported program may be given inputs that require a gradient where these do not.
     every = torch.compiler.is_exporting()
@@ -43,6 +47,14 @@ def run(scan: Scan) -> Unrolled:
     results = torch.ops.conveyor.forward(tensors, scan.lengths, graph, steps, batch, scan.start, wanted)
     last = 1 + len(scan.state)
     return Unrolled(results[0], tuple(results[1:last]), dict(zip(further, results[last:], strict=False)))
+
+
+def _block(sources: Any, names: tuple[str, ...], number: int, count: int) -> Tensor:
+    """A weight of a packed cell, as `Packing.split` gives it."""
+    whole = sources[names[0]]
+    for name in names[1:]:
+        whole = whole + sources[name]
+    return whole.chunk(count)[number] if count > 1 else whole
 
 
 def _at(module: Any, path: str) -> Tensor:
@@ -59,9 +71,9 @@ def _choice() -> str:
 @torch._dynamo.assume_constant_result
 def _operator(
     name: str, module: Any, masks: tuple[Any, ...] | None, streams: tuple[str, ...], *facts: Any
-) -> tuple[str, list[str], list[str], list[str], int]:
+) -> tuple[str, list[str], list[str], list[str], int, list[Any]]:
     """The graph of a cell's operator as text, or none; what it takes besides the states: tensors, and weights; what it
-    gives besides output and states; how many steps it can number."""
+    gives besides output and states; how many steps it can number; where each weight lies if it is a block."""
     target, signature = registry.target(name), Signature(*facts)  # which torch.compile cannot hand over whole
     cell = module if masks is None else Regularised.like(module, *masks)
     try:
@@ -73,15 +85,20 @@ def _operator(
         if chosen() == "compiled":
             raise NotCompiled(f"{location(cell)} has no kernel: {error}") from None
         warn(cell, error)
-        return "", [], [], [], 0
+        return "", [], [], [], 0, []
     graph = found.graph
     if found.types or found.own_tensors:
-        return "", [], [], [], 0  # tensors that nobody else can reach, or values of another type
+        return "", [], [], [], 0, []  # tensors that nobody else can reach, or values of another type
     kinds = [Key("stream", name) for name in streams if name in graph.inputs("stream")]
     kinds += [Key("constant", name) for name in signature.constants if name in graph.inputs("constant")]
     sources = [*kinds, *(Key("state", n) for n in cell.state), *(Key("weight", n) for n in found.weights)]
     text = operator.register(kernels_of(found, target), tuple(sources))
-    return text, [key.name for key in kinds], list(found.weights), graph.streams, found.steps
+    blocks: list[Any] = [()] * len(found.weights)
+    if found.packing is not None:
+        counts = found.packing.counts
+        every = [found.packing.blocks.get(name) for name in found.weights]
+        blocks = [() if b is None else (b.sources, b.number, counts[b.sources[0]]) for b in every]
+    return text, [key.name for key in kinds], list(found.weights), graph.streams, found.steps, blocks
 
 
 @torch.compiler.disable

@@ -13,7 +13,7 @@ from conveyor.packing import Packing
 if TYPE_CHECKING:
     from conveyor.nn.layers import TorchLayer
 
-_told: list[bool] = []
+_told: list[bool] = []  # once
 
 
 def to_torch_names(layer: TorchLayer, state: dict[str, Any], prefix: str) -> list[str]:
@@ -29,7 +29,10 @@ def to_torch_names(layer: TorchLayer, state: dict[str, Any], prefix: str) -> lis
         return [f"it has names of two layouts, {min(new)} and {old[0]}: give the weights under one of them"]
     if not _told:
         _told.append(True)
-        warn("the checkpoint has the names of conveyor 0.1, gate by gate; save it again to have torch.nn's")
+        warn(
+            "the checkpoint holds every gate apart, as conveyor 0.1 and conveyor.Recurrent do: it is loaded, and saved "
+            "again it has the names of torch.nn"
+        )
     blocks = layer._packing.blocks
     for row in range(len(layer.cells)):
         at = f"{prefix}cells.{row}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, ClassVar, Self
@@ -11,10 +12,11 @@ from torch import Tensor, nn
 
 from conveyor import zoo
 from conveyor.cell import Cell
-from conveyor.cell.cell import is_whole
+from conveyor.cell.cell import check_sizes, is_whole
 from conveyor.cell.loop import is_transforming
 from conveyor.cell.packed import Packed
-from conveyor.errors import Mismatch
+from conveyor.cell.regularise import check_probability
+from conveyor.errors import Mismatch, warn
 from conveyor.layer import Recurrent
 from conveyor.layer.backends import NotCompiled, chosen, only_kernels
 from conveyor.nn.checkpoints import to_torch_names
@@ -57,6 +59,7 @@ class TorchLayer(Recurrent, metaclass=StandsFor):
 
     def _complete(
         self,
+        dropout: float,
         *,
         input_dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
@@ -64,7 +67,10 @@ class TorchLayer(Recurrent, metaclass=StandsFor):
         learn_initial_state: bool = False,
         tied: bool = False,
     ) -> None:
-        """What `torch.nn` lacks, when it has made the layer."""
+        """What `torch.nn` lacks, when it has made the layer; and the dropout, of which we warn at the caller's line."""
+        self.dropout = check_probability("dropout", dropout)
+        if dropout and self.num_layers == 1:
+            warn("dropout acts between layers, and there is only one: num_layers=1")
         self.tied = tied
         self._regularise(input_dropout, recurrent_dropout, zoneout, learn_initial_state)
         if learn_initial_state:
@@ -117,7 +123,8 @@ class TorchLayer(Recurrent, metaclass=StandsFor):
         """The names and shapes of a row's parameters, by what they are."""
         row = row % self.directions if self.tied else row
         gates, width = len(self.rows["ih"]), self._width(row // self.directions)
-        return tensors_of(width, self.hidden_size, self.proj_size, gates, self.bias, self.directions, row)
+        found = tensors_of.__wrapped__ if torch.compiler.is_compiling() else tensors_of  # which traces no cache
+        return found(width, self.hidden_size, self.proj_size, gates, self.bias, self.directions, row)
 
     def _names(self, row: int) -> dict[str, str]:
         """The names of a row's parameters, by what they are."""
@@ -164,7 +171,10 @@ class TorchLayer(Recurrent, metaclass=StandsFor):
         """As `torch.nn`'s, with the further arguments of `conveyor.Recurrent`: `lengths`, `record`."""
         if torch.jit.is_tracing() and not further and self._is_plain():
             return self._by_torch(input, hx)
-        return super().forward(input, hx, **further)
+        run = super().forward
+        if not torch.compiler.is_compiling() and _is_compiling_around():
+            run = torch._dynamo.disable(run)
+        return run(input, hx, **further)
 
     def _forward(self, input: Any, hx: Any, lengths: Any, record: bool, start: int, extra_inputs: Any) -> Any:
         steps = None if lengths is not None or not isinstance(input, Tensor) or input.dim() not in (2, 3) else input
@@ -279,10 +289,10 @@ class RNN(TorchLayer, nn.RNN):
         dtype: torch.dtype | None = None,
         **further: Any,
     ):
-        sizes = map(_size, (input_size, hidden_size, num_layers))
-        options = (nonlinearity, bias, batch_first, dropout, bidirectional)
+        sizes = check_sizes(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
+        options = (nonlinearity, bias, batch_first, 0.0, bidirectional)
         nn.RNN.__init__(self, *sizes, *options, device=device, dtype=dtype)
-        self._complete(**further)
+        self._complete(dropout, **further)
 
     def _cell_class(self) -> tuple[type[Cell], dict[str, Any]]:
         return zoo.ReluRNN if self.mode == "RNN_RELU" else zoo.RNN, {}
@@ -320,10 +330,10 @@ class LSTM(TorchLayer, nn.LSTM):
         dtype: torch.dtype | None = None,
         **further: Any,
     ):
-        sizes = map(_size, (input_size, hidden_size, num_layers))
-        options = (bias, batch_first, dropout, bidirectional, _size(proj_size), device, dtype)
+        sizes = check_sizes(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
+        options = (bias, batch_first, 0.0, bidirectional, _projection(proj_size, sizes[1]), device, dtype)
         nn.LSTM.__init__(self, *sizes, *options)
-        self._complete(**further)
+        self._complete(dropout, **further)
 
     def _cell_class(self) -> tuple[type[Cell], dict[str, Any]]:
         return (zoo.ProjectedLSTM, {"proj_size": self.proj_size}) if self.proj_size else (zoo.LSTM, {})
@@ -358,9 +368,9 @@ class GRU(TorchLayer, nn.GRU):
         dtype: torch.dtype | None = None,
         **further: Any,
     ):
-        sizes = map(_size, (input_size, hidden_size, num_layers))
-        nn.GRU.__init__(self, *sizes, bias, batch_first, dropout, bidirectional, device=device, dtype=dtype)
-        self._complete(**further)
+        sizes = check_sizes(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
+        nn.GRU.__init__(self, *sizes, bias, batch_first, 0.0, bidirectional, device=device, dtype=dtype)
+        self._complete(dropout, **further)
 
     def _cell_class(self) -> tuple[type[Cell], dict[str, Any]]:
         return zoo.GRU, {}
@@ -398,9 +408,17 @@ def tensors_of(
     return {kind: (f"{kind}_l{layer}{'_reverse' * direction}", shape) for kind, shape in shapes.items()}
 
 
-def _size(value: Any) -> Any:
-    """NumPy's whole numbers as Python's; all else as it is, for `torch.nn` to judge."""
-    return int(value) if is_whole(value) else value
+def _is_compiling_around() -> bool:
+    """Whether torch.compile, which leaves out what is a torch.nn.LSTM, would go on with the functions called by it."""
+    return "torch._dynamo" in sys.modules and torch._C._dynamo.eval_frame.get_eval_frame_callback() is not None
+
+
+def _projection(size: Any, hidden_size: int) -> int:
+    if not is_whole(size):
+        raise TypeError(f"proj_size is a whole number, not {size!r}")
+    if not 0 <= size < hidden_size:
+        raise ValueError(f"proj_size must lie between 0 and hidden_size - 1 = {hidden_size - 1}, not {size}")
+    return int(size)
 
 
 def _with_weights_of(module: Any, made: Any) -> Any:

@@ -219,7 +219,8 @@ def _gathered(result: Result, source: str, packing: Packing, like: Tensor) -> Te
         return None
     if _lie_together(result.program, tuple(keys)):
         first, _ = shapes[keys[0]]
-        return result.buffers[first.buffer].as_strided(like.shape, first.strides, first.offset)
+        found = result.buffers[first.buffer].as_strided(like.shape, first.strides, first.offset)
+        return found if packing.is_first(source) else found.clone()  # the gradient of the other, which may be changed
     shape = (len(like) // len(keys), *like.shape[1:])
     return torch.cat([result.output(key).view(shape) if key in shapes else like.new_zeros(shape) for key in keys])
 
