@@ -1,4 +1,4 @@
-"""The swap: training recipes written for `torch.nn` give the same losses with the classes of conveyor in their place."""
+"""Training recipes written for `torch.nn` give the same losses with the classes of conveyor in their place."""
 
 from functools import cache
 from types import SimpleNamespace
