@@ -353,3 +353,13 @@ def test_pickles_of_older_versions_still_run(space, kind, age):
     again.__setstate__(copy.deepcopy(state))
     assert again.proj_size == 0
     assert all(map(torch.equal, flat(again(sequence())), wanted))
+
+
+@every_kind
+@pytest.mark.parametrize("backend", ["auto", "compiled", "eager"])
+def test_gradients_share_no_memory(kind, backend):
+    """Else what changes them in place, such as clipping, would change some twice."""
+    module = make(conveyor, kind, num_layers=2, bidirectional=True)
+    with conveyor.backend(backend):
+        scalar(module(sequence())).backward()
+    assert len({p.grad.untyped_storage().data_ptr() for p in module.parameters()}) == len(list(module.parameters()))
