@@ -256,7 +256,7 @@ class Counting(torch.nn.Module):
 
 @pytest.mark.parametrize("record", [False, True])
 def test_a_parametrized_weight_is_computed_once_a_sequence(record):
-    layer = conveyor.LSTM(INPUT, HIDDEN, 2, bidirectional=True)
+    layer = conveyor.Recurrent(zoo.LSTM, INPUT, HIDDEN, 2, bidirectional=True)
     drop = Counting()
     parametrize.register_parametrization(layer.cells[3].forget, "weight_h", drop)
     drop.count = 0
@@ -271,11 +271,12 @@ def test_a_parametrized_weight_is_computed_once_a_sequence(record):
 def test_a_layer_under_weight_norm_is_the_layer_that_it_was_and_turns_into_torchs():
     layer, x = conveyor.LSTM(INPUT, HIDDEN), torch.randn(T, B, INPUT)
     expected = layer(x)[0]
-    for gate in layer.cell.children():
-        torch.nn.utils.parametrizations.weight_norm(gate, "weight_h")
+    torch.nn.utils.parametrizations.weight_norm(layer, "weight_hh_l0")
     assert_equal(layer(x)[0], expected)
     layer.load_state_dict(layer.state_dict())
-    assert_equal(layer.to_torch()(x)[0], expected)
+    conveyor.restore(layer)
+    assert type(layer).__mro__[1] is torch.nn.LSTM
+    assert_equal(layer(x)[0], expected)
 
 
 def test_blocks_of_an_affine_map():
@@ -299,8 +300,9 @@ def test_peepholes_at_zero_are_the_plain_lstm():
 
 
 def test_it_prints_what_it_is():
-    layer = conveyor.LSTM(3, 5, 2, batch_first=True, bidirectional=True)
-    assert repr(layer).startswith("LSTM(\n  3, 5, num_layers=2, batch_first=True, bidirectional=True\n")
+    assert repr(conveyor.LSTM(3, 5, 2, zoneout=0.5)) == "LSTM(3, 5, num_layers=2, zoneout={'h': 0.5, 'C': 0.5})"
+    layer = conveyor.Recurrent(zoo.LSTM, 3, 5, 2, batch_first=True, bidirectional=True)
+    assert repr(layer).startswith("Recurrent(\n  3, 5, num_layers=2, batch_first=True, bidirectional=True\n")
     assert "forget): Affine(h, x -> 5, bias=True)" in repr(layer)
     assert "peepholes=['input']" in repr(conveyor.Recurrent(zoo.PeepholeLSTM, 3, 5, peepholes=["input"]))
 
@@ -329,10 +331,10 @@ REFUSALS = {
         "must be integers",
     ),
     "lengths without a batch": (lambda: conveyor.GRU(INPUT, HIDDEN)(X[:, 0], lengths=[1]), ValueError, "unbatched"),
-    "size zero": (lambda: conveyor.LSTM(INPUT, 0), ValueError, "hidden_size must be greater than zero, not 0"),
-    "size of another type": (lambda: conveyor.GRU(2.5, 3), TypeError, "input_size must be an integer, not 2.5"),
+    "size zero": (lambda: conveyor.LSTM(INPUT, 0), ValueError, "hidden_size must be greater than zero"),
+    "size of another type": (lambda: conveyor.GRU(2.5, 3), TypeError, "input_size should be of type int, got: float"),
     "no layers": (lambda: conveyor.GRU(INPUT, HIDDEN, 0), ValueError, "num_layers must be greater than zero"),
-    "dropout": (lambda: conveyor.LSTM(INPUT, HIDDEN, 2, dropout=2), ValueError, "dropout must be a probability"),
+    "dropout": (lambda: conveyor.LSTM(INPUT, HIDDEN, 2, dropout=2), ValueError, "dropout should be a number"),
     "zoneout's name": (lambda: conveyor.GRU(INPUT, HIDDEN, zoneout={"C": 0.1}), ValueError, "states are h"),
     "option": (
         lambda: conveyor.Recurrent(zoo.GRU, 3, 5, proj_size=2),

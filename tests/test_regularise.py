@@ -79,8 +79,8 @@ def test_recurrent_dropout_reaches_a_cell_within_that_has_the_same_state():
 
 def test_input_dropout_acts_on_every_layer():
     """With everything dropped, the last layer hears nothing of those below."""
-    layer = conveyor.LSTM(INPUT, HIDDEN, 2, bidirectional=True, input_dropout=1.0)
-    last = conveyor.LSTM(2 * HIDDEN, HIDDEN, bidirectional=True)
+    layer = conveyor.Recurrent(zoo.LSTM, INPUT, HIDDEN, 2, bidirectional=True, input_dropout=1.0)
+    last = conveyor.Recurrent(zoo.LSTM, 2 * HIDDEN, HIDDEN, bidirectional=True)
     for cell, of_layer in zip(last.cells, layer.cells[2:], strict=True):
         cell.load_state_dict(of_layer.state_dict())
     assert torch.equal(layer(X)[0], last(torch.zeros(T, B, 2 * HIDDEN))[0])

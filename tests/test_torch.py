@@ -1,7 +1,5 @@
 """`RNN`, `LSTM` and `GRU` are `torch.nn`'s: the same numbers, shapes, arguments and weights."""
 
-import copy
-
 import pytest
 import torch
 from torch import nn
@@ -55,20 +53,8 @@ def run(module, x, state):
 
 
 def weight_gradients(theirs, ours):
-    """Compares by torch.nn's names. Both its biases get the gradient of their sum, which is the one that we keep."""
-    carrier = copy.deepcopy(ours)
-    for parameter, source in zip(carrier.parameters(), ours.parameters(), strict=True):
-        parameter.data = source.grad
-    found = carrier.torch_state_dict()
-    for name, parameter in theirs.named_parameters():
-        if "bias_hh" in name:
-            rows = slice(None) if not isinstance(theirs, nn.GRU) else slice(2 * HIDDEN, None)
-            shared = slice(0, 2 * HIDDEN) if isinstance(theirs, nn.GRU) else slice(None)
-            assert_equal(found[name.replace("hh", "ih")][shared], parameter.grad[shared], name)
-            if isinstance(theirs, nn.GRU):
-                assert_equal(found[name][rows], parameter.grad[rows], name)
-        else:
-            assert_equal(found[name], parameter.grad, name)
+    for (name, parameter), other in zip(theirs.named_parameters(), ours.parameters(), strict=True):
+        assert_equal(other.grad, parameter.grad, name)
 
 
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
@@ -128,10 +114,8 @@ def test_a_model_that_holds_the_layer_loads_torchs_state_dict():
 
 
 def test_a_state_dict_of_another_size_is_refused_by_name():
-    with pytest.raises(RuntimeError, match=r"Missing key.*cells\.0\.forget\.weight_h"):
-        conveyor.LSTM(INPUT, HIDDEN).load_state_dict(nn.LSTM(INPUT, HIDDEN + 1).state_dict())
-    with pytest.raises(RuntimeError, match=r"Unexpected key.*weight_ih_l0"):
-        conveyor.LSTM(INPUT, HIDDEN).load_state_dict(nn.RNN(INPUT, HIDDEN).state_dict())
+    with pytest.raises(RuntimeError, match=r"size mismatch for weight_ih_l0"):
+        conveyor.LSTM(INPUT, HIDDEN).load_state_dict(nn.LSTM(INPUT, HIDDEN + 1).state_dict(), strict=False)
     incomplete = nn.LSTM(INPUT, HIDDEN).state_dict()
     del incomplete["bias_hh_l0"]
     with pytest.raises(RuntimeError, match="Missing key"):
@@ -178,7 +162,7 @@ def test_dropout_acts_between_layers_and_in_training_only():
     x = torch.randn(3, 2, INPUT)
     assert_equal(ours(x)[0], theirs(x)[0])  # with everything dropped, both see zeros between the layers
     assert_equal(ours.eval()(x)[0], theirs.eval()(x)[0])
-    with pytest.warns(UserWarning, match="between layers"):
+    with pytest.warns(UserWarning, match="after all but last"):
         conveyor.LSTM(INPUT, HIDDEN, dropout=0.1)
 
 
@@ -187,8 +171,6 @@ def test_what_torch_lacks_is_not_silently_lost():
         conveyor.LSTM(INPUT, HIDDEN, zoneout=0.1).to_torch()
     with pytest.raises(TypeError, match=r"torch\.nn\.LSTM"):
         conveyor.LSTM.from_torch(nn.GRU(INPUT, HIDDEN))
-    with pytest.raises(AttributeError, match="torch_state_dict"):
-        _ = conveyor.LSTM(INPUT, HIDDEN).weight_ih_l0
     with pytest.raises(ValueError, match="nonlinearity"):
         conveyor.RNN(INPUT, HIDDEN, nonlinearity="sin")
     with pytest.raises(ValueError, match="proj_size"):

@@ -10,6 +10,21 @@ from conveyor.cell import Cell
 from conveyor.layer import Recurrent
 from conveyor.layer.backends import NotCompiled, backend
 from conveyor.layer.compilation import compile
-from conveyor.nn import GRU, LSTM, RNN
+from conveyor.nn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell, replace, restore
 
-__all__ = ["GRU", "LSTM", "RNN", "Cell", "NotCompiled", "Recurrent", "backend", "compile", "zoo"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "Cell",
+    "GRUCell",
+    "LSTMCell",
+    "NotCompiled",
+    "RNNCell",
+    "Recurrent",
+    "backend",
+    "compile",
+    "replace",
+    "restore",
+    "zoo",
+]

@@ -16,6 +16,10 @@ class BadInput(ValueError):
     """Invalid input: the message states the cause and the remedy in one line."""
 
 
+class Mismatch(ValueError, RuntimeError):
+    """What a layer was given does not fit it: a ValueError, as elsewhere here, and a RuntimeError, as torch.nn's."""
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """ "did you mean lstm?" if a known name is close, else the list of known names."""
     known = list(known)

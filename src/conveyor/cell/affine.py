@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from conveyor.cell.packed import Packed
 
 BLOCKS = ("full", "diagonal", "zero")
 
@@ -44,6 +47,8 @@ class Affine(nn.Module):
     """
 
     bias: nn.Parameter | None
+    packed: Packed | None = None
+    path = ""  # in the cell
 
     def __init__(self, out: int, widths: Mapping[str, int], blocks: Mapping[str, str], bias: bool, bound: float):
         super().__init__()
@@ -70,15 +75,47 @@ class Affine(nn.Module):
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -self.bound, self.bound)
 
+    def pack(self, packed: Packed, path: str) -> None:
+        """Leaves its own parameters and reads blocks of a layer's tensors in their place."""
+        self.packed, self.path = packed, path
+        names = list(self._parameters)
+        self._parameters.clear()
+        self._parameters |= {name: None for name in names if not self.packs(name)}
+
+    def packs(self, name: str) -> bool:
+        """Whether a weight is a block of a layer's tensors."""
+        packed = self.packed
+        return packed is not None and f"{self.path}.{name}" in packed.packing.blocks
+
+    def read(self, name: str) -> Tensor | None:
+        """A weight to compute with, or None for a block of zeros or no bias."""
+        if self.packed is None:
+            value: Tensor | None = getattr(self, name)
+            return value
+        return self.packed.read(f"{self.path}.{name}") if self.packs(name) else getattr(self, name)
+
+    def __getattr__(self, name: str) -> Any:
+        if self.packs(name):
+            assert self.packed is not None
+            return self.packed.show(f"{self.path}.{name}")
+        return super().__getattr__(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if self.packs(name):
+            assert self.packed is not None
+            self.packed.write(f"{self.path}.{name}", value)
+        else:
+            super().__setattr__(name, value)
+
     def forward(self, *values: Tensor) -> Tensor:
         found = [value.shape[-1] for value in values]
         if found != list(self.widths.values()):
             wanted = ", ".join(f"{name}: {width}" for name, width in self.widths.items())
             raise ValueError(f"this affine map takes operands of widths ({wanted}), but got widths {found}")
         masks = _masks.get().get(self, {})
-        total: Tensor | None = self.bias
+        total = self.read("bias")
         for name, value in zip(self.operands, values, strict=True):
-            weight = getattr(self, f"weight_{name}")
+            weight = self.read(f"weight_{name}")
             if weight is None:
                 continue
             value = value * masks[name][..., -self.widths[name] :] if name in masks else value

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from numbers import Integral
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from conveyor.cell.affine import Affine
+from conveyor.cell.packed import Packed
 
 # Names of the layer's own arguments and results.
 RESERVED = {"input", "hx", "lengths", "record", "start", "output"}
@@ -79,6 +80,7 @@ class Cell(nn.Module):
     # over time besides the first state.
     arguments: ClassVar[tuple[str, ...]] = ()
     over_time: ClassVar[tuple[str, ...]] = ()
+    packed: Packed | None = None
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -117,6 +119,33 @@ class Cell(nn.Module):
         widths = {name: self.widths[name] for name in operands}
         out = self.hidden_size if out is None else size_of("out", out)
         return Affine(out, widths, blocks, bias, bound=1 / math.sqrt(self.hidden_size))
+
+    def pack(self, packed: Packed) -> None:
+        """Lets its affine maps read their weights as blocks of a layer's tensors, and keep none of their own."""
+        self.packed = packed
+        for path, module in self.named_modules():
+            if isinstance(module, Affine):
+                module.pack(packed, path)
+
+    def named_parameters(self, *arguments: Any, **keywords: Any) -> Iterator[tuple[str, nn.Parameter]]:
+        """Its parameters by name. Raises RuntimeError for a cell whose weights are blocks of a layer's tensors."""
+        self._check_own("parameters")
+        return super().named_parameters(*arguments, **keywords)
+
+    def _save_to_state_dict(self, *arguments: Any) -> None:
+        self._check_own("state_dict")
+        super()._save_to_state_dict(*arguments)
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        self._check_own("load_state_dict")
+        super()._load_from_state_dict(*arguments)
+
+    def _check_own(self, what: str) -> None:
+        if self.packed is not None:
+            raise RuntimeError(
+                f"the weights of this {type(self).__name__} are blocks of its layer's parameters: use the layer's "
+                f"{what}, or name a gate, such as cell.{next(iter(self.packed.packing.blocks))}"
+            )
 
     def step(self, *arguments: Any) -> Tensor | tuple[Tensor, ...]:
         """The equations: from the input and the states of t-1 to the states of t."""

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from conveyor.cell.packed import Packed, holding
+
 
 class Unrolled(NamedTuple):
     """The results of a scan: the first state over time, the final states, and further values over time by name."""
@@ -42,6 +44,10 @@ class Step(Protocol):
     def arguments(self) -> tuple[str, ...]:
         """The names of the arguments of `step`, in order."""
 
+    @property
+    def packed(self) -> Packed | None:
+        """Where its weights lie in a layer's tensors, if they do."""
+
     def step(self, *arguments: Any) -> Tensor | tuple[Tensor, ...]: ...
 
 
@@ -51,7 +57,7 @@ class Scan:
 
     `streams`: [T, B, ...] each, x among them; `state`: the initial states, [B, width] each; `constants`: [B, ...]
     each; `lengths`: [B] or none; `record`: whether every named value of the step is wanted; `start`: the number of
-    the first step.
+    the first step; `sources`: the tensors that a packed cell's weights are blocks of, by the names of its packing.
     """
 
     cell: Step
@@ -61,6 +67,7 @@ class Scan:
     lengths: Tensor | None = None
     record: bool = False
     start: int = 0
+    sources: Mapping[str, Tensor] | None = None
 
     @property
     def x(self) -> Tensor:
@@ -80,6 +87,11 @@ def unroll(scan: Scan) -> Unrolled:
     the cell or, with `record`, every named value of the step, [T, B, ...]. A row past its length takes no step: its
     states do not change, its outputs and values are zero, and its padding is never read.
     """
+    with holding(scan.cell.packed, scan.sources):
+        return _unroll(scan)
+
+
+def _unroll(scan: Scan) -> Unrolled:
     cell, record = scan.cell, scan.record
     steps, batch = scan.x.shape[:2]
     present = scan.state

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from conveyor.cell import Cell
 from conveyor.cell.affine import Affine, masked
 from conveyor.cell.loop import Scan, check_new
+from conveyor.cell.packed import Packed
 
 
 def check_probability(name: str, value: Any) -> float:
@@ -114,6 +115,11 @@ class Regularised:
         zones = (given.get(f"zone_{name}") for name in self.state)
         kept = (n if z is None else z * o + (1 - z) * n for n, o, z in zip(states, old, zones, strict=True))
         return (*kept, *extra)
+
+    @property
+    def packed(self) -> Packed | None:
+        """That of the cell."""
+        return self.cell.packed
 
     def named_modules(self) -> Iterator[tuple[str, nn.Module]]:
         """The modules of the cell with their paths."""

@@ -31,7 +31,13 @@ class Allocation:
     saved takes a slot that is free again, and the rest lies anywhere.
     """
 
-    def __init__(self, schedule: Schedule, histories: frozenset[str], saved: Mapping[str, tuple[Ref, int]]):
+    def __init__(
+        self,
+        schedule: Schedule,
+        histories: frozenset[str],
+        saved: Mapping[str, tuple[Ref, int]],
+        order: tuple[str, ...] = (),
+    ):
         w, sections = schedule.work, schedule.sections
         self.w, self.sections, self.main, self.histories, self.saved = w, sections, schedule.main, histories, saved
         self.buffers: list[Buffer] = []
@@ -47,6 +53,7 @@ class Allocation:
         for i, item in enumerate(w.items):
             for j in item.args:
                 self._readers.setdefault(w.layouts[j].root, []).append(i)
+        self._ranks = self._rank(order)
         self._place_inputs()
         self._place_side_by_side()
         self._place_saved()
@@ -102,6 +109,18 @@ class Allocation:
 
     # --- what the kernel makes ---
 
+    def _rank(self, order: tuple[str, ...]) -> dict[int, int]:
+        """Of the values whose sums over the rows are gradients: the place of the weight in `order`.
+
+        Where such values lie side by side, so do the gradients.
+        """
+        ranks: dict[int, int] = {}
+        for root, output in self.w.stored.items():
+            if output.kind == "once" and output.name in order and self._maker(root).sums_rows:
+                of = self.w.layouts[self._maker(root).args[0]].root
+                ranks[of] = min(order.index(output.name), ranks.get(of, len(order)))
+        return ranks
+
     def _is_free(self, root: int) -> bool:
         """Made here, without a slot yet, and free to have any."""
         return root in self.w.makers and root not in self.of and not self.w.lies_alone(root)
@@ -137,6 +156,7 @@ class Allocation:
         roots = [r for r in roots if self._is_free(r) and self.w.nodes[r].time]
         if len(roots) < 2:
             return
+        roots.sort(key=lambda root: self._ranks.get(root, len(self._ranks)))
         space = Space.STREAM if Space.STREAM in map(self._space, roots) else Space.SCRATCH
         sizes = [self.w.nodes[r].size for r in roots]
         buffer = self.buffer(f"values {', '.join(map(self.label, roots))}", space, sum(sizes))

@@ -29,23 +29,30 @@ def inference(graph: Graph) -> Lowered:
     return lower(simplify(graph), frozenset(graph.states[:1]))
 
 
-def training(graph: Graph, wanted: Wanted, costs: Costs) -> tuple[Lowered, Lowered]:
-    """Forward and backward: forward also leaves what backward reads, by the costs that a target states."""
+def training(graph: Graph, wanted: Wanted, costs: Costs, order: tuple[str, ...] = ()) -> tuple[Lowered, Lowered]:
+    """Forward and backward: forward also leaves what backward reads, by the costs that a target states.
+
+    `order`: weights whose gradients are to lie one after the other, so far as they lie together at all.
+    """
     given = [Key("state", graph.states[0]), *(Key("stream", name) for name in graph.streams)]
     derivative = differentiate(graph, [Key(*each) for each in wanted], given, costs)
     forward, backward = simplify(derivative.forward), simplify(derivative.backward)
     histories = {*graph.states[:1], *backward.inputs("before"), *backward.inputs("after")}
     first = lower(forward, frozenset(histories))
-    return first, lower(backward, frozenset(), first.program.saved, reverse=True)
+    return first, lower(backward, frozenset(), first.program.saved, reverse=True, order=order)
 
 
 def lower(
-    graph: Graph, histories: frozenset[str], saved: tuple[tuple[str, Ref, int], ...] = (), reverse: bool = False
+    graph: Graph,
+    histories: frozenset[str],
+    saved: tuple[tuple[str, Ref, int], ...] = (),
+    reverse: bool = False,
+    order: tuple[str, ...] = (),
 ) -> Lowered:
     """The program of a graph.
 
     `histories`: the states of which every step is kept; `saved`: where an earlier kernel left what this one reads
-    (buffer, offset and width); `reverse`: from the last step to the first.
+    (buffer, offset and width); `reverse`: from the last step to the first; `order`: as in `training`.
     """
     slots = {name: (ref, width) for name, ref, width in saved}
-    return Lowered(graph, program(schedule(work(graph)), histories, slots, reverse))
+    return Lowered(graph, program(schedule(work(graph)), histories, slots, reverse, order))

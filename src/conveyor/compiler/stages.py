@@ -28,10 +28,14 @@ from conveyor.compiler.schedule import Schedule
 
 
 def program(
-    schedule: Schedule, histories: frozenset[str], saved: Mapping[str, tuple[Ref, int]], reverse: bool
+    schedule: Schedule,
+    histories: frozenset[str],
+    saved: Mapping[str, tuple[Ref, int]],
+    reverse: bool,
+    order: tuple[str, ...],
 ) -> Program:
-    """The program of a schedule; `histories`, `saved` and `reverse` as in pipeline.lower."""
-    slots = Allocation(schedule, histories, saved)
+    """The program of a schedule; the rest as in pipeline.lower."""
+    slots = Allocation(schedule, histories, saved, order)
     passes = _Stages(slots).passes()
     outputs = tuple(
         (output.key, slots.output(output), slots.w.nodes[output.node].dims) for output in slots.w.graph.outputs

@@ -12,6 +12,7 @@ from conveyor.cell.loop import Step, location
 from conveyor.targets import CannotBuild
 
 BACKENDS = ("auto", "compiled", "eager")
+KERNELS = "kernels"  # what `only_kernels` sets
 _backend: ContextVar[str | None] = ContextVar("backend", default=None)
 
 
@@ -27,6 +28,16 @@ def backend(name: str) -> Iterator[None]:
     Raises ValueError for another name.
     """
     token = _backend.set(_checked(name, "the backend"))
+    try:
+        yield
+    finally:
+        _backend.reset(token)
+
+
+@contextmanager
+def only_kernels() -> Iterator[None]:
+    """Within this context NotCompiled is raised where "auto" falls back to the loop: the caller knows another way."""
+    token = _backend.set(KERNELS)
     try:
         yield
     finally:
@@ -51,12 +62,12 @@ class NotCompiled(RuntimeError):
 _warned: set[str] = set()
 
 
-def warn(cell: Step, error: Exception) -> None:
-    """Warns that a cell falls back to the eager loop, once for each reason."""
+def warn(cell: Step, error: Exception, how: str = "slowly, in the eager loop") -> None:
+    """Warns that a cell runs without a kernel, and `how`, once for each reason."""
     if isinstance(error, CannotBuild):
-        text = f"there are no kernels, and layers run slowly, in the eager loop: {error}"
+        text = f"there are no kernels, and layers run {how}: {error}"
     else:
-        text = f"{location(cell)}: it runs slowly, in the eager loop: {error}"
+        text = f"{location(cell)}: it runs {how}: {error}"
     # The messages of a C compiler differ from kernel to kernel.
     reason = "CannotBuild" if isinstance(error, CannotBuild) else text
     if reason not in _warned:

@@ -13,7 +13,7 @@ from torch.autograd import forward_ad
 from conveyor.cell.loop import Scan, Unrolled, is_transforming, location, unroll
 from conveyor.compiler import CannotCompile
 from conveyor.compiler.graph import Key
-from conveyor.layer.backends import NotCompiled, chosen, warn
+from conveyor.layer.backends import KERNELS, NotCompiled, chosen, warn
 from conveyor.layer.kernels import kernels_of
 from conveyor.layer.tracing import Signature, StepFails, TracedCell, check_weights, forget, held, module_of, traced
 from conveyor.targets import CannotBuild, Request, Target, registry
@@ -28,7 +28,7 @@ def run(scan: Scan) -> Unrolled:
 
         return torch_compile.run(scan)
     choice = chosen()
-    if choice == "eager":
+    if choice == "eager" or (choice == KERNELS and _is_differentiating()):
         return unroll(scan)
     asked = Request(scan.tensors, len(scan.x), torch.is_grad_enabled(), choice == "compiled")
     refused = _why_loop(scan)
@@ -49,10 +49,19 @@ def run(scan: Scan) -> Unrolled:
         if failure is not None:
             raise NotCompiled(f"{location(scan.cell)} has no kernel: {failure}")
         raise NotCompiled(f"{location(scan.cell)}: no kernel is for {refused}; use conveyor.backend('eager')")
+    if choice == KERNELS:
+        if failure is not None:
+            warn(scan.cell, failure, "by torch.nn")
+        raise NotCompiled(refused or str(failure))
     result = unroll(scan)  # which may say more of an error
     if failure is not None:
         warn(scan.cell, failure)
     return result
+
+
+def _is_differentiating() -> bool:
+    """Whether the loop alone has all derivatives that are asked for."""
+    return is_transforming() or forward_ad._current_level >= 0
 
 
 def _why_loop(scan: Scan) -> str | None:
@@ -70,10 +79,12 @@ def _why_loop(scan: Scan) -> str | None:
 
 
 def _by_kernel(cell: TracedCell, target: Target[Any], scan: Scan) -> Unrolled:
-    weights: dict[str, Any] = {name: get() for name, get in cell.weights.items()}
+    weights: dict[str, Any] = {name: get() for name, get in cell.own_weights.items()}
     if any(weight is None or weight.shape != cell.shapes[name] for name, weight in weights.items()):
         forget(scan.cell)  # something else has been put in a weight's place
         return _by_kernel(traced(scan.cell, Signature.of(scan)), target, scan)
+    if cell.packing is not None:
+        weights |= scan.sources or {}
     named = {name: weight for name, weight in weights.items() if name not in cell.own_tensors}
     check_weights(scan.cell, named, cell.dtype, scan.x.device)
     sources, tensors = _inputs(cell, scan, weights)
@@ -83,7 +94,7 @@ def _by_kernel(cell: TracedCell, target: Target[Any], scan: Scan) -> Unrolled:
     def eager(*again: Tensor) -> tuple[Tensor, ...]:
         return _by_loop(scan, sources, again, cell.graph.streams)
 
-    launch = Launch(kernels_of(cell, target), rows, scan.start, sources, eager)
+    launch = Launch(kernels_of(cell, target), rows, scan.start, sources, eager, cell.packing)
     return _unrolled(cell, compute(launch, tensors))
 
 
@@ -113,6 +124,8 @@ def _by_loop(
         found[key.kind][key.name] = tensor
     streams, constants = {**scan.streams, **found["stream"]}, {**scan.constants, **found["constant"]}
     again = replace(scan, streams=streams, state=tuple(found["state"].values()), constants=constants)
+    if scan.sources is not None:
+        again = replace(again, sources={name: found["weight"].pop(name) for name in scan.sources})
     with held(module_of(scan.cell), found["weight"]):
         output, last, values = unroll(again)
     return (output, *last, *(values[name] for name in further))

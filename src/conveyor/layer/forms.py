@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from conveyor.cell.loop import is_transformed
+from conveyor.errors import Mismatch
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def read(
     if not isinstance(input, Tensor):
         raise TypeError(f"the input must be a tensor or a PackedSequence, not {type(input).__name__}")
     if input.dim() not in (2, 3):
-        raise ValueError(f"the input must have 3 dimensions, or 2 if unbatched, but its shape is {list(input.shape)}")
+        raise Mismatch(f"the input must have 3 dimensions, or 2 if unbatched, but its shape is {list(input.shape)}")
     _check_width(input, width)
     form = InputLayout(batched=input.dim() == 3, batch_first=batch_first)
     x = form.inward(input)
@@ -88,7 +89,7 @@ def reverse(x: Tensor, lengths: Tensor | None) -> Tensor:
 
 def _check_width(x: Tensor, width: int) -> None:
     if x.shape[-1] != width:
-        raise ValueError(f"the input's last dimension must be input_size = {width}, but its shape is {list(x.shape)}")
+        raise Mismatch(f"the input's last dimension must be input_size = {width}, but its shape is {list(x.shape)}")
 
 
 def _lengths(lengths: Any, steps: int, batch: int) -> Tensor:

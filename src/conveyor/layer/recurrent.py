@@ -24,7 +24,7 @@ from conveyor.cell.regularise import (
     dropout_mask,
     zoneout_rates,
 )
-from conveyor.errors import warn
+from conveyor.errors import Mismatch, warn
 from conveyor.layer import dispatch
 from conveyor.layer.forms import InputLayout, read, reverse
 
@@ -87,7 +87,6 @@ class Recurrent(nn.Module):
         self.num_layers = num_layers = size_of("num_layers", num_layers)
         self.bias, self.batch_first, self.bidirectional = bias, batch_first, bidirectional
         self.dropout = check_probability("dropout", dropout)
-        self.input_dropout = check_probability("input_dropout", input_dropout)
         self.options = options
         if dropout and num_layers == 1:
             warn("dropout acts between layers, and there is only one: num_layers=1")
@@ -103,13 +102,23 @@ class Recurrent(nn.Module):
             )
         if cell.below:
             self.ground = nn.ModuleList(_ground(self.cell, bias) for _ in range(self.directions))
-        self.zoneout = zoneout_rates(self.cell, zoneout)
+        self._regularise(input_dropout, recurrent_dropout, zoneout, learn_initial_state)
+        self.to(device=device, dtype=dtype)
+
+    def _regularise(
+        self,
+        input_dropout: float,
+        recurrent_dropout: float,
+        zoneout: float | Mapping[str, float],
+        learn_initial_state: bool,
+    ) -> None:
+        self.input_dropout = check_probability("input_dropout", input_dropout)
         self.recurrent_dropout = check_recurrent_dropout(self.cell, recurrent_dropout)
+        self.zoneout = zoneout_rates(self.cell, zoneout)
         self.learn_initial_state = learn_initial_state
         if learn_initial_state:
             shapes = {name: (self.state_rows, self.cell.widths[name]) for name in self.state_names}
             self.initial_state = nn.ParameterDict({name: torch.zeros(shape) for name, shape in shapes.items()})
-        self.to(device=device, dtype=dtype)
 
     @property
     def cell(self) -> Cell:
@@ -236,7 +245,7 @@ class Recurrent(nn.Module):
         That is less work, and more: a weight drop has one mask over the sequence, and a spectral norm goes one
         iteration on, so that every step of the sequence has the same weights.
         """
-        return parametrize.cached() if _is_parametrized(self.cells) else nullcontext()
+        return parametrize.cached() if _is_parametrized(self) else nullcontext()
 
     def _stack(
         self, scan: Scan, rounded: Callable[[Tensor], Tensor]
@@ -269,7 +278,7 @@ class Recurrent(nn.Module):
 
     def _run(self, row: int, scan: Scan) -> Unrolled:
         """One layer in one direction."""
-        scan, lengths = replace(scan, cell=self.cell_of(row)), scan.lengths
+        scan, lengths = replace(scan, cell=self.cell_of(row), sources=self._sources(row)), scan.lengths
         if self.zoneout or (self.recurrent_dropout and self.training):
             scan = Regularised(self.cell_of(row), self.recurrent_dropout, self.zoneout).scan(scan)
         if row % self.directions == 0:
@@ -278,6 +287,10 @@ class Recurrent(nn.Module):
         output, last, values = self._named_output(dispatch.run(scan))
         values = {name: reverse(value, lengths) for name, value in values.items()}
         return Unrolled(reverse(output, lengths), last, values)
+
+    def _sources(self, row: int) -> dict[str, Tensor] | None:
+        """The tensors of which the weights of a packed cell are blocks."""
+        return None
 
     def _named_output(self, result: Unrolled) -> Unrolled:
         """The result of a scan, with the output that the cell names."""
@@ -311,13 +324,11 @@ class Recurrent(nn.Module):
         given = (hx,) if isinstance(hx, Tensor) else tuple(hx)
         if len(given) != len(shapes) or not all(isinstance(value, Tensor) for value in given):
             kinds = ", ".join(type(value).__name__ for value in given)
-            raise ValueError(
-                f"the state is a tensor for each of ({', '.join(shapes)}), but what was given is ({kinds})"
-            )
+            raise Mismatch(f"the state is a tensor for each of ({', '.join(shapes)}), but what was given is ({kinds})")
         for (name, shape), value in zip(shapes.items(), given, strict=True):
             wanted = shape if form.batched else (shape[0], shape[2])
             if tuple(value.shape) != wanted:
-                raise ValueError(f"the initial {name} must have shape {list(wanted)}, not {list(value.shape)}")
+                raise Mismatch(f"the initial {name} must have shape {list(wanted)}, not {list(value.shape)}")
         return tuple(value if form.batched else value[:, None] for value in given)
 
     def _extra_inputs(
@@ -349,14 +360,14 @@ class Recurrent(nn.Module):
             return
         weight = next(self.parameters(), x)
         if x.dtype != weight.dtype:
-            raise ValueError(
+            raise Mismatch(
                 f"the input is {x.dtype}, but the weights are {weight.dtype}: bring one to the other's type, "
                 f"input.to({weight.dtype}) or layer.to({x.dtype})"
             )
         real = {name: v for name, v in extra_inputs.items() if v.is_floating_point() or v.is_complex()}
         for name, value in (states | real).items():
             if value.dtype != x.dtype:
-                raise ValueError(
+                raise Mismatch(
                     f"{name} is {value.dtype}, but input and weights are {x.dtype}: bring it to their type, "
                     f"{name}.to({x.dtype})"
                 )
@@ -378,6 +389,12 @@ class Recurrent(nn.Module):
             "batch_first": (self.batch_first, False),
             "dropout": (self.dropout, 0),
             "bidirectional": (self.bidirectional, False),
+        }
+        return ", ".join([str(self.input_size), str(self.hidden_size), *_changed(shown), *self._further()])
+
+    def _further(self) -> list[str]:
+        """The arguments that `torch.nn.LSTM` has not, as far as they differ from their defaults."""
+        shown = {
             "input_dropout": (self.input_dropout, 0),
             "recurrent_dropout": (self.recurrent_dropout, 0),
             "zoneout": (self.zoneout, {}),
@@ -385,8 +402,11 @@ class Recurrent(nn.Module):
             "tied": (self.tied, False),
             **{name: (value, None) for name, value in self.options.items()},
         }
-        changed = [f"{name}={value!r}" for name, (value, default) in shown.items() if value != default]
-        return ", ".join([str(self.input_size), str(self.hidden_size), *changed])
+        return _changed(shown)
+
+
+def _changed(shown: Mapping[str, tuple[Any, Any]]) -> list[str]:
+    return [f"{name}={value!r}" for name, (value, default) in shown.items() if value != default]
 
 
 def _reset(module: nn.Module) -> None:

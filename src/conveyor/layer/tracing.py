@@ -8,7 +8,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, is_dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from types import MethodType, SimpleNamespace
 from typing import Any, NamedTuple
@@ -21,7 +21,9 @@ from torch.nn.utils import parametrize
 
 from conveyor.cell import Affine, affine
 from conveyor.cell.loop import Scan, Step, location, take_step
+from conveyor.cell.packed import Packed, holding
 from conveyor.compiler import Argument, CannotCompile, Graph, steps_within, trace
+from conveyor.packing import Packing
 from conveyor.targets.autograd import CompiledStep
 from conveyor.targets.build_once import BUILDING
 
@@ -52,16 +54,27 @@ class Signature(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class TracedCell:
-    """The graph of a cell's step, and where its weights are now."""
+    """The graph of a cell's step, and where its weights are now.
+
+    `weights` are those that the graph reads; `packing` says which of them are blocks of a
+    layer's tensors.
+    """
 
     graph: Graph
     dtype: torch.dtype
     weights: Mapping[str, Callable[[], Tensor | None]]
+    packing: Packing | None
     shapes: Mapping[str, tuple[int, ...]]
     types: Mapping[str, torch.dtype]  # of the further values that are no real numbers
     own_tensors: frozenset[str]  # the names of those weights that only the step has
     kernels: dict[str, CompiledStep]  # by the name of the target
     steps: int  # how many it can number: in its own numbers, of which whole ones are exact up to a limit
+
+    @cached_property
+    def own_weights(self) -> Mapping[str, Callable[[], Tensor | None]]:
+        """Those weights that are no blocks of a layer's tensors."""
+        blocks = {} if self.packing is None else self.packing.blocks
+        return {name: get for name, get in self.weights.items() if name not in blocks}
 
 
 class StepFails(CannotCompile):
@@ -210,7 +223,8 @@ def _trace(cell: Any, module: nn.Module, signature: Signature) -> TracedCell:
     if any(m._backward_hooks or m._backward_pre_hooks for m in module.modules()):
         raise CannotCompile("the step", "a module in it has a hook on its backward", "leave the hook out")
     getters = dict(_weights(module))
-    with _stand_ins(module), torch.autocast("cpu", enabled=False), parametrize.cached():
+    packed, once = cell.packed, torch.autocast("cpu", enabled=False)
+    with _stand_ins(module), once, parametrize.cached(), holding(packed, packed and _stand_in_sources(packed)):
         weights = {name: weight for name, get in getters.items() if (weight := get()) is not None}
         with _unchanged(module):
             try:
@@ -228,7 +242,14 @@ def _trace(cell: Any, module: nn.Module, signature: Signature) -> TracedCell:
     whole = {name: _magnitude(held[name]) for name in used if not held[name].is_floating_point()}
     steps = steps_within(found.graph, whole, 2**24 if dtype == torch.float32 else 2**53)
     getters = {name: getters[name] for name in used}
-    return TracedCell(found.graph, dtype, getters, shapes, found.types, frozenset(found.found), {}, steps)
+    packing = None if packed is None else packed.packing
+    return TracedCell(found.graph, dtype, getters, packing, shapes, found.types, frozenset(found.found), {}, steps)
+
+
+def _stand_in_sources(packed: Packed) -> dict[str, Tensor]:
+    """The tensors of a layer, with numbers in place of those that have shapes only."""
+    sources = packed.sources().items()
+    return {name: torch.ones(t.shape, dtype=t.dtype) if isinstance(t, FakeTensor) else t for name, t in sources}
 
 
 def _magnitude(whole: Tensor) -> float:
@@ -283,6 +304,9 @@ def _unchanged(module: nn.Module) -> Iterator[None]:
 def _weights(module: nn.Module) -> Iterator[tuple[str, Callable[[], Tensor | None]]]:
     """Every tensor that the modules hold, by its path, and how to read it now."""
     for path, owner in module.named_modules():
+        if isinstance(owner, Affine) and owner.packed is not None:
+            packed = [n for n in ("bias", *(f"weight_{o}" for o in owner.operands)) if owner.packs(n)]
+            yield from ((f"{path}.{name}", partial(owner.read, name)) for name in packed)
         names = [*owner._parameters, *owner._buffers, *(n for n, v in owner.__dict__.items() if isinstance(v, Tensor))]
         if parametrize.is_parametrized(owner):
             names += list(owner.parametrizations)

@@ -1,107 +1,269 @@
-"""`RNN`, `LSTM` and `GRU` with the constructors, names and weights of `torch.nn`."""
+"""`RNN`, `LSTM` and `GRU`: those of `torch.nn`, run from their equations."""
 
 from __future__ import annotations
 
-from operator import attrgetter
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from conveyor import zoo
-from conveyor.cell.cell import Cell, is_whole
+from conveyor.cell import Cell
+from conveyor.cell.cell import is_whole
+from conveyor.cell.loop import is_transforming
+from conveyor.cell.packed import Packed
+from conveyor.errors import Mismatch
 from conveyor.layer import Recurrent
+from conveyor.layer.backends import NotCompiled, chosen, only_kernels
+from conveyor.nn.checkpoints import to_torch_names
+from conveyor.packing import Block, Packing
 
-# For torch.nn's matrices weight_ih and weight_hh, the affine maps whose blocks each holds one above the other.
-Rows = dict[str, tuple[str, ...]]
+
+class StandsFor(type):
+    """The class of classes that are `torch.nn`'s to whoever goes by the exact class.
+
+    PyTorch's quantization, and much other code, asks `type(module) in {nn.LSTM}` where it means `isinstance`, and then
+    skips any subclass silently. So `conveyor.LSTM == torch.nn.LSTM`; a subclass of `conveyor.LSTM` is equal to itself
+    only.
+    """
+
+    def __eq__(cls, other: object) -> bool:
+        return cls is other or (isinstance(other, type) and vars(cls).get("torch_class") is other)
+
+    def __hash__(cls) -> int:
+        return type.__hash__(vars(cls).get("torch_class") or cls)
 
 
-class _DropIn(Recurrent):
-    """A layer that reads and gives the weights of `torch.nn`.
+class TorchLayer(Recurrent, metaclass=StandsFor):
+    """What `RNN`, `LSTM` and `GRU` have in common: `torch.nn`'s parameters, whose blocks the cells read as their gates.
 
-    The weights are held gate by gate, where torch.nn holds all gates in one matrix, and with one bias, where torch.nn
-    adds two (but for the GRU's candidate). So outputs and gradients are the same, but code that goes through the
-    parameters by name finds other names, and training moves a bias as one parameter and not as two.
+    A layer runs by a kernel where there is one and else as `torch.nn` runs it; in the loop over the equations, if
+    `conveyor.backend` says so, and where `torch.nn` has no such layer (zoneout, recorded values, lengths).
     """
 
     torch_class: ClassVar[type[nn.RNNBase]]
-    rows: ClassVar[Rows]
+    # The affine maps whose blocks weight_ih and weight_hh hold one above the other.
+    rows: ClassVar[Mapping[str, tuple[str, ...]]]
+    # Those of a torch.nn layer that has become one of these (`replace`, or an old pickle).
+    proj_size: int
+    _all_weights: list[list[str]]
+    _flat_weights_names: list[str]
+    options: dict[str, Any] = {}  # noqa: RUF012
+    zoneout: dict[str, float] = {}  # noqa: RUF012
+    input_dropout = recurrent_dropout = 0.0
+    learn_initial_state = tied = False
 
-    def __init__(self, cell: type[Cell], *arguments: Any, **keywords: Any):
-        super().__init__(cell, *arguments, **keywords)
-        self.register_load_state_dict_pre_hook(_accept_torch_names)
+    def _complete(
+        self,
+        *,
+        input_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        zoneout: float | Mapping[str, float] = 0.0,
+        learn_initial_state: bool = False,
+        tied: bool = False,
+    ) -> None:
+        """What `torch.nn` lacks, when it has made the layer."""
+        self.tied = tied
+        self._regularise(input_dropout, recurrent_dropout, zoneout, learn_initial_state)
+        if learn_initial_state:
+            weight = next(self.parameters())
+            self.initial_state.to(weight.device, weight.dtype)
+        if tied:
+            self._check_tied()
+            for name in [name for names in self._all_weights[self.directions :] for name in names]:
+                del self._parameters[name]
+                self._flat_weights_names.remove(name)
+            self._all_weights = self._all_weights[: self.directions]
+            nn.RNNBase._init_flat_weights(self)  # type: ignore[arg-type]
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:  # type: ignore[override]
+        """The cells, whose gates are blocks of this layer's parameters: `cells[0].forget.weight_h`.
+
+        Made when they are first wanted, and no submodules: they have no parameters of their own.
+        """
+        found: tuple[Cell, ...] | None = self.__dict__.get("_cells")
+        if found is None:
+            rows = range(self.directions if self.tied else self.state_rows)
+            found = self.__dict__["_cells"] = tuple(map(self._make_cell, rows))
+        return found
+
+    @property
+    def cell(self) -> Cell:
+        """The first layer's cell."""
+        return self.cells[0]
+
+    def _cell_class(self) -> tuple[type[Cell], dict[str, Any]]:
+        """The cell, and its options."""
+        raise NotImplementedError
+
+    @property
+    def _packing(self) -> Packing:
+        return packing(self.rows["ih"], self.rows["hh"], self.bias, self.proj_size > 0)
+
+    def _make_cell(self, row: int) -> Cell:
+        made, options = self._cell_class()
+        with torch.device("meta"):  # its own parameters are not wanted, nor random numbers for them
+            cell = made(self._width(row // self.directions), self.hidden_size, **options)
+        cell.pack(Packed(self, self._names(row), self._packing))
+        return cell.train(self.training)
+
+    def _width(self, layer: int) -> int:
+        return self.input_size if layer == 0 else self.directions * (self.proj_size or self.hidden_size)
+
+    def _tensors(self, row: int) -> Mapping[str, tuple[str, tuple[int, ...]]]:
+        """The names and shapes of a row's parameters, by what they are."""
+        row = row % self.directions if self.tied else row
+        gates, width = len(self.rows["ih"]), self._width(row // self.directions)
+        return tensors_of(width, self.hidden_size, self.proj_size, gates, self.bias, self.directions, row)
+
+    def _names(self, row: int) -> dict[str, str]:
+        """The names of a row's parameters, by what they are."""
+        return {kind: name for kind, (name, _) in self._tensors(row).items()}
+
+    def _sources(self, row: int) -> dict[str, Tensor]:
+        """The parameters of a row. Raises Mismatch for one that has been replaced by one that does not fit."""
+        found = {}
+        for kind, (name, shape) in self._tensors(row).items():
+            tensor = found[kind] = getattr(self, name)
+            if tensor.shape != shape:
+                raise Mismatch(f"{name} must have shape {list(shape)}, not {list(tensor.shape)}")
+        return found
+
+    def _check_tied(self) -> None:
+        if self.num_layers > 1 and self.output_size != self.input_size:
+            raise ValueError(
+                f"tied layers read what they give, but the input's width is {self.input_size} and the output's "
+                f"{self.output_size}: make them equal, or leave out tied"
+            )
+
+    def reset_parameters(self) -> None:
+        """Draws all weights anew as `torch.nn` does; a learnt initial state is zero."""
+        initial = set(self.initial_state.values()) if self.learn_initial_state else set()
+        bound = self.hidden_size**-0.5
+        for parameter in self.parameters():
+            if parameter in initial:
+                nn.init.zeros_(parameter)
+            else:
+                nn.init.uniform_(parameter, -bound, bound)
+
+    def flatten_parameters(self) -> None:
+        """As in `torch.nn`: one piece of memory for all weights where cuDNN wants it."""
+        nn.RNNBase.flatten_parameters(self)  # type: ignore[arg-type]
+
+    def train(self, mode: bool = True) -> Self:
+        """Training, or evaluation, for the layer and its cells."""
+        super().train(mode)
+        for cell in self.__dict__.get("_cells", ()):
+            cell.train(mode)
+        return self
+
+    def forward(self, input: Any, hx: Any = None, **further: Any) -> Any:
+        """As `torch.nn`'s, with the further arguments of `conveyor.Recurrent`: `lengths`, `record`."""
+        if torch.jit.is_tracing() and not further and self._is_plain():
+            return self._by_torch(input, hx)
+        return super().forward(input, hx, **further)
+
+    def _forward(self, input: Any, hx: Any, lengths: Any, record: bool, start: int, extra_inputs: Any) -> Any:
+        steps = None if lengths is not None or not isinstance(input, Tensor) or input.dim() not in (2, 3) else input
+        if steps is not None and not input.shape[1 if self.batch_first and input.dim() == 3 else 0]:
+            raise Mismatch(
+                "the sequence has no steps; torch.nn refuses this, conveyor.Recurrent(conveyor.zoo.LSTM) not"
+            )
+        arguments = (input, hx, lengths, record, start, extra_inputs)
+        if lengths is not None or record or extra_inputs or torch.compiler.is_compiling() or not self._is_plain():
+            return super()._forward(*arguments)
+        if chosen() != "auto" or is_transforming():
+            return super()._forward(*arguments)
+        try:
+            with only_kernels():
+                return super()._forward(*arguments)
+        except NotCompiled:
+            return self._by_torch(input, hx)
+
+    def _is_plain(self) -> bool:
+        """Whether `torch.nn` has such a layer, as it runs now."""
+        dropped = self.training and (self.input_dropout or self.recurrent_dropout)
+        return not (self.zoneout or dropped or self.tied)
+
+    def _by_torch(self, input: Any, hx: Any) -> Any:
+        if hx is None and self.learn_initial_state:
+            batch = input.batch_sizes[0] if not isinstance(input, Tensor) else input.shape[not self.batch_first]
+            rows = (self.initial_state[name] for name in self.state_names)
+            wide = isinstance(input, Tensor) and input.dim() == 2
+            states = tuple(state if wide else state[:, None].repeat(1, int(batch), 1) for state in rows)
+            hx = states if len(states) > 1 else states[0]
+        return self.torch_class.forward(self, input, hx)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        state.pop("_cells", None)
+        return state
+
+    def __prepare_scriptable__(self) -> nn.RNNBase:
+        """For torch.jit.script: the layer of `torch.nn` with the same parameters."""
+        return self._bare()
+
+    def _bare(self) -> nn.RNNBase:
+        """The same layer, with the same tensors, as one of `torch.nn`."""
+        self._check_torch_has("tied", *LACKING)
+        module = self.torch_class.__new__(self.torch_class)
+        module.__dict__.update({name: value for name, value in self.__dict__.items() if name not in OURS})
+        return module
+
+    def _check_torch_has(self, *names: str) -> None:
+        if found := [name for name in names if getattr(self, name)]:
+            raise ValueError(f"torch.nn has no {', '.join(found)}, but this layer has: {self}")
 
     @classmethod
     def from_torch(cls, module: nn.RNNBase) -> Self:
-        """The layer that computes what a module of torch.nn computes, with a copy of its weights.
+        """The layer that computes what a layer of torch.nn computes, with a copy of its weights.
 
             conveyor.LSTM.from_torch(torch.nn.LSTM(3, 5))
 
-        Raises TypeError if it is a module of another class.
+        `conveyor.replace` changes a whole model, without copies. Raises TypeError if it is a module of another class.
         """
         if not isinstance(module, cls.torch_class):
             raise TypeError(f"{cls.__name__}.from_torch takes a torch.nn.{cls.torch_class.__name__}, not {module!r}")
-        weight = module.weight_ih_l0
-        layer = cls(**_constructor(module), device=weight.device, dtype=weight.dtype)
-        layer.load_state_dict(module.state_dict())
-        layer.requires_grad_(any(parameter.requires_grad for parameter in module.parameters()))
-        return layer.train(module.training)
+        return _with_weights_of(module, cls)
 
     def to_torch(self) -> nn.RNNBase:
         """A `torch.nn.RNN`, `LSTM` or `GRU` that computes the same, with a copy of the weights.
 
         Raises ValueError if the layer has what torch.nn lacks: zoneout, variational dropout, a learnt initial state.
         """
-        extra = [self.zoneout, self.input_dropout, self.recurrent_dropout, self.learn_initial_state]
-        if any(extra):
-            raise ValueError("torch.nn has no zoneout, variational dropout or learnt initial state, but this layer has")
-        weight = next(self.parameters())
-        module = self.torch_class(**_constructor(self), device=weight.device, dtype=weight.dtype)
-        module.load_state_dict(self.torch_state_dict())
-        return module.train(self.training)
+        self._check_torch_has(*LACKING)
+        return _with_weights_of(self, self.torch_class)
 
-    def torch_state_dict(self) -> dict[str, Tensor]:
-        """The weights under torch.nn's names, as copies."""
-        state: dict[str, Tensor] = {}
-        for row, suffix in enumerate(_suffixes(self)):
-            cell = self.cell_of(row)
-            for side, operand, affines in self._sides():
-                blocks = [_weight(cell, f"{name}.weight_{operand}") for name in affines]
-                state[f"weight_{side}_{suffix}"] = torch.cat(blocks)
-                if self.bias:
-                    biases = [_weight(cell, f"{name}.bias") for name in affines]
-                    # A map of both x and h has one bias, and it stands on the side of x.
-                    shared = [side == "hh" and name in self.rows["ih"] for name in affines]
-                    kept = [torch.zeros_like(b) if s else b for b, s in zip(biases, shared, strict=True)]
-                    state[f"bias_{side}_{suffix}"] = torch.cat(kept)
-            if hasattr(cell, "projection"):
-                state[f"weight_hr_{suffix}"] = _weight(cell, "projection.weight_m").clone()
-        return state
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
+        *_, errors = arguments
+        errors += to_torch_names(self, state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
 
-    def _sides(self) -> list[tuple[str, str, tuple[str, ...]]]:
-        """torch.nn's two matrices: the name's ending, the operand that it multiplies, the maps that it holds."""
-        return [("ih", "x", self.rows["ih"]), ("hh", "h", self.rows["hh"])]
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith(("weight_ih_l", "weight_hh_l", "weight_hr_l", "bias_ih_l", "bias_hh_l")):
-            raise AttributeError(
-                f"{type(self).__name__} has no {name}: every gate has its own weights here, such as "
-                f"cells[0].{self.rows['hh'][0]}.weight_h; torch_state_dict() gives them under torch.nn's names"
-            )
-        return super().__getattr__(name)
+    def extra_repr(self) -> str:
+        """The arguments, as `torch.nn` shows them."""
+        return ", ".join([nn.RNNBase.extra_repr(self), *self._further()])  # type: ignore[arg-type]
 
 
-class RNN(_DropIn):
+LACKING = ("zoneout", "input_dropout", "recurrent_dropout", "learn_initial_state")  # in torch.nn
+# What these layers hold besides what torch.nn's do.
+OURS = ("_cells", "_cell", "tied", "options", *LACKING)
+
+
+class RNN(TorchLayer, nn.RNN):
     """`torch.nn.RNN` from its equation.
 
         rnn = conveyor.RNN(32, 128, num_layers=2, nonlinearity="relu")
         output, h = rnn(x)                      # x: [T, B, 32], output: [T, B, 128], h: [2, B, 128]
 
-    Arguments, inputs and outputs are those of `torch.nn.RNN`; `further` ones are those of `conveyor.Recurrent`.
+    It is a `torch.nn.RNN`: arguments, inputs, outputs, parameters and errors are the same; `further` arguments are
+    those of `conveyor.Recurrent`, by keyword.
     """
 
     torch_class = nn.RNN
-    rows: ClassVar[Rows] = {"ih": ("hidden",), "hh": ("hidden",)}
+    rows: ClassVar[Mapping[str, tuple[str, ...]]] = {"ih": ("hidden",), "hh": ("hidden",)}
 
     def __init__(
         self,
@@ -113,31 +275,36 @@ class RNN(_DropIn):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
         **further: Any,
     ):
-        cells: dict[str, type[Cell]] = {"tanh": zoo.RNN, "relu": zoo.ReluRNN}
-        if nonlinearity not in cells:
-            raise ValueError(f"nonlinearity is 'tanh' or 'relu', not {nonlinearity!r}")
-        sizes = (input_size, hidden_size, num_layers)
-        super().__init__(cells[nonlinearity], *sizes, bias, batch_first, dropout, bidirectional, **further)
-        self.nonlinearity = nonlinearity
+        sizes = map(_size, (input_size, hidden_size, num_layers))
+        options = (nonlinearity, bias, batch_first, dropout, bidirectional)
+        nn.RNN.__init__(self, *sizes, *options, device=device, dtype=dtype)
+        self._complete(**further)
 
-    def extra_repr(self) -> str:
-        """The arguments as those of `torch.nn`."""
-        return super().extra_repr() + (", nonlinearity='relu'" if self.nonlinearity == "relu" else "")
+    def _cell_class(self) -> tuple[type[Cell], dict[str, Any]]:
+        return zoo.ReluRNN if self.mode == "RNN_RELU" else zoo.RNN, {}
 
 
-class LSTM(_DropIn):
+class LSTM(TorchLayer, nn.LSTM):
     """`torch.nn.LSTM` from its equations.
 
         rnn = conveyor.LSTM(32, 128, num_layers=2)
         output, (h, C) = rnn(x)                 # x: [T, B, 32], output: [T, B, 128], h and C: [2, B, 128]
+        rnn.weight_hh_l0                        # torch.nn's parameters
+        rnn.cells[0].forget.weight_h            # rows 128 to 255 of it
 
-    Arguments, inputs and outputs are those of `torch.nn.LSTM`; `further` ones are those of `conveyor.Recurrent`.
+    It is a `torch.nn.LSTM`: arguments, inputs, outputs, parameters and errors are the same; `further` arguments are
+    those of `conveyor.Recurrent`, by keyword. Whoever wants each gate as a parameter of its own, and one bias for each,
+    takes `conveyor.Recurrent(conveyor.zoo.LSTM, ...)`.
     """
 
     torch_class = nn.LSTM
-    rows: ClassVar[Rows] = dict.fromkeys(("ih", "hh"), ("input", "forget", "candidate", "output"))
+    rows: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(
+        ("ih", "hh"), ("input", "forget", "candidate", "output")
+    )
 
     def __init__(
         self,
@@ -153,27 +320,30 @@ class LSTM(_DropIn):
         dtype: torch.dtype | None = None,
         **further: Any,
     ):
-        if not is_whole(proj_size):
-            raise TypeError(f"proj_size is a whole number, not {proj_size!r}")
-        if not 0 <= proj_size < max(hidden_size, 1):
-            raise ValueError(f"proj_size must lie between 0 and hidden_size - 1 = {hidden_size - 1}, not {proj_size}")
-        cell, options = (zoo.ProjectedLSTM, {"proj_size": proj_size}) if proj_size else (zoo.LSTM, {})
-        arguments = (input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional)
-        super().__init__(cell, *arguments, device=device, dtype=dtype, **options, **further)
-        self.proj_size = int(proj_size)
+        sizes = map(_size, (input_size, hidden_size, num_layers))
+        options = (bias, batch_first, dropout, bidirectional, _size(proj_size), device, dtype)
+        nn.LSTM.__init__(self, *sizes, *options)
+        self._complete(**further)
+
+    def _cell_class(self) -> tuple[type[Cell], dict[str, Any]]:
+        return (zoo.ProjectedLSTM, {"proj_size": self.proj_size}) if self.proj_size else (zoo.LSTM, {})
 
 
-class GRU(_DropIn):
+class GRU(TorchLayer, nn.GRU):
     """`torch.nn.GRU` from its equations (`conveyor.zoo.ResetBeforeGRU` is the essay's).
 
         rnn = conveyor.GRU(32, 128, num_layers=2)
         output, h = rnn(x)                      # x: [T, B, 32], output: [T, B, 128], h: [2, B, 128]
 
-    Arguments, inputs and outputs are those of `torch.nn.GRU`; `further` ones are those of `conveyor.Recurrent`.
+    It is a `torch.nn.GRU`: arguments, inputs, outputs, parameters and errors are the same; `further` arguments are
+    those of `conveyor.Recurrent`, by keyword.
     """
 
     torch_class = nn.GRU
-    rows: ClassVar[Rows] = {"ih": ("reset", "update", "candidate"), "hh": ("reset", "update", "recall")}
+    rows: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "ih": ("reset", "update", "candidate"),
+        "hh": ("reset", "update", "recall"),
+    }
 
     def __init__(
         self,
@@ -184,56 +354,69 @@ class GRU(_DropIn):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
         **further: Any,
     ):
-        sizes = (input_size, hidden_size, num_layers)
-        super().__init__(zoo.GRU, *sizes, bias, batch_first, dropout, bidirectional, **further)
+        sizes = map(_size, (input_size, hidden_size, num_layers))
+        nn.GRU.__init__(self, *sizes, bias, batch_first, dropout, bidirectional, device=device, dtype=dtype)
+        self._complete(**further)
+
+    def _cell_class(self) -> tuple[type[Cell], dict[str, Any]]:
+        return zoo.GRU, {}
 
 
-def _constructor(module: nn.RNNBase | _DropIn) -> dict[str, Any]:
+@lru_cache
+def packing(of_x: tuple[str, ...], of_h: tuple[str, ...], bias: bool, projected: bool) -> Packing:
+    """How the gates lie in `torch.nn`'s tensors: the maps in weight_ih and in weight_hh, one block of rows each."""
+    counts = dict.fromkeys(("weight_ih", "weight_hh"), len(of_x))
+    blocks = {f"{name}.weight_x": Block(("weight_ih",), i) for i, name in enumerate(of_x)}
+    blocks |= {f"{name}.weight_h": Block(("weight_hh",), i) for i, name in enumerate(of_h)}
+    if bias:
+        counts |= dict.fromkeys(("bias_ih", "bias_hh"), len(of_x))
+        for i, (x, h) in enumerate(zip(of_x, of_h, strict=True)):
+            if x == h:
+                blocks[f"{x}.bias"] = Block(("bias_ih", "bias_hh"), i)
+            else:
+                blocks |= {f"{x}.bias": Block(("bias_ih",), i), f"{h}.bias": Block(("bias_hh",), i)}
+    if projected:
+        counts["weight_hr"] = 1
+        blocks["projection.weight_m"] = Block(("weight_hr",), 0)
+    return Packing(counts, blocks)
+
+
+@lru_cache(maxsize=1024)
+def tensors_of(
+    width: int, hidden: int, projected: int, gates: int, bias: bool, directions: int, row: int
+) -> Mapping[str, tuple[str, tuple[int, ...]]]:
+    """The names and shapes of `torch.nn`'s tensors for one layer in one direction, by what they are."""
+    layer, direction = divmod(row, directions)
+    out, rows = projected or hidden, gates * hidden
+    shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, width), "weight_hh": (rows, out)}
+    shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)} if bias else {}
+    shapes |= {"weight_hr": (out, hidden)} if projected else {}
+    return {kind: (f"{kind}_l{layer}{'_reverse' * direction}", shape) for kind, shape in shapes.items()}
+
+
+def _size(value: Any) -> Any:
+    """NumPy's whole numbers as Python's; all else as it is, for `torch.nn` to judge."""
+    return int(value) if is_whole(value) else value
+
+
+def _with_weights_of(module: Any, made: Any) -> Any:
+    """A layer of the class `made` as `module`, with copies of its tensors, which need gradients as those do."""
     names = ["input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout", "bidirectional"]
-    names += [name for name in ("nonlinearity", "proj_size") if getattr(module, name, None)]
-    return {name: getattr(module, name) for name in names}
-
-
-def _weight(cell: nn.Module, path: str) -> Tensor:
-    """By its path, not from the named parameters, among which one that is parametrized is not."""
-    weight: Tensor = attrgetter(path)(cell)
-    return weight.detach()
-
-
-def _suffixes(module: Recurrent) -> list[str]:
-    directions = ("", "_reverse")[: module.directions]
-    return [f"l{layer}{direction}" for layer in range(module.num_layers) for direction in directions]
-
-
-def _accept_torch_names(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Before a state_dict is loaded: if it has torch.nn's weights, rewrites them as this layer's.
-
-    If one is missing or of another size, none is rewritten, and `load_state_dict` reports them in its own way. Tied
-    layers take the weights of layers that have the same; raises ValueError if those differ.
-    """
-    assert isinstance(module, _DropIn)
-    if f"{prefix}weight_ih_l0" not in state:
-        return
-    wanted = {f"{prefix}{name}": value.shape for name, value in module.torch_state_dict().items()}
-    if any(name not in state or state[name].shape != shape for name, shape in wanted.items()):
-        return
-    suffixes, held = list(_suffixes(module)), len(module.cells)
-    for row, suffix in enumerate(suffixes[held:]):
-        for name in [name for name in wanted if name.endswith(f"_{suffix}")]:
-            if not torch.equal(state.pop(name), state[name.removesuffix(suffix) + suffixes[row % held]]):
-                raise ValueError(
-                    f"tied layers have one set of weights, but {name} differs from that of the first layer"
-                )
-    for row, suffix in enumerate(suffixes[:held]):
-        cell = f"{prefix}cells.{row}."
-        for side, operand, affines in module._sides():
-            weight = state.pop(f"{prefix}weight_{side}_{suffix}").chunk(len(affines))
-            state |= {f"{cell}{n}.weight_{operand}": block for n, block in zip(affines, weight, strict=True)}
-            if module.bias:
-                bias = state.pop(f"{prefix}bias_{side}_{suffix}").chunk(len(affines))
-                for name, block in zip(affines, bias, strict=True):
-                    state[f"{cell}{name}.bias"] = state.get(f"{cell}{name}.bias", 0) + block
-        if f"{prefix}weight_hr_{suffix}" in wanted:
-            state[f"{cell}projection.weight_m"] = state.pop(f"{prefix}weight_hr_{suffix}")
+    names += ["proj_size"] if module.proj_size else []
+    options = {name: getattr(module, name) for name in names}
+    if module.mode.startswith("RNN"):
+        options["nonlinearity"] = module.mode.removeprefix("RNN_").lower()
+    weight = module.weight_ih_l0
+    layer = made(**options, device=weight.device, dtype=weight.dtype)
+    state, needs = module.state_dict(), {name: p.requires_grad for name, p in module.named_parameters()}
+    tied = len(module._all_weights)  # layers that have no weights of their own have those of these
+    for k, names in enumerate(layer._all_weights):
+        for name, source in zip(names, module._all_weights[k % tied], strict=True):
+            state[name] = state[source]
+            getattr(layer, name).requires_grad_(needs.get(source, True))
+    layer.load_state_dict(state)
+    return layer.train(module.training)

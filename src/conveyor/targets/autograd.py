@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -13,6 +14,7 @@ from torch import Tensor
 from conveyor.compiler.graph import Graph, Key
 from conveyor.compiler.pipeline import Lowered, inference, training
 from conveyor.compiler.program import Program
+from conveyor.packing import Packing
 from conveyor.targets.batch_layout import BatchLayout
 from conveyor.targets.build_once import BuildOnce
 from conveyor.targets.target import Kernel, Result, Target
@@ -25,6 +27,7 @@ class CompiledStep:
     graph: Graph
     dtype: torch.dtype
     target: Target[Any]
+    order: tuple[str, ...] = ()  # of weights whose gradients are to lie one after the other
     _inference: Kernel | None = None
     _training: dict[frozenset[Key], tuple[Kernel, Kernel]] = field(default_factory=dict)
     _attempt: BuildOnce = field(default_factory=BuildOnce)
@@ -41,7 +44,7 @@ class CompiledStep:
         if wanted not in self._training:
             with self._attempt:
                 if wanted not in self._training:
-                    forward, backward = self._built(*training(self.graph, wanted, self.target.costs))
+                    forward, backward = self._built(*training(self.graph, wanted, self.target.costs, self.order))
                     self._training[wanted] = (forward, backward)
         return self._training[wanted]
 
@@ -51,18 +54,40 @@ class CompiledStep:
 
 @dataclass(frozen=True)
 class Launch:
-    """One run over the sequences of a batch: what the tensors are, and the eager loop that gives the same."""
+    """One run over the sequences of a batch: what the tensors are, and the eager loop that gives the same.
+
+    With a `packing`, some of the tensors are sources that hold weights of the graph as their blocks.
+    """
 
     step: CompiledStep
     layout: BatchLayout
     start: int
     sources: tuple[Key, ...]
     eager: Callable[..., tuple[Tensor, ...]]
+    packing: Packing | None = None
+
+    def is_source(self, key: Key) -> bool:
+        """Whether the tensor holds weights as its blocks."""
+        return self.packing is not None and key.kind == "weight" and key.name in self.packing.counts
+
+    def wanted(self, needed: Sequence[bool]) -> frozenset[Key]:
+        """The inputs of the graph whose gradients are needed, when those of some tensors are."""
+        found = {key for key, need in zip(self.sources, needed, strict=True) if need and not self.is_source(key)}
+        if self.packing is not None:
+            names = {key.name for key, need in zip(self.sources, needed, strict=True) if need and self.is_source(key)}
+            blocks = self.packing.blocks.items()
+            found |= {Key("weight", name) for name, block in blocks if not names.isdisjoint(block.sources)}
+        return frozenset(found)
 
     def arranged(self, tensors: Sequence[Tensor]) -> tuple[dict[Key, Tensor], list[Tensor]]:
         """As a program takes them: the inputs, and the first states."""
         given, states = {}, []
+        packed: dict[str, Tensor] = {}
+        names = () if self.packing is None else self.packing.counts
         for key, tensor in zip(self.sources, tensors, strict=True):
+            if key.name in names and key.kind == "weight":
+                packed[key.name] = tensor if tensor.is_contiguous() else tensor.contiguous()
+                continue
             if key.kind == "state":
                 states.append(self.layout.sort(tensor))
                 continue
@@ -71,6 +96,8 @@ class Launch:
             elif key.kind == "constant":
                 tensor = self.layout.sort(tensor)
             given[key] = tensor if tensor.is_contiguous() else tensor.contiguous()
+        if self.packing is not None:
+            given |= {Key("weight", name): block for name, block in self.packing.split(packed).items()}
         return given, states
 
     def results(self, result: Result) -> tuple[Tensor, ...]:
@@ -93,8 +120,7 @@ def compute(launch: Launch, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
 class _Autograd(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, launch: Launch, *tensors: Tensor) -> tuple[Tensor, ...]:
-        wanted = frozenset(s for s, needed in zip(launch.sources, ctx.needs_input_grad[1:], strict=True) if needed)
-        forward, backward = launch.step.training(wanted)
+        forward, backward = launch.step.training(launch.wanted(ctx.needs_input_grad[1:]))
         given, states = launch.arranged(tensors)
         result = forward(given, states, launch.layout, launch.start)
         kept = sorted(set(saved_buffers(forward.program, backward.program).values()))
@@ -128,8 +154,8 @@ def run_backward(
     given |= _step_gradients(launch, backward, gradients)
     result = backward(given, _last_gradients(launch, states, gradients), launch.layout, launch.start)
     return [
-        _gradient(launch, result, source) if wanted else None
-        for source, wanted in zip(launch.sources, needed, strict=True)
+        _gradient(launch, result, source, tensor) if wanted else None
+        for source, tensor, wanted in zip(launch.sources, tensors, needed, strict=True)
     ]
 
 
@@ -169,8 +195,11 @@ def _step_gradients(launch: Launch, backward: Kernel, gradients: Sequence[Tensor
     return found
 
 
-def _gradient(launch: Launch, result: Result, source: Key) -> Tensor | None:
+def _gradient(launch: Launch, result: Result, source: Key, like: Tensor) -> Tensor | None:
     """None if no output depends on it."""
+    if launch.is_source(source):
+        assert launch.packing is not None
+        return _gathered(result, source.name, launch.packing, like)
     if source.kind == "state":
         return launch.layout.unsort(result.last(source.name))
     key = Key("stream" if source.kind == "stream" else "once", source.name, "grad")
@@ -180,6 +209,32 @@ def _gradient(launch: Launch, result: Result, source: Key) -> Tensor | None:
     if source.kind == "stream":
         return launch.layout.unpack(found)
     return launch.layout.unsort(found) if source.kind == "constant" else found
+
+
+def _gathered(result: Result, source: str, packing: Packing, like: Tensor) -> Tensor | None:
+    """The gradient by a tensor that holds weights as its blocks, whose gradients may lie together already."""
+    shapes = result.program.shapes
+    keys = [Key("once", name, "grad") for name in packing.members(source)]
+    if not any(key in shapes for key in keys):
+        return None
+    if _lie_together(result.program, tuple(keys)):
+        first, _ = shapes[keys[0]]
+        return result.buffers[first.buffer].as_strided(like.shape, first.strides, first.offset)
+    shape = (len(like) // len(keys), *like.shape[1:])
+    return torch.cat([result.output(key).view(shape) if key in shapes else like.new_zeros(shape) for key in keys])
+
+
+@lru_cache(maxsize=1024)
+def _lie_together(program: Program, keys: tuple[Key, ...]) -> bool:
+    """Whether outputs lie in one buffer, one after the other, as one array of rows would."""
+    if any(key not in program.shapes for key in keys):
+        return False
+    first, dims = program.shapes[keys[0]]
+    size = math.prod(dims)
+    packed = first.strides == tuple(math.prod(dims[k + 1 :]) for k in range(len(dims)))
+    places = [(ref.buffer, ref.offset, ref.strides) for ref, _ in map(program.shapes.__getitem__, keys)]
+    wanted = [(first.buffer, first.offset + k * size, first.strides) for k in range(len(keys))]
+    return packed and places == wanted
 
 
 def _is_batched(gradient: Tensor | None) -> bool:
