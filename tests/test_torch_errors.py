@@ -1,4 +1,4 @@
-"""Bad input to `torch.nn`'s layers and cells and to ours: an exception of the same type, whose message says what is wrong.
+"""Bad input to `torch.nn`'s layers and cells and to ours: exceptions of the same type, which say what is wrong.
 
 The type of each case is checked against `torch.nn`, too; the words are ours.
 """
@@ -189,7 +189,7 @@ def test_lengths_that_are_not_sorted_are_refused_where_they_are_packed(space):
     """By PyTorch, before any layer sees them; a length of 0 likewise."""
     with pytest.raises(RuntimeError, match="enforce_sorted"):
         space.LSTM(INPUT, HIDDEN)(pack_padded_sequence(sequence(), [1, 6, 4]))
-    with pytest.raises(RuntimeError, match="greater than 0|<= 0"):
+    with pytest.raises(RuntimeError, match=r"greater than 0|<= 0"):
         space.LSTM(INPUT, HIDDEN)(pack_padded_sequence(sequence(), [6, 4, 0]))
 
 
