@@ -80,9 +80,9 @@ class Cell(nn.Module):
     arguments: ClassVar[tuple[str, ...]] = ()
     over_time: ClassVar[tuple[str, ...]] = ()
 
-    def __init_subclass__(cls, **keywords: Any) -> None:
+    def __init_subclass__(cls, declared: bool = True, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
-        if cls.step is not Cell.step:
+        if cls.step is not Cell.step and declared:  # else each instance has names of its own
             cls.arguments = _arguments(cls)
             upward = _upward(cls)
             cls.over_time = (*cls.extra, *(name for name in cls.state if name in upward))
@@ -117,6 +117,11 @@ class Cell(nn.Module):
         widths = {name: self.widths[name] for name in operands}
         out = self.hidden_size if out is None else size_of("out", out)
         return Affine(out, widths, blocks, bias, bound=1 / math.sqrt(self.hidden_size))
+
+    @property
+    def returned(self) -> tuple[str, ...]:
+        """The names of the values that the layer returns, besides output and states, without being asked to record."""
+        return self.extra
 
     def step(self, *arguments: Any) -> Tensor | tuple[Tensor, ...]:
         """The equations: from the input and the states of t-1 to the states of t."""

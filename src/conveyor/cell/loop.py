@@ -222,8 +222,19 @@ def check_new(cell: Step, result: Any, old: Sequence[Tensor]) -> tuple[Tensor, .
 
 def location(cell: Any) -> str:
     """The name, file and line of a cell's step, for messages."""
-    code = inspect.unwrap(type(cell).step).__code__
-    return f"{type(cell).__name__}.step ({Path(code.co_filename).name}, line {code.co_firstlineno})"
+    owner, method = equations_of(cell)
+    name, code = f"{type(owner).__name__}.{method}", _code(owner, method)
+    return f"{name} ({Path(code.co_filename).name}, line {code.co_firstlineno})" if code else name
+
+
+def equations_of(cell: Any) -> tuple[Any, str]:
+    """The object, and its method, in which the equations of a step stand: the cell's own, unless it wraps another's."""
+    found: tuple[Any, str] = getattr(cell, "_wraps", (cell, "step"))
+    return found
+
+
+def _code(owner: Any, method: str) -> CodeType | None:
+    return getattr(inspect.unwrap(getattr(type(owner), method)), "__code__", None)
 
 
 @contextmanager
@@ -233,8 +244,13 @@ def _watched(cell: Any, named: dict[str, Tensor]) -> Iterator[None]:
     Arguments, under any name, and parameters are left out. The names of values of a nested cell, or of any other
     submodule with a `step`, are prefixed with its path: "inner.f".
     """
-    paths = {module: path for path, module in cell.named_modules() if hasattr(type(module), "step")}
-    codes = {code for module in paths for code in _step_codes(module)}
+    paths: dict[Any, str] = {}
+    codes: set[CodeType] = set()
+    for path, module in cell.named_modules():
+        owner, method = equations_of(module)
+        if hasattr(type(owner), method):
+            paths.setdefault(owner, path)
+            codes.update(_codes(owner, method))
     calls: list[list[Tensor]] = []  # a stack: the arguments of each running step
 
     def look(frame: FrameType, event: str, _: Any) -> None:
@@ -260,8 +276,11 @@ def _watched(cell: Any, named: dict[str, Tensor]) -> Iterator[None]:
             previous.enable()  # a profiler written in C, which sys.setprofile cannot restore
 
 
-def _step_codes(module: nn.Module) -> Iterator[CodeType]:
-    """The code objects of its `step` and of its base classes' `step`, which it may call."""
-    for cls in type(module).__mro__:
-        if isinstance(vars(cls).get("step"), FunctionType):
-            yield inspect.unwrap(vars(cls)["step"]).__code__
+def _codes(owner: Any, method: str) -> Iterator[CodeType]:
+    """The code objects of its method and of its base classes' method of that name, which it may call.
+
+    PyTorch's own are left out: what their variables are called says nothing.
+    """
+    for cls in type(owner).__mro__:
+        if isinstance(vars(cls).get(method), FunctionType) and not cls.__module__.startswith("torch.nn."):
+            yield inspect.unwrap(vars(cls)[method]).__code__

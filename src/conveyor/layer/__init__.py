@@ -1,6 +1,7 @@
 """A cell as a layer, and which target runs it.
 
 recurrent.py     Recurrent: layers, directions, lengths, state
+foreign.py       Recurrent.of: a module of PyTorch as a cell
 forms.py         converts every form of input to [T, B, ...] and back
 backends.py      conveyor.backend: kernels or the loop; the warning for a fallback
 dispatch.py      runs a cell over sequences: by the first target that may, or by the loop

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +25,7 @@ from conveyor.cell.regularise import (
     zoneout_rates,
 )
 from conveyor.errors import warn
-from conveyor.layer import dispatch
+from conveyor.layer import dispatch, foreign
 from conveyor.layer.forms import InputLayout, read, reverse
 
 State = Tensor | tuple[Tensor, ...]
@@ -101,7 +101,7 @@ class Recurrent(nn.Module):
                 f"tied layers read what they give, but the input's width is {input_size} and the output's "
                 f"{self.output_size}: make them equal, or leave out tied"
             )
-        if cell.below:
+        if self.cell.below:
             self.ground = nn.ModuleList(_ground(self.cell, bias) for _ in range(self.directions))
         self.zoneout = zoneout_rates(self.cell, zoneout)
         self.recurrent_dropout = check_recurrent_dropout(self.cell, recurrent_dropout)
@@ -110,6 +110,8 @@ class Recurrent(nn.Module):
             shapes = {name: (self.state_rows, self.cell.widths[name]) for name in self.state_names}
             self.initial_state = nn.ParameterDict({name: torch.zeros(shape) for name, shape in shapes.items()})
         self.to(device=device, dtype=dtype)
+
+    of: ClassVar[Any] = classmethod(foreign.recurrent_of)  # a layer of a module such as torch.nn.LSTMCell
 
     @property
     def cell(self) -> Cell:
@@ -206,8 +208,8 @@ class Recurrent(nn.Module):
         state = tuple(form.state(torch.stack(tensors)) for tensors in zip(*lasts, strict=True))
         result = form.output(x, counts), state[0] if len(state) == 1 else state
         if not record:
-            values = [{name: named[name] for name in self.cell.extra} for named in values]
-        return (*result, self._gather(values, form)) if record or self.cell.extra else result
+            values = [{name: named[name] for name in self.cell.returned} for named in values]
+        return (*result, self._gather(values, form)) if record or self.cell.returned else result
 
     def step(self, x: Tensor, state: State | None = None, *, start: int = 0, **extra_inputs: Tensor) -> Any:
         """One step of all layers: `x` [B, input_size] or [input_size], and the state after it, to hand to the next.
@@ -443,8 +445,11 @@ def _squeeze(value: Tensor | list[Tensor], time: int) -> Tensor | list[Tensor]:
 
 
 def _check(cell: type[Cell], options: dict[str, Any]) -> None:
+    if isinstance(cell, foreign.Adoption):
+        return
     if not (isinstance(cell, type) and issubclass(cell, Cell)):
-        raise TypeError(f"the cell is a class made from conveyor.Cell, such as conveyor.zoo.LSTM, not {cell!r}")
+        cure = ": a module becomes a layer by conveyor.Recurrent.of" if isinstance(cell, nn.Module) else ""
+        raise TypeError(f"the cell is a class made from conveyor.Cell, such as conveyor.zoo.LSTM, not {cell!r}{cure}")
     parameters = list(inspect.signature(cell).parameters.values())[2:]
     known = [parameter.name for parameter in parameters]
     unknown = [name for name in options if name not in known]
