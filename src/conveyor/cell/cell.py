@@ -105,7 +105,9 @@ class Cell(nn.Module):
         """A learned map of the named values: `self.affine("h", "x")` is `W · [h, x] + b`, called as `(h, x)`.
 
         `out` is the width of its result, by default `hidden_size`. The blocks of W are full unless stated by the name
-        of the operand: `self.affine("C", "h", "x", C="diagonal")` has a diagonal block for C, and `C="zero"` none.
+        of the operand: `self.affine("C", "h", "x", C="diagonal")` has a diagonal block for C, and `C="zero"` none. With
+        bias=False the map never has a bias, whatever is asked of the layer; a cell that is to have biases only when
+        asked takes `bias` in its `__init__` and hands it over, and then the layer hands its own to the cell.
         Raises ValueError for a value whose width is unknown.
         """
         unknown = (set(operands) - set(self.widths)) | (set(blocks) - set(operands))

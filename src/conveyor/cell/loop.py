@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses import FakeTensor
 
 
 class Unrolled(NamedTuple):
@@ -109,17 +110,27 @@ def is_transformed(value: Tensor) -> bool:
     return not torch.compiler.is_compiling() and torch._C._functorch.is_functorch_wrapped_tensor(value)
 
 
+def is_readable(value: Tensor) -> bool:
+    """Whether the tensor has elements that can be read, as none on the device meta or under FakeTensorMode has."""
+    return not (is_transformed(value) or value.is_meta or isinstance(value, FakeTensor))
+
+
+def is_autocast(device: torch.device) -> bool:
+    """Whether operations on the device run under autocast, which some kinds of device, such as meta, do not have."""
+    return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+
+
 def is_transforming() -> bool:
     """Whether any torch.func transform is active: vmap, grad, jacrev, ..."""
     return torch._C._functorch.maybe_current_level() is not None
 
 
 def _rows(t: int, lengths: Tensor | None) -> Tensor | None:
-    """The rows that take step `t`: None for all, else their indices, or a mask [B] under torch.func."""
+    """The rows that take step `t`: None for all, else their indices, or a mask [B] where they cannot be read."""
     if lengths is None:
         return None
     active = t < lengths
-    return active if is_transformed(lengths) else active.nonzero().squeeze(1)
+    return active.nonzero().squeeze(1) if is_readable(lengths) else active
 
 
 def _take(value: Tensor, rows: Tensor | None, before: Tensor | None) -> Tensor:

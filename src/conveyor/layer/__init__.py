@@ -2,6 +2,7 @@
 
 recurrent.py     Recurrent: layers, directions, lengths, state
 foreign.py       Recurrent.of: a module of PyTorch as a cell
+placing.py       brings a new layer to a device and a type
 forms.py         converts every form of input to [T, B, ...] and back
 backends.py      conveyor.backend: kernels or the loop; the warning for a fallback
 dispatch.py      runs a cell over sequences: by the first target that may, or by the loop

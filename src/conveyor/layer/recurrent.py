@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from conveyor.cell import Affine
 from conveyor.cell.cell import Cell, is_whole, size_of
-from conveyor.cell.loop import Scan, Unrolled, location
+from conveyor.cell.loop import Scan, Unrolled, is_autocast, location
 from conveyor.cell.regularise import (
     Regularised,
     check_probability,
@@ -27,6 +27,7 @@ from conveyor.cell.regularise import (
 from conveyor.errors import warn
 from conveyor.layer import dispatch, foreign
 from conveyor.layer.forms import InputLayout, read, reverse
+from conveyor.layer.placing import move
 
 State = Tensor | tuple[Tensor, ...]
 
@@ -43,7 +44,8 @@ class Recurrent(nn.Module):
     Arguments:
         cell: the class of the cell, a subclass of `conveyor.Cell`.
         input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype: as those of
-            `torch.nn.LSTM`. `bias=False` takes the bias from every affine map of the cell.
+            `torch.nn.LSTM`, but for bias=None, as the cell's paper has it. True: every affine map that the cell lets
+            have a bias has one; False: none has.
         input_dropout: variational dropout on every layer's input, one mask for the whole sequence.
         recurrent_dropout: variational dropout on the first state where the cell's affine maps read it.
         zoneout: the probability that a unit keeps its old state, for all states or by name, {"C": 0.5, "h": 0.05}.
@@ -66,7 +68,7 @@ class Recurrent(nn.Module):
         input_size: int,
         hidden_size: int,
         num_layers: int = 1,
-        bias: bool = True,
+        bias: bool | None = None,
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
@@ -85,7 +87,8 @@ class Recurrent(nn.Module):
         self.input_size = input_size = size_of("input_size", input_size)
         self.hidden_size = hidden_size = size_of("hidden_size", hidden_size)
         self.num_layers = num_layers = size_of("num_layers", num_layers)
-        self.bias, self.batch_first, self.bidirectional = bias, batch_first, bidirectional
+        self.bias = bias = _check_bias(bias)
+        self.batch_first, self.bidirectional = batch_first, bidirectional
         self.dropout = check_probability("dropout", dropout)
         self.input_dropout = check_probability("input_dropout", input_dropout)
         self.options = options
@@ -109,7 +112,7 @@ class Recurrent(nn.Module):
         if learn_initial_state:
             shapes = {name: (self.state_rows, self.cell.widths[name]) for name in self.state_names}
             self.initial_state = nn.ParameterDict({name: torch.zeros(shape) for name, shape in shapes.items()})
-        self.to(device=device, dtype=dtype)
+        move(self, device, dtype)
 
     of: ClassVar[Any] = classmethod(foreign.recurrent_of)  # a layer of a module such as torch.nn.LSTMCell
 
@@ -347,7 +350,7 @@ class Recurrent(nn.Module):
 
     def _check_types(self, x: Tensor, states: dict[str, Tensor], extra_inputs: dict[str, Tensor]) -> None:
         """All have the type of the weights, but for streams and constants that are no real numbers, and autocast."""
-        if torch.is_autocast_enabled(x.device.type):
+        if is_autocast(x.device):
             return
         weight = next(self.parameters(), x)
         if x.dtype != weight.dtype:
@@ -374,9 +377,9 @@ class Recurrent(nn.Module):
 
     def extra_repr(self) -> str:
         """The sizes, and the arguments that differ from their defaults."""
-        shown = {
+        shown: dict[str, tuple[Any, Any]] = {
             "num_layers": (self.num_layers, 1),
-            "bias": (self.bias, True),
+            "bias": (self.bias, None),
             "batch_first": (self.batch_first, False),
             "dropout": (self.dropout, 0),
             "bidirectional": (self.bidirectional, False),
@@ -410,7 +413,7 @@ def rounding(x: Tensor, form: InputLayout) -> Callable[[Tensor], Tensor]:
     operation that does not lower its precision still has the whole weight.
     """
     kind = x.device.type
-    if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
+    if not is_autocast(x.device):
         return lambda value: value
     if form.packed is not None and kind == "cpu":
         return lambda value: value  # here torch.nn.LSTM has a loop of its own, which rounds no state
@@ -461,15 +464,27 @@ def _check(cell: type[Cell], options: dict[str, Any]) -> None:
         )
 
 
-def _ground(cell: Cell, bias: bool) -> nn.ModuleDict:
+def _check_bias(bias: Any) -> bool | None:
+    if bias not in (None, False, True):
+        raise TypeError(f"bias is True, False, or None for what the cell has by itself, not {bias!r}")
+    return None if bias is None else bool(bias)
+
+
+def _ground(cell: Cell, bias: bool | None) -> nn.ModuleDict:
     """A map of the input for every stream that comes from the layer below, of which the lowest has none."""
-    return nn.ModuleDict({name: nn.Linear(cell.input_size, cell.widths[name], bias) for name in cell.below})
+    widths = {name: cell.widths[name] for name in cell.below}
+    return nn.ModuleDict({name: nn.Linear(cell.input_size, width, bias is not False) for name, width in widths.items()})
 
 
-def _cell(cell: type[Cell], input_size: int, hidden_size: int, bias: bool, options: dict[str, Any]) -> Cell:
-    made = cell(input_size, hidden_size, **options)
-    if not bias:
-        for module in made.modules():
-            if isinstance(module, Affine):
-                module.bias = None
+def _cell(cell: type[Cell], input_size: int, hidden_size: int, bias: bool | None, options: dict[str, Any]) -> Cell:
+    takes_it = bias is not None and "bias" in inspect.signature(cell).parameters
+    made = cell(input_size, hidden_size, **(options | {"bias": bias} if takes_it else options))
+    maps = [module for module in made.modules() if isinstance(module, Affine)]
+    for module in maps if bias is False else ():
+        module.bias = None
+    if bias is not None and not takes_it and not (any(m.bias is not None for m in maps) if bias else maps):
+        raise TypeError(
+            f"bias={bias} says nothing to {cell.__name__}, which has no {'bias' if maps else 'affine map'}: leave it "
+            "out, or let the cell's __init__ take bias and hand it to its maps, self.affine(..., bias=bias)"
+        )
     return made

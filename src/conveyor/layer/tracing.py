@@ -20,7 +20,7 @@ from torch._subclasses import FakeTensor
 from torch.nn.utils import parametrize
 
 from conveyor.cell import Affine, affine
-from conveyor.cell.loop import Scan, Step, location, take_step
+from conveyor.cell.loop import Scan, Step, is_autocast, location, take_step
 from conveyor.compiler import Argument, CannotCompile, Graph, steps_within, trace
 from conveyor.targets.autograd import CompiledStep
 from conveyor.targets.build_once import BUILDING
@@ -90,7 +90,7 @@ def check_weights(cell: Step, weights: Mapping[str, Tensor], dtype: torch.dtype,
     for name, weight in weights.items():
         if weight.dtype == dtype and weight.device == device:
             continue
-        if weight.is_floating_point() and weight.dtype != dtype and not torch.is_autocast_enabled(device.type):
+        if weight.is_floating_point() and weight.dtype != dtype and not is_autocast(device):
             raise ValueError(
                 f"{location(cell)}: {name} is {weight.dtype}, but the input is {dtype}: "
                 f"bring all to one, layer.to({dtype})"
