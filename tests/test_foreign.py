@@ -349,6 +349,11 @@ class Named(nn.Module):
         return torch.tanh(x + h), C + 1
 
 
+def scripted():
+    with pytest.warns(DeprecationWarning, match=r"torch\.jit\.script"):
+        return torch.jit.script(nn.LSTMCell(3, 5))
+
+
 of = conveyor.Recurrent.of
 sized = {"input_size": D, "hidden_size": D}
 BAD = {
@@ -381,6 +386,8 @@ BAD = {
     "a maker of no modules": (lambda: of(lambda *_: 3, **sized), TypeError, "is to make modules of PyTorch, not 3"),
     "no module": (lambda: of(3), TypeError, "a module, a list of modules or what makes them, not 3"),
     "no modules": (lambda: of([nn.GRUCell, 3], num_layers=2), TypeError, "must hold modules"),
+    "a script": (lambda: of(scripted()), TypeError, "give the module before that"),
+    "a width of zero": (lambda: of(nn.GRUCell(3, 5), hidden_size=0), ValueError, "hidden_size must be greater"),
     "a conveyor.Cell": (lambda: of(conveyor.zoo.LSTM(3, 5)), TypeError, r"write conveyor.Recurrent\(LSTM, "),
     "the class of one": (lambda: of(conveyor.zoo.LSTM), TypeError, r"write conveyor.Recurrent\(LSTM, "),
     "a layer with a cell": (lambda: conveyor.LSTM.of(nn.LSTMCell(3, 5)), TypeError, "use conveyor.Recurrent.of"),
@@ -417,6 +424,41 @@ def test_what_does_not_fit_is_refused_with_the_cure(case):
     attempt, error, message = BAD[case]
     with pytest.raises(error, match=message):
         attempt()
+
+
+class Averaged(nn.Module):
+    """In training it fails for one row, which the tracer tries; the loop need not be given one."""
+
+    def __init__(self):
+        super().__init__()
+        self.read, self.norm = nn.Linear(D + H, H), nn.BatchNorm1d(H)
+
+    def forward(self, x, h):
+        return self.norm(self.read(torch.cat([x, h], -1)))
+
+
+def test_the_warning_for_a_module_that_cannot_be_traced_names_its_line():
+    module = Averaged().double()
+    layer, other = of(module, ("h",), input_size=D, hidden_size=H), copy.deepcopy(module)
+    x = torch.randn(4, 3, D, dtype=torch.float64)
+    line = Averaged.forward.__code__.co_firstlineno + 1
+    with pytest.warns(RuntimeWarning, match=rf"in the eager loop: test_foreign.py, line {line}: .*more than 1 value"):
+        output = layer(x)[0]
+    assert_equal(output, plain("GRUCell", other, x, torch.zeros(1, 3, H, dtype=torch.float64))[0])
+    assert module.norm.num_batches_tracked == 4  # as many as there are steps: the tracer has left nothing behind
+    assert_equal(module.norm.running_var, other.norm.running_var)
+
+
+def test_a_further_input_is_refused_by_the_modules_name():
+    with pytest.raises(TypeError, match="besides input and state, LSTMCell takes nothing, but was given z"):
+        of(nn.LSTMCell(3, 5))(torch.randn(2, 1, 3), z=torch.randn(2, 1, 3))
+
+
+def test_a_weight_that_is_computed_is_computed_once():
+    module = nn.GRUCell(D, H).double()
+    torch.nn.utils.parametrizations.weight_norm(module, "weight_hh")
+    layer = of(module)
+    assert_kernel_is_loop(layer, draw_inputs(layer, 3, 2))
 
 
 @pytest.mark.parametrize("backend", ["compiled", "eager", "auto"])

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from conveyor.cell.cell import RESERVED, Cell, size_of
@@ -60,7 +61,8 @@ def recurrent_of(
     given = _modules(cell, num_layers, bidirectional, tied)
     if isinstance(given, list):
         input_size = _size("input_size", input_size, given[0])
-        hidden_size = _size("hidden_size", hidden_size or usage.widths.get((*(state or ()), "")[0]), given[0])
+        first = usage.widths.get((*(state or ()), "")[0])
+        hidden_size = _size("hidden_size", first if hidden_size is None else hidden_size, given[0])
     elif input_size is None or hidden_size is None:
         raise TypeError("a function that makes modules is given the sizes: pass input_size= and hidden_size=")
     options |= {"num_layers": num_layers, "bidirectional": bidirectional, "tied": tied}
@@ -192,6 +194,8 @@ def _modules(
     for module in modules:
         if not isinstance(module, nn.Module) or isinstance(module, Cell):
             raise TypeError(f"the list of cells must hold modules of PyTorch, not {module!r}")
+        if isinstance(module, torch.jit.ScriptModule):
+            raise TypeError("what torch.jit.script has made cannot be looked into: give the module before that")
     if len(modules) != places:
         raise ValueError(
             f"num_layers={num_layers}, bidirectional={bidirectional} takes {places} modules, but was given "

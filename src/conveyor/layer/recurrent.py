@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from conveyor.cell import Affine
 from conveyor.cell.cell import Cell, is_whole, size_of
-from conveyor.cell.loop import Scan, Unrolled, is_autocast, location
+from conveyor.cell.loop import Scan, Unrolled, equations_of, is_autocast, location
 from conveyor.cell.regularise import (
     Regularised,
     check_probability,
@@ -332,7 +332,8 @@ class Recurrent(nn.Module):
         further = set(self.cell.arguments) - {"x", "t", *self.state_names, *self.cell.below}
         if set(extra_inputs) != further:
             names, given = (", ".join(sorted(names)) or "nothing" for names in (further, extra_inputs))
-            raise TypeError(f"besides input and state, {type(self.cell).__name__} takes {names}, but was given {given}")
+            cell = type(equations_of(self.cell)[0]).__name__
+            raise TypeError(f"besides input and state, {cell} takes {names}, but was given {given}")
         for name, value in extra_inputs.items():
             if not isinstance(value, Tensor):
                 raise TypeError(f"{name} must be a tensor, not {type(value).__name__}")

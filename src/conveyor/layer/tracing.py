@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch._subclasses import FakeTensor
 from torch.nn.utils import parametrize
 
+from conveyor import compiler
 from conveyor.cell import Affine, affine
 from conveyor.cell.loop import Scan, Step, is_autocast, location, take_step
 from conveyor.compiler import Argument, CannotCompile, Graph, steps_within, trace
@@ -76,9 +77,10 @@ CURE = "fix this: the step must run for any batch size"
 
 
 def _location(error: Exception) -> str:
-    """The last line outside PyTorch that led to it."""
+    """The last line outside PyTorch and the compiler that led to it."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not frame.filename.startswith(str(Path(torch.__file__).parent))]
+    others = str(Path(torch.__file__).parent), str(Path(compiler.__file__).parent)  # the tracer calls each function
+    own = [frame for frame in frames if not frame.filename.startswith(others)]
     return f"{Path(own[-1].filename).name}, line {own[-1].lineno}" if own else "the step"
 
 
@@ -271,13 +273,18 @@ def _unchanged(module: nn.Module) -> Iterator[None]:
                     mine.clear()
                     mine.update(old)
         for buffer, version, value in kept:
-            if buffer._version != version:
+            if buffer._version != version or _differ(buffer, value):  # batch_norm counts no version
                 changed = True
                 buffer.data.copy_(value)
     if changed:
         raise CannotCompile(
             "the step", "it changes what the cell holds", "keep what changes from step to step in a state"
         )
+
+
+def _differ(one: Tensor, two: Tensor) -> bool:
+    """Whether some element does; a NaN is the same as a NaN."""
+    return bool(((one != two) & ((one == one) | (two == two))).any())
 
 
 def _weights(module: nn.Module) -> Iterator[tuple[str, Callable[[], Tensor | None]]]:
