@@ -65,6 +65,11 @@ FUNCTIONS = {
     "hardsigmoid": ("F.hardsigmoid(a)", "self.m(a) with m = nn.Hardsigmoid()"),
     "hardtanh": ("F.hardtanh(a)", "self.m(a) with m = nn.Hardtanh()"),
     "hardtanh, wide": ("F.hardtanh(a, -2, 0.5)", "self.m(a) with m = nn.Hardtanh(-2, 0.5)"),
+    "LSTMCell": ("torch.add(*self.m(a, (b, a))) with m = nn.LSTMCell(H, H)",),
+    "GRUCell": ("self.m(a, b) with m = nn.GRUCell(H, H)",),
+    "GRUCell without bias": ("self.m(a, b) with m = nn.GRUCell(H, H, bias=False)",),
+    "RNNCell": ("self.m(a, b) with m = nn.RNNCell(H, H)",),
+    "RNNCell, relu": ("self.m(a, b) with m = nn.RNNCell(H, H, nonlinearity='relu')",),
     "functions in a row": ("self.m(a) with m = nn.Sequential(nn.Linear(H, 5), nn.Tanh(), nn.Linear(5, H))",),
 }
 POSITIVE = {  # of positive a and b only

@@ -98,6 +98,18 @@ def gru_reset_before(x, h, W_z, W_r, W):
     return over_time(step, x, h)
 
 
+def gru_onnx(x, h, W, R, Wb, Rb):
+    """ONNX's operator GRU with linear_before_reset=0: a matrix and a bias of X and of H for each of z, r and h."""
+
+    def step(x_t, h):
+        z = sigma(x_t @ W["z"].T + h @ R["z"].T + Wb["z"] + Rb["z"])
+        r = sigma(x_t @ W["r"].T + h @ R["r"].T + Wb["r"] + Rb["r"])
+        h_tilde = np.tanh(x_t @ W["h"].T + (r * h) @ R["h"].T + Rb["h"] + Wb["h"])
+        return ((1 - z) * h_tilde + z * h,)
+
+    return over_time(step, x, h)
+
+
 def gru(x, h, W_z, b_z, W_r, b_r, W_in, b_in, W_hn, b_hn):
     """PyTorch's documentation of nn.GRU, its pairs of biases of r and z added up."""
 

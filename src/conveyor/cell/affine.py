@@ -73,7 +73,8 @@ class Affine(nn.Module):
     def reset_parameters(self) -> None:
         """Draws all parameters anew, uniform in ±`bound`."""
         for parameter in self.parameters():
-            nn.init.uniform_(parameter, -self.bound, self.bound)
+            if not parameter.is_meta:  # on which nothing is drawn, and which may be made under vmap
+                nn.init.uniform_(parameter, -self.bound, self.bound)
 
     def pack(self, packed: Packed, path: str) -> None:
         """Leaves its own parameters and reads blocks of a layer's tensors in their place."""

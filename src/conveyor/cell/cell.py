@@ -82,9 +82,9 @@ class Cell(nn.Module):
     over_time: ClassVar[tuple[str, ...]] = ()
     packed: Packed | None = None
 
-    def __init_subclass__(cls, **keywords: Any) -> None:
+    def __init_subclass__(cls, declared: bool = True, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
-        if cls.step is not Cell.step:
+        if cls.step is not Cell.step and declared:  # else each instance has names of its own
             cls.arguments = _arguments(cls)
             upward = _upward(cls)
             cls.over_time = (*cls.extra, *(name for name in cls.state if name in upward))
@@ -107,7 +107,9 @@ class Cell(nn.Module):
         """A learned map of the named values: `self.affine("h", "x")` is `W · [h, x] + b`, called as `(h, x)`.
 
         `out` is the width of its result, by default `hidden_size`. The blocks of W are full unless stated by the name
-        of the operand: `self.affine("C", "h", "x", C="diagonal")` has a diagonal block for C, and `C="zero"` none.
+        of the operand: `self.affine("C", "h", "x", C="diagonal")` has a diagonal block for C, and `C="zero"` none. With
+        bias=False the map never has a bias, whatever is asked of the layer; a cell that is to have biases only when
+        asked takes `bias` in its `__init__` and hands it over, and then the layer hands its own to the cell.
         Raises ValueError for a value whose width is unknown.
         """
         unknown = (set(operands) - set(self.widths)) | (set(blocks) - set(operands))
@@ -146,6 +148,11 @@ class Cell(nn.Module):
                 f"the weights of this {type(self).__name__} are blocks of its layer's parameters: use the layer's "
                 f"{what}, or name a gate, such as cell.{next(iter(self.packed.packing.blocks))}"
             )
+
+    @property
+    def returned(self) -> tuple[str, ...]:
+        """The names of the values that the layer returns, besides output and states, without being asked to record."""
+        return self.extra
 
     def step(self, *arguments: Any) -> Tensor | tuple[Tensor, ...]:
         """The equations: from the input and the states of t-1 to the states of t."""

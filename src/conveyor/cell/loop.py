@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses import FakeTensor
 
 from conveyor.cell.packed import Packed, holding
 
@@ -121,17 +122,27 @@ def is_transformed(value: Tensor) -> bool:
     return not torch.compiler.is_compiling() and torch._C._functorch.is_functorch_wrapped_tensor(value)
 
 
+def is_readable(value: Tensor) -> bool:
+    """Whether the tensor has elements that can be read, as none on the device meta or under FakeTensorMode has."""
+    return not (is_transformed(value) or value.is_meta or isinstance(value, FakeTensor))
+
+
+def is_autocast(device: torch.device) -> bool:
+    """Whether operations on the device run under autocast, which some kinds of device, such as meta, do not have."""
+    return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+
+
 def is_transforming() -> bool:
     """Whether any torch.func transform is active: vmap, grad, jacrev, ..."""
     return torch._C._functorch.maybe_current_level() is not None
 
 
 def _rows(t: int, lengths: Tensor | None) -> Tensor | None:
-    """The rows that take step `t`: None for all, else their indices, or a mask [B] under torch.func."""
+    """The rows that take step `t`: None for all, else their indices, or a mask [B] where they cannot be read."""
     if lengths is None:
         return None
     active = t < lengths
-    return active if is_transformed(lengths) else active.nonzero().squeeze(1)
+    return active.nonzero().squeeze(1) if is_readable(lengths) else active
 
 
 def _take(value: Tensor, rows: Tensor | None, before: Tensor | None) -> Tensor:
@@ -234,8 +245,19 @@ def check_new(cell: Step, result: Any, old: Sequence[Tensor]) -> tuple[Tensor, .
 
 def location(cell: Any) -> str:
     """The name, file and line of a cell's step, for messages."""
-    code = inspect.unwrap(type(cell).step).__code__
-    return f"{type(cell).__name__}.step ({Path(code.co_filename).name}, line {code.co_firstlineno})"
+    owner, method = equations_of(cell)
+    name, code = f"{type(owner).__name__}.{method}", _code(owner, method)
+    return f"{name} ({Path(code.co_filename).name}, line {code.co_firstlineno})" if code else name
+
+
+def equations_of(cell: Any) -> tuple[Any, str]:
+    """The object, and its method, in which the equations of a step stand: the cell's own, unless it wraps another's."""
+    found: tuple[Any, str] = getattr(cell, "_wraps", (cell, "step"))
+    return found
+
+
+def _code(owner: Any, method: str) -> CodeType | None:
+    return getattr(inspect.unwrap(getattr(type(owner), method)), "__code__", None)
 
 
 @contextmanager
@@ -245,8 +267,13 @@ def _watched(cell: Any, named: dict[str, Tensor]) -> Iterator[None]:
     Arguments, under any name, and parameters are left out. The names of values of a nested cell, or of any other
     submodule with a `step`, are prefixed with its path: "inner.f".
     """
-    paths = {module: path for path, module in cell.named_modules() if hasattr(type(module), "step")}
-    codes = {code for module in paths for code in _step_codes(module)}
+    paths: dict[Any, str] = {}
+    codes: set[CodeType] = set()
+    for path, module in cell.named_modules():
+        owner, method = equations_of(module)
+        if hasattr(type(owner), method):
+            paths.setdefault(owner, path)
+            codes.update(_codes(owner, method))
     calls: list[list[Tensor]] = []  # a stack: the arguments of each running step
 
     def look(frame: FrameType, event: str, _: Any) -> None:
@@ -272,8 +299,11 @@ def _watched(cell: Any, named: dict[str, Tensor]) -> Iterator[None]:
             previous.enable()  # a profiler written in C, which sys.setprofile cannot restore
 
 
-def _step_codes(module: nn.Module) -> Iterator[CodeType]:
-    """The code objects of its `step` and of its base classes' `step`, which it may call."""
-    for cls in type(module).__mro__:
-        if isinstance(vars(cls).get("step"), FunctionType):
-            yield inspect.unwrap(vars(cls)["step"]).__code__
+def _codes(owner: Any, method: str) -> Iterator[CodeType]:
+    """The code objects of its method and of its base classes' method of that name, which it may call.
+
+    PyTorch's own are left out: what their variables are called says nothing.
+    """
+    for cls in type(owner).__mro__:
+        if isinstance(vars(cls).get(method), FunctionType) and not cls.__module__.startswith("torch.nn."):
+            yield inspect.unwrap(vars(cls)[method]).__code__

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from conveyor.cell.loop import is_transformed
+from conveyor.cell.loop import is_readable
 from conveyor.errors import Mismatch
 
 
@@ -101,7 +101,7 @@ def _lengths(lengths: Any, steps: int, batch: int) -> Tensor:
         raise TypeError(f"lengths must be integers, not {counts.dtype}")
     if counts.shape != (batch,):
         raise ValueError(f"lengths has shape {list(counts.shape)}, but the batch has {batch} rows")
-    known = not torch.compiler.is_compiling() and not is_transformed(counts)  # whether the elements can be read
+    known = not torch.compiler.is_compiling() and is_readable(counts)  # whether the elements can be read
     if batch and known and (int(counts.min()) < 0 or int(counts.max()) > steps):
         raise ValueError(f"lengths must lie between 0 and the {steps} steps of the input, not {counts.tolist()}")
     return counts.long()

@@ -6,17 +6,17 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.rnn import PackedSequence
 
 from conveyor.cell import Affine
 from conveyor.cell.cell import Cell, is_whole, size_of
-from conveyor.cell.loop import Scan, Unrolled, location
+from conveyor.cell.loop import Scan, Unrolled, equations_of, is_autocast, location
 from conveyor.cell.regularise import (
     Regularised,
     check_probability,
@@ -25,8 +25,9 @@ from conveyor.cell.regularise import (
     zoneout_rates,
 )
 from conveyor.errors import Mismatch, warn
-from conveyor.layer import dispatch
+from conveyor.layer import dispatch, foreign, symbolic
 from conveyor.layer.forms import InputLayout, read, reverse
+from conveyor.layer.placing import move
 
 State = Tensor | tuple[Tensor, ...]
 
@@ -43,7 +44,8 @@ class Recurrent(nn.Module):
     Arguments:
         cell: the class of the cell, a subclass of `conveyor.Cell`.
         input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype: as those of
-            `torch.nn.LSTM`. `bias=False` takes the bias from every affine map of the cell.
+            `torch.nn.LSTM`, but for bias=None, as the cell's paper has it. True: every affine map that the cell lets
+            have a bias has one; False: none has.
         input_dropout: variational dropout on every layer's input, one mask for the whole sequence.
         recurrent_dropout: variational dropout on the first state where the cell's affine maps read it.
         zoneout: the probability that a unit keeps its old state, for all states or by name, {"C": 0.5, "h": 0.05}.
@@ -66,7 +68,7 @@ class Recurrent(nn.Module):
         input_size: int,
         hidden_size: int,
         num_layers: int = 1,
-        bias: bool = True,
+        bias: bool | None = None,
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
@@ -85,7 +87,8 @@ class Recurrent(nn.Module):
         self.input_size = input_size = size_of("input_size", input_size)
         self.hidden_size = hidden_size = size_of("hidden_size", hidden_size)
         self.num_layers = num_layers = size_of("num_layers", num_layers)
-        self.bias, self.batch_first, self.bidirectional = bias, batch_first, bidirectional
+        self.bias = bias = _check_bias(bias)
+        self.batch_first, self.bidirectional = batch_first, bidirectional
         self.dropout = check_probability("dropout", dropout)
         self.options = options
         if dropout and num_layers == 1:
@@ -100,10 +103,10 @@ class Recurrent(nn.Module):
                 f"tied layers read what they give, but the input's width is {input_size} and the output's "
                 f"{self.output_size}: make them equal, or leave out tied"
             )
-        if cell.below:
+        if self.cell.below:
             self.ground = nn.ModuleList(_ground(self.cell, bias) for _ in range(self.directions))
         self._regularise(input_dropout, recurrent_dropout, zoneout, learn_initial_state)
-        self.to(device=device, dtype=dtype)
+        move(self, device, dtype)
 
     def _regularise(
         self,
@@ -119,6 +122,8 @@ class Recurrent(nn.Module):
         if learn_initial_state:
             shapes = {name: (self.state_rows, self.cell.widths[name]) for name in self.state_names}
             self.initial_state = nn.ParameterDict({name: torch.zeros(shape) for name, shape in shapes.items()})
+
+    of: ClassVar[Any] = classmethod(foreign.recurrent_of)  # a layer of a module such as torch.nn.LSTMCell
 
     @property
     def cell(self) -> Cell:
@@ -184,9 +189,9 @@ class Recurrent(nn.Module):
         [directions, T, B, ...] for each layer; past a row's length they are zero.
         """
         asked = {"lengths": lengths, "record": record, "start": start, **extra_inputs}
-        tracer = _symbolic_tracer(input, hx, *asked.values())
+        tracer = symbolic.tracer_of(input, hx, *asked.values())
         if tracer is not None:
-            return _as_leaf(tracer, self, (input,) if hx is None else (input, hx), asked)
+            return symbolic.as_leaf(tracer, self, (input,) if hx is None else (input, hx), asked)
         if torch.jit.is_tracing():
             raise RuntimeError(
                 "torch.jit.trace, and so torch.onnx.export(dynamo=False), would record a loop of this input's length, "
@@ -215,8 +220,8 @@ class Recurrent(nn.Module):
         state = tuple(form.state(torch.stack(tensors)) for tensors in zip(*lasts, strict=True))
         result = form.output(x, counts), state[0] if len(state) == 1 else state
         if not record:
-            values = [{name: named[name] for name in self.cell.extra} for named in values]
-        return (*result, self._gather(values, form)) if record or self.cell.extra else result
+            values = [{name: named[name] for name in self.cell.returned} for named in values]
+        return (*result, self._gather(values, form)) if record or self.cell.returned else result
 
     def step(self, x: Tensor, state: State | None = None, *, start: int = 0, **extra_inputs: Tensor) -> Any:
         """One step of all layers: `x` [B, input_size] or [input_size], and the state after it, to hand to the next.
@@ -338,7 +343,8 @@ class Recurrent(nn.Module):
         further = set(self.cell.arguments) - {"x", "t", *self.state_names, *self.cell.below}
         if set(extra_inputs) != further:
             names, given = (", ".join(sorted(names)) or "nothing" for names in (further, extra_inputs))
-            raise TypeError(f"besides input and state, {type(self.cell).__name__} takes {names}, but was given {given}")
+            cell = type(equations_of(self.cell)[0]).__name__
+            raise TypeError(f"besides input and state, {cell} takes {names}, but was given {given}")
         for name, value in extra_inputs.items():
             if not isinstance(value, Tensor):
                 raise TypeError(f"{name} must be a tensor, not {type(value).__name__}")
@@ -356,7 +362,7 @@ class Recurrent(nn.Module):
 
     def _check_types(self, x: Tensor, states: dict[str, Tensor], extra_inputs: dict[str, Tensor]) -> None:
         """All have the type of the weights, but for streams and constants that are no real numbers, and autocast."""
-        if torch.is_autocast_enabled(x.device.type):
+        if is_autocast(x.device):
             return
         weight = next(self.parameters(), x)
         if x.dtype != weight.dtype:
@@ -383,9 +389,9 @@ class Recurrent(nn.Module):
 
     def extra_repr(self) -> str:
         """The sizes, and the arguments that differ from their defaults."""
-        shown = {
+        shown: dict[str, tuple[Any, Any]] = {
             "num_layers": (self.num_layers, 1),
-            "bias": (self.bias, True),
+            "bias": (self.bias, None),
             "batch_first": (self.batch_first, False),
             "dropout": (self.dropout, 0),
             "bidirectional": (self.bidirectional, False),
@@ -428,7 +434,7 @@ def rounding(x: Tensor, form: InputLayout) -> Callable[[Tensor], Tensor]:
     operation that does not lower its precision still has the whole weight.
     """
     kind = x.device.type
-    if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
+    if not is_autocast(x.device):
         return lambda value: value
     if form.packed is not None and kind == "cpu":
         return lambda value: value  # here torch.nn.LSTM has a loop of its own, which rounds no state
@@ -438,19 +444,6 @@ def rounding(x: Tensor, form: InputLayout) -> Callable[[Tensor], Tensor]:
         return value.to(lower) if value.is_floating_point() and value.dtype != torch.float64 else value
 
     return rounded
-
-
-def _symbolic_tracer(*given: Any) -> fx.proxy.TracerBase | None:
-    """What runs the layer by torch.fx.symbolic_trace, if so."""
-    values = (v for value in given for v in (value if isinstance(value, tuple | list) else (value,)))
-    return next((value.tracer for value in values if isinstance(value, fx.Proxy)), None)
-
-
-def _as_leaf(tracer: Any, layer: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> fx.Proxy:
-    """A call of the layer as one node, as the tracer itself makes it for the modules of torch.nn."""
-    usual = {"lengths": None, "record": False, "start": 0}
-    changed = {name: value for name, value in keywords.items() if name not in usual or value is not usual[name]}
-    return tracer.create_proxy("call_module", tracer.path_of_module(layer), arguments, changed)
 
 
 def _each(function: Callable[[Tensor], Tensor], named: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -463,8 +456,11 @@ def _squeeze(value: Tensor | list[Tensor], time: int) -> Tensor | list[Tensor]:
 
 
 def _check(cell: type[Cell], options: dict[str, Any]) -> None:
+    if isinstance(cell, foreign.Adoption):
+        return
     if not (isinstance(cell, type) and issubclass(cell, Cell)):
-        raise TypeError(f"the cell is a class made from conveyor.Cell, such as conveyor.zoo.LSTM, not {cell!r}")
+        cure = ": a module becomes a layer by conveyor.Recurrent.of" if isinstance(cell, nn.Module) else ""
+        raise TypeError(f"the cell is a class made from conveyor.Cell, such as conveyor.zoo.LSTM, not {cell!r}{cure}")
     parameters = list(inspect.signature(cell).parameters.values())[2:]
     known = [parameter.name for parameter in parameters]
     unknown = [name for name in options if name not in known]
@@ -476,15 +472,27 @@ def _check(cell: type[Cell], options: dict[str, Any]) -> None:
         )
 
 
-def _ground(cell: Cell, bias: bool) -> nn.ModuleDict:
+def _check_bias(bias: Any) -> bool | None:
+    if bias not in (None, False, True):
+        raise TypeError(f"bias is True, False, or None for what the cell has by itself, not {bias!r}")
+    return None if bias is None else bool(bias)
+
+
+def _ground(cell: Cell, bias: bool | None) -> nn.ModuleDict:
     """A map of the input for every stream that comes from the layer below, of which the lowest has none."""
-    return nn.ModuleDict({name: nn.Linear(cell.input_size, cell.widths[name], bias) for name in cell.below})
+    widths = {name: cell.widths[name] for name in cell.below}
+    return nn.ModuleDict({name: nn.Linear(cell.input_size, width, bias is not False) for name, width in widths.items()})
 
 
-def _cell(cell: type[Cell], input_size: int, hidden_size: int, bias: bool, options: dict[str, Any]) -> Cell:
-    made = cell(input_size, hidden_size, **options)
-    if not bias:
-        for module in made.modules():
-            if isinstance(module, Affine):
-                module.bias = None
+def _cell(cell: type[Cell], input_size: int, hidden_size: int, bias: bool | None, options: dict[str, Any]) -> Cell:
+    takes_it = bias is not None and "bias" in inspect.signature(cell).parameters
+    made = cell(input_size, hidden_size, **(options | {"bias": bias} if takes_it else options))
+    maps = [module for module in made.modules() if isinstance(module, Affine)]
+    for module in maps if bias is False else ():
+        module.bias = None
+    if bias is not None and not takes_it and not (any(m.bias is not None for m in maps) if bias else maps):
+        raise TypeError(
+            f"bias={bias} says nothing to {cell.__name__}, which has no {'bias' if maps else 'affine map'}: leave it "
+            "out, or let the cell's __init__ take bias and hand it to its maps, self.affine(..., bias=bias)"
+        )
     return made

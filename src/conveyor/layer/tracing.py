@@ -6,12 +6,13 @@ import traceback
 import weakref
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, is_dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from types import MethodType, SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -19,14 +20,17 @@ from torch import Tensor, nn
 from torch._subclasses import FakeTensor
 from torch.nn.utils import parametrize
 
+from conveyor import compiler
 from conveyor.cell import Affine, affine
-from conveyor.cell.loop import Scan, Step, location, take_step
+from conveyor.cell.loop import Scan, Step, is_autocast, location, take_step
 from conveyor.cell.packed import Packed, holding
 from conveyor.compiler import Argument, CannotCompile, Graph, steps_within, trace
+from conveyor.errors import Mismatch
 from conveyor.packing import Packing
 from conveyor.targets.autograd import CompiledStep
 from conveyor.targets.build_once import BUILDING
 
+T = TypeVar("T")
 CPU = torch.device("cpu")  # where steps are traced
 # What a step is given: its name, its shape without steps and rows, and its type if that is no real number.
 Given = tuple[str, tuple[int, ...], torch.dtype | None]
@@ -89,9 +93,10 @@ CURE = "fix this: the step must run for any batch size"
 
 
 def _location(error: Exception) -> str:
-    """The last line outside PyTorch that led to it."""
+    """The last line outside PyTorch and the compiler that led to it."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not frame.filename.startswith(str(Path(torch.__file__).parent))]
+    others = str(Path(torch.__file__).parent), str(Path(compiler.__file__).parent)  # the tracer calls each function
+    own = [frame for frame in frames if not frame.filename.startswith(others)]
     return f"{Path(own[-1].filename).name}, line {own[-1].lineno}" if own else "the step"
 
 
@@ -99,17 +104,17 @@ _traced: WeakKeyDictionary[nn.Module, dict[Any, TracedCell | CannotCompile]] = W
 
 
 def check_weights(cell: Step, weights: Mapping[str, Tensor], dtype: torch.dtype, device: torch.device) -> None:
-    """Raises ValueError for a weight on another device or of another floating type than the input."""
+    """Raises Mismatch for a weight on another device or of another floating type than the input."""
     for name, weight in weights.items():
         if weight.dtype == dtype and weight.device == device:
             continue
-        if weight.is_floating_point() and weight.dtype != dtype and not torch.is_autocast_enabled(device.type):
-            raise ValueError(
+        if weight.is_floating_point() and weight.dtype != dtype and not is_autocast(device):
+            raise Mismatch(
                 f"{location(cell)}: {name} is {weight.dtype}, but the input is {dtype}: "
                 f"bring all to one, layer.to({dtype})"
             )
         if weight.device != device:
-            raise ValueError(
+            raise Mismatch(
                 f"{location(cell)}: {name} is on {weight.device}, but the input is on {device}: layer.to('{device}')"
             )
 
@@ -136,10 +141,18 @@ def traced(cell: Any, signature: Signature) -> TracedCell:
             if found is None:
                 if len(known) > 32:  # somebody changes the cell at every call
                     known.clear()
-                found = known[key] = _attempt(cell, module, signature)
+                found = known[key] = _apart(_attempt, cell, module, signature)
     if isinstance(found, CannotCompile):
         raise found.with_traceback(None)
     return found
+
+
+def _apart(function: Callable[..., T], *arguments: Any) -> T:
+    """Calls it, in a thread of its own where what autograd saves is handed to others (torch.utils.checkpoint)."""
+    if torch._C._autograd._top_saved_tensors_default_hooks(True) is None:
+        return function(*arguments)
+    with ThreadPoolExecutor(1) as alone:
+        return alone.submit(function, *arguments).result()
 
 
 def _attempt(cell: Any, module: nn.Module, signature: Signature) -> TracedCell | CannotCompile:
@@ -292,13 +305,18 @@ def _unchanged(module: nn.Module) -> Iterator[None]:
                     mine.clear()
                     mine.update(old)
         for buffer, version, value in kept:
-            if buffer._version != version:
+            if buffer._version != version or _differ(buffer, value):  # batch_norm counts no version
                 changed = True
                 buffer.data.copy_(value)
     if changed:
         raise CannotCompile(
             "the step", "it changes what the cell holds", "keep what changes from step to step in a state"
         )
+
+
+def _differ(one: Tensor, two: Tensor) -> bool:
+    """Whether some element does; a NaN is the same as a NaN."""
+    return bool(((one != two) & ((one == one) | (two == two))).any())
 
 
 def _weights(module: nn.Module) -> Iterator[tuple[str, Callable[[], Tensor | None]]]:

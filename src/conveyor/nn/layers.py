@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from functools import lru_cache
@@ -49,6 +50,7 @@ class TorchLayer(Recurrent, metaclass=StandsFor):
     # The affine maps whose blocks weight_ih and weight_hh hold one above the other.
     rows: ClassVar[Mapping[str, tuple[str, ...]]]
     # Those of a torch.nn layer that has become one of these (`replace`, or an old pickle).
+    bias: bool
     proj_size: int
     _all_weights: list[list[str]]
     _flat_weights_names: list[str]
@@ -66,8 +68,11 @@ class TorchLayer(Recurrent, metaclass=StandsFor):
         zoneout: float | Mapping[str, float] = 0.0,
         learn_initial_state: bool = False,
         tied: bool = False,
+        proj_size: None = None,
     ) -> None:
         """What `torch.nn` lacks, when it has made the layer; and the dropout, of which we warn at the caller's line."""
+        if proj_size is not None:
+            raise ValueError(f"proj_size is for the LSTM alone, as in torch.nn, not for a {type(self).__name__}")
         self.dropout = check_probability("dropout", dropout)
         if dropout and self.num_layers == 1:
             warn("dropout acts between layers, and there is only one: num_layers=1")
@@ -149,7 +154,7 @@ class TorchLayer(Recurrent, metaclass=StandsFor):
     def reset_parameters(self) -> None:
         """Draws all weights anew as `torch.nn` does; a learnt initial state is zero."""
         initial = set(self.initial_state.values()) if self.learn_initial_state else set()
-        bound = self.hidden_size**-0.5
+        bound = 1.0 / math.sqrt(self.hidden_size)  # to the last bit torch.nn's
         for parameter in self.parameters():
             if parameter in initial:
                 nn.init.zeros_(parameter)
@@ -172,8 +177,10 @@ class TorchLayer(Recurrent, metaclass=StandsFor):
         if torch.jit.is_tracing() and not further and self._is_plain():
             return self._by_torch(input, hx)
         run = super().forward
-        if not torch.compiler.is_compiling() and _is_compiling_around():
-            run = torch._dynamo.disable(run)
+        if not torch.compiler.is_compiling() and "torch._dynamo" in sys.modules:
+            # torch.compile leaves out what is a torch.nn.LSTM, but would go on with the functions that are called here.
+            if torch._C._dynamo.eval_frame.get_eval_frame_callback() is not None:
+                run = torch._dynamo.disable(run)
         return run(input, hx, **further)
 
     def _forward(self, input: Any, hx: Any, lengths: Any, record: bool, start: int, extra_inputs: Any) -> Any:
@@ -406,11 +413,6 @@ def tensors_of(
     shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)} if bias else {}
     shapes |= {"weight_hr": (out, hidden)} if projected else {}
     return {kind: (f"{kind}_l{layer}{'_reverse' * direction}", shape) for kind, shape in shapes.items()}
-
-
-def _is_compiling_around() -> bool:
-    """Whether torch.compile, which leaves out what is a torch.nn.LSTM, would go on with the functions called by it."""
-    return "torch._dynamo" in sys.modules and torch._C._dynamo.eval_frame.get_eval_frame_callback() is not None
 
 
 def _projection(size: Any, hidden_size: int) -> int:

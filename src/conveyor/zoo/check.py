@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from conveyor.cell.loop import is_autocast
+
 
 def check_tensor(name: str, value: Tensor, shape: tuple[int | str, ...], weight: Tensor) -> None:
     """Checks that a tensor has this shape, in which a name stands for any size, and the dtype of the weights.
@@ -20,7 +22,7 @@ def check_tensor(name: str, value: Tensor, shape: tuple[int | str, ...], weight:
     )
     if not fits:
         raise ValueError(f"{name} must be [{', '.join(map(str, shape))}], not {list(value.shape)}")
-    cast = value.is_floating_point() and torch.is_autocast_enabled(value.device.type)
+    cast = value.is_floating_point() and is_autocast(value.device)
     if value.dtype != weight.dtype and not cast:
         raise ValueError(f"{name} is {value.dtype}, but the weights are {weight.dtype}: give {name}.to({weight.dtype})")
 

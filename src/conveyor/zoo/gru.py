@@ -44,6 +44,9 @@ class ResetBeforeGRU(Cell):
     h̃_t = tanh(W · [r_t * h_{t-1}, x_t])
     h_t = (1 - z_t) * h_{t-1} + z_t * h̃_t
 
+    Option: with `bias=True` each of the three maps has a bias, as ONNX's GRU (linear_before_reset=0) and Keras'
+    (reset_after=False); theirs is the paper's z, of which all weights have the other sign.
+
     Shapes: x [B, input]; h [B, hidden]; every W [hidden, hidden + input].
     Paper: Cho et al. 2014, as in GRU.
     Departures: the paper's z is 1 - z here (it keeps the state); the essay and Chung et al. 2014 have it as here.
@@ -51,11 +54,11 @@ class ResetBeforeGRU(Cell):
 
     state = ("h",)
 
-    def __init__(self, input_size: int, hidden_size: int):
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = False):
         super().__init__(input_size, hidden_size)
-        self.update = self.affine("h", "x", bias=False)
-        self.reset = self.affine("h", "x", bias=False)
-        self.candidate = self.affine("h", "x", bias=False)
+        self.update = self.affine("h", "x", bias=bias)
+        self.reset = self.affine("h", "x", bias=bias)
+        self.candidate = self.affine("h", "x", bias=bias)
 
     def step(self, x: Tensor, h: Tensor) -> Tensor:
         z = sigmoid(self.update(h, x))

@@ -13,7 +13,8 @@ def _not_in_place(inplace: bool) -> None:
         raise NoRule("it works in place", "leave inplace=True out")
 
 
-def _relu(s: Lowering, x: Value, inplace: bool = False) -> Value:
+def relu(s: Lowering, x: Value, inplace: bool = False) -> Value:
+    """0 where x is below."""
     _not_in_place(inplace)
     return where(s, s.apply("le", x, 0), 0, x)  # NaN stays NaN
 
@@ -86,7 +87,7 @@ ACTIVATIONS: dict[str, Rule] = {
     "sigmoid": unary("sigmoid"),
     "special_expit": unary("sigmoid"),
     "expit": unary("sigmoid"),
-    "relu": _relu,
+    "relu": relu,
     "relu6": lambda s, x, inplace=False: _hardtanh(s, x, 0, 6, inplace),
     "leaky_relu": _leaky_relu,
     "elu": _elu,

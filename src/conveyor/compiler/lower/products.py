@@ -132,7 +132,8 @@ def _squeezed(s: Lowering, v: Value, letters: str) -> tuple[Value, str]:
     return s.value(found), "".join(letters[k] for k in kept)
 
 
-def _linear(s: Lowering, x: Value, weight: Value, bias: Any = None) -> Value:
+def linear(s: Lowering, x: Value, weight: Value, bias: Any = None) -> Value:
+    """[..., in] times the transpose of [out, in], plus a bias [out]."""
     letters = _letters(len(s.dims(x)) - 1)
     found = product(s, x, letters + "k", weight, "nk", letters + "n")
     return found if bias is None else s.apply("add", found, bias)
@@ -182,7 +183,7 @@ PRODUCTS: dict[str, Rule] = {
     "mm": _matmul,
     "bmm": _matmul,
     "mv": _matmul,
-    "linear": _linear,
+    "linear": linear,
     "addmm": _addmm,
     "baddbmm": _addmm,
     "einsum": _einsum,
