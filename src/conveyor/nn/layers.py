@@ -177,10 +177,10 @@ class TorchLayer(Recurrent, metaclass=StandsFor):
         if torch.jit.is_tracing() and not further and self._is_plain():
             return self._by_torch(input, hx)
         run = super().forward
-        if not torch.compiler.is_compiling() and "torch._dynamo" in sys.modules:
+        loaded = not torch.compiler.is_compiling() and "torch._dynamo" in sys.modules
+        if loaded and torch._C._dynamo.eval_frame.get_eval_frame_callback() is not None:
             # torch.compile leaves out what is a torch.nn.LSTM, but would go on with the functions that are called here.
-            if torch._C._dynamo.eval_frame.get_eval_frame_callback() is not None:
-                run = torch._dynamo.disable(run)
+            run = torch._dynamo.disable(run)
         return run(input, hx, **further)
 
     def _forward(self, input: Any, hx: Any, lengths: Any, record: bool, start: int, extra_inputs: Any) -> Any:
