@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass, field, replace
@@ -106,7 +107,9 @@ def torch_nn(work: Work) -> Run | None:
     if work.cell not in layers:
         return None
     layer = layers[work.cell](work.layer.input_size, work.layer.hidden_size)
-    layer.load_state_dict(work.layer.state_dict())
+    with warnings.catch_warnings():  # of gates that are held apart
+        warnings.simplefilter("ignore")
+        layer.load_state_dict(work.layer.state_dict())
     return TorchRun(layer.to_torch().train(work.layer.training), work)
 
 
