@@ -28,7 +28,7 @@ class Packing:
 
     counts: Mapping[str, int]
     blocks: Mapping[str, Block]
-    _groups: dict[tuple[str, ...], list[tuple[str, int]]] = field(default_factory=dict)
+    _groups: dict[tuple[str, ...], list[tuple[str, int]]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, (sources, number) in self.blocks.items():
@@ -41,8 +41,7 @@ class Packing:
             whole = sources[names[0]]
             for name in names[1:]:
                 whole = whole + sources[name]
-            count = self.counts[names[0]]
-            parts = whole.chunk(count) if count > 1 else (whole,)
+            parts = whole.chunk(self.counts[names[0]])  # also of one block: another tensor, though two sources be one
             for name, number in members:
                 found[name] = parts[number]
         return found

@@ -105,6 +105,8 @@ class Affine(nn.Module):
         if self.packs(name):
             assert self.packed is not None
             self.packed.write(f"{self.path}.{name}", value)
+        elif self.packed is not None and isinstance(value, Tensor):
+            raise AttributeError(f"{self.path} has no {name} in its layer's parameters: make the layer with bias=True")
         else:
             super().__setattr__(name, value)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,13 @@ class Packed:
     def __init__(self, owner: nn.Module, names: Mapping[str, str], packing: Packing):
         self.names, self.packing = names, packing
         self.owner = weakref.ref(owner)  # which holds the cell: a cycle would keep its memory until it is searched for
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Packed:
+        """That of the copied layer, which may be copied in one go with a module that refers to its cell."""
+        return Packed(copy.deepcopy(self.owner(), memo), self.names, self.packing)  # type: ignore[arg-type]
+
+    def __reduce__(self) -> Any:
+        raise TypeError("this cell reads its weights from its layer and cannot be pickled alone: pickle the layer")
 
     def sources(self) -> dict[str, Tensor]:
         """The tensors as they are now. Raises ReferenceError if the layer is gone."""
@@ -48,11 +56,25 @@ class Packed:
         if held is not None:
             return held[path]
         first, *further = self.blocks(path)
-        return first if not further else sum(further, first).detach().as_subclass(Sum)
+        if not further and not self._computed(path):
+            return first
+        found = sum(further, first).detach()
+        return found.as_subclass(Computed) if type(found) is Tensor else found
+
+    def _computed(self, path: str) -> list[str]:
+        """The layer's names of those sources of a weight that are no parameters but computed of some."""
+        parameters = self.owner()._parameters  # type: ignore[union-attr]
+        return [
+            name for name in map(self.names.__getitem__, self.packing.blocks[path].sources) if name not in parameters
+        ]
 
     def write(self, path: str, value: Any) -> None:
         """Sets a weight in place. Raises ValueError for another shape, TypeError for no tensor."""
         first, *further = self.blocks(path)
+        if names := self._computed(path):
+            raise RuntimeError(
+                f"{path} is a part of {names[0]}, which is computed (a norm, pruning): set what it is of"
+            )
         if not isinstance(value, Tensor):
             raise TypeError(f"{path} is a part of the layer's tensors and can only be set to a tensor, not {value!r}")
         if value.shape != first.shape:
@@ -63,17 +85,18 @@ class Packed:
                 block.zero_()
 
 
-class Sum(Tensor):
-    """A weight that is computed of two. Changing it in place would change nothing, and so raises."""
+class Computed(Tensor):
+    """A weight that is computed of parameters. Changing it in place would change nothing, and so raises."""
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
         in_place = name.endswith("_") and not name.endswith("__")
-        if in_place or name in ("__setitem__", "__iadd__", "__imul__") or func == Tensor.data.__get__:  # type: ignore
+        changed = in_place or (kwargs or {}).get("out") is not None
+        if changed or name in ("__setitem__", "__iadd__", "__imul__") or func == Tensor.data.__get__:  # type: ignore
             raise RuntimeError(
-                "this bias is the sum of two of torch.nn's, bias_ih and bias_hh, so it cannot be changed in place: "
-                "assign to it (cell.forget.bias = ...), or change the layer's bias_ih"
+                "this weight is computed of the layer's parameters (a bias is torch.nn's bias_ih + bias_hh) and so "
+                "cannot be changed in place: assign to a bias (cell.forget.bias = ...), or change the parameters"
             )
         with torch._C.DisableTorchFunctionSubclass():
             return func(*args, **(kwargs or {}))

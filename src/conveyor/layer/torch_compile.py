@@ -54,7 +54,7 @@ def _block(sources: Any, names: tuple[str, ...], number: int, count: int) -> Ten
     whole = sources[names[0]]
     for name in names[1:]:
         whole = whole + sources[name]
-    return whole.chunk(count)[number] if count > 1 else whole
+    return whole.chunk(count)[number]
 
 
 def _at(module: Any, path: str) -> Tensor:

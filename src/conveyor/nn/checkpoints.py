@@ -33,27 +33,34 @@ def to_torch_names(layer: TorchLayer, state: dict[str, Any], prefix: str) -> lis
             "the checkpoint holds every gate apart, as conveyor 0.1 and conveyor.Recurrent do: it is loaded, and saved "
             "again it has the names of torch.nn"
         )
-    blocks = layer._packing.blocks
+    wrong: list[str] = []
+    used: set[str] = set()
     for row in range(len(layer.cells)):
-        at = f"{prefix}cells.{row}."
-        for kind, name in layer._names(row).items():
-            if tensor := _joined(layer._packing, kind, state, at):
-                state[f"{prefix}{name}"] = tensor[0]
-    for key in old:
-        if key.removeprefix(f"{prefix}cells.").partition(".")[2] in blocks:
-            del state[key]
-    return []
+        for kind, (name, shape) in layer._tensors(row).items():
+            found = _blocks(layer._packing, kind, state, f"{prefix}cells.{row}.")
+            wanted = [shape[0] // layer._packing.counts[kind], *shape[1:]]
+            wrong += [
+                f"size mismatch for {key}: {list(value.shape)} in the checkpoint, {wanted} in the layer"
+                for key, value in found.items()
+                if list(value.shape) != wanted
+            ]
+            if len(found) == layer._packing.counts[kind] and not wrong:
+                state[f"{prefix}{name}"] = torch.cat(list(found.values()))
+                used |= found.keys()
+    for key in used:  # others are left, for load_state_dict to report
+        del state[key]
+    return wrong
 
 
-def _joined(packing: Packing, kind: str, state: dict[str, Any], at: str) -> list[Tensor]:
-    """A parameter of torch.nn, of its blocks in order; none if one is missing."""
+def _blocks(packing: Packing, kind: str, state: dict[str, Any], at: str) -> dict[str, Tensor]:
+    """The blocks of a parameter of torch.nn that there are, in order, by their names."""
     found = {}
-    for path, (sources, number) in packing.blocks.items():
+    for path in packing.members(kind):
         value = state.get(f"{at}{path}")
-        if kind in sources and value is not None:
-            found[number] = value if kind == sources[0] else torch.zeros_like(value)
-    count = packing.counts[kind]
-    return [torch.cat([found[number] for number in range(count)])] if len(found) == count else []
+        if value is not None:
+            first = packing.blocks[path].sources[0] == kind
+            found[f"{at}{path}"] = value if first else torch.zeros_like(value)
+    return found
 
 
 def _tied(layer: TorchLayer, state: dict[str, Any], prefix: str) -> list[str]:

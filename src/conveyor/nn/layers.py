@@ -69,8 +69,14 @@ class TorchLayer(Recurrent, metaclass=StandsFor):
         learn_initial_state: bool = False,
         tied: bool = False,
         proj_size: None = None,
+        **unknown: Any,
     ) -> None:
         """What `torch.nn` lacks, when it has made the layer; and the dropout, of which we warn at the caller's line."""
+        if unknown:
+            known = ", ".join((*LACKING, "tied"))
+            raise TypeError(
+                f"a {type(self).__name__} takes no {', '.join(unknown)}; besides torch.nn's arguments: {known}"
+            )
         if proj_size is not None:
             raise ValueError(f"proj_size is for the LSTM alone, as in torch.nn, not for a {type(self).__name__}")
         self.dropout = check_probability("dropout", dropout)
@@ -174,7 +180,7 @@ class TorchLayer(Recurrent, metaclass=StandsFor):
 
     def forward(self, input: Any, hx: Any = None, **further: Any) -> Any:
         """As `torch.nn`'s, with the further arguments of `conveyor.Recurrent`: `lengths`, `record`."""
-        if torch.jit.is_tracing() and not further and self._is_plain():
+        if torch.jit.is_tracing() and not further and self._is_plain() and not self._is_hooked():
             return self._by_torch(input, hx)
         run = super().forward
         loaded = not torch.compiler.is_compiling() and "torch._dynamo" in sys.modules
@@ -198,12 +204,17 @@ class TorchLayer(Recurrent, metaclass=StandsFor):
             with only_kernels():
                 return super()._forward(*arguments)
         except NotCompiled:
-            return self._by_torch(input, hx)
+            return super()._forward(*arguments) if self._is_hooked() else self._by_torch(input, hx)
 
     def _is_plain(self) -> bool:
         """Whether `torch.nn` has such a layer, as it runs now."""
         dropped = self.training and (self.input_dropout or self.recurrent_dropout)
         return not (self.zoneout or dropped or self.tied)
+
+    def _is_hooked(self) -> bool:
+        """Whether a module of a cell has a hook, which torch.nn would not call."""
+        modules = (module for cell in self.__dict__.get("_cells", ()) for module in cell.modules())
+        return any(module._forward_hooks or module._forward_pre_hooks for module in modules)
 
     def _by_torch(self, input: Any, hx: Any) -> Any:
         if hx is None and self.learn_initial_state:
@@ -244,6 +255,8 @@ class TorchLayer(Recurrent, metaclass=StandsFor):
         """
         if not isinstance(module, cls.torch_class):
             raise TypeError(f"{cls.__name__}.from_torch takes a torch.nn.{cls.torch_class.__name__}, not {module!r}")
+        if not isinstance(module, TorchLayer) and type(module).forward is not cls.torch_class.forward:
+            raise TypeError(f"{type(module).__name__} has a forward of its own, which {cls.__name__} would not run")
         return _with_weights_of(module, cls)
 
     def to_torch(self) -> nn.RNNBase:
@@ -430,13 +443,20 @@ def _with_weights_of(module: Any, made: Any) -> Any:
     options = {name: getattr(module, name) for name in names}
     if module.mode.startswith("RNN"):
         options["nonlinearity"] = module.mode.removeprefix("RNN_").lower()
+    if computed := [name for names in module._all_weights for name in names if name not in module._parameters]:
+        raise ValueError(
+            f"{computed[0]} is computed (a norm, pruning) and cannot be copied: remove that first, or use "
+            "conveyor.replace and conveyor.restore, which keep it"
+        )
+    if isinstance(module, TorchLayer) and issubclass(made, TorchLayer):
+        options |= {name: getattr(module, name) for name in (*LACKING, "tied")}
     weight = module.weight_ih_l0
     layer = made(**options, device=weight.device, dtype=weight.dtype)
-    state, needs = module.state_dict(), {name: p.requires_grad for name, p in module.named_parameters()}
+    state = module.state_dict()
     tied = len(module._all_weights)  # layers that have no weights of their own have those of these
     for k, names in enumerate(layer._all_weights):
         for name, source in zip(names, module._all_weights[k % tied], strict=True):
             state[name] = state[source]
-            getattr(layer, name).requires_grad_(needs.get(source, True))
+            getattr(layer, name).requires_grad_(getattr(module, source).requires_grad)
     layer.load_state_dict(state)
     return layer.train(module.training)

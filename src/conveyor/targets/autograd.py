@@ -76,7 +76,8 @@ class Launch:
         if self.packing is not None:
             names = {key.name for key, need in zip(self.sources, needed, strict=True) if need and self.is_source(key)}
             blocks = self.packing.blocks.items()
-            found |= {Key("weight", name) for name, block in blocks if not names.isdisjoint(block.sources)}
+            every = {Key("weight", name) for name, block in blocks if not names.isdisjoint(block.sources)}
+            found |= every & set(self.step.graph.input_keys)
         return frozenset(found)
 
     def arranged(self, tensors: Sequence[Tensor]) -> tuple[dict[Key, Tensor], list[Tensor]]:
