@@ -31,6 +31,7 @@ class CompiledStep:
     _inference: Kernel | None = None
     _training: dict[frozenset[Key], tuple[Kernel, Kernel]] = field(default_factory=dict)
     _attempt: BuildOnce = field(default_factory=BuildOnce)
+    wanted: dict[Any, frozenset[Key]] = field(default_factory=dict)  # by Launch.wanted
 
     def inference(self) -> Kernel:
         """Keeps the first state of every step, which is the output, and nothing else."""
@@ -70,15 +71,19 @@ class Launch:
         """Whether the tensor holds weights as its blocks."""
         return self.packing is not None and key.kind == "weight" and key.name in self.packing.counts
 
-    def wanted(self, needed: Sequence[bool]) -> frozenset[Key]:
+    def wanted(self, needed: tuple[bool, ...]) -> frozenset[Key]:
         """The inputs of the graph whose gradients are needed, when those of some tensors are."""
-        found = {key for key, need in zip(self.sources, needed, strict=True) if need and not self.is_source(key)}
-        if self.packing is not None:
-            names = {key.name for key, need in zip(self.sources, needed, strict=True) if need and self.is_source(key)}
-            blocks = self.packing.blocks.items()
-            every = {Key("weight", name) for name, block in blocks if not names.isdisjoint(block.sources)}
-            found |= every & set(self.step.graph.input_keys)
-        return frozenset(found)
+        known = self.step.wanted.get((self.sources, self.packing, needed))
+        if known is None:
+            found = {key for key, need in zip(self.sources, needed, strict=True) if need}
+            sources = {key.name for key in found if self.is_source(key)}
+            found = {key for key in found if not self.is_source(key)}
+            if self.packing is not None:
+                blocks = self.packing.blocks.items()
+                every = {Key("weight", name) for name, block in blocks if not sources.isdisjoint(block.sources)}
+                found |= every & set(self.step.graph.input_keys)
+            known = self.step.wanted[self.sources, self.packing, needed] = frozenset(found)
+        return known
 
     def arranged(self, tensors: Sequence[Tensor]) -> tuple[dict[Key, Tensor], list[Tensor]]:
         """As a program takes them: the inputs, and the first states."""
@@ -98,7 +103,8 @@ class Launch:
                 tensor = self.layout.sort(tensor)
             given[key] = tensor if tensor.is_contiguous() else tensor.contiguous()
         if self.packing is not None:
-            given |= {Key("weight", name): block for name, block in self.packing.split(packed).items()}
+            keys = _keys(self.packing)
+            given |= {keys[name]: block for name, block in self.packing.split(packed).items()}
         return given, states
 
     def results(self, result: Result) -> tuple[Tensor, ...]:
@@ -215,15 +221,26 @@ def _gradient(launch: Launch, result: Result, source: Key, like: Tensor) -> Tens
 def _gathered(result: Result, source: str, packing: Packing, like: Tensor) -> Tensor | None:
     """The gradient by a tensor that holds weights as its blocks, whose gradients may lie together already."""
     shapes = result.program.shapes
-    keys = [Key("once", name, "grad") for name in packing.members(source)]
+    keys = _gradients(packing, source)
     if not any(key in shapes for key in keys):
         return None
-    if _lie_together(result.program, tuple(keys)):
+    if _lie_together(result.program, keys):
         first, _ = shapes[keys[0]]
         found = result.buffers[first.buffer].as_strided(like.shape, first.strides, first.offset)
         return found if packing.is_first(source) else found.clone()  # the gradient of the other, which may be changed
     shape = (len(like) // len(keys), *like.shape[1:])
     return torch.cat([result.output(key).view(shape) if key in shapes else like.new_zeros(shape) for key in keys])
+
+
+@lru_cache(maxsize=256)
+def _keys(packing: Packing) -> dict[str, Key]:
+    return {name: Key("weight", name) for name in packing.blocks}
+
+
+@lru_cache(maxsize=256)
+def _gradients(packing: Packing, source: str) -> tuple[Key, ...]:
+    """What the gradients by the weights in a source are called, in the order of its blocks."""
+    return tuple(Key("once", name, "grad") for name in packing.members(source))
 
 
 @lru_cache(maxsize=1024)
