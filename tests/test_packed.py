@@ -34,6 +34,19 @@ def test_weights_that_are_tied_and_untied_are_those_that_run(name, first):
             assert_equal(value, wanted, f"tied: {tied}", {torch.float32: 1e-5})
 
 
+@pytest.mark.parametrize("first", ["tied", "apart"])
+def test_ties_within_a_cell_of_its_own_weights_come_and_go(first):
+    layer = conveyor.Recurrent(zoo.LSTM, INPUT, HIDDEN)
+    gates = layer.cells[0]
+    for tied in (first == "tied", first != "tied"):
+        gates.forget.weight_h = gates.input.weight_h if tied else nn.Parameter(torch.randn(HIDDEN, HIDDEN))
+        results = []
+        for name in ("compiled", "eager"):
+            with conveyor.backend(name):
+                results.append(layer(X)[0])
+        assert_equal(*results, f"tied: {tied}")
+
+
 def test_a_gate_is_set_by_its_name():
     layer = conveyor.LSTM(INPUT, HIDDEN)
     gate = layer.cells[0].forget

@@ -166,11 +166,15 @@ def _attempt(cell: Any, module: nn.Module, signature: Signature) -> TracedCell |
 def _fingerprint(module: nn.Module) -> tuple[Any, ...]:
     """What of a module a trace depends on, besides its tensors: numbers and names that it holds."""
     marks: list[Any] = []
-    _collect(module, marks)
+    tensors: list[int] = []
+    _collect(module, marks, tensors)
+    if len(set(tensors)) < len(tensors):  # which are one and the same is part of the graph
+        marks.append(tuple(map(tensors.index, tensors)))
     return tuple(marks)
 
 
-def _collect(module: nn.Module, marks: list[Any]) -> None:
+def _collect(module: nn.Module, marks: list[Any], tensors: list[int]) -> None:
+    tensors += [id(tensor) for tensor in module._parameters.values() if tensor is not None]
     marks.append(weakref.ref(module))  # not its id, which another may have when it is gone
     if isinstance(module, Affine):  # nothing in it changes but whether it has a bias
         marks.append(module._parameters.get("bias") is None)
@@ -183,7 +187,7 @@ def _collect(module: nn.Module, marks: list[Any]) -> None:
             marks.append(value if isinstance(value, PLAIN) else _mark(value))
     for child in module._modules.values():
         if child is not None:
-            _collect(child, marks)
+            _collect(child, marks, tensors)
 
 
 HOOKS = {"_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"}
