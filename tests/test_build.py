@@ -29,7 +29,7 @@ import json, sys, warnings
 import torch, conveyor
 torch.set_num_threads(1)
 torch.manual_seed(0)
-layer, x = conveyor.LSTM(2, 3, dtype=torch.float64), torch.randn(4, 2, 2, dtype=torch.float64)
+layer, x = conveyor.Recurrent(conveyor.zoo.LSTM, 2, 3, dtype=torch.float64), torch.randn(4, 2, 2, dtype=torch.float64)
 def run():
     (gradient,) = torch.autograd.grad(layer(x)[0].sum(), layer.cells[0].forget.bias)
     with torch.no_grad():
@@ -331,7 +331,7 @@ def test_no_compiler_is_told_under_torch_compile(monkeypatch):
     monkeypatch.delenv("CONVEYOR_BACKEND", raising=False)
     monkeypatch.setattr(backends, "_warned", set())
     build.runtime.cache_clear()
-    layer, x = conveyor.LSTM(2, 3), torch.randn(4, 2, 2)
+    layer, x = conveyor.Recurrent(conveyor.zoo.LSTM, 2, 3), torch.randn(4, 2, 2)
     with conveyor.backend("eager"), torch.no_grad():
         wanted, _ = layer(x)
     with torch.no_grad(), pytest.warns(RuntimeWarning, match=r"no kernels, .*CC names /nonexistent"):
