@@ -90,23 +90,25 @@ class Recurrent(nn.Module):
         self.bias = bias = _check_bias(bias)
         self.batch_first, self.bidirectional = batch_first, bidirectional
         self.dropout = check_probability("dropout", dropout)
-        self.options = options
+        self.options, self.tied = options, tied
         if dropout and num_layers == 1:
             warn("dropout acts between layers, and there is only one: num_layers=1")
-        self.tied = tied
         self.cells = nn.ModuleList()
         for layer in range(1 if tied else num_layers):
             width = input_size if layer == 0 else self.output_size
             self.cells.extend(_cell(cell, width, hidden_size, bias, options) for _ in range(self.directions))
-        if tied and num_layers > 1 and self.output_size != input_size:
-            raise ValueError(
-                f"tied layers read what they give, but the input's width is {input_size} and the output's "
-                f"{self.output_size}: make them equal, or leave out tied"
-            )
+        self._check_tied_widths()
         if self.cell.below:
             self.ground = nn.ModuleList(_ground(self.cell, bias) for _ in range(self.directions))
         self._regularise(input_dropout, recurrent_dropout, zoneout, learn_initial_state)
         move(self, device, dtype)
+
+    def _check_tied_widths(self) -> None:
+        if self.tied and self.num_layers > 1 and self.output_size != self.input_size:
+            raise ValueError(
+                f"tied layers read what they give, but the input's width is {self.input_size} and the output's "
+                f"{self.output_size}: make them equal, or leave out tied"
+            )
 
     def _regularise(
         self,

@@ -49,11 +49,11 @@ class TorchLayer(Recurrent, metaclass=StandsFor):
     torch_class: ClassVar[type[nn.RNNBase]]
     # The affine maps whose blocks weight_ih and weight_hh hold one above the other.
     rows: ClassVar[Mapping[str, tuple[str, ...]]]
-    # Those of a torch.nn layer that has become one of these (`replace`, or an old pickle).
     bias: bool
     proj_size: int
     _all_weights: list[list[str]]
     _flat_weights_names: list[str]
+    # Those of a torch.nn layer that has become one of these (`replace`, or an old pickle).
     options: dict[str, Any] = {}  # noqa: RUF012
     zoneout: dict[str, float] = {}  # noqa: RUF012
     input_dropout = recurrent_dropout = 0.0
@@ -88,7 +88,7 @@ class TorchLayer(Recurrent, metaclass=StandsFor):
             weight = next(self.parameters())
             self.initial_state.to(weight.device, weight.dtype)
         if tied:
-            self._check_tied()
+            self._check_tied_widths()
             for name in [name for names in self._all_weights[self.directions :] for name in names]:
                 del self._parameters[name]
                 self._flat_weights_names.remove(name)
@@ -149,13 +149,6 @@ class TorchLayer(Recurrent, metaclass=StandsFor):
             if tensor.shape != shape:
                 raise Mismatch(f"{name} must have shape {list(shape)}, not {list(tensor.shape)}")
         return found
-
-    def _check_tied(self) -> None:
-        if self.num_layers > 1 and self.output_size != self.input_size:
-            raise ValueError(
-                f"tied layers read what they give, but the input's width is {self.input_size} and the output's "
-                f"{self.output_size}: make them equal, or leave out tied"
-            )
 
     def reset_parameters(self) -> None:
         """Draws all weights anew as `torch.nn` does; a learnt initial state is zero."""
