@@ -4,7 +4,7 @@
 
 prints in 7 seconds of one processor's time:
 
-    error of the forecast 0.078, of the value before 0.246
+    error of the forecast 0.046, of the value before 0.152
     the whole stream at once differs by 2e-07
 
 The layer learns whole sequences of a noisy wave to come; then it forecasts a stream, value by value.
@@ -25,7 +25,7 @@ def waves(steps, batch):
     time = torch.arange(steps)[:, None]
     period, phase = 15 + 15 * torch.rand(batch), 2 * math.pi * torch.rand(batch)
     wave = torch.sin(2 * math.pi * time / period + phase)
-    return (wave + 0.05 * torch.randn(steps, batch)).unsqueeze(-1)
+    return (wave + 0.02 * torch.randn(steps, batch)).unsqueeze(-1)
 
 
 def main():

@@ -1,5 +1,6 @@
 """What holds of the kernel of every single operation, in each of its spellings."""
 
+from functools import partial
 from itertools import product
 
 import pytest
@@ -72,7 +73,7 @@ def test_the_kernel_of_an_operation_is_the_loop_at_other_sizes(name):
 @every_op
 @pytest.mark.parametrize("width", [pytest.param(13, marks=slow), 37])
 def test_the_kernel_of_an_operation_in_float32_is_as_good_as_the_loop(name, width):
-    assert_float32_is_as_good(*layer_and_inputs(name, OPS[name][0], 5, 7, width, torch.float32))
+    assert_float32_is_as_good(partial(layer_and_inputs, name, OPS[name][0], 5, 7, width, torch.float32))
 
 
 @every_op

@@ -136,8 +136,12 @@ def test_the_whole_step_runs_compiled(name):
     layer = layer_of(name)
     assert_kernel_is_loop(layer, draw_inputs(layer, 5, 7))
     assert_kernel_is_loop(layer, draw_inputs(layer, 5, 4), lengths=[5, 0, 2, 1])
-    layer = layer_of(name, torch.float32)
-    assert_float32_is_as_good(layer, draw_inputs(layer, 5, 7))
+
+    def draw():
+        layer = layer_of(name, torch.float32)
+        return layer, draw_inputs(layer, 5, 7)
+
+    assert_float32_is_as_good(draw)
 
 
 def test_the_divergence_is_zero_where_posterior_and_prior_are_the_same():

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.rnn import PackedSequence
 
-from conveyor.cell import Affine
 from conveyor.cell.cell import Cell, is_whole, size_of
 from conveyor.cell.loop import Scan, Unrolled, equations_of, is_autocast, location
 from conveyor.cell.regularise import (
@@ -25,7 +24,7 @@ from conveyor.cell.regularise import (
     zoneout_rates,
 )
 from conveyor.errors import Mismatch, warn
-from conveyor.layer import dispatch, foreign, symbolic
+from conveyor.layer import dispatch, foreign, making, symbolic
 from conveyor.layer.forms import InputLayout, read, reverse
 from conveyor.layer.placing import move
 
@@ -83,11 +82,11 @@ class Recurrent(nn.Module):
         **options: Any,
     ):
         super().__init__()
-        _check(cell, options)
+        making.check(cell, options, list(inspect.signature(Recurrent).parameters)[3:-1])
         self.input_size = input_size = size_of("input_size", input_size)
         self.hidden_size = hidden_size = size_of("hidden_size", hidden_size)
         self.num_layers = num_layers = size_of("num_layers", num_layers)
-        self.bias = bias = _check_bias(bias)
+        self.bias = bias = making.check_bias(bias)
         self.batch_first, self.bidirectional = batch_first, bidirectional
         self.dropout = check_probability("dropout", dropout)
         self.options, self.tied = options, tied
@@ -96,10 +95,10 @@ class Recurrent(nn.Module):
         self.cells = nn.ModuleList()
         for layer in range(1 if tied else num_layers):
             width = input_size if layer == 0 else self.output_size
-            self.cells.extend(_cell(cell, width, hidden_size, bias, options) for _ in range(self.directions))
+            self.cells.extend(making.cell(cell, width, hidden_size, bias, options) for _ in range(self.directions))
         self._check_tied_widths()
         if self.cell.below:
-            self.ground = nn.ModuleList(_ground(self.cell, bias) for _ in range(self.directions))
+            self.ground = nn.ModuleList(making.ground(self.cell, bias) for _ in range(self.directions))
         self._regularise(input_dropout, recurrent_dropout, zoneout, learn_initial_state)
         move(self, device, dtype)
 
@@ -116,6 +115,7 @@ class Recurrent(nn.Module):
         recurrent_dropout: float,
         zoneout: float | Mapping[str, float],
         learn_initial_state: bool,
+        like: Tensor | None = None,
     ) -> None:
         self.input_dropout = check_probability("input_dropout", input_dropout)
         self.recurrent_dropout = check_recurrent_dropout(self.cell, recurrent_dropout)
@@ -123,7 +123,8 @@ class Recurrent(nn.Module):
         self.learn_initial_state = learn_initial_state
         if learn_initial_state:
             shapes = {name: (self.state_rows, self.cell.widths[name]) for name in self.state_names}
-            self.initial_state = nn.ParameterDict({name: torch.zeros(shape) for name, shape in shapes.items()})
+            zeros = torch.zeros if like is None else like.new_zeros
+            self.initial_state = nn.ParameterDict({name: zeros(shape) for name, shape in shapes.items()})
 
     of: ClassVar[Any] = classmethod(foreign.recurrent_of)  # a layer of a module such as torch.nn.LSTMCell
 
@@ -455,46 +456,3 @@ def _each(function: Callable[[Tensor], Tensor], named: Mapping[str, Tensor]) -> 
 def _squeeze(value: Tensor | list[Tensor], time: int) -> Tensor | list[Tensor]:
     """Gathered values of one step, without their dimension of time."""
     return value.squeeze(2 + time) if isinstance(value, Tensor) else [layer.squeeze(1 + time) for layer in value]
-
-
-def _check(cell: type[Cell], options: dict[str, Any]) -> None:
-    if isinstance(cell, foreign.Adoption):
-        return
-    if not (isinstance(cell, type) and issubclass(cell, Cell)):
-        cure = ": a module becomes a layer by conveyor.Recurrent.of" if isinstance(cell, nn.Module) else ""
-        raise TypeError(f"the cell is a class made from conveyor.Cell, such as conveyor.zoo.LSTM, not {cell!r}{cure}")
-    parameters = list(inspect.signature(cell).parameters.values())[2:]
-    known = [parameter.name for parameter in parameters]
-    unknown = [name for name in options if name not in known]
-    if unknown and not any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters):
-        layers = list(inspect.signature(Recurrent).parameters)[3:-1]
-        raise TypeError(
-            f"neither the layer nor {cell.__name__} takes {', '.join(unknown)}: the layer takes {', '.join(layers)}, "
-            f"the cell {', '.join(known) or 'no option'}"
-        )
-
-
-def _check_bias(bias: Any) -> bool | None:
-    if bias not in (None, False, True):
-        raise TypeError(f"bias is True, False, or None for what the cell has by itself, not {bias!r}")
-    return None if bias is None else bool(bias)
-
-
-def _ground(cell: Cell, bias: bool | None) -> nn.ModuleDict:
-    """A map of the input for every stream that comes from the layer below, of which the lowest has none."""
-    widths = {name: cell.widths[name] for name in cell.below}
-    return nn.ModuleDict({name: nn.Linear(cell.input_size, width, bias is not False) for name, width in widths.items()})
-
-
-def _cell(cell: type[Cell], input_size: int, hidden_size: int, bias: bool | None, options: dict[str, Any]) -> Cell:
-    takes_it = bias is not None and "bias" in inspect.signature(cell).parameters
-    made = cell(input_size, hidden_size, **(options | {"bias": bias} if takes_it else options))
-    maps = [module for module in made.modules() if isinstance(module, Affine)]
-    for module in maps if bias is False else ():
-        module.bias = None
-    if bias is not None and not takes_it and not (any(m.bias is not None for m in maps) if bias else maps):
-        raise TypeError(
-            f"bias={bias} says nothing to {cell.__name__}, which has no {'bias' if maps else 'affine map'}: leave it "
-            "out, or let the cell's __init__ take bias and hand it to its maps, self.affine(..., bias=bias)"
-        )
-    return made

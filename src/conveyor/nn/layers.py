@@ -83,10 +83,8 @@ class TorchLayer(Recurrent, metaclass=StandsFor):
         if dropout and self.num_layers == 1:
             warn("dropout acts between layers, and there is only one: num_layers=1")
         self.tied = tied
-        self._regularise(input_dropout, recurrent_dropout, zoneout, learn_initial_state)
-        if learn_initial_state:
-            weight = next(self.parameters())
-            self.initial_state.to(weight.device, weight.dtype)
+        like = next(self.parameters()).detach()
+        self._regularise(input_dropout, recurrent_dropout, zoneout, learn_initial_state, like)
         if tied:
             self._check_tied_widths()
             for name in [name for names in self._all_weights[self.directions :] for name in names]:
