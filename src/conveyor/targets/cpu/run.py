@@ -17,6 +17,7 @@ from torch import Tensor
 from conveyor.compiler.graph import Key
 from conveyor.compiler.program import Space
 from conveyor.targets.batch_layout import BatchLayout
+from conveyor.targets.c.checks import CHECKS
 from conveyor.targets.cpu.emit import Source
 from conveyor.targets.cpu.library import load, runtime
 from conveyor.targets.cpu.memory import Memory
@@ -24,9 +25,6 @@ from conveyor.targets.cpu.plan import Plan
 from conveyor.targets.cpu.structs import Pointer, struct
 from conveyor.targets.target import Result
 
-# For tests. "nan": an element that is read before it is written spoils the result; "apart": every buffer is memory of
-# its own, so that the compiler's sanitizer sees what is read or written beyond one.
-CHECKS = os.environ.get("CONVEYOR_CHECKS", "").split()
 LINE = 64  # bytes of a cache line
 MOST_THREADS = 256
 
