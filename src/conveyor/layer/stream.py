@@ -18,7 +18,7 @@ from conveyor.layer.backends import NotCompiled
 from conveyor.layer.stepper import Stepper, first_states
 from conveyor.layer.tracing import Given
 from conveyor.targets import CannotBuild
-from conveyor.targets.step import KINDS
+from conveyor.targets.step import KINDS as KINDS
 
 
 class Stream:
