@@ -10,7 +10,19 @@ from conveyor.cell import Cell
 from conveyor.layer import Recurrent
 from conveyor.layer.backends import NotCompiled, backend
 from conveyor.layer.compilation import compile
-from conveyor.nn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell, replace, restore
+from conveyor.nn import (
+    GRU,
+    LSTM,
+    RNN,
+    GRUCell,
+    LSTMCell,
+    RNNCell,
+    from_flax,
+    from_keras,
+    from_onnx,
+    replace,
+    restore,
+)
 
 __all__ = [
     "GRU",
@@ -24,6 +36,9 @@ __all__ = [
     "Recurrent",
     "backend",
     "compile",
+    "from_flax",
+    "from_keras",
+    "from_onnx",
     "replace",
     "restore",
     "zoo",
