@@ -32,7 +32,7 @@ PARAMETERS: dict[str, tuple[float | None, ...]] = {
     "Affine": (None, None),
     "ScaledTanh": (None, None),
     "LeakyRelu": (0.01,),
-    "ThresholdedRelu": (1.0,),
+    "ThresholdedRelu": (None,),  # for which ONNX says 1, and ONNX Runtime takes 0
     "HardSigmoid": (0.2, 0.5),
     "Elu": (1.0,),
 }
@@ -48,7 +48,8 @@ def from_onnx(model: Any, node: str | None = None) -> Recurrent | Reversed:
 
     `model` is a path, the file's bytes, or an `onnx.ModelProto`; `node` names the node, or one of its outputs, where
     there are several. Every attribute is obeyed: `activations` with `activation_alpha` and `activation_beta`, `clip`,
-    `direction`, `hidden_size`, `input_forget`, `layout`, `linear_before_reset`.
+    `direction`, `hidden_size`, `input_forget`, `layout`, `linear_before_reset`. In an LSTM `clip` bounds what gates and
+    candidate are of, and not the memory that the output is of: so does ONNX Runtime, where the text leaves it open.
 
     The node's inputs: W, R, B and P must be stored in the model, or computed of what it stores. X [T, B, I] is the
     layer's input; with layout=1 the layer is `batch_first`. `sequence_lens` is `lengths=`. `initial_h` and `initial_c`
@@ -191,7 +192,9 @@ def _activations(op: str, directions: int, settings: dict[str, Any]) -> list[tup
     if clip is not None and not clip > 0:
         raise BadInput(f"clip is {clip}, and must be above zero")
     alphas, betas = (iter(settings.get(f"activation_{name}", ())) for name in ("alpha", "beta"))
-    found = [_activation(name, alphas, betas, clip) for name in names]
+    memory = wanted - 1 if op == "LSTM" else None  # whose activation ONNX Runtime does not clip
+    clips = [None if number % wanted == memory else clip for number in range(len(names))]
+    found = [_activation(name, alphas, betas, each) for name, each in zip(names, clips, strict=True)]
     if left := [*alphas, *betas]:
         raise BadInput(
             f"activation_alpha and activation_beta have {len(left)} values more than {', '.join(names)} take"
@@ -206,7 +209,8 @@ def _activation(name: str, alphas: Iterator[float], betas: Iterator[float], clip
     defaults = PARAMETERS.get(known, ())
     values = [next(given, default) for given, default in zip((alphas, betas), defaults, strict=False)]
     if None in values:
-        raise BadInput(f"its activation {known} needs activation_alpha and activation_beta")
+        needed = " and ".join(("activation_alpha", "activation_beta")[: len(defaults)])
+        raise BadInput(f"its activation {known} needs {needed}")
     return Activation(known, tuple(value for value in values if value is not None), clip)
 
 
