@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772  # Klambauer et al. 2017
+
 # By ONNX's names, or PyTorch's where ONNX's recurrent operators have none; after the value come the parameters.
 FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "Sigmoid": torch.sigmoid,
@@ -23,7 +25,7 @@ FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "Softsign": lambda a: a / (1 + torch.abs(a)),
     "Softplus": F.softplus,
     "Linear": lambda a: a,
-    "Selu": F.selu,
+    "Selu": lambda a: SELU_SCALE * F.elu(a, SELU_ALPHA),
     "SiLU": F.silu,
     "GELU": F.gelu,
     "Exp": torch.exp,

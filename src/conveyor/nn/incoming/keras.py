@@ -98,7 +98,7 @@ def _build(kind: str, arrays: list[Tensor], settings: dict[str, Any], batch_firs
         )
     directions = [arrays[:count], *([arrays[count:]] if count < len(arrays) else [])]
     check_types({f"array {number}": array for number, array in enumerate(arrays)})
-    forms = {_check(kind, each) for each in directions} | {settings.get("reset_after")} - {None}
+    forms = ({_check(kind, each) for each in directions} | {settings.get("reset_after")}) - {None}
     if kind == "gru" and len(forms) != 1:
         raise BadInput(
             "reset_after must be given, True or False, for a GRU without bias"

@@ -94,7 +94,7 @@ def _h5(content: bytes) -> tuple[dict[str, Arrays], Any, int | None]:
 def _groups(group: h5py.Group) -> Iterator[tuple[str, str, Arrays]]:
     """The recurrent layers in a group and the groups in it: the names that they were given, paths, and arrays."""
     places = [part for part in ("cell", "forward_layer/cell", "backward_layer/cell") if f"{part}/vars" in group]
-    if places:
+    if any(group[f"{part}/vars"] for part in places):
         arrays = [
             _array(group[f"{part}/vars"][key]) for part in places for key in sorted(group[f"{part}/vars"], key=int)
         ]
@@ -108,7 +108,10 @@ def _groups(group: h5py.Group) -> Iterator[tuple[str, str, Arrays]]:
 
 
 def _is_recurrent(group: h5py.Group) -> bool:
-    return any("recurrent_kernel" in _text(name) for name in group.attrs["weight_names"])
+    """Whether it is one layer, in one direction or both."""
+    names = [_text(name) for name in group.attrs["weight_names"]]
+    several = sum("recurrent_kernel" in name for name in names)
+    return several == 1 or (several == 2 and any("backward" in name for name in names))
 
 
 def _listed(group: h5py.Group) -> Arrays:
