@@ -94,7 +94,7 @@ def _h5(content: bytes) -> tuple[dict[str, Arrays], Any, int | None]:
 def _groups(group: h5py.Group) -> Iterator[tuple[str, str, Arrays]]:
     """The recurrent layers in a group and the groups in it: the names that they were given, paths, and arrays."""
     places = [part for part in ("cell", "forward_layer/cell", "backward_layer/cell") if f"{part}/vars" in group]
-    if any(group[f"{part}/vars"] for part in places):
+    if any(len(group[f"{part}/vars"]) for part in places):
         arrays = [
             _array(group[f"{part}/vars"][key]) for part in places for key in sorted(group[f"{part}/vars"], key=int)
         ]
