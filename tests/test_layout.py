@@ -42,6 +42,7 @@ ARROWS = {
 }
 # What the parts may import from outside, besides Python's own library; the rest comes in extras, where it is used.
 OUTSIDE = {
+    "nn": "torch numpy onnx h5py google",
     "tasks": "torch numpy pydoc_data mido pyarrow pysword",
     "training": "torch numpy safetensors rich matplotlib",
     "figures": "matplotlib",
