@@ -4,7 +4,7 @@ import ctypes
 
 import torch
 
-from conveyor.targets.cpu import build
+from conveyor.targets.c import build
 
 
 def test_one_number_too_many():

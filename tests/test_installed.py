@@ -153,10 +153,10 @@ class Without:
         self.aside.rename(self.file)
 
 
-@pytest.mark.parametrize("name", ["runtime.c", "maths.h"])
+@pytest.mark.parametrize("name", ["cpu/runtime.c", "c/maths.h"])
 def test_missing_c_is_told_with_the_cure(installed, name):
     generate = ("conveyor", "generate", "run", "--prompt", "the ", "--length", 5)
-    with Without(installed.package / "targets" / "cpu" / name):
+    with Without(installed.package / "targets" / name):
         done = installed.run(*generate)
         refused = installed.run("python", "-c", KERNEL, check=False)
     assert len(done.stderr.splitlines()) == 2  # the second says how many tokens were written

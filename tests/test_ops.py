@@ -8,7 +8,7 @@ from conveyor.explain.circuit import LABELS, SEEN_OTHERWISE, WHOLE
 from conveyor.explain.formula import FUNCTIONS, OPERATIONS
 from conveyor.explain.running.emit_js import SPELLING as JAVASCRIPT
 from conveyor.explain.running.emit_js import WRITTEN
-from conveyor.targets.cpu.emit import SPELLING as C
+from conveyor.targets.c.spelling import SPELLING as C
 from op_cells import OPS as SPELLINGS
 from op_cells import SHAPED, op_cell
 

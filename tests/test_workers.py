@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 import conveyor
 from cases import CASES
 from conveyor.targets import build_once
-from conveyor.targets.cpu import build
+from conveyor.targets.c import build
 from tiers import slow
 
 HANGS = 100  # seconds

@@ -24,8 +24,8 @@ def check(cell: type[Cell], options: dict[str, Any], arguments: list[str]) -> No
     unknown = [name for name in options if name not in known]
     if unknown and not any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters):
         raise TypeError(
-            f"neither the layer nor {cell.__name__} takes {', '.join(unknown)}: the layer takes {', '.join(arguments)}, "
-            f"the cell {', '.join(known) or 'no option'}"
+            f"neither the layer nor {cell.__name__} takes {', '.join(unknown)}: the layer takes "
+            f"{', '.join(arguments)}, the cell {', '.join(known) or 'no option'}"
         )
 
 

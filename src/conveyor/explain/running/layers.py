@@ -4,22 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from conveyor.cell.loop import location
-from conveyor.cell.regularise import Regularised
-from conveyor.compiler import CannotCompile
 from conveyor.errors import BadInput
 from conveyor.explain.circuit import Circuit
 from conveyor.language import LanguageModel
-from conveyor.layer import Recurrent
-from conveyor.layer.tracing import Signature, traced
-
-# The source of a stream other than x: a value of the layer below by name, a learned map of the input, or a constant.
-Source = str | nn.Linear | float
+from conveyor.layer import network
+from conveyor.layer.network import Source
 
 
 @dataclass(frozen=True)
@@ -52,38 +45,17 @@ def traced_layers(model: LanguageModel) -> list[TracedLayer]:
     rnn = model.rnn
     if rnn.bidirectional:
         raise BadInput("a bidirectional model reads the whole text before its first prediction: it has no single step")
-    training = model.training
-    model.eval()  # zoneout is then deterministic
-    try:
-        with torch.no_grad():
-            return [_traced_layer(rnn, row) for row in range(rnn.num_layers)]
-    finally:
-        model.train(training)
-
-
-def _traced_layer(rnn: Recurrent, row: int) -> TracedLayer:
-    cell = rnn.cell_of(row)
-    further = sorted(set(cell.arguments) - {"x", "t", *cell.state, *cell.below})
+    further = sorted(set(rnn.cell.arguments) - {"x", "t", *rnn.cell.state, *rnn.cell.below})
     if further:
-        raise BadInput(f"{location(cell)} also takes {', '.join(further)}, which a language model does not have")
-    step: Any = Regularised(cell, 0.0, rnn.zoneout) if rnn.zoneout else cell
-    widths = cell.widths | {f"zone_{name}": cell.widths[name] for name in rnn.zoneout}
-    given = tuple((name, (widths[name],), None) for name in step.arguments if name != "t")
-    weight = next(rnn.parameters(), torch.zeros(()))
-    try:
-        found = traced(step, Signature(given, (), weight.dtype))
-    except CannotCompile as error:
-        raise BadInput(f"{location(cell)} cannot be traced: {error}") from None
-    weights = {name: tensor for name, get in found.weights.items() if (tensor := get()) is not None}
-    streams: dict[str, Source] = {f"zone_{name}": rate for name, rate in rnn.zoneout.items()}
-    for name, value in cell.below.items():
-        streams[name] = value if row else rnn.ground[0][name]  # type: ignore[index]
-    initial, learnt = _initial(rnn, row, weight), rnn.learn_initial_state
-    circuit, output = Circuit.of(found.graph), cell.output_name or cell.state[0]
-    return TracedLayer(circuit, weights, initial, learnt, streams, output)
-
-
-def _initial(rnn: Recurrent, row: int, like: Tensor) -> dict[str, Tensor]:
-    if rnn.learn_initial_state:
-        return {name: rnn.initial_state[name][row] for name in rnn.state_names}
-    return {name: like.new_zeros(rnn.cell.widths[name]) for name in rnn.state_names}
+        raise BadInput(f"{location(rnn.cell)} also takes {', '.join(further)}, which a language model does not have")
+    return [
+        TracedLayer(
+            Circuit.of(layer.graph),
+            {name: tensor for name, get in layer.weights.items() if (tensor := get()) is not None},
+            network.initial_states(rnn, row),
+            rnn.learn_initial_state,
+            layer.streams,
+            layer.output,
+        )
+        for row, layer in enumerate(network.traced_layers(rnn))
+    ]

@@ -17,8 +17,8 @@ from torch import Tensor
 from conveyor.compiler.graph import Key
 from conveyor.compiler.program import Space
 from conveyor.targets.batch_layout import BatchLayout
-from conveyor.targets.cpu.build import load, runtime
 from conveyor.targets.cpu.emit import Source
+from conveyor.targets.cpu.library import load, runtime
 from conveyor.targets.cpu.memory import Memory
 from conveyor.targets.cpu.plan import Plan
 from conveyor.targets.cpu.structs import Pointer, struct

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from conveyor.targets.cpu.build import own
+from conveyor.targets.c.build import read
+from conveyor.targets.cpu.library import HERE
 
 Pointer = ctypes.c_void_p
 
@@ -16,7 +17,7 @@ Pointer = ctypes.c_void_p
 @cache
 def struct(name: str) -> Any:
     """The class of a struct whose members are pointers, functions or numbers of the type idx."""
-    text = re.sub(r"/\*.*?\*/", "", own("runtime.h"), flags=re.DOTALL)
+    text = re.sub(r"/\*.*?\*/", "", read(HERE / "runtime.h"), flags=re.DOTALL)
     found = re.search(rf"struct {name} \{{([^}}]*)\}};|typedef struct \{{([^}}]*)\}} {name};", text)
     assert found is not None, f"runtime.h declares no struct {name}"
     fields = [field for line in (found[1] or found[2]).split(";") for field in _members(line.strip())]

@@ -20,14 +20,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 from conveyor.targets.target import CannotBuild
 
-HERE = Path(__file__).parent
 FLAGS = (
     "-fopenmp-simd",
     "-ffp-contract=fast",
@@ -54,29 +52,12 @@ def load(source: str, double: bool, level: str = "-O3") -> ctypes.CDLL:
     return _load(source, double, _compiler(), (level, *_words("CONVEYOR_CFLAGS")))
 
 
-def load_at_once(sources: Sequence[str], double: bool) -> None:
-    """Has all of them and the runtime compiled side by side, if that is still to be done."""
-    with ThreadPoolExecutor(len(sources) + 1) as pool:
-        waiting = [pool.submit(runtime, double), *(pool.submit(load, source, double) for source in sources)]
-        for one in waiting:
-            one.result()
-
-
-@cache
-def runtime(double: bool) -> ctypes.CDLL:
-    """The matrix products and threads that every kernel calls."""
-    # Its loops are spelled out, so that more than -O2 only takes longer.
-    library = load(own("runtime.c"), double, "-O2")
-    library.outer_room.restype, library.outer_room.argtypes = ctypes.c_ssize_t, [ctypes.c_ssize_t]
-    return library
-
-
 @cache
 def _load(source: str, double: bool, compiler: tuple[str, ...], extra: tuple[str, ...]) -> ctypes.CDLL:
     defines = ("-DREAL=double", "-DDOUBLE") if double else ("-DREAL=float",)
     command, machine = (*compiler, *SHARED, *FLAGS, *defines), _machine_flags()
     flags = (*command, *machine, *extra)
-    key = _digest("\n".join([source, _headers(), *flags, _identity(compiler), _processor()]).encode())
+    key = _digest("\n".join([source, *flags, _identity(compiler), _processor()]).encode())
     kept = _kept()
     if kept is not None:
         path = kept / f"{key}.so"
@@ -150,18 +131,13 @@ def _identity(compiler: Sequence[str]) -> str:
     return "\n".join(f"{path} {fact.st_size} {fact.st_mtime_ns}" for path, fact in facts)
 
 
-@cache
-def _headers() -> str:
-    return own("runtime.h") + own("maths.h")
-
-
-def own(name: str) -> str:
+def read(file: Path) -> str:
     """A file of this package that is not Python."""
     try:
-        return (HERE / name).read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8")
     except OSError as error:
         raise CannotBuild(
-            f"conveyor is not wholly installed: {HERE / name} cannot be read ({error.strerror}); "
+            f"conveyor is not wholly installed: {file} cannot be read ({error.strerror}); "
             "pip install --force-reinstall conveyor"
         ) from None
 
@@ -179,7 +155,7 @@ def _compiled(
         text, made = Path(making, "kernel.c"), Path(making, "kernel.so")
         text.write_text(source, encoding="utf-8")
         # The libraries come last: a linker looks for what it has been asked for before.
-        rest = [*extra, f"-I{HERE}", str(text), "-o", str(made), "-lm", "-pthread"]
+        rest = [*extra, str(text), "-o", str(made), "-lm", "-pthread"]
         done = _run([*command, *machine, *rest], making)
         if done.returncode and not _takes(command, machine, making):
             done = _run([*command, *rest], making)
