@@ -299,7 +299,9 @@ class Recurrent(nn.Module):
                 row = layer * self.directions + direction
                 state = tuple(rounded(state[row]) for state in scan.state)
                 below = _each(rounded, self._from_below(row, x, values, scan.lengths))
-                one = replace(scan, streams={**streams, "x": x, **below}, state=state, constants=constants)
+                given = {**streams, "x": x, **below}
+                cell, sources = self.cell_of(row), self._sources(row)
+                one = Scan(cell, given, state, constants, scan.lengths, scan.record, scan.start, sources)
                 output, last, named = self._run(row, one)
                 outputs.append(rounded(output))
                 lasts.append(tuple(map(rounded, last)))
@@ -309,7 +311,7 @@ class Recurrent(nn.Module):
 
     def _run(self, row: int, scan: Scan) -> Unrolled:
         """One layer in one direction."""
-        scan, lengths = replace(scan, cell=self.cell_of(row), sources=self._sources(row)), scan.lengths
+        lengths = scan.lengths
         if self.zoneout or (self.recurrent_dropout and self.training):
             scan = Regularised(self.cell_of(row), self.recurrent_dropout, self.zoneout).scan(scan)
         if row % self.directions == 0:
@@ -390,7 +392,8 @@ class Recurrent(nn.Module):
         """All have the type of the weights, but for streams and constants that are no real numbers, and autocast."""
         if is_autocast(x.device):
             return
-        weight = next(self.parameters(), x)
+        weight = _first_parameter(self)
+        weight = x if weight is None else weight
         if x.dtype != weight.dtype:
             raise Mismatch(
                 f"the input is {x.dtype}, but the weights are {weight.dtype}: bring one to the other's type, "
@@ -439,6 +442,13 @@ class Recurrent(nn.Module):
 
 def _changed(shown: Mapping[str, tuple[Any, Any]]) -> list[str]:
     return [f"{name}={value!r}" for name, (value, default) in shown.items() if value != default]
+
+
+def _first_parameter(module: nn.Module) -> Tensor | None:
+    """That which `module.parameters()` gives first, ten times sooner."""
+    first = next((one for one in module._parameters.values() if one is not None), None)
+    children = (_first_parameter(child) for child in module._modules.values() if child is not None)
+    return first if first is not None else next((one for one in children if one is not None), None)
 
 
 def _reset(module: nn.Module) -> None:
