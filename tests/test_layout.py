@@ -34,6 +34,7 @@ ARROWS = {
     "compare": "cell compiler errors figures layer tasks training zoo",
     "search": "cell compare compiler errors layer training zoo",
     "explain": "cell compiler errors figures language layer tasks training zoo",
+    "exporting": "cell compiler errors language layer",
     "cli": "applications bench compare compiler errors explain language layer search tasks training zoo",
     "__init__": "cell layer nn zoo",
     "__main__": "cli",
@@ -48,6 +49,7 @@ OUTSIDE = {
     "compare": "torch numpy matplotlib optuna scipy sqlalchemy",
     "search": "torch numpy",
     "explain": "torch numpy latex2mathml matplotlib resvg_py starlette uvicorn",
+    "exporting": "torch numpy onnx onnxruntime",
     "cli": "torch typer rich",
 }
 
