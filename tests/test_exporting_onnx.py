@@ -1,5 +1,7 @@
 """Layers as models of ONNX, run by ONNX Runtime: the same as in PyTorch, whole, in chunks and by single steps."""
 
+import sys
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -197,3 +199,25 @@ def test_what_has_no_single_step_or_another_type_says_so():
         model(conveyor.LSTM(3, 6, bidirectional=True))
     with pytest.raises(BadInput, match="float32 or float64"):
         model(conveyor.Recurrent(zoo.LSTM, 3, 6).bfloat16())
+
+
+def test_the_format_proves_what_it_wrote(tmp_path):
+    report = conveyor.export(conveyor.Recurrent(zoo.MUT1, 3, 6, num_layers=2), tmp_path / "mut1", to="onnx")
+    assert (tmp_path / "mut1" / "mut1.onnx").exists()
+    assert report is not None
+
+
+@pytest.mark.parametrize("cell", [CASES["own, with extra outputs"].cell, CASES["own, with streams"].cell])
+def test_the_format_has_further_inputs_and_outputs(cell, tmp_path):
+    conveyor.export(conveyor.Recurrent(cell, 3, 6, num_layers=2), tmp_path / "own", to="onnx")
+
+
+def test_the_format_writes_a_language_model(tmp_path):
+    conveyor.export(LanguageModel(11, zoo.GRU, 6, num_layers=2), tmp_path / "model", to="onnx")
+
+
+def test_without_the_package_it_says_which(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(BadInput, match=r"pip install 'conveyor\[onnx\]'"):
+        conveyor.export(conveyor.Recurrent(zoo.LSTM, 3, 6), tmp_path / "model", to="onnx")
+    assert not [*tmp_path.iterdir()]

@@ -29,14 +29,14 @@ ARROWS = {
     "tasks": "errors",
     "training": "errors",
     "language": "cell errors layer tasks training zoo",
+    "exporting": "cell compiler errors language layer tasks targets targets/c",
     "applications": "cell errors figures layer tasks training zoo",
     "bench": "cell errors layer nn targets targets/cpu zoo",
     "compare": "cell compiler errors figures layer tasks training zoo",
     "search": "cell compare compiler errors layer training zoo",
     "explain": "cell compiler errors figures language layer tasks training zoo",
-    "exporting": "cell compiler errors language layer",
-    "cli": "applications bench compare compiler errors explain language layer search tasks training zoo",
-    "__init__": "cell layer nn zoo",
+    "cli": "applications bench compare compiler errors explain exporting language layer search tasks training zoo",
+    "__init__": "cell exporting layer nn zoo",
     "__main__": "cli",
 }
 # What the parts may import from outside, besides Python's own library; the rest comes in extras, where it is used.
@@ -45,11 +45,11 @@ OUTSIDE = {
     "training": "torch numpy safetensors rich matplotlib",
     "figures": "matplotlib",
     "applications": "torch numpy matplotlib sacrebleu",
+    "exporting": "torch numpy onnx onnxruntime",
     "bench": "torch numpy rich matplotlib jax onnx onnxruntime",
     "compare": "torch numpy matplotlib optuna scipy sqlalchemy",
     "search": "torch numpy",
     "explain": "torch numpy latex2mathml matplotlib resvg_py starlette uvicorn",
-    "exporting": "torch numpy onnx onnxruntime",
     "cli": "torch typer rich",
 }
 

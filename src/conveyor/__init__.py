@@ -7,6 +7,7 @@ output, state, values = rnn(x, record=True)         # values["f"]: the forget ga
 
 from conveyor import zoo
 from conveyor.cell import Cell
+from conveyor.exporting import export
 from conveyor.layer import Recurrent
 from conveyor.layer.backends import NotCompiled, backend
 from conveyor.layer.compilation import compile
@@ -24,6 +25,7 @@ __all__ = [
     "Recurrent",
     "backend",
     "compile",
+    "export",
     "replace",
     "restore",
     "zoo",

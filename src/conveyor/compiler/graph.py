@@ -18,19 +18,20 @@ class Origin:
 
     `module` is the path of the module whose code made the call, "" for the cell itself; `op` is the PyTorch function,
     such as "relu" or "addmm". `call` numbers the calls of a step; all nodes of a composite operation have the same
-    number. `inputs` are the nodes of the function's arguments. A node that a compiler pass creates from another keeps
-    its module and function, but belongs to no call (-1).
+    number. `inputs` are the nodes of the function's arguments. `line` says where the call stands, for messages. A node
+    that a compiler pass creates from another keeps its module, function and line, but belongs to no call (-1).
     """
 
     module: str
     op: str
     call: int = -1
     inputs: tuple[int, ...] = ()
+    line: str = field(default="", compare=False)
 
     @property
     def rewritten(self) -> Origin:
         """The origin of a node that a compiler pass creates from a node with this origin."""
-        return Origin(self.module, self.op)
+        return Origin(self.module, self.op, line=self.line)
 
 
 class Key(NamedTuple):

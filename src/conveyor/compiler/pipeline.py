@@ -29,6 +29,12 @@ def inference(graph: Graph) -> Lowered:
     return lower(simplify(graph), frozenset(graph.states[:1]))
 
 
+def single_step(graph: Graph) -> Lowered:
+    """Forward of one step by itself: nothing leaves the loop over time, since there is none."""
+    simple = simplify(graph, over_time=False)
+    return Lowered(simple, program(schedule(work(simple), over_time=False), frozenset(), {}, False, ()))
+
+
 def training(graph: Graph, wanted: Wanted, costs: Costs, order: tuple[str, ...] = ()) -> tuple[Lowered, Lowered]:
     """Forward and backward: forward also leaves what backward reads, by the costs that a target states.
 

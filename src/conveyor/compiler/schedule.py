@@ -35,14 +35,14 @@ class Schedule:
     main: int
 
 
-def schedule(w: Work) -> Schedule:
-    """The sections in order.
+def schedule(w: Work, over_time: bool = True) -> Schedule:
+    """The sections in order; `over_time`: there is a loop over time.
 
     What needs no state leaves the loop: a product of the input is one bulk product before it. What no later step
     needs leaves it too: a weight's gradient is one bulk product after it.
     """
     waiting = _waiting(w)
-    bulk = _bulk(w, waiting)
+    bulk = _bulk(w, waiting) if over_time else set()
     early = _with_needs(w, (i for i in bulk if i not in waiting and w.items[i].op == "gemm"))
     domains = {
         domain: {i for i, item in enumerate(w.items) if item.domain == domain} - bulk

@@ -9,12 +9,14 @@ from conveyor.compiler.conditions import conditions_of, depends
 from conveyor.compiler.graph import Builder, Graph, Node
 
 
-def simplify(graph: Graph) -> Graph:
+def simplify(graph: Graph, over_time: bool = True) -> Graph:
     """Turns sums of padded pieces into one `cat`, and sums of matrix products into one `gemm`.
+
+    `over_time`: products that need no state are kept apart, since they leave the loop over time.
 
     The backward pass produces the former for a `chunk`, and the latter for a value that several gates read.
     """
-    s = _Simplifier(graph)
+    s = _Simplifier(graph, over_time)
     for i in range(len(graph.nodes)):
         if not s.is_inner(i):
             s.add(i)
@@ -24,8 +26,9 @@ def simplify(graph: Graph) -> Graph:
 class _Simplifier:
     """Builds the new graph; `new` maps the nodes of the old graph to it."""
 
-    def __init__(self, graph: Graph):
-        self.graph, self.users, self.waiting = graph, graph.users(), depends(graph, "state")
+    def __init__(self, graph: Graph, over_time: bool):
+        self.graph, self.users = graph, graph.users()
+        self.waiting = depends(graph, "state") if over_time else [False] * len(graph.nodes)
         self.conditions = conditions_of(graph)
         self.ends = {output.node for output in graph.outputs}
         self.b = Builder()

@@ -269,7 +269,7 @@ def _lower(lowering: Lowering, number: int, call: _Call, other: _Call, known: di
         _check_numbers(call, other, lowering.shapes[0][1])
         _check_types(call)
         args, kwargs = [read(v) for v in call.args], {k: read(v) for k, v in call.kwargs.items()}
-        lowering.b.origin = Origin(call.module, call.name, number, tuple(given))
+        lowering.b.origin = Origin(call.module, call.name, number, tuple(given), call.line)
         result = rule(lowering, *args, **kwargs)
         lowering.b.origin = None
         _keep(result, call.result, lowering, known)

@@ -23,7 +23,11 @@ TYPES: dict[torch.dtype, type[np.floating[Any]]] = {torch.float32: np.float32, t
 
 
 def model(
-    rnn: Recurrent, given: Iterable[Given] = (), head: nn.Linear | None = None, embedding: Tensor | None = None
+    rnn: Recurrent,
+    given: Iterable[Given] = (),
+    head: nn.Linear | None = None,
+    embedding: Tensor | None = None,
+    dtype: torch.dtype | None = None,
 ) -> ModelProto:
     """The model of a layer in evaluation mode, of a linear map after it, and of an embedding before it.
 
@@ -33,12 +37,13 @@ def model(
     states such as `h_0` and `C_0` [layers, B, 128], which are zero before the first step unless the layer has learnt
     others, and, of a cell that counts its steps, `start`, an int64 scalar, the number of the first. Its outputs are
     `output` [T, B, 128], the cell's further outputs [layers, 1, T, B, ...], and the last states, `h_n` and `C_n`.
-    B is free, and T from one step on: ONNX Runtime gives no right states for none. `given` are the shapes of streams and constants, as `traced_layers`
-    takes them.
+    B is free, and T from one step on: for none, ONNX Runtime gives an error or states of zero.
 
-    Raises BadInput as `traced_layers` does, and for types other than float32 and float64.
+    `given` are the shapes of streams and constants, as `traced_layers` takes them; `dtype` is the type of the numbers,
+    that of the weights unless given. Raises BadInput as `traced_layers` does, and for types other than float32 and
+    float64.
     """
-    dtype = next((p.dtype for p in rnn.parameters()), torch.float32)
+    dtype = dtype or next((p.dtype for p in rnn.parameters()), torch.float32)
     if dtype not in TYPES:
         raise BadInput(f"a model of ONNX is exported in float32 or float64, not {dtype}: layer.float()")
     with torch.no_grad():

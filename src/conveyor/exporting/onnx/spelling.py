@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from conveyor.compiler.graph import Graph, Key, Node
 from conveyor.errors import BadInput
-from conveyor.exporting.onnx.writer import Writer
+
+if TYPE_CHECKING:  # formats are listed without the packages that they need
+    from conveyor.exporting.onnx.writer import Writer
 
 
 def _as_number(kind: str) -> Callable[..., str]:
