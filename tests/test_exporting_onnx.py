@@ -13,6 +13,7 @@ from conveyor import zoo
 from conveyor.errors import BadInput
 from conveyor.exporting.onnx.model import model
 from conveyor.language import LanguageModel
+from op_cells import OPS, SHAPED, op_cell
 
 STEPS, BOUND = 200, 1e-5
 OWN = {
@@ -69,9 +70,10 @@ def assert_near(actual, wanted, what):
     assert error <= BOUND, f"{what}: off by {error:.3g}"
 
 
-def assert_exported(rnn, steps=STEPS, cuts=((STEPS,), (1, 7, 64, 128), (1,) * STEPS)):
+def assert_exported(rnn, steps=STEPS, cuts=((STEPS,), (1, 7, 64, 128), (1,) * STEPS), shapes=None, change=None):
     batch = 3
-    further = extra_inputs(rnn, steps, batch, torch.float32)
+    further = extra_inputs(rnn, steps, batch, torch.float32, shapes)
+    further = {name: change(value) if change else value for name, value in further.items()}
     x, state = torch.randn(steps, batch, rnn.input_size), random_state(rnn, batch, torch.float32)
     made = model(rnn, given_of(further, rnn.cell))
     rnn.eval()
@@ -192,6 +194,21 @@ def test_a_language_model(tie):
     assert_near(found, wanted, "logits")
     assert_near(last, state, "h")
     assert operations(made) == ["GRU", "GRU"]
+
+
+POSITIVE = {"log", "sqrt", "one by sqrt", "power 1.5"}  # those that are defined for positive numbers only
+
+
+@pytest.mark.parametrize("operation", OPS)
+def test_every_operation_is_the_same(operation):
+    shapes = {name: (*size, 13) for name, size in SHAPED.items()}
+    change = torch.abs if operation in POSITIVE else None
+    for spelling in OPS[operation]:
+        rnn = conveyor.Recurrent(op_cell(spelling), 3, 13)
+        if operation in POSITIVE:  # its operand is a stream times this map
+            torch.nn.init.zeros_(rnn.cell.a.weight_h)
+            torch.nn.init.zeros_(rnn.cell.a.weight_x)
+        assert_exported(rnn, 6, ((6,),), shapes, change)
 
 
 def test_what_has_no_single_step_or_another_type_says_so():
