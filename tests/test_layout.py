@@ -21,6 +21,7 @@ ARROWS = {
     "targets": "compiler packing",
     "targets/c": "compiler targets",
     "targets/cpu": "compiler targets targets/c",
+    "targets/step": "compiler packing targets targets/c",
     "targets/registry": "targets targets/cpu",
     "cell": "packing",
     "layer": "cell compiler errors packing targets targets/registry",
