@@ -8,6 +8,8 @@ from conveyor.explain.circuit import LABELS, SEEN_OTHERWISE, WHOLE
 from conveyor.explain.formula import FUNCTIONS, OPERATIONS
 from conveyor.explain.running.emit_js import SPELLING as JAVASCRIPT
 from conveyor.explain.running.emit_js import WRITTEN
+from conveyor.exporting.onnx.spelling import SPELLING as ONNX
+from conveyor.exporting.onnx.spelling import WRITTEN as ONNX_WRITTEN
 from conveyor.targets.c.spelling import SPELLING as C
 from op_cells import OPS as SPELLINGS
 from op_cells import SHAPED, op_cell
@@ -23,6 +25,8 @@ TABLES = {
     "SPELLING in targets/cpu/emit.py": (C.keys() - MOVES, POINTWISE),
     "SPELLING in explain/running/emit_js.py": (JAVASCRIPT.keys(), POINTWISE),
     "WRITTEN in explain/running/emit_js.py": (WRITTEN.keys(), OF_A_STEP - POINTWISE),
+    "SPELLING in exporting/onnx/spelling.py": (ONNX.keys(), POINTWISE),
+    "WRITTEN in exporting/onnx/spelling.py": (ONNX_WRITTEN.keys(), OF_A_STEP - POINTWISE),
     "LABELS in explain/circuit.py": (LABELS.keys(), DRAWN | set(WHOLE)),
     "OPERATIONS or FUNCTIONS in explain/formula.py": (
         {*OPERATIONS, *FUNCTIONS, "slice"},  # a slice is written by its bounds
