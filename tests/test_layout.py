@@ -30,7 +30,7 @@ ARROWS = {
     "tasks": "errors",
     "training": "errors",
     "language": "cell errors layer tasks training zoo",
-    "exporting": "cell compiler errors language layer tasks targets targets/c",
+    "exporting": "cell compiler errors language layer tasks targets targets/c targets/step",
     "applications": "cell errors figures layer tasks training zoo",
     "bench": "cell errors layer nn targets targets/cpu zoo",
     "compare": "cell compiler errors figures layer tasks training zoo",
