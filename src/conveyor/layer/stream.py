@@ -140,7 +140,8 @@ class Stream:
 
     def _is_next(self, x: Any) -> bool:
         """Whether it is a sample as most are, for which there is nothing to be prepared or brought into shape."""
-        plain = type(x) is Tensor and x.is_cpu and x.is_contiguous() and not x.requires_grad
+        plain = type(x) is Tensor and x.is_cpu and x.is_contiguous()
+        plain = plain and not (x.requires_grad and torch.is_grad_enabled())
         return plain and (x.shape, x.dtype) in self._usual
 
     def _quick_step(self, x: Tensor) -> Tensor:
