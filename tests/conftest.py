@@ -14,7 +14,7 @@ import browser as browsers
 import tiers
 from conveyor.explain.drawing.layout import WORK, lay_out
 from conveyor.layer import kernels
-from conveyor.targets.cpu import library
+from conveyor.targets.cpu import loading
 from pages import Page
 
 torch.set_num_threads(1)
@@ -54,10 +54,10 @@ def as_users_have_them(monkeypatch):
     if os.environ.get(tiers.FLAGS) == tiers.CHEAP:
         monkeypatch.delenv(tiers.FLAGS)
     monkeypatch.setattr(lay_out, "__defaults__", (WORK,))
-    for made in (kernels.shared_kernels, library.runtime):
+    for made in (kernels.shared_kernels, loading.runtime):
         made.cache_clear()
     yield
-    for made in (kernels.shared_kernels, library.runtime):
+    for made in (kernels.shared_kernels, loading.runtime):
         made.cache_clear()
 
 

@@ -20,7 +20,7 @@ from command import LIMITED, environment
 from conveyor.layer import backends
 from conveyor.targets import CannotBuild, build_once
 from conveyor.targets.c import build
-from conveyor.targets.cpu import library
+from conveyor.targets.cpu import loading
 from tiers import slow
 
 SOURCE = "int answer(void) { return 42; }\n"
@@ -331,7 +331,7 @@ def test_no_compiler_is_told_under_torch_compile(monkeypatch):
     monkeypatch.setenv("CC", "/nonexistent")
     monkeypatch.delenv("CONVEYOR_BACKEND", raising=False)
     monkeypatch.setattr(backends, "_warned", set())
-    library.runtime.cache_clear()
+    loading.runtime.cache_clear()
     layer, x = conveyor.Recurrent(conveyor.zoo.LSTM, 2, 3), torch.randn(4, 2, 2)
     with conveyor.backend("eager"), torch.no_grad():
         wanted, _ = layer(x)

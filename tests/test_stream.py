@@ -166,6 +166,15 @@ def test_a_change_of_weights_reaches_single_steps_and_a_stream_that_is_refreshed
     assert_equal(stream.step(x[0]), by_loop(layer, x[:1])[0][0], table=KERNEL)
 
 
+def test_a_layer_of_another_type_has_other_streams():
+    layer, x = conveyor.LSTM(3, 5), torch.randn(2, 1, 3)
+    stream, wanted = layer.stream(), by_loop(layer, x)[0]
+    layer.double()
+    with pytest.raises(ValueError, match="make a new one"):
+        stream.refresh()
+    assert_equal(stream.run(x), wanted)
+
+
 def test_a_number_of_the_cell_that_changes_reaches_single_steps():
     class Scaled(conveyor.Cell):
         def __init__(self, input_size, hidden_size):

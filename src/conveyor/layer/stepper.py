@@ -267,7 +267,7 @@ def attempt(
 
     None where another way is to be taken, which also tells what is wrong with the arguments.
     """
-    if not _is_plain(rnn, x, start) or not (not extra or all(_is_given(rnn, n, v, x) for n, v in extra.items())):
+    if not _is_plain(rnn, x, start) or not all(_is_given(rnn, n, v, x) for n, v in extra.items()):
         return None
     constant = rnn.cell.constant
     given = tuple((n, tuple(v.shape[1 if n in constant else 2 :]), None) for n, v in extra.items())

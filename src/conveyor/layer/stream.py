@@ -62,6 +62,7 @@ class Stream:
         _check(rnn, rows, weights, start)
         self.rnn, self.rows, self.weights, self._start, self._head = rnn, rows, weights, start, head
         self.steps = start
+        self._dtype = next((p.dtype for p in rnn.parameters()), torch.get_default_dtype())
         cell = rnn.cell
         further = set(cell.arguments) - {"x", "t", *cell.state, *cell.below}
         constants = sorted(further & set(cell.constant))
@@ -80,10 +81,6 @@ class Stream:
         self._first: list[Tensor] | None = first_states(rnn, rows)  # the states, until the memory is there
         if not self._further:
             self._prepare({})
-
-    @property
-    def _dtype(self) -> torch.dtype:
-        return next((p.dtype for p in self.rnn.parameters()), torch.get_default_dtype())
 
     def _prepare(self, streams: Mapping[str, Tensor]) -> Stepper:
         """The step and its memory, made when the shapes of all that it is given are known."""
@@ -168,7 +165,7 @@ class Stream:
         if set(streams) != set(self._further):
             wanted, got = (", ".join(sorted(each)) or "nothing" for each in (self._further, streams))
             raise TypeError(f"besides the input, {type(self.rnn.cell).__name__} takes {wanted} at each step, not {got}")
-        values = {"x": _plain("the input", x, self._dtype_of_memory(x))}
+        values = {"x": _plain("the input", x, self._dtype)}
         for name, value in streams.items():
             if value.shape[:2] != x.shape[:2]:
                 raise Mismatch(
@@ -192,9 +189,6 @@ class Stream:
             self.steps += steps
         output = outputs[stepper.result]
         return (output, stepper.values(outputs)) if self.rnn.cell.returned else output
-
-    def _dtype_of_memory(self, x: Tensor) -> torch.dtype:
-        return self._dtype if self._stepper is None else self._stepper.kernel.plan.dtype
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -253,10 +247,13 @@ class Stream:
         self.steps = int(saved["steps"])
 
     def refresh(self) -> None:
-        """Takes the weights that the layer has now; the state stays."""
+        """Takes the weights that the layer has now; the state stays. Raises Mismatch for weights of another type."""
         with self._alone():
             if self._stepper is not None:
-                self._stepper = self._made()
+                made, before = self._made(), self._stepper.kernel.plan
+                if (made.kernel.plan.dtype, made.kernel.plan.memory) != (before.dtype, before.memory):
+                    raise Mismatch("the layer has another type or other states than this stream: make a new one")
+                self._stepper = made
                 self._begin()
                 self._make_quick()
 

@@ -9,7 +9,7 @@ import torch
 from conveyor.compiler.differentiate import Costs
 from conveyor.compiler.program import Program
 from conveyor.targets.cpu.emit import emit
-from conveyor.targets.cpu.library import load_at_once
+from conveyor.targets.cpu.loading import load_at_once
 from conveyor.targets.cpu.plan import Plan, plan
 from conveyor.targets.cpu.run import CKernel
 from conveyor.targets.target import Request

@@ -19,7 +19,7 @@ from conveyor.compiler.program import Space
 from conveyor.targets.batch_layout import BatchLayout
 from conveyor.targets.c.checks import CHECKS
 from conveyor.targets.cpu.emit import Source
-from conveyor.targets.cpu.library import load, runtime
+from conveyor.targets.cpu.loading import load, runtime
 from conveyor.targets.cpu.memory import Memory
 from conveyor.targets.cpu.plan import Plan
 from conveyor.targets.cpu.structs import Pointer, struct

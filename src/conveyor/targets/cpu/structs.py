@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 from conveyor.targets.c.build import read
-from conveyor.targets.cpu.library import HERE
+from conveyor.targets.cpu.loading import HERE
 
 Pointer = ctypes.c_void_p
 

@@ -86,12 +86,14 @@ class StepKernel:
     def __init__(self, made: Plan):
         self.plan = made
         library = build.load(source(made), made.dtype == torch.float64)
-        self._begin, self._run, self._apply = library.conveyor_begin, library.conveyor_run, library.conveyor_apply
+        # run(weights, memory, inputs, outputs, steps, start, rows): some steps, from the states in memory to those
+        # after; apply(..., old, new): the same, with these states in arrays of their own. All are addresses or arrays.
+        self._begin, self.run, self.apply = library.conveyor_begin, library.conveyor_run, library.conveyor_apply
         pointer, size = ctypes.c_void_p, ctypes.c_ssize_t
         self._begin.argtypes = [pointer, pointer, pointer, size]
-        self._run.argtypes = [pointer] * 4 + [size] * 3
-        self._apply.argtypes = [pointer] * 4 + [size] * 3 + [pointer] * 2
-        for function in (self._begin, self._run, self._apply):
+        self.run.argtypes = [pointer] * 4 + [size] * 3
+        self.apply.argtypes = [pointer] * 4 + [size] * 3 + [pointer] * 2
+        for function in (self._begin, self.run, self.apply):
             function.restype = None
         self.Inputs, self.Outputs = (pointer * len(each) for each in (made.streams, made.outputs))
         self.States = pointer * len(made.states)
@@ -112,19 +114,6 @@ class StepKernel:
         """Reads what is constant over a sequence."""
         given = (ctypes.c_void_p * len(constants))(*(tensor.data_ptr() for tensor in constants))
         self._begin(weights.data_ptr(), memory.data_ptr(), given, rows)
-
-    def run(
-        self, weights: int, memory: int, inputs: object, outputs: object, steps: int, start: int, rows: int
-    ) -> None:
-        """Some steps, of which each reads the states in memory and leaves those after it there. All are addresses."""
-        self._run(weights, memory, inputs, outputs, steps, start, rows)
-
-    def apply(
-        self, weights: int, memory: int, inputs: object, outputs: object, steps: int, start: int, rows: int,
-        old: object, new: object,
-    ) -> None:  # fmt: skip
-        """The same, with the states before and after it in arrays of their own."""
-        self._apply(weights, memory, inputs, outputs, steps, start, rows, old, new)
 
 
 @lru_cache(maxsize=256)
