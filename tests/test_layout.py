@@ -22,9 +22,10 @@ ARROWS = {
     "targets/c": "compiler targets",
     "targets/js": "compiler",
     "targets/cpu": "compiler targets targets/c",
+    "targets/step": "compiler targets targets/c",
     "targets/registry": "targets targets/cpu",
     "cell": "packing",
-    "layer": "cell compiler errors packing targets targets/registry",
+    "layer": "cell compiler errors packing targets targets/registry targets/step",
     "zoo": "cell errors layer",
     "nn": "cell errors layer packing zoo",
     "tasks": "errors",
@@ -42,10 +43,12 @@ ARROWS = {
 }
 # What the parts may import from outside, besides Python's own library; the rest comes in extras, where it is used.
 OUTSIDE = {
+    "nn": "torch numpy onnx h5py google",
     "tasks": "torch numpy pydoc_data mido pyarrow pysword",
     "training": "torch numpy safetensors rich matplotlib",
     "figures": "matplotlib",
     "applications": "torch numpy matplotlib sacrebleu",
+    "targets/js": "torch numpy",
     "exporting": "torch numpy onnx onnxruntime",
     "bench": "torch numpy rich matplotlib jax onnx onnxruntime",
     "compare": "torch numpy matplotlib optuna scipy sqlalchemy",

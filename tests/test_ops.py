@@ -6,6 +6,8 @@ import conveyor
 from conveyor.compiler.ops import OPS
 from conveyor.explain.circuit import LABELS, SEEN_OTHERWISE, WHOLE
 from conveyor.explain.formula import FUNCTIONS, OPERATIONS
+from conveyor.exporting.onnx.spelling import SPELLING as ONNX
+from conveyor.exporting.onnx.spelling import WRITTEN as ONNX_WRITTEN
 from conveyor.targets.c.spelling import SPELLING as C
 from conveyor.targets.js.emit import SPELLING as JAVASCRIPT
 from conveyor.targets.js.emit import WRITTEN
@@ -23,6 +25,8 @@ TABLES = {
     "SPELLING in targets/cpu/emit.py": (C.keys() - MOVES, POINTWISE),
     "SPELLING in targets/js/emit.py": (JAVASCRIPT.keys(), POINTWISE),
     "WRITTEN in targets/js/emit.py": (WRITTEN.keys(), OF_A_STEP - POINTWISE),
+    "SPELLING in exporting/onnx/spelling.py": (ONNX.keys(), POINTWISE),
+    "WRITTEN in exporting/onnx/spelling.py": (ONNX_WRITTEN.keys(), OF_A_STEP - POINTWISE),
     "LABELS in explain/circuit.py": (LABELS.keys(), DRAWN | set(WHOLE)),
     "OPERATIONS or FUNCTIONS in explain/formula.py": (
         {*OPERATIONS, *FUNCTIONS, "slice"},  # a slice is written by its bounds

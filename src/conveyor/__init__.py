@@ -11,7 +11,19 @@ from conveyor.exporting import export
 from conveyor.layer import Recurrent
 from conveyor.layer.backends import NotCompiled, backend
 from conveyor.layer.compilation import compile
-from conveyor.nn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell, replace, restore
+from conveyor.nn import (
+    GRU,
+    LSTM,
+    RNN,
+    GRUCell,
+    LSTMCell,
+    RNNCell,
+    from_flax,
+    from_keras,
+    from_onnx,
+    replace,
+    restore,
+)
 
 __all__ = [
     "GRU",
@@ -26,6 +38,9 @@ __all__ = [
     "backend",
     "compile",
     "export",
+    "from_flax",
+    "from_keras",
+    "from_onnx",
     "replace",
     "restore",
     "zoo",

@@ -31,6 +31,7 @@ from conveyor.cli.options import Device, RunFolder, folder_name
 from conveyor.errors import BadInput, suggest
 from conveyor.language.job import Language
 from conveyor.language.trained import load
+from conveyor.layer.stream import KINDS
 from conveyor.tasks.text import UNKNOWN
 from conveyor.training import progress
 from conveyor.training import train as training
@@ -142,10 +143,15 @@ def evaluate(
         list[str] | None, typer.Argument(metavar="[TEXT]...", help="default: the run's held-out text")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    weights: Annotated[
+        str, typer.Option(help="float32; or bfloat16, int8: also measured as a stream that stores its matrices so")
+    ] = "float32",
     device: Device = "auto",
 ) -> None:
     """Measure a trained model: loss in nats, bits per character, perplexity."""
-    device = find_device(device)
+    if weights not in KINDS:
+        raise BadInput(f"--weights is {', '.join(KINDS)}, not {weights}")
+    device = find_device(device) if weights == "float32" else "cpu"
     trained = load(run, device)
     tokens, lengths = trained.tokens(text or ())
     began = time.perf_counter()
@@ -162,12 +168,18 @@ def evaluate(
         "unknown": unknown,
         "tokens_per_second": speed,
     }
+    if weights != "float32":
+        stored = language.loss(trained.model, tokens, weights)
+        figures[weights] = language.Measure(stored, measure.tokens, measure.characters).bits_per_character
     if as_json:
         print(json.dumps(figures))
         return
     print(f"loss                {measure.loss:.4f} nats a token")
     print(f"bits per character  {measure.bits_per_character:.4f}")
     print(f"perplexity          {measure.perplexity:.3f}")
+    if weights != "float32":
+        more = figures[weights] - measure.bits_per_character
+        print(f"in {weights:16} {figures[weights]:.4f} bits per character, {more:+.4f}")
     if unknown:
         print(
             f"unknown             {unknown:.1%} of the words, which the model need not spell: the figures are too good"

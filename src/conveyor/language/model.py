@@ -12,8 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from conveyor.cell import Cell
-from conveyor.errors import BadInput
+from conveyor.errors import BadInput, Mismatch
 from conveyor.layer import Recurrent, State
+from conveyor.layer.backends import NotCompiled, chosen
+from conveyor.layer.stream import Stream
 
 
 class LanguageModel(nn.Module):
@@ -59,6 +61,19 @@ class LanguageModel(nn.Module):
         weight = self.embedding.weight if self.tied else self.output
         return F.linear(self.dropout(output), weight, self.bias), state
 
+    def stream(self, rows: int = 1, weights: str = "float32", start: int = 0) -> Stream:
+        """A stream of the layers with the output: from embeddings [rows, E] to logits [rows, vocabulary].
+
+            stream = model.stream()
+            logits = stream.step(model.embedding.weight[token])
+
+        Raises NotCompiled, ValueError as `rnn.stream` does.
+        """
+        matrix = self.embedding.weight if self.tied else self.output
+        head = nn.utils.skip_init(nn.Linear, matrix.shape[1], matrix.shape[0])
+        head.weight, head.bias = matrix, self.bias
+        return Stream(self.rnn, rows, weights=weights, start=start, head=head)
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -83,8 +98,8 @@ ROWS, PIECE = 64, 128  # batch size and length of the pieces of an evaluation
 
 
 @torch.no_grad()
-def loss(model: nn.Module, tokens: Tensor) -> float:
-    """The mean cross-entropy over all tokens [N] except the first, in nats.
+def loss(model: nn.Module, tokens: Tensor, weights: str = "float32") -> float:
+    """The mean cross-entropy over all tokens [N] except the first, in nats; `weights`: as a stream stores them.
 
     The text is cut into up to 64 rows, each read from the initial state. A short text is one row. The result does not
     depend on settings of the training. Raises BadInput for fewer than two tokens.
@@ -100,8 +115,12 @@ def loss(model: nn.Module, tokens: Tensor) -> float:
     inputs = F.pad(tokens[:-1], (0, missing)).view(rows, length).t()
     targets = F.pad(tokens[1:], (0, missing), value=-100).view(rows, length).t()  # -100: not a target
     total, state, read = 0.0, None, 0
+    stream = None if weights == "float32" else model.stream(rows, weights)  # type: ignore[operator]
     for piece, target in zip(inputs.split(PIECE), targets.split(PIECE), strict=True):
-        scores, state = model(piece, state, read)
+        if stream is None:
+            scores, state = model(piece, state, read)
+        else:
+            scores = stream.run(model.embedding(piece))  # type: ignore[operator]
         read += len(piece)
         total += F.cross_entropy(scores.flatten(0, 1), target.flatten(), reduction="sum").item()
     model.train(was_training)
@@ -123,10 +142,27 @@ def generate(
     """
     model.eval()
     scores, state = model(prompt[:, None])
+    following, stream = scores[-1, 0], _stream_after(model, state, len(prompt))
     for read in range(len(prompt), len(prompt) + length):
-        token = _draw(scores[-1, 0], temperature, top_k, generator)
+        token = _draw(following, temperature, top_k, generator)
         yield int(token)
-        scores, state = model(token.view(1, 1), state, read)
+        if stream is None:
+            scores, state = model(token.view(1, 1), state, read)
+            following = scores[-1, 0]
+        else:
+            following = stream.step(model.embedding.weight[token])
+
+
+def _stream_after(model: LanguageModel, state: State, read: int) -> Stream | None:
+    """A stream that goes on from a state, or None where there is none and the model is called for each token."""
+    if chosen() == "eager" or model.bias.device.type != "cpu":
+        return None
+    try:
+        stream = model.stream(start=read)
+    except (NotCompiled, Mismatch):
+        return None
+    stream.state = state
+    return stream
 
 
 def _draw(scores: Tensor, temperature: float, top_k: int, generator: torch.Generator | None) -> Tensor:

@@ -15,7 +15,6 @@ from conveyor.cell.regularise import Regularised
 from conveyor.compiler import CannotCompile, Graph
 from conveyor.compiler.graph import Builder, Node, Output
 from conveyor.errors import BadInput
-from conveyor.layer.recurrent import Recurrent
 from conveyor.layer.tracing import Given, Signature, traced
 
 # The source of a stream other than x: a value of the layer below by name, a learned map of the input, or a constant.
@@ -41,7 +40,7 @@ class TracedLayer:
         return next(output.node for output in self.graph.outputs if output.name == name)
 
 
-def traced_layers(rnn: Recurrent, given: Iterable[Given] = ()) -> list[TracedLayer]:
+def traced_layers(rnn: Any, given: Iterable[Given] = ()) -> list[TracedLayer]:
     """The layers of a network in evaluation mode, without dropout, the lowest first.
 
     `given`: the shapes of the streams and constants besides x, without steps and rows. Raises BadInput for
@@ -62,7 +61,7 @@ def traced_layers(rnn: Recurrent, given: Iterable[Given] = ()) -> list[TracedLay
         rnn.train(training)
 
 
-def _traced_layer(rnn: Recurrent, row: int, shapes: Mapping[str, tuple[Any, Any]]) -> TracedLayer:
+def _traced_layer(rnn: Any, row: int, shapes: Mapping[str, tuple[Any, Any]]) -> TracedLayer:
     cell = rnn.cell_of(row)
     step: Any = Regularised(cell, 0.0, rnn.zoneout) if rnn.zoneout else cell
     widths = cell.widths | {f"zone_{name}": cell.widths[name] for name in rnn.zoneout}
@@ -75,11 +74,11 @@ def _traced_layer(rnn: Recurrent, row: int, shapes: Mapping[str, tuple[Any, Any]
         raise BadInput(f"{location(cell)} cannot be traced: {error}") from None
     streams: dict[str, Source] = {f"zone_{name}": rate for name, rate in rnn.zoneout.items()}
     for name, value in cell.below.items():
-        streams[name] = value if row else rnn.ground[0][name]  # type: ignore[index]
+        streams[name] = value if row else rnn.ground[0][name]
     return TracedLayer(found.graph, found.weights, streams, cell.output_name or cell.state[0])
 
 
-def initial_states(rnn: Recurrent, row: int) -> dict[str, Tensor]:
+def initial_states(rnn: Any, row: int) -> dict[str, Tensor]:
     """The states of a layer before the first step, [width] each: zeros, or learnt."""
     if rnn.learn_initial_state:
         return {name: rnn.initial_state[name][row] for name in rnn.state_names}
@@ -102,7 +101,7 @@ class Network:
     weights: Mapping[str, Getter]
 
     @classmethod
-    def of(cls, rnn: Recurrent, given: Iterable[Given] = (), head: nn.Linear | None = None) -> Network:
+    def of(cls, rnn: Any, given: Iterable[Given] = (), head: nn.Linear | None = None) -> Network:
         """That of a layer, and of a linear map of its output. Raises BadInput as `traced_layers` does."""
         made = _Stack(rnn)
         for row, layer in enumerate(traced_layers(rnn, given)):
@@ -116,7 +115,7 @@ OUTPUT = "output"  # what the result of a network is called
 class _Stack:
     """The graphs of layers, one upon the other in one graph."""
 
-    def __init__(self, rnn: Recurrent):
+    def __init__(self, rnn: Any):
         self.rnn, self.b = rnn, Builder()
         self.weights: dict[str, Getter] = {}
         self.outputs: list[Output] = []

@@ -24,9 +24,10 @@ from conveyor.cell.regularise import (
     zoneout_rates,
 )
 from conveyor.errors import Mismatch, warn
-from conveyor.layer import dispatch, foreign, making, symbolic
+from conveyor.layer import dispatch, foreign, making, stepper, symbolic
 from conveyor.layer.forms import InputLayout, read, reverse
 from conveyor.layer.placing import move
+from conveyor.layer.stream import Stream
 
 State = Tensor | tuple[Tensor, ...]
 
@@ -211,6 +212,10 @@ class Recurrent(nn.Module):
         start: int,
         extra_inputs: dict[str, Tensor],
     ) -> Any:
+        if hx is not None and lengths is None and not record and not extra_inputs and not self.batch_first:
+            found = stepper.attempt(self, input, hx, start, {})  # few steps of a stream that is carried on
+            if found is not None:
+                return self._handed_on(*found)
         if not is_whole(start) or start < 0:
             raise ValueError(f"start is the number of the first step, a whole number from 0, not {start!r}")
         x, counts, form = read(input, lengths, self.batch_first, self.input_size)
@@ -237,6 +242,12 @@ class Recurrent(nn.Module):
             raise ValueError("a bidirectional layer cannot go step by step: its second direction starts at the end")
         if x.dim() not in (1, 2):
             raise ValueError(f"a step's input is [B, {self.input_size}] or [{self.input_size}], not {list(x.shape)}")
+        if x.dim() == 2:
+            given = {n: v if n in self.cell.constant else v[None] for n, v in extra_inputs.items()}
+            found = stepper.attempt(self, x[None], state, start, given)
+            if found is not None:
+                output, last, values = found
+                return self._handed_on(output[0], last, {name: _squeeze(value, 0) for name, value in values.items()})
         time = 1 if self.batch_first and x.dim() == 2 else 0
         extra_inputs = {n: v if n in self.cell.constant else v.unsqueeze(time) for n, v in extra_inputs.items()}
         if torch.jit.is_tracing():  # which a loop of one step is right for
@@ -246,6 +257,18 @@ class Recurrent(nn.Module):
         output, state, *values = result
         now = ({name: _squeeze(value, time) for name, value in named.items()} for named in values)
         return output.squeeze(time), state, *now
+
+    def stream(self, rows: int = 1, *, weights: str = "float32", start: int = 0, **inputs: Tensor) -> Stream:
+        """A stream: single steps without gradients, as fast as the processor goes. The arguments are those of Stream.
+
+        stream = rnn.stream()
+        y = stream.step(x)                              # x: [input_size], y: [output_size]
+        """
+        return Stream(self, rows, weights=weights, start=start, inputs=inputs)
+
+    def _handed_on(self, output: Tensor, last: list[Tensor], values: dict[str, Any]) -> Any:
+        result = output, last[0] if len(last) == 1 else tuple(last)
+        return (*result, values) if self.cell.returned else result
 
     def _parametrized_once(self) -> AbstractContextManager[Any]:
         """Inside, a weight that torch.nn.utils.parametrize computes is computed once, not once a step.
@@ -276,7 +299,9 @@ class Recurrent(nn.Module):
                 row = layer * self.directions + direction
                 state = tuple(rounded(state[row]) for state in scan.state)
                 below = _each(rounded, self._from_below(row, x, values, scan.lengths))
-                one = replace(scan, streams={**streams, "x": x, **below}, state=state, constants=constants)
+                given = {**streams, "x": x, **below}
+                cell, sources = self.cell_of(row), self._sources(row)
+                one = Scan(cell, given, state, constants, scan.lengths, scan.record, scan.start, sources)
                 output, last, named = self._run(row, one)
                 outputs.append(rounded(output))
                 lasts.append(tuple(map(rounded, last)))
@@ -286,7 +311,7 @@ class Recurrent(nn.Module):
 
     def _run(self, row: int, scan: Scan) -> Unrolled:
         """One layer in one direction."""
-        scan, lengths = replace(scan, cell=self.cell_of(row), sources=self._sources(row)), scan.lengths
+        lengths = scan.lengths
         if self.zoneout or (self.recurrent_dropout and self.training):
             scan = Regularised(self.cell_of(row), self.recurrent_dropout, self.zoneout).scan(scan)
         if row % self.directions == 0:
@@ -367,7 +392,8 @@ class Recurrent(nn.Module):
         """All have the type of the weights, but for streams and constants that are no real numbers, and autocast."""
         if is_autocast(x.device):
             return
-        weight = next(self.parameters(), x)
+        weight = _first_parameter(self)
+        weight = x if weight is None else weight
         if x.dtype != weight.dtype:
             raise Mismatch(
                 f"the input is {x.dtype}, but the weights are {weight.dtype}: bring one to the other's type, "
@@ -416,6 +442,13 @@ class Recurrent(nn.Module):
 
 def _changed(shown: Mapping[str, tuple[Any, Any]]) -> list[str]:
     return [f"{name}={value!r}" for name, (value, default) in shown.items() if value != default]
+
+
+def _first_parameter(module: nn.Module) -> Tensor | None:
+    """That which `module.parameters()` gives first, ten times sooner."""
+    first = next((one for one in module._parameters.values() if one is not None), None)
+    children = (_first_parameter(child) for child in module._modules.values() if child is not None)
+    return first if first is not None else next((one for one in children if one is not None), None)
 
 
 def _reset(module: nn.Module) -> None:

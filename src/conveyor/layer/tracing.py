@@ -184,7 +184,7 @@ def _collect(module: nn.Module, marks: list[Any], tensors: list[int]) -> None:
         if name in HOOKS:
             marks.append(len(value))
         elif name not in OWN:
-            marks.append(value if isinstance(value, PLAIN) else _mark(value))
+            marks.append(value if isinstance(value, PLAIN) else mark_of(value))
     for child in module._modules.values():
         if child is not None:
             _collect(child, marks, tensors)
@@ -195,15 +195,16 @@ OWN = set(nn.Module().__dict__) - {"training"}  # what every module has, which s
 PLAIN = (int, float, str)
 
 
-def _mark(value: Any) -> Any:
+def mark_of(value: Any) -> Any:
+    """What is equal as long as an attribute of a module has not changed."""
     if isinstance(value, list | tuple | set):
-        return tuple(map(_mark, value))
+        return tuple(map(mark_of, value))
     if isinstance(value, dict):
-        return tuple((key, _mark(item)) for key, item in value.items())
+        return tuple((key, mark_of(item)) for key, item in value.items())
     if isinstance(value, int | float | str | None):
         return value
     if isinstance(value, Namespace | SimpleNamespace) or (is_dataclass(value) and not isinstance(value, type)):
-        return _Identity(value), _mark(getattr(value, "__dict__", None))  # settings, of which one may change
+        return _Identity(value), mark_of(getattr(value, "__dict__", None))  # settings, of which one may change
     if isinstance(value, MethodType):
         return _Identity(value.__self__), _Identity(value.__func__)
     return _Identity(value)

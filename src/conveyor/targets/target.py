@@ -128,5 +128,5 @@ class Result:
         if self.program.reverse:
             return buffer[: layout.batch]
         if layout.lengths is None:
-            return buffer[layout.steps % 2 * layout.batch :][: layout.batch]
+            return buffer.narrow(0, layout.steps % 2 * layout.batch, layout.batch)
         return buffer.index_select(0, layout.lengths % 2 * layout.batch + torch.arange(layout.batch))

@@ -17,6 +17,7 @@ from torch import Tensor
 from conveyor.compiler.graph import Key
 from conveyor.compiler.program import Space
 from conveyor.targets.batch_layout import BatchLayout
+from conveyor.targets.c.checks import CHECKS
 from conveyor.targets.cpu.emit import Source
 from conveyor.targets.cpu.library import load, runtime
 from conveyor.targets.cpu.memory import Memory
@@ -24,9 +25,6 @@ from conveyor.targets.cpu.plan import Plan
 from conveyor.targets.cpu.structs import Pointer, struct
 from conveyor.targets.target import Result
 
-# For tests. "nan": an element that is read before it is written spoils the result; "apart": every buffer is memory of
-# its own, so that the compiler's sanitizer sees what is read or written beyond one.
-CHECKS = os.environ.get("CONVEYOR_CHECKS", "").split()
 LINE = 64  # bytes of a cache line
 MOST_THREADS = 256
 
@@ -166,9 +164,8 @@ class CKernel:
                 made[buffer].zero_()
         pairs = self.program.reverse or layout.lengths is not None
         for buffer, first in zip(self.program.states.values(), states, strict=True):
-            made[buffer][: layout.batch] = first
-            if pairs and self.program.buffers[buffer].space == Space.PAIR:
-                made[buffer][layout.batch :] = first
+            twice = pairs and self.program.buffers[buffer].space == Space.PAIR
+            _fill(made[buffer], first, 2 if twice else 1)
         return made
 
 
@@ -183,6 +180,16 @@ class _Frame:
     kept: list[tuple[int, tuple[int, int], bool]]
     call: Any
     alive: tuple[Any, ...]  # what the call points to
+
+
+def _fill(buffer: Tensor, rows: Tensor, times: int) -> None:
+    """Copies rows to the beginning of a buffer, as often as said. For small tensors PyTorch's own way takes longer."""
+    if not rows.is_contiguous() or rows.dtype != buffer.dtype or rows.is_neg():
+        for k in range(times):
+            buffer[k * len(rows) : (k + 1) * len(rows)] = rows
+        return
+    for k in range(times):
+        ctypes.memmove(buffer.data_ptr() + k * rows.nbytes, rows.data_ptr(), rows.nbytes)
 
 
 def empty(dtype: torch.dtype, *shape: int) -> Tensor:

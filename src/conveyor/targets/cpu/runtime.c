@@ -125,13 +125,75 @@ static idx share(idx size, idx lot, idx part, idx parts) {
   return least(size, (size + lot - 1) / lot * part / parts * lot);
 }
 
+/* Lane j of the two rows that a step of a transposition, over blocks of h lanes, makes of two. */
+#define UPPER(j, h) ((j) & (h) ? (j) - (h) + VL : (j))
+#define LOWER(j, h) ((j) & (h) ? (j) + VL : (j) + (h))
+#define EACH2(f, h) f(0, h), f(1, h)
+#define EACH4(f, h) EACH2(f, h), f(2, h), f(3, h)
+#define EACH8(f, h) EACH4(f, h), f(4, h), f(5, h), f(6, h), f(7, h)
+#define EACH16(f, h) EACH8(f, h), f(8, h), f(9, h), f(10, h), f(11, h), f(12, h), f(13, h), f(14, h), f(15, h)
+#ifdef DOUBLE
+#define LANES (VB / 8)
+#else
+#define LANES (VB / 4)
+#endif
+#if LANES == 2
+#define EACH EACH2
+#elif LANES == 4
+#define EACH EACH4
+#elif LANES == 8
+#define EACH EACH8
+#else
+#define EACH EACH16
+#endif
+#define EXCHANGE(h)                                                           \
+  UNROLL for (int i = 0; i < VL; i++)                                         \
+    if (!(i & (h))) {                                                         \
+      vec upper = r[i], lower = r[i + (h)];                                   \
+      r[i] = __builtin_shufflevector(upper, lower, EACH(UPPER, h));           \
+      r[i + (h)] = __builtin_shufflevector(upper, lower, EACH(LOWER, h));     \
+    }
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define SHUFFLES
+#endif
+#endif
+
+/* VL columns of K rows to a panel; where a column lies in one piece, a square of them at a time, in registers. */
+static void columns(const real *s, idx row, idx column, idx K, real *panel) {
+  idx k = 0;
+  if (column == 1)
+    for (; k < K; k++) *(vec *)(panel + k * NR) = *(const vec *)(s + k * row);
+#ifdef SHUFFLES
+  if (row == 1)
+    for (; k + VL <= K; k += VL) {
+      vec r[LANES];
+      UNROLL for (int i = 0; i < VL; i++) r[i] = *(const vec *)(s + k + i * column);
+      EXCHANGE(1)
+#if LANES > 2
+      EXCHANGE(2)
+#endif
+#if LANES > 4
+      EXCHANGE(4)
+#endif
+#if LANES > 8
+      EXCHANGE(8)
+#endif
+      UNROLL for (int i = 0; i < VL; i++) *(vec *)(panel + (k + i) * NR) = r[i];
+    }
+#endif
+  for (; k < K; k++)
+    for (idx j = 0; j < VL; j++) panel[k * NR + j] = s[k * row + j * column];
+}
+
 /* [K][N] with these strides to rows k0.. and columns n0.. of a packed matrix of `inner` rows and `width` columns. */
 static void pack(const real *s, idx row, idx column, idx K, idx N, real *d, idx k0, idx n0, idx inner, idx width) {
   for (idx n = 0; n < N;) {
-    idx at = n0 + n, in = at % NR, count = least(NR - in, N - n);
+    idx at = n0 + n, in = at % NR, count = least(NR - in, N - n), j = 0;
     real *panel = d + at / NR * NR * inner + k0 * NR + in;
+    for (; j + VL <= count; j += VL) columns(s + (n + j) * column, row, column, K, panel + j);
     for (idx k = 0; k < K; k++)
-      for (idx j = 0; j < count; j++) panel[k * NR + j] = s[k * row + (n + j) * column];
+      for (idx l = j; l < count; l++) panel[k * NR + l] = s[k * row + (n + l) * column];
     n += count;
   }
   if (n0 + N == width && width % NR) /* the columns that are not there */

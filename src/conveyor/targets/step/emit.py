@@ -45,7 +45,7 @@ class _Body(Body):
         given = self.given(ref)
         if given is not None:
             return f"in[{given}]{by_row}{plus}"
-        return f"m + rows * {self.plan.places[ref.buffer, ref.when]}{by_row}{plus}"
+        return f"mem + rows * {self.plan.places[ref.buffer, ref.when]}{by_row}{plus}"
 
     def given(self, ref: Ref) -> int | None:
         """Which of the streams it is, if it is one."""
@@ -61,28 +61,28 @@ class _Body(Body):
 def emit(plan: Plan) -> str:
     """`begin` and `step`: C99 that follows maths.h and products.h.
 
-    Both are given the weights `w`, memory `m`, and what comes in; `step` also where outputs go, and its number.
+    Both are given the weights `w`, memory `mem`, and what comes in; `step` also where outputs go, and its number.
     """
     body = _Body(plan)
     begin = "".join(_stage(body, stage) for stage in plan.begin)
     step = "".join(_stage(body, stage) for stage in plan.step)
     constants = "".join(
-        f"  memcpy(m + rows * {plan.places[plan.program.input_buffers[key], '']}, in[{k}], "
+        f"  memcpy(mem + rows * {plan.places[plan.program.input_buffers[key], '']}, in[{k}], "
         f"sizeof(real) * (size_t)rows * {plan.width(key)});\n"
         for k, key in enumerate(plan.constants)
     )
     states = "".join(
-        f"  memcpy(m + rows * {plan.places[buffer, 'before']}, m + rows * {plan.places[buffer, 'after']}, "
+        f"  memcpy(mem + rows * {plan.places[buffer, 'before']}, mem + rows * {plan.places[buffer, 'after']}, "
         f"sizeof(real) * (size_t)rows * {plan.program.buffers[buffer].width});\n"
         for buffer in plan.program.states.values()
     )
-    unused = "  (void)w, (void)m, (void)in, (void)rows"
+    unused = "  (void)w, (void)mem, (void)in, (void)rows"
     return (
         "/* Once a sequence: what is constant over it is read, and what only depends on that is computed. */\n"
-        "static void begin(const char *w, real *m, const real *const *in, idx rows) {\n"
+        "static void begin(const char *w, real *mem, const real *const *in, idx rows) {\n"
         f"{unused};\n{constants}{begin}}}\n\n"
-        "/* One step: from the states in m to those after it. */\n"
-        "static void step(const char *w, real *m, const real *const *in, real *const *out, real t, idx rows) {\n"
+        "/* One step: from the states in mem to those after it. */\n"
+        "static void step(const char *w, real *mem, const real *const *in, real *const *out, real t, idx rows) {\n"
         f"{unused}, (void)out, (void)t;\n{step}{states}}}\n"
     )
 

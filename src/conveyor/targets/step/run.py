@@ -13,6 +13,7 @@ from torch import Tensor
 
 from conveyor.compiler.graph import Graph
 from conveyor.targets.c import build, maths
+from conveyor.targets.c.checks import CHECKS
 from conveyor.targets.step.emit import emit
 from conveyor.targets.step.pack import pack
 from conveyor.targets.step.plan import LINE, Plan, plan
@@ -103,7 +104,7 @@ class StepKernel:
         """Memory of a stream of so many rows, of which the first elements are the states: zeros."""
         size, lines = self.plan.memory * rows, LINE // self.plan.item
         made = torch.zeros(size + lines, dtype=self.plan.dtype)
-        if build_checks():
+        if "nan" in CHECKS:
             made[self.plan.state_size * rows :] = math.nan
         return made[-made.data_ptr() % LINE // self.plan.item :][:size]
 
@@ -124,13 +125,6 @@ class StepKernel:
     ) -> None:  # fmt: skip
         """The same, with the states before and after it in arrays of their own."""
         self._apply(weights, memory, inputs, outputs, steps, start, rows, old, new)
-
-
-def build_checks() -> bool:
-    """Whether values that are read before they are written are to spoil the result, for tests."""
-    import os
-
-    return "nan" in os.environ.get("CONVEYOR_CHECKS", "").split()
 
 
 @lru_cache(maxsize=256)

@@ -1,0 +1,315 @@
+"""The step of a whole layer, compiled, with weights that are packed once: for single steps and for streams."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from threading import local
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.nn.modules.module import _has_any_global_hook
+
+from conveyor.cell import Affine
+from conveyor.cell.loop import is_autocast, is_transforming
+from conveyor.compiler.graph import Key
+from conveyor.errors import BadInput
+from conveyor.layer.backends import chosen
+from conveyor.layer.network import OUTPUT, Network, initial_states
+from conveyor.layer.tracing import HOOKS, OWN, Given, mark_of
+from conveyor.targets import CannotBuild
+from conveyor.targets.step import StepKernel, step_kernel
+
+PLAIN = (int, float, str, type(None))
+Addresses = ctypes.Array[ctypes.c_void_p]
+
+
+@dataclass(frozen=True, eq=False)
+class Stepper:
+    """A layer's step for certain weights.
+
+    Its inputs and outputs are [steps, rows, width]; a state is [layers, rows, width], as the layer has it.
+    """
+
+    network: Network
+    kernel: StepKernel
+    weights: Tensor
+    state_names: tuple[str, ...]
+    layers: int
+
+    @classmethod
+    def of(
+        cls, rnn: Any, given: Iterable[Given] = (), weights: str = "float32", head: nn.Linear | None = None
+    ) -> Stepper:
+        """That of a layer as it is now. Raises BadInput and CannotBuild."""
+        network = Network.of(rnn, given, head)
+        dtype = next((p.dtype for p in rnn.parameters()), torch.get_default_dtype())
+        kernel = step_kernel(network.graph, dtype, weights)
+        return cls(network, kernel, _packed(network, kernel), rnn.state_names, rnn.num_layers)
+
+    @cached_property
+    def address(self) -> int:
+        """Where its weights are."""
+        return self.weights.data_ptr()
+
+    @cached_property
+    def streams(self) -> tuple[str, ...]:
+        """The names of what is given at each step, in order."""
+        return tuple(key.name for key in self.kernel.plan.streams)
+
+    @cached_property
+    def constants(self) -> tuple[str, ...]:
+        """The names of what is given once a sequence, in order."""
+        return tuple(key.name for key in self.kernel.plan.constants)
+
+    @cached_property
+    def result(self) -> int:
+        """Which of the outputs is the layer's."""
+        return self.kernel.plan.outputs.index(Key("stream", OUTPUT))
+
+    @cached_property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Of each output, without steps and rows."""
+        return [self.kernel.plan.program.shapes[key][1] for key in self.kernel.plan.outputs]
+
+    @cached_property
+    def returned(self) -> dict[str, list[int]]:
+        """Of each further output: which outputs of the kernel those of the layers are."""
+        names = [key.name for key in self.kernel.plan.outputs]
+        found: dict[str, list[int]] = {}
+        for k, name in enumerate(names):
+            if k != self.result:
+                found.setdefault(name.rpartition(".")[0], []).append(k)
+        return found
+
+    @cached_property
+    def places(self) -> list[tuple[int, int, int]]:
+        """Of each state of the kernel: which state of the layer it is, of which layer, and how wide."""
+        plan = self.kernel.plan
+        split = (name.rpartition(".") for name in plan.states)
+        widths = (plan.program.buffers[plan.program.states[name]].width for name in plan.states)
+        return [(self.state_names.index(n), int(row), w) for (n, _, row), w in zip(split, widths, strict=True)]
+
+    @cached_property
+    def arguments(self) -> frozenset[str]:
+        """The names of all that is given, but for states."""
+        return frozenset((*self.streams, *self.constants))
+
+    def state_shapes(self, rows: int) -> list[tuple[int, int, int]]:
+        """Of the layer's states."""
+        return [(self.layers, rows, width) for width in self.state_widths]
+
+    @cached_property
+    def state_widths(self) -> list[int]:
+        """Of the layer's states, in order."""
+        return list({k: width for k, _, width in sorted(self.places)}.values())
+
+    def empty(self, steps: int, rows: int) -> list[Tensor]:
+        """Room for the outputs."""
+        return [torch.empty(steps, rows, *dims, dtype=self.kernel.plan.dtype) for dims in self.shapes]
+
+    def addresses(self, states: Sequence[Tensor]) -> Addresses:
+        """Where the states of each layer are in tensors [layers, rows, width]."""
+        item, rows = self.kernel.plan.item, states[0].shape[1]
+        starts = [state.data_ptr() for state in states]
+        return self.kernel.States(*(starts[k] + row * rows * width * item for k, row, width in self.places))
+
+    def values(self, outputs: Sequence[Tensor]) -> dict[str, Tensor | list[Tensor]]:
+        """The further outputs by name, [layers, 1, steps, rows, ...] as the layer gives them."""
+        found: dict[str, Tensor | list[Tensor]] = {}
+        for name, which in self.returned.items():
+            layers = [outputs[k][None] for k in which]
+            same = all(layer.shape == layers[0].shape for layer in layers)
+            found[name] = torch.stack(layers) if same else layers
+        return found
+
+
+def _packed(network: Network, kernel: StepKernel) -> Tensor:
+    with torch.no_grad():
+        weights = {name: tensor for name, get in network.weights.items() if (tensor := get()) is not None}
+        return kernel.pack(weights)
+
+
+# --- kept with a layer, until it changes ---
+
+
+class _Seen:
+    """A layer as it was: its tensors with their versions and places, and what else its modules hold."""
+
+    def __init__(self, rnn: Any):
+        cells = (module for cell in rnn.cells for module in cell.modules())
+        modules = list(dict.fromkeys([*rnn.modules(), *cells]))
+        held = [each for module in modules for each in (module._parameters, module._buffers)]
+        self.tensors = [
+            (each, name, tensor, tensor._version, tensor.data_ptr())
+            for each in held
+            for name, tensor in each.items()
+            if tensor is not None
+        ]
+        self.sizes = [(each, len(each)) for each in (*held, *(module.__dict__ for module in modules))]
+        self.plain = [(m.__dict__, {n: v for n, v in m.__dict__.items() if isinstance(v, PLAIN)}) for m in modules]
+        others = [
+            value
+            for module in modules
+            for name, value in (() if isinstance(module, Affine) else module.__dict__.items())
+            if name not in OWN and not isinstance(value, (*PLAIN, Tensor))
+            if not (isinstance(module, nn.RNNBase) and name.startswith("_"))  # where torch.nn keeps its parameters
+        ]
+        self.flat = [(value, value.copy()) for value in others if _is_flat(value)]
+        self.deep = [(value, mark_of(value)) for value in others if not _is_flat(value)]
+        self.children = [(module._modules, tuple(module._modules.values())) for module in modules if module._modules]
+        self.hooks = [module.__dict__[name] for module in modules for name in HOOKS]
+        self.hooks += [
+            module._modules["parametrizations"] for module in modules if "parametrizations" in module._modules
+        ]
+
+    def is_same(self) -> bool:
+        """Whether nothing has changed. Writes that count no version, as through `tensor.data`, are not seen."""
+        return (
+            all(
+                held.get(name) is tensor and tensor._version == version and tensor.data_ptr() == place
+                for held, name, tensor, version, place in self.tensors
+            )
+            and all(len(each) == size for each, size in self.sizes)
+            and all(held.items() >= plain.items() for held, plain in self.plain)
+            and all(value == copy for value, copy in self.flat)
+            and all(mark_of(value) == mark for value, mark in self.deep)
+            and all(tuple(held.values()) == modules for held, modules in self.children)
+        )
+
+    def is_hooked(self) -> bool:
+        """Whether some module has a hook, or computes a weight, which a step in one piece would not do."""
+        return any(self.hooks) or _has_any_global_hook()
+
+
+def _is_flat(value: Any) -> bool:
+    """Whether it is a container of numbers and names alone, which a copy tells the quickest."""
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list | set) else (value,)
+    return isinstance(value, dict | list | set) and all(isinstance(each, PLAIN) for each in inside)
+
+
+_kept: WeakKeyDictionary[nn.Module, dict[tuple[Given, ...], tuple[Stepper | Exception, _Seen]]] = WeakKeyDictionary()
+
+
+def stepper_of(rnn: Any, given: tuple[Given, ...] = ()) -> Stepper | Exception | None:
+    """The stepper of a layer, made anew when it has changed, or why there is none; None if a module has a hook."""
+    known = _kept.setdefault(rnn, {})
+    stepper, seen = known.get(given, (None, None))
+    if seen is None or not seen.is_same():
+        try:
+            stepper = Stepper.of(rnn, given)
+        except (BadInput, CannotBuild) as error:
+            stepper = error
+        seen = _Seen(rnn)
+        if len(known) > 8:  # somebody changes the shapes at every call
+            known.clear()
+        known[given] = stepper, seen
+    return None if seen.is_hooked() else stepper
+
+
+class _Room(local):
+    """Memory of each thread for single steps, by stepper and rows."""
+
+    def __init__(self) -> None:
+        self.of: WeakKeyDictionary[Stepper, dict[int, Tensor]] = WeakKeyDictionary()
+
+    def memory(self, stepper: Stepper, rows: int) -> Tensor:
+        known = self.of.setdefault(stepper, {})
+        if rows not in known:
+            known[rows] = stepper.kernel.memory(rows)
+        return known[rows]
+
+
+_room = _Room()
+
+
+def run(
+    stepper: Stepper, inputs: Sequence[Tensor], states: Sequence[Tensor], constants: Sequence[Tensor], start: int
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Some steps from given states: the outputs [steps, rows, width], and the states after them."""
+    kernel, (steps, rows) = stepper.kernel, inputs[0].shape[:2]
+    memory, outputs = _room.memory(stepper, rows), stepper.empty(steps, rows)
+    last = [torch.empty_like(state) for state in states]
+    if constants:
+        kernel.begin(stepper.weights, memory, constants, rows)
+    kernel.apply(
+        stepper.address,
+        memory.data_ptr(),
+        kernel.Inputs(*(tensor.data_ptr() for tensor in inputs)),
+        kernel.Outputs(*(tensor.data_ptr() for tensor in outputs)),
+        steps,
+        start,
+        rows,
+        stepper.addresses(states),
+        stepper.addresses(last),
+    )
+    return outputs, last
+
+
+def first_states(rnn: Any, rows: int) -> list[Tensor]:
+    """The states before the first step, [layers, rows, width] each."""
+    by_layer = [initial_states(rnn, row) for row in range(rnn.num_layers)]
+    return [torch.stack([states[name].detach().expand(rows, -1) for states in by_layer]) for name in rnn.state_names]
+
+
+MOST_ROWS, MOST_STEPS = 16, 4  # above, a kernel for whole sequences is the better way
+
+
+def attempt(
+    rnn: Any, x: Any, hx: Any, start: int, extra: Mapping[str, Tensor]
+) -> tuple[Tensor, list[Tensor], dict[str, Any]] | None:
+    """Few steps of few rows [T, B, input_size] in inference: the output, the last states, and the further outputs.
+
+    None where another way is to be taken, which also tells what is wrong with the arguments.
+    """
+    if not _is_plain(rnn, x, start) or not (not extra or all(_is_given(rnn, n, v, x) for n, v in extra.items())):
+        return None
+    constant = rnn.cell.constant
+    given = tuple((n, tuple(v.shape[1 if n in constant else 2 :]), None) for n, v in extra.items())
+    stepper = stepper_of(rnn, given)
+    if not isinstance(stepper, Stepper) or x.dtype != stepper.kernel.plan.dtype:
+        return None
+    states = first_states(rnn, x.shape[1]) if hx is None else [hx] if isinstance(hx, Tensor) else list(hx)
+    shapes = stepper.state_shapes(x.shape[1])
+    if len(states) != len(shapes) or not all(_fits(s, shape, x.dtype) for s, shape in zip(states, shapes, strict=True)):
+        return None
+    known = {"x": x, **extra}
+    if known.keys() != stepper.arguments:
+        return None
+    inputs, constants = ([known[n].contiguous() for n in names] for names in (stepper.streams, stepper.constants))
+    outputs, last = run(stepper, inputs, [state.contiguous() for state in states], constants, start)
+    return outputs[stepper.result], last, stepper.values(outputs)
+
+
+def _is_plain(rnn: Any, x: Any, start: Any) -> bool:
+    """Whether a call is one for single steps: numbers in, numbers out, and nobody looks on."""
+    if torch.compiler.is_compiling() or torch.is_grad_enabled() or type(x) is not Tensor or x.dim() != 3:
+        return False
+    if chosen() == "eager":
+        return False
+    if not (0 < x.shape[0] <= MOST_STEPS and 0 < x.shape[1] <= MOST_ROWS and x.shape[2] == rnn.input_size):
+        return False
+    if rnn.bidirectional or not x.is_cpu or type(start) is not int or not 0 <= start < 2**24 - MOST_STEPS:
+        return False
+    if rnn.training and (rnn.dropout or rnn.input_dropout or rnn.recurrent_dropout or rnn.zoneout):
+        return False
+    watched = torch._C._len_torch_function_stack() or torch._C._len_torch_dispatch_stack()
+    special = watched or torch.jit.is_tracing() or is_transforming()
+    return not (special or forward_ad._current_level >= 0 or is_autocast(x.device))
+
+
+def _fits(state: Any, shape: tuple[int, ...], dtype: torch.dtype) -> bool:
+    return type(state) in (Tensor, nn.Parameter) and state.shape == shape and state.dtype == dtype
+
+
+def _is_given(rnn: Any, name: str, value: Any, x: Tensor) -> bool:
+    """Whether a stream or a constant is as the step takes it."""
+    if type(value) not in (Tensor, nn.Parameter) or value.dtype != x.dtype or value.device.type != "cpu":
+        return False
+    rows = value.shape[:1] == x.shape[1:2]
+    return rows if name in rnn.cell.constant else value.shape[:2] == x.shape[:2]

@@ -1,0 +1,337 @@
+"""A stream: one sample after another through a layer, with nothing of Python between its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from threading import Lock
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from conveyor.cell.loop import location
+from conveyor.errors import BadInput, Mismatch
+from conveyor.layer.backends import NotCompiled
+from conveyor.layer.stepper import Stepper, first_states
+from conveyor.layer.tracing import Given
+from conveyor.targets import CannotBuild
+from conveyor.targets.step import KINDS as KINDS
+
+
+class Stream:
+    """A layer that is run step by step, with a state and memory of its own. `rnn.stream()` makes one.
+
+        stream = rnn.stream()                           # one row; rnn.stream(rows=8): eight sequences side by side
+        for x in samples:                               # [input_size], or [rows, input_size]
+            y = stream.step(x)                          # [output_size], or [rows, output_size]
+        ys = stream.run(chunk)                          # [T, rows, input_size] -> [T, rows, output_size]
+        before = stream.state                           # as the layer has it: [layers, rows, width] each
+        stream.state = before                           # back to where it was
+        stream.reset()                                  # to the beginning
+        torch.save(stream.save(), "stream.pt")          # and stream.restore(torch.load("stream.pt"))
+
+    The results are those of the layer in evaluation, without gradients. A stream has the weights that the layer had
+    when it was made, packed once: `refresh()` takes those of now. Any number of streams come from one layer, each to be
+    used by one thread at a time; while a step runs, other threads go on.
+
+    `weights` is what the matrices are stored in: "float32", "bfloat16", or "int8" with a scale for each row, which is
+    less to read at each step; states and inputs stay in float32. (A layer in float64 has float64 throughout.)
+    `start` is the number of the first step, for a cell that takes `t`. `inputs` are the cell's constants, such as an
+    attention's keys, [rows, ...]; its further streams are given to `step` and `run` by name, as `rnn.step` and `rnn`
+    take them. A cell with further outputs gives them second, as a dict, as `rnn.step` and `rnn` do. `head` is a linear
+    map of the layer's output, whose result then is the stream's.
+
+    Raises NotCompiled if the step cannot be compiled, which `rnn.step` does without; Mismatch, a ValueError, for
+    tensors of another shape, type or device; RuntimeError for a stream that is closed.
+    """
+
+    def __init__(
+        self,
+        rnn: Any,
+        rows: int = 1,
+        *,
+        weights: str = "float32",
+        start: int = 0,
+        inputs: Mapping[str, Tensor] | None = None,
+        head: nn.Linear | None = None,
+    ):
+        inputs = inputs or {}
+        _check(rnn, rows, weights, start)
+        self.rnn, self.rows, self.weights, self._start, self._head = rnn, rows, weights, start, head
+        self.steps = start
+        cell = rnn.cell
+        further = set(cell.arguments) - {"x", "t", *cell.state, *cell.below}
+        constants = sorted(further & set(cell.constant))
+        if set(inputs) != set(constants):
+            names, given = (", ".join(sorted(each)) or "nothing" for each in (constants, inputs))
+            raise TypeError(f"a stream of {type(cell).__name__} takes {names} for the whole sequence, not {given}")
+        self._further = sorted(further - set(constants))
+        self._constants = {name: _plain(name, value, self._dtype) for name, value in inputs.items()}
+        for name, value in self._constants.items():
+            if value.shape[:1] != (rows,):
+                raise Mismatch(f"{name} must have the stream's {rows} rows first, but its shape is {list(value.shape)}")
+        self._busy, self._closed = Lock(), False
+        self._stepper: Stepper | None = None
+        self._memory = torch.empty(0)
+        self._usual: set[tuple[torch.Size, torch.dtype]] = set()
+        self._first: list[Tensor] | None = first_states(rnn, rows)  # the states, until the memory is there
+        if not self._further:
+            self._prepare({})
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return next((p.dtype for p in self.rnn.parameters()), torch.get_default_dtype())
+
+    def _prepare(self, streams: Mapping[str, Tensor]) -> Stepper:
+        """The step and its memory, made when the shapes of all that it is given are known."""
+        if self._stepper is None:
+            given: list[Given] = [(name, tuple(v.shape[1:]), None) for name, v in self._constants.items()]
+            given += [(name, tuple(v.shape[2:]), None) for name, v in streams.items()]
+            self._given = given
+            self._stepper = self._made()
+            self._memory = self._stepper.kernel.memory(self.rows)
+            self._begin()
+            if self._first is not None:
+                self._write(self._first)
+                self._first = None
+            self._make_quick()
+        return self._stepper
+
+    def _make_quick(self) -> None:
+        """What a step needs that only reads x and only gives the output."""
+        assert self._stepper is not None
+        kernel, result = self._stepper.kernel, self._stepper.result
+        self._usual = set()
+        if self._stepper.streams == ("x",) and len(self._stepper.shapes) == 1:
+            wide = torch.Size((self.rows, self.rnn.input_size))
+            shapes = (wide, wide[1:]) if self.rows == 1 else (wide,)
+            self._usual = {(each, kernel.plan.dtype) for each in shapes}
+        self._width = self._stepper.shapes[result][-1]
+        self._inputs, self._outputs = kernel.Inputs(), kernel.Outputs()
+        self._call = partial(kernel.run, self._stepper.address, self._memory.data_ptr())
+
+    def _made(self) -> Stepper:
+        try:
+            return Stepper.of(self.rnn, self._given, self.weights, self._head)
+        except (BadInput, CannotBuild) as error:
+            raise NotCompiled(f"{location(self.rnn.cell)} has no stream: {error}; rnn.step needs none") from None
+
+    def _begin(self) -> None:
+        assert self._stepper is not None
+        if self._stepper.constants:
+            values = [self._constants[name].contiguous() for name in self._stepper.constants]
+            self._stepper.kernel.begin(self._stepper.weights, self._memory, values, self.rows)
+
+    # --- running ---
+
+    def step(self, x: Tensor, **streams: Tensor) -> Any:
+        """The output of the next step: [rows, output_size] for x [rows, input_size]; for one row also without it."""
+        if not streams and self._is_next(x):
+            return self._quick_step(x)
+        single = x.dim() == 1 and self.rows == 1
+        result = self._run(x[None, None] if single else x[None], {n: v[None] for n, v in streams.items()}, x)
+        output, *values = result if isinstance(result, tuple) else (result,)
+        output = output[0, 0] if single else output[0]
+        named = ({name: _at(value) for name, value in each.items()} for each in values)
+        return (output, *named) if values else output
+
+    def _is_next(self, x: Any) -> bool:
+        """Whether it is a sample as most are, for which there is nothing to be prepared or brought into shape."""
+        plain = type(x) is Tensor and x.is_cpu and x.is_contiguous() and not x.requires_grad
+        return plain and (x.shape, x.dtype) in self._usual
+
+    def _quick_step(self, x: Tensor) -> Tensor:
+        output = torch.empty(*x.shape[:-1], self._width, dtype=x.dtype)
+        with self._alone():
+            self._inputs[0], self._outputs[0] = x.data_ptr(), output.data_ptr()
+            self._call(self._inputs, self._outputs, 1, self.steps, self.rows)
+            self.steps += 1
+        return output
+
+    def run(self, chunk: Tensor, **streams: Tensor) -> Any:
+        """The outputs of the next steps: [T, rows, output_size] for a chunk [T, rows, input_size]; for one row also
+        [T, input_size]."""
+        if chunk.dim() == 2 and self.rows == 1:
+            result = self._run(chunk[:, None], {name: v[:, None] for name, v in streams.items()}, chunk)
+            return (result[0][:, 0], *result[1:]) if isinstance(result, tuple) else result[:, 0]
+        return self._run(chunk, streams, chunk)
+
+    def _run(self, x: Tensor, streams: Mapping[str, Tensor], given: Tensor) -> Any:
+        if x.dim() != 3 or x.shape[1:] != (self.rows, self.rnn.input_size):
+            raise Mismatch(
+                f"this stream has {self.rows} rows of {self.rnn.input_size} inputs, but was given {list(given.shape)}"
+            )
+        if set(streams) != set(self._further):
+            wanted, got = (", ".join(sorted(each)) or "nothing" for each in (self._further, streams))
+            raise TypeError(f"besides the input, {type(self.rnn.cell).__name__} takes {wanted} at each step, not {got}")
+        values = {"x": _plain("the input", x, self._dtype_of_memory(x))}
+        for name, value in streams.items():
+            if value.shape[:2] != x.shape[:2]:
+                raise Mismatch(
+                    f"{name} must have the input's steps and rows {list(x.shape[:2])}, not {list(value.shape)}"
+                )
+            values[name] = _plain(name, value, self._dtype)
+        with self._alone():
+            stepper = self._prepare(streams)
+            kernel, steps = stepper.kernel, x.shape[0]
+            inputs = [values[name] for name in stepper.streams]
+            outputs = stepper.empty(steps, self.rows)
+            kernel.run(
+                stepper.address,
+                self._memory.data_ptr(),
+                kernel.Inputs(*(tensor.data_ptr() for tensor in inputs)),
+                kernel.Outputs(*(tensor.data_ptr() for tensor in outputs)),
+                steps,
+                self.steps,
+                self.rows,
+            )
+            self.steps += steps
+        output = outputs[stepper.result]
+        return (output, stepper.values(outputs)) if self.rnn.cell.returned else output
+
+    def _dtype_of_memory(self, x: Tensor) -> torch.dtype:
+        return self._dtype if self._stepper is None else self._stepper.kernel.plan.dtype
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Raises RuntimeError where the stream is closed, or another thread is using it."""
+        if not self._busy.acquire(blocking=False):
+            raise RuntimeError("another thread is using this stream: make one for each, rnn.stream()")
+        try:
+            if self._closed:
+                raise RuntimeError("this stream is closed: make another, rnn.stream()")
+            yield
+        finally:
+            self._busy.release()
+
+    # --- the state ---
+
+    @property
+    def state(self) -> Any:
+        """The state, as the layer has it: a tensor, or a tuple of several, [layers, rows, width] each; copies."""
+        with self._alone():
+            values = self._read()
+        return values[0] if len(values) == 1 else tuple(values)
+
+    @state.setter
+    def state(self, value: Any) -> None:
+        given = [value] if isinstance(value, Tensor) else list(value)
+        names, widths = self.rnn.state_names, self.rnn.cell.widths
+        if len(given) != len(names):
+            raise Mismatch(f"the state is a tensor for each of ({', '.join(names)}), but {len(given)} were given")
+        for name, one in zip(names, given, strict=True):
+            wanted = (self.rnn.num_layers, self.rows, widths[name])
+            if not isinstance(one, Tensor) or tuple(one.shape) != wanted:
+                found = list(one.shape) if isinstance(one, Tensor) else type(one).__name__
+                raise Mismatch(f"the state {name} must have shape {list(wanted)}, not {found}")
+        with self._alone():
+            self._write([_plain(f"the state {name}", one, self._dtype) for name, one in zip(names, given, strict=True)])
+
+    def reset(self) -> None:
+        """Back to the beginning: the initial state of the layer, and the first step's number."""
+        with self._alone():
+            self._write(first_states(self.rnn, self.rows))
+            self.steps = self._start
+
+    def save(self) -> dict[str, Tensor]:
+        """State and step number as tensors by name, for `torch.save` or safetensors; `restore` takes them."""
+        with self._alone():
+            values = dict(zip(self.rnn.state_names, self._read(), strict=True))
+        return {**values, "steps": torch.tensor(self.steps)}
+
+    def restore(self, saved: Mapping[str, Tensor]) -> None:
+        """Goes on from what `save` gave, of this or of another stream of an equal layer. Raises Mismatch."""
+        wanted = {*self.rnn.state_names, "steps"}
+        if set(saved) != wanted:
+            raise Mismatch(f"a saved stream holds {', '.join(sorted(wanted))}, not {', '.join(sorted(saved))}")
+        self.state = tuple(saved[name] for name in self.rnn.state_names)
+        self.steps = int(saved["steps"])
+
+    def refresh(self) -> None:
+        """Takes the weights that the layer has now; the state stays."""
+        with self._alone():
+            if self._stepper is not None:
+                self._stepper = self._made()
+                self._begin()
+                self._make_quick()
+
+    def _views(self) -> list[tuple[int, int, Tensor]]:
+        """Each state in memory: which of the layer's it is, of which layer, and [rows, width]."""
+        assert self._stepper is not None
+        found, at = [], 0
+        for k, row, width in self._stepper.places:
+            size = self.rows * width
+            found.append((k, row, self._memory[at : at + size].view(self.rows, width)))
+            at += size
+        return found
+
+    def _read(self) -> list[Tensor]:
+        if self._first is not None:
+            return [value.clone() for value in self._first]
+        layers: list[list[Tensor]] = [[torch.empty(0)] * self.rnn.num_layers for _ in self.rnn.state_names]
+        for k, row, view in self._views():
+            layers[k][row] = view
+        return [torch.stack(each) for each in layers]
+
+    def _write(self, values: list[Tensor]) -> None:
+        if self._stepper is None:
+            self._first = [value.detach().clone() for value in values]
+            return
+        with torch.no_grad():
+            for k, row, view in self._views():
+                view.copy_(values[k][row])
+
+    # --- the end ---
+
+    def close(self) -> None:
+        """Gives its memory back; it cannot be used any more."""
+        with self._busy:
+            self._closed, self._stepper, self._memory, self._constants = True, None, torch.empty(0), {}
+            self._usual = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        closed = ", closed" if self._closed else ""
+        return f"Stream(rows={self.rows}, weights={self.weights!r}, steps={self.steps}{closed})"
+
+
+def _at(value: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
+    """Further outputs of one step, without their dimension of time."""
+    return value.squeeze(2) if isinstance(value, Tensor) else [layer.squeeze(1) for layer in value]
+
+
+def _plain(what: str, value: Any, dtype: torch.dtype) -> Tensor:
+    """A tensor as a kernel reads it: without a gradient, without gaps."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{what} must be a tensor, not {type(value).__name__}")
+    if value.device.type != "cpu":
+        raise Mismatch(f"{what} is on {value.device}, but a stream runs on the processor: {what}.cpu()")
+    if value.requires_grad and torch.is_grad_enabled():
+        raise Mismatch(f"a stream has no gradients, but {what} wants one: use rnn.step, or {what}.detach()")
+    if value.dtype != dtype:
+        raise Mismatch(f"{what} is {value.dtype}, but the weights are {dtype}: {what}.to({dtype})")
+    return value if value.is_contiguous() else value.contiguous()
+
+
+def _check(rnn: Any, rows: Any, weights: Any, start: Any) -> None:
+    if type(rows) is not int or rows < 1:
+        raise ValueError(f"rows is how many sequences run side by side, a whole number from 1, not {rows!r}")
+    if type(start) is not int or not 0 <= start < 2**24:
+        raise ValueError(f"start is the number of the first step, a whole number from 0 below 2^24, not {start!r}")
+    if weights not in KINDS:
+        raise ValueError(f"weights are stored in {', '.join(KINDS)}, not {weights!r}")
+    if rnn.training and (rnn.dropout or rnn.input_dropout or rnn.recurrent_dropout or rnn.zoneout):
+        raise ValueError("the layer is in training, and drops values at random: call .eval() first")
+    weight = next(rnn.parameters(), torch.zeros(()))
+    if weight.device.type != "cpu" or weight.dtype not in (torch.float32, torch.float64):
+        raise Mismatch(f"the layer's weights are {weight.dtype} on {weight.device}: a stream needs float32 on the cpu")
+    if weight.dtype == torch.float64 and weights != "float32":
+        raise ValueError(f"a layer in float64 stores its weights as they are, not in {weights}")
