@@ -31,7 +31,7 @@ ARROWS = {
     "tasks": "errors",
     "training": "errors",
     "language": "cell errors layer tasks training zoo",
-    "exporting": "cell compiler errors language layer tasks targets targets/c targets/js",
+    "exporting": "cell compiler errors language layer tasks targets targets/c targets/js targets/step",
     "applications": "cell errors figures layer tasks training zoo",
     "bench": "cell errors layer nn targets targets/cpu zoo",
     "compare": "cell compiler errors figures layer tasks training zoo",

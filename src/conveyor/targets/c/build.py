@@ -49,7 +49,7 @@ def load(source: str, double: bool, level: str = "-O3") -> ctypes.CDLL:
     """
     if sys.platform == "win32":
         raise CannotBuild("kernels are not made on Windows yet")
-    return _load(source, double, _compiler(), (level, *_words("CONVEYOR_CFLAGS")))
+    return _load(source, double, compiler(), (level, *_words("CONVEYOR_CFLAGS")))
 
 
 @cache
@@ -89,8 +89,8 @@ def _words(variable: str) -> tuple[str, ...]:
         raise CannotBuild(f"{variable} is {os.environ[variable]!r}, which cannot be read: {error}") from None
 
 
-def _compiler() -> tuple[str, ...]:
-    """The command of a C compiler."""
+def compiler() -> tuple[str, ...]:
+    """The command of a C compiler. Raises CannotBuild."""
     named = _words("CC")
     if named:
         found = shutil.which(named[0])

@@ -7,14 +7,18 @@
 #include <stdint.h>
 #include <string.h>
 
-#define INLINE static inline __attribute__((always_inline))
+#if defined(__GNUC__)
+#define INLINE static inline __attribute__((always_inline, unused))
+#else
+#define INLINE static inline
+#endif
 
 #ifdef DOUBLE
 #define F(name) name
 typedef uint64_t bits;
 #define MANTISSA 52
 #define BIAS 1023
-#define MAGIC 0x1.8p52
+#define MAGIC 6755399441055744.0 /* 1.5 * 2^52 */
 #define EXP_HIGH 709.8
 #define EXP_LOW -708.0
 #define LN2_HIGH 6.93145751953125E-1
@@ -24,7 +28,7 @@ typedef uint64_t bits;
 typedef uint32_t bits;
 #define MANTISSA 23
 #define BIAS 127
-#define MAGIC 0x1.8p23f
+#define MAGIC 12582912.0f /* 1.5 * 2^23 */
 #define EXP_HIGH 88.73f
 #define EXP_LOW -87.3f
 #define LN2_HIGH 0.693359375f

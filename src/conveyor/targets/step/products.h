@@ -30,7 +30,7 @@ typedef unsigned words __attribute__((vector_size(32), aligned(4), may_alias));
 #define WIDE (8 * LANES)
 #define NARROW (FEW * LANES)
 
-static inline void wide(idx count, const piece *s, idx r, const weight *w, real *y) {
+INLINE void wide(idx count, const piece *s, idx r, const weight *w, real *y) {
   vector a = {0}, b = {0}, c = {0}, d = {0}, e = {0}, f = {0}, g = {0}, h = {0};
   for (idx i = 0; i < count; i++) {
     const real *x = s[i].x + r * s[i].row;
@@ -44,7 +44,7 @@ static inline void wide(idx count, const piece *s, idx r, const weight *w, real 
 }
 
 /* Several k at a time, so that sums need not wait for each other. */
-static inline void narrow(idx count, const piece *s, idx r, const weight *w, real *y) {
+INLINE void narrow(idx count, const piece *s, idx r, const weight *w, real *y) {
   vector a = {0}, b = {0}, c = {0}, d = {0}, e = {0}, f = {0}, g = {0}, h = {0};
 #define ADD(to, n) to += LOAD(w + (n) / FEW * NARROW, (n) % FEW) * x[k + (n) / FEW]
   for (idx i = 0; i < count; i++) {
@@ -111,6 +111,9 @@ static void panel(idx count, const piece *s, idx r, const weight *w, real *y, id
 
 #endif
 
+#if defined(__GNUC__) /* which warns of overflows that cannot be, once it knows the sizes of one call */
+__attribute__((noinline, unused))
+#endif
 /* The product with a matrix of K rows and N columns; each column is multiplied by its `scale`, if there are such. */
 static void product(idx rows, idx count, const piece *s, const weight *w, const real *scale, idx K, idx N, real *y, idx row) {
   idx n = 0;
@@ -121,7 +124,7 @@ static void product(idx rows, idx count, const piece *s, const weight *w, const 
   for (idx r = 0; n < N && r < rows; r++) {
     real last[256 / sizeof(real)];
     narrow(count, s, r, w, last);
-    for (idx j = n; j < N; j++) y[r * row + j] = last[j - n];
+    for (idx j = 0; j < NARROW && n + j < N; j++) y[r * row + n + j] = last[j];
   }
   for (idx r = 0; scale && r < rows; r++)
     for (idx j = 0; j < N; j++) y[r * row + j] *= scale[j];
