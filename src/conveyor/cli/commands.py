@@ -26,7 +26,7 @@ from conveyor.bench import earlier, plot, report, suite
 from conveyor.bench import plan as planning
 from conveyor.bench.contenders import CONTENDERS, ON_REQUEST, check_cells, choose
 from conveyor.bench.results import Results
-from conveyor.cli import pages, pictures, studies
+from conveyor.cli import exports, pages, pictures, studies
 from conveyor.cli.options import Device, RunFolder, folder_name
 from conveyor.errors import BadInput, suggest
 from conveyor.language.job import Language
@@ -364,6 +364,7 @@ def _measure(plan: planning.Plan, then: Results | None, json_file: Path | None, 
 app.command("compare")(studies.compare)
 app.command("search")(studies.search)
 app.command("explain")(pages.explain)
+app.command("export")(exports.export)
 app.command("draw")(pictures.draw)
 
 

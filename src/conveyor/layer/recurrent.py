@@ -242,7 +242,7 @@ class Recurrent(nn.Module):
             raise ValueError("a bidirectional layer cannot go step by step: its second direction starts at the end")
         if x.dim() not in (1, 2):
             raise ValueError(f"a step's input is [B, {self.input_size}] or [{self.input_size}], not {list(x.shape)}")
-        if x.dim() == 2:
+        if x.dim() == 2 and not torch.jit.is_tracing():
             given = {n: v if n in self.cell.constant else v[None] for n, v in extra_inputs.items()}
             found = stepper.attempt(self, x[None], state, start, given)
             if found is not None:

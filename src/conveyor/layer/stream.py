@@ -218,6 +218,7 @@ class Stream:
 
     @state.setter
     def state(self, value: Any) -> None:
+        """Sets it. Raises Mismatch for another shape or type."""
         given = [value] if isinstance(value, Tensor) else list(value)
         names, widths = self.rnn.state_names, self.rnn.cell.widths
         if len(given) != len(names):

@@ -133,9 +133,11 @@ class Values:
     # --- one method per operation ---
 
     def const(self, node: Node) -> str:
+        """A number."""
         return self.writer.numbers(node.attrs[0])
 
     def expand(self, node: Node) -> str:
+        """A value, broadcast."""
         (j,) = node.inputs
         if node.rows and not self.nodes[j].rows:
             shape = self.writer.op("Concat", self.batch, self.writer.whole(*node.dims), axis=0)
@@ -144,24 +146,29 @@ class Values:
         return self.writer.op("Expand", self._aligned(j, node), shape)
 
     def matmul(self, node: Node) -> str:
+        """A value times a matrix."""
         return self.writer.op("MatMul", *(self[j] for j in node.inputs), name=node.name)
 
     def contract(self, node: Node) -> str:
+        """A sum of products within each row."""
         first, second, out = node.attrs
         sides = zip((*node.inputs, None), (first, second, out), strict=True)
         a, b, c = (f"{'Z' if (node if j is None else self.nodes[j]).rows else ''}{labels}" for j, labels in sides)
         return self.writer.op("Einsum", *(self[j] for j in node.inputs), equation=f"{a},{b}->{c}", name=node.name)
 
     def reduce(self, node: Node) -> str:
+        """A sum or a maximum over dimensions."""
         kind = {"sum": "ReduceSum", "max": "ReduceMax"}[node.op]
         axes = self.writer.whole(*(k + node.rows for k in node.attrs[0]))
         return self.writer.op(kind, self[node.inputs[0]], axes, keepdims=0, name=node.name)
 
     def cat(self, node: Node) -> str:
+        """Pieces, one after the other."""
         pieces = [self.of_rows(j) if node.rows else self[j] for j in node.inputs]
         return self.writer.op("Concat", *pieces, axis=node.attrs[0] + node.rows, name=node.name)
 
     def slice(self, node: Node) -> str:
+        """A part of a value."""
         dim, start, step = node.attrs
         value, axis, size = self[node.inputs[0]], dim + node.rows, node.dims[dim]
         if step < 1 or size == 0:
@@ -171,6 +178,7 @@ class Values:
         return self.writer.op("Slice", value, *(self.writer.whole(*one) for one in bounds), name=node.name)
 
     def pad(self, node: Node) -> str:
+        """A value among zeros."""
         dim, start, step = node.attrs
         (j,), axis = node.inputs, dim + node.rows
         size = self.nodes[j].dims[dim]
@@ -182,10 +190,12 @@ class Values:
         return self.writer.op("Gather", longer, indices, axis=axis)
 
     def permute(self, node: Node) -> str:
+        """The dimensions in another order."""
         order = [*[0] * node.rows, *(k + node.rows for k in node.attrs[0])]
         return self.writer.op("Transpose", self[node.inputs[0]], perm=order, name=node.name)
 
     def reshape(self, node: Node) -> str:
+        """The same elements in another shape."""
         if 0 in node.dims:
             raise BadInput(
                 f"ONNX cannot reshape to the empty shape {list(node.dims)}: leave this value out of the step"
