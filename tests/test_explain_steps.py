@@ -14,11 +14,11 @@ from conveyor.compiler.graph import Builder, Output
 from conveyor.compiler.ops import OPS
 from conveyor.explain.circuit import Circuit
 from conveyor.explain.running.edits import Changes, Edit, editable
-from conveyor.explain.running.emit_js import SPELLING, emit
 from conveyor.explain.running.interpret import interpret
-from conveyor.explain.running.js_loops import literal
-from conveyor.explain.running.memory_map import MemoryMap
 from conveyor.layer.tracing import Signature, traced
+from conveyor.targets.js.emit import SPELLING, emit
+from conveyor.targets.js.loops import literal
+from conveyor.targets.js.memory_map import MemoryMap
 from in_a_page import assert_same, page
 from op_cells import OPS as SPELLINGS
 from op_cells import POSITIVE, SHAPED, op_cell

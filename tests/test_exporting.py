@@ -9,7 +9,8 @@ import torch
 import conveyor
 from cases import CASES, every_cell, extra_inputs
 from conveyor.compiler.ops import OPS
-from conveyor.exporting import write
+from conveyor.errors import BadInput
+from conveyor.exporting import proof, write
 from conveyor.exporting.format import Format, Ran, Written
 
 
@@ -86,3 +87,91 @@ def test_every_cell_is_exported(name, tmp_path):
     assert data["bytes"] == sum(data["files"].values())
     assert {p.name for p in (tmp_path / "out").iterdir()} == {*data["files"], "export.json"}
     assert os.listdir(tmp_path) == ["out"]
+
+
+def small():
+    torch.manual_seed(0)
+    return conveyor.GRU(3, 4)
+
+
+def test_a_wrong_result_is_an_error_and_leaves_nothing(form, tmp_path):
+    form.off = 1e-3
+    with pytest.raises(proof.Wrong, match=r"output is off by 0\.001"):
+        conveyor.export(small(), tmp_path / "out", "torch")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_what_is_interrupted_leaves_nothing_and_the_earlier_export_as_it_was(error, form, tmp_path):
+    conveyor.export(small(), tmp_path / "out", "torch")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    form.fails = error
+    with pytest.raises(type(error)):
+        conveyor.export(small(), tmp_path / "out", "torch")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+    assert os.listdir(tmp_path) == ["out"]
+
+
+@pytest.mark.usefixtures("form")
+def test_files_of_others_are_left_alone(tmp_path):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "notes").write_text("mine")
+    for place, why in (("own", "no export"), ("own/notes", "is a file"), ("none/out", "does not exist")):
+        with pytest.raises(BadInput, match=why):
+            conveyor.export(small(), tmp_path / place, "torch")
+    conveyor.export(small(), tmp_path / "out", "torch")
+    (tmp_path / "out" / "notes").write_text("mine")
+    conveyor.export(small(), tmp_path / "out", "torch")
+    assert (tmp_path / "out" / "notes").read_text() == "mine"
+
+
+def test_what_cannot_be_run_here_says_so(form, tmp_path):
+    form.why = "there is no torch"
+    report = conveyor.export(small(), tmp_path / "out", "torch")
+    assert "not run here: there is no torch" in str(report)
+    assert json.loads((tmp_path / "out" / "export.json").read_text())["proof"] == {"not_run": "there is no torch"}
+
+
+@pytest.mark.usefixtures("form")
+def test_a_layer_is_exported_as_in_evaluation_and_left_as_it_was(tmp_path):
+    rnn = conveyor.LSTM(3, 4, 2, dropout=0.5, dtype=torch.float64)
+    rnn.cells[1].eval()
+    report = conveyor.export(rnn, tmp_path / "out", "torch", head=torch.nn.Linear(4, 2, dtype=torch.float64))
+    assert report.proof.error <= 1e-5
+    assert rnn.training
+    assert not rnn.cells[1].training
+    assert report.data["outputs"] == {"output": [2]}
+
+
+@pytest.mark.parametrize(
+    ("module", "options", "why"),
+    [
+        (conveyor.GRU(3, 4, bidirectional=True), {}, "no single step"),
+        (torch.nn.Linear(3, 4), {}, "neither a layer"),
+        (conveyor.GRU(3, 4), {"name": "2nd"}, "begin with a letter"),
+        (conveyor.GRU(3, 4), {"colour": 1}, "no option colour"),
+        (conveyor.GRU(3, 4), {"inputs": {"y": torch.ones(1)}}, "no y"),
+        (conveyor.GRU(3, 4), {"head": torch.nn.Linear(5, 2)}, "reads 5 numbers"),
+    ],
+)
+@pytest.mark.usefixtures("form")
+def test_what_cannot_be_exported_is_refused(module, options, why, tmp_path):
+    with pytest.raises(BadInput, match=why):
+        conveyor.export(module, tmp_path / "out", "torch", **options)
+    assert os.listdir(tmp_path) == []
+
+
+class Curved(conveyor.Cell):
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.candidate = self.affine("h", "x")
+
+    def step(self, x, h):
+        return torch.erf(self.candidate(h, x))
+
+
+def test_an_operation_that_a_format_lacks_is_named_with_its_line(form, tmp_path, monkeypatch):
+    form.operations = frozenset(OPS) - {"erf"}
+    monkeypatch.setattr(write, "having", "js has {}".format)
+    with pytest.raises(BadInput, match=r"Curved\.step .*test_exporting.py, line \d+: torch has no erf; js has erf"):
+        conveyor.export(conveyor.Recurrent(Curved, 3, 4), tmp_path / "out", "torch")

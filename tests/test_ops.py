@@ -6,11 +6,11 @@ import conveyor
 from conveyor.compiler.ops import OPS
 from conveyor.explain.circuit import LABELS, SEEN_OTHERWISE, WHOLE
 from conveyor.explain.formula import FUNCTIONS, OPERATIONS
-from conveyor.explain.running.emit_js import SPELLING as JAVASCRIPT
-from conveyor.explain.running.emit_js import WRITTEN
 from conveyor.exporting.onnx.spelling import SPELLING as ONNX
 from conveyor.exporting.onnx.spelling import WRITTEN as ONNX_WRITTEN
 from conveyor.targets.c.spelling import SPELLING as C
+from conveyor.targets.js.emit import SPELLING as JAVASCRIPT
+from conveyor.targets.js.emit import WRITTEN
 from op_cells import OPS as SPELLINGS
 from op_cells import SHAPED, op_cell
 
@@ -23,8 +23,8 @@ DRAWN = OF_A_STEP - set(SEEN_OTHERWISE) - {"const"}
 # What has an entry, and what must have one.
 TABLES = {
     "SPELLING in targets/cpu/emit.py": (C.keys() - MOVES, POINTWISE),
-    "SPELLING in explain/running/emit_js.py": (JAVASCRIPT.keys(), POINTWISE),
-    "WRITTEN in explain/running/emit_js.py": (WRITTEN.keys(), OF_A_STEP - POINTWISE),
+    "SPELLING in targets/js/emit.py": (JAVASCRIPT.keys(), POINTWISE),
+    "WRITTEN in targets/js/emit.py": (WRITTEN.keys(), OF_A_STEP - POINTWISE),
     "SPELLING in exporting/onnx/spelling.py": (ONNX.keys(), POINTWISE),
     "WRITTEN in exporting/onnx/spelling.py": (ONNX_WRITTEN.keys(), OF_A_STEP - POINTWISE),
     "LABELS in explain/circuit.py": (LABELS.keys(), DRAWN | set(WHOLE)),

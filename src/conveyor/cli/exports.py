@@ -1,4 +1,4 @@
-"""The command conveyor export, which writes a trained language model as C or ONNX."""
+"""The command conveyor export, which writes a trained language model as C, ONNX or JavaScript."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def export(
         str | None, typer.Option(help="of files and functions [default: the cell's]", show_default=False)
     ] = None,
 ) -> None:
-    """Write a trained language model as C or ONNX, run what was written, and compare.
+    """Write a trained language model as C, ONNX or JavaScript, run what was written, and compare.
 
     Layers and cells of your own are exported in Python: conveyor.export(layer, folder, to="c").
     """

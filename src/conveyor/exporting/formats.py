@@ -13,6 +13,7 @@ from conveyor.exporting.format import Format
 FORMATS = {
     "c": "conveyor.exporting.c",
     "onnx": "conveyor.exporting.onnx",
+    "js": "conveyor.exporting.js",
 }
 
 

@@ -57,7 +57,7 @@ def export(
     name: str | None = None,
     **options: Any,
 ) -> Report:
-    """Writes a layer or a language model as C or ONNX, runs what it wrote, and compares.
+    """Writes a layer or a language model as C, ONNX or JavaScript, runs what it wrote, and compares.
 
         rnn = conveyor.LSTM(16, 32, num_layers=2)
         print(conveyor.export(rnn, "lstm", to="c"))         # lstm/lstm.c, lstm.h, ..., and export.json: the proof
@@ -66,14 +66,14 @@ def export(
         module: a `Recurrent` of any cell, `conveyor.RNN`, `LSTM`, `GRU`, or a `conveyor.language.LanguageModel`. It is
             exported as in evaluation mode, and in float32, whatever its own type. It is not changed.
         directory: a new or empty folder, or an earlier export, whose files are replaced.
-        to: "c" or "onnx".
+        to: "c", "onnx" or "js".
         inputs: examples of what the layer is called with besides its state, by name: x and further streams [T, B, ...],
             constants [B, ...]. Needed where the cell does not know a width, and good where a proof on normal numbers
             would say little: the recorded steps are those of the first row, repeated.
         head: a linear map after the layer, which becomes part of the export.
         vocabulary: that of a language model, for text instead of numbers where the format has text.
         name: of functions and files; else that of the cell.
-        options: of the format: weights="int8" or "bfloat16" for C.
+        options: of the format: weights="int8" or "bfloat16" for C, inline=True for JavaScript.
 
     The proof: 200 steps, at once, in chunks and one by one, each from the state of the last, are compared with the loop
     over `step` in PyTorch. `export.json` has the largest error, sizes in bytes and the time a step, or why nothing

@@ -18,15 +18,18 @@ from string import Template
 from typing import Any
 
 from conveyor.errors import BadInput
+from conveyor.targets import js
 
 IMPORT = re.compile(r'^import \{([^}]*)\} from "\./([\w.-]+)";\n', re.MULTILINE)
 EXPORT = re.compile(r"^export (?=(?:async )?(?:function\*?|class|const|let) (\w+))", re.MULTILINE)
+SHARED = ("arithmetic.js", "vocabulary.js")  # modules that exports have, too
 LEFT = re.compile(r"^(import|export)\b.*$", re.MULTILINE)  # imports and exports in unsupported forms
 
 
 def read(name: str) -> str:
     """A file of the page. Raises BadInput if it cannot be read."""
-    file = resources.files("conveyor.explain.page") / "web" / name
+    package = js.__name__ if name in SHARED else "conveyor.explain.page.web"
+    file = resources.files(package) / name
     try:
         return file.read_text(encoding="utf-8")
     except OSError as error:

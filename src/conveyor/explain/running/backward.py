@@ -10,7 +10,7 @@ from typing import Any
 from conveyor.compiler.differentiate import Costs, Derivative, differentiate
 from conveyor.compiler.graph import Graph, Key
 from conveyor.explain.circuit import Circuit
-from conveyor.explain.running.memory_map import MemoryMap
+from conveyor.targets.js.memory_map import MemoryMap
 
 
 @dataclass(frozen=True)

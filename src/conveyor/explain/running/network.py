@@ -40,13 +40,14 @@ import torch
 from torch import Tensor, nn
 
 from conveyor.compiler.graph import Graph
+from conveyor.explain.circuit import Circuit
 from conveyor.explain.running.backward import Backward
 from conveyor.explain.running.edits import editable, names
-from conveyor.explain.running.emit_js import emit
 from conveyor.explain.running.layers import TracedLayer, traced_layers
-from conveyor.explain.running.memory_map import MemoryMap
 from conveyor.explain.running.untrained import fresh, quantiles
 from conveyor.language import LanguageModel
+from conveyor.targets.js.emit import emit
+from conveyor.targets.js.memory_map import MemoryMap
 from conveyor.tasks.text import Vocabulary
 
 
@@ -120,6 +121,7 @@ class _Tensors:
 def _step(both: Backward) -> dict[str, Any]:
     memory = both.step
     circuit, nodes = memory.circuit, memory.graph.nodes
+    assert isinstance(circuit, Circuit)
     edits = {name: memory.at[i].at for name, i in memory.graph.inputs("edit").items()}
     parts = [
         {

@@ -1,16 +1,41 @@
-"""The memory of a step in a page, and when its values are computed: all decisions that emit_js.py needs."""
+"""The memory of a step in JavaScript, and when its values are computed: all decisions that emit.py needs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, Protocol
 
 from conveyor.compiler.graph import Graph
-from conveyor.explain.circuit import Circuit
 
 ALIASES = ("reshape", "stop_gradient")  # operations that keep the elements and their order
 SPACES = ("kept", "rest", "once", "held", "edits")  # one array each
+
+
+class Parted(Protocol):
+    """A step whose parts are to be seen: `owners` says to which part a node belongs."""
+
+    @property
+    def graph(self) -> Graph:
+        """The graph of the step."""
+
+    @property
+    def parts(self) -> Sequence[Any]:
+        """Each with its `kind`, its `node`, and the node `total`, or -1."""
+
+    @property
+    def owners(self) -> Mapping[int, int]:
+        """The part of each node that belongs to one."""
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A step of which only the outputs are to be seen."""
+
+    graph: Graph
+    parts: tuple[Any, ...] = ()
+    owners: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -34,7 +59,7 @@ class MemoryMap:
     memory.at[21]                                           # Slot("kept", 512)
     """
 
-    circuit: Circuit
+    circuit: Parted
     saved: tuple[int, ...] = ()
 
     @property

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from conveyor.compiler.graph import Node
-from conveyor.explain.running.backward import Backward
-from conveyor.explain.running.js_loops import contiguous, index, literal, loops, spread
-from conveyor.explain.running.memory_map import SPACES, MemoryMap, order
+from conveyor.targets.js.loops import contiguous, index, literal, loops, spread
+from conveyor.targets.js.memory_map import SPACES, MemoryMap, order
 
 # How pointwise operations are written. Functions that JavaScript's Math lacks are in arithmetic.js.
 SPELLING: dict[str, str] = {
@@ -44,7 +44,19 @@ SPELLING: dict[str, str] = {
 FUNCTIONS = "rows, columns, erf, mod, power, sign"  # from arithmetic.js
 
 
-def emit(steps: Sequence[MemoryMap], gradients: Sequence[Backward] = ()) -> str:
+class Directions(Protocol):
+    """The two steps of a gradient."""
+
+    @property
+    def forward(self) -> MemoryMap:
+        """The one that computes what `backward` reads."""
+
+    @property
+    def backward(self) -> MemoryMap:
+        """The one from the last step to the first."""
+
+
+def emit(steps: Sequence[MemoryMap], gradients: Sequence[Directions] = ()) -> str:
     """The source of a module that exports `steps`, a list of factory functions.
 
     Each factory takes the functions of arithmetic.js and the weights of the step, and returns an object. Its `kept` is
