@@ -145,7 +145,7 @@ def single_steps(hidden: int, layers: int, machine: Machine) -> None:
     for name in ("rnn.step", "rnn.step, own cell"):
         shown(name, found[name], {"nn.LSTM": found["nn.LSTM"]})
     shown("stream.step", found["stream.step"], {n: found[n] for n in ("nn.LSTMCell", "ONNX Runtime") if n in found})
-    shown("stream.run, a step", [each / STEPS for each in whole], {}, f"floor {floor(stream, machine):.2f}")
+    shown("stream.run, a step", [each / STEPS for each in whole], {}, f"   floor {floor(stream, machine):.2f}")
 
 
 def narrow_inputs(machine: Machine) -> None:
@@ -154,7 +154,7 @@ def narrow_inputs(machine: Machine) -> None:
     for inputs in (1, 4, 16):
         stream = conveyor.LSTM(inputs, 16).stream()
         found = times({"run": whole_steps(stream, inputs)}, ROUNDS, 2)["run"]
-        note = f"floor {floor(stream, machine):.3f}"
+        note = f"   floor {floor(stream, machine):.3f}"
         shown(f"{inputs} inputs", [each / STEPS for each in found], {}, note)
 
 
