@@ -29,7 +29,7 @@ ARROWS = {
     "zoo": "cell errors layer",
     "nn": "cell errors layer packing zoo",
     "tasks": "errors",
-    "training": "errors",
+    "training": "errors figures",
     "language": "cell errors layer tasks training zoo",
     "exporting": "cell compiler errors language layer tasks targets targets/c targets/js targets/step",
     "applications": "cell errors figures layer tasks training zoo",
@@ -38,14 +38,16 @@ ARROWS = {
     "search": "cell compare compiler errors layer training zoo",
     "explain": "cell compiler errors figures language layer targets targets/js tasks training zoo",
     "cli": "applications bench compare compiler errors explain exporting language layer nn search tasks training zoo",
-    "__init__": "cell exporting layer nn zoo",
+    "notebook": "cell errors explain layer",
+    "__init__": "cell exporting layer nn notebook zoo",
     "__main__": "cli",
 }
 # What the parts may import from outside, besides Python's own library; the rest comes in extras, where it is used.
 OUTSIDE = {
     "nn": "torch numpy onnx h5py google",
     "tasks": "torch numpy pydoc_data mido pyarrow pysword",
-    "training": "torch numpy safetensors rich matplotlib",
+    "training": "torch numpy safetensors rich matplotlib IPython",
+    "notebook": "pygments",
     "figures": "matplotlib",
     "applications": "torch numpy matplotlib sacrebleu",
     "targets/js": "torch numpy",
