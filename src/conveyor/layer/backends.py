@@ -59,8 +59,10 @@ def chosen() -> str:
 
 
 class NotCompiled(RuntimeError):
-    """The backend is "compiled" but there is no kernel, or "delegated" but the layer is none of PyTorch's own; the message
-    says why, where, and what to do."""
+    """The backend is "compiled" but there is no kernel, or "delegated" but the layer is none of PyTorch's own.
+
+    The message says why, where, and what to do.
+    """
 
 
 _warned: set[str] = set()

@@ -123,7 +123,7 @@ class Delegate:
             return list(AsOne.apply(flat, *tensors))
         made = []
         for row, named in zip(rows, weights, strict=True):
-            own = {name: tensor for name, tensor in zip(self.cells[row].weights, named.values(), strict=True)}
+            own = dict(zip(self.cells[row].weights, named.values(), strict=True))
             made += joined(self.plans[row], own)
         return in_one_piece(made) if tensors[0].is_cuda else made
 

@@ -69,7 +69,7 @@ def _delegated(scan: Scan) -> Unrolled | None:
     states = [scan.state[k] for k in order]
     output, *last = torch.ops.conveyor.delegated(scan.x, scan.lengths, states, weights, mode, has_bias)
     ends = [last[list(order).index(k)] for k in range(len(order))]
-    values = {name: output for name in scan.cell.over_time}  # which is the state that is the output
+    values = dict.fromkeys(scan.cell.over_time, output)  # which is the state that is the output
     return Unrolled(output, tuple(ends), values)
 
 

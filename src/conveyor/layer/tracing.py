@@ -302,7 +302,8 @@ def _stand_ins(module: nn.Module, dtype: torch.dtype) -> Iterator[None]:
     shapes only."""
     fakes: list[tuple[Any, str, Tensor]] = []
     for held in (held for m in module.modules() for held in (m._parameters, m._buffers, m.__dict__)):
-        fakes += [(held, name, tensor) for name, tensor in held.items() if _needs_stand_in(tensor)]
+        items: Any = held.items()
+        fakes += [(held, name, tensor) for name, tensor in items if _needs_stand_in(tensor)]
     for held, name, fake in fakes:
         tensor = _stand_in(fake, dtype)
         held[name] = nn.Parameter(tensor, fake.requires_grad) if isinstance(fake, nn.Parameter) else tensor

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from onnx import GraphProto, TensorProto, ValueInfoProto, helper
 
-from conveyor.compiler.graph import Graph, Key, Output, prune
 from conveyor.compiler.distribute import distributed
 from conveyor.compiler.gates import Found, Gate, find
+from conveyor.compiler.graph import Graph, Key, Output, prune
 from conveyor.exporting.onnx.spelling import Values
 from conveyor.exporting.onnx.writer import Writer
 

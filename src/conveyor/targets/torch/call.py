@@ -93,8 +93,9 @@ class Call:
         """The output, and the last states [layers, B, width], h first; of inputs as in `Sequences`."""
         states = tuple(states)
         steps, batch = (len(x), states[0].shape[1]) if batch_sizes is None else (0, 0)
-        if batch_sizes is None and x.device.type == "cpu" and x.dtype not in (torch.float32, torch.float64):
-            # Few processors have oneDNN's LSTM of such numbers; packed sequences are run without it.
+        special = x.dtype not in (torch.float32, torch.float64) or states[0].shape != states[-1].shape
+        if batch_sizes is None and x.device.type == "cpu" and special:
+            # oneDNN has no projections, and on few processors such numbers; packed sequences are run without it.
             batch_sizes, x = torch.full((steps,), batch), x.reshape(steps * batch, -1)
         told = self.has_bias, self.layers, self.dropout, self.training, self.bidirectional
         hx: Any = states if self.mode == "LSTM" else states[0]

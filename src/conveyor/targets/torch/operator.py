@@ -40,6 +40,14 @@ def _(
     return [x.new_empty(*x.shape[:2], states[0].shape[-1]), *(x.new_empty(state.shape) for state in states)]
 
 
+def _recorded() -> Any:
+    """Inside, autograd sees what an operator does, from which PyTorch hides it."""
+    hidden = torch._C._dispatch_tls_local_exclude_set()
+    for key in ("AutogradFunctionality", "AutogradOther", "AutogradNestedTensor", "ADInplaceOrView"):
+        hidden = hidden.remove(getattr(torch._C.DispatchKey, key))
+    return torch._C._ForceDispatchKeyGuard(torch._C._dispatch_tls_local_include_set(), hidden)
+
+
 @library.custom_op("conveyor::delegated_backward", mutates_args=())
 def delegated_backward(
     gradients: list[Tensor],
@@ -53,10 +61,10 @@ def delegated_backward(
     """The gradients by x, the states and the weights. The forward is run again: what it saved is no tensor of ours."""
     given = [tensor.detach().requires_grad_() for tensor in (x, *states, *weights)]
     count = 1 + len(states)
-    with torch.enable_grad():
+    with _recorded(), torch.enable_grad():
         results = _called(given[0], lengths, given[1:count], given[count:], mode, has_bias)
-    ends = [(result, g) for result, g in zip(results, gradients, strict=True) if result.requires_grad]
-    found = torch.autograd.grad([r for r, _ in ends], given, [g for _, g in ends], allow_unused=True)
+        ends = [(result, g) for result, g in zip(results, gradients, strict=True) if result.requires_grad]
+        found = torch.autograd.grad([r for r, _ in ends], given, [g for _, g in ends], allow_unused=True)
     made = (torch.zeros_like(t) if g is None else g for t, g in zip(given, found, strict=True))
     return [g.clone(memory_format=torch.contiguous_format) for g in made]
 

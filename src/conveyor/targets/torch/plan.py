@@ -74,6 +74,7 @@ def plan(graph: Graph, output: str) -> Plan:
 class _Planner:
     def __init__(self, graph: Graph, found: Found):
         self.nodes, self.found = graph.nodes, found
+        self.end = graph.outputs[0].node  # of a single state
         gates = [found.gates[k] for k in GATES[found.op]]
         self.gates = [gate for gate in gates if gate is not None]
         other = found.attributes.get("input_forget") or found.attributes.get("linear_before_reset") == 0
@@ -96,13 +97,20 @@ class _Planner:
             joined.append(Joined((_transposed(block),), (projected, found.hidden)))
         mode = found.op
         if mode == "RNN":
+            self.check_slope_at_zero()
             mode = f"RNN_{found.attributes['activations'][0].upper()}"
         order = tuple(states.index(name) for name in found.states)
         return Plan(mode, tuple(joined), has_bias, order, found.hidden, projected)
 
+    def check_slope_at_zero(self) -> None:
+        """A rectifier's is 0, as relu's; that of a maximum or of clamp is not."""
+        end = self.nodes[self.end]
+        if end.op != "tanh" and (end.op != "where" or self.nodes[end.inputs[0]].op != "le"):
+            raise NotTheirs("a rectifier whose slope at 0 is not 0, as that of torch.relu is")
+
     def matrix(self, nodes: Sequence[int]) -> Joined:
         signed = zip(nodes, self.gates, strict=True)
-        blocks = tuple(replace_sign(_transposed(self.block(i)), gate.negated) for i, gate in signed)
+        blocks = tuple(_signed(_transposed(self.block(i)), gate.negated) for i, gate in signed)
         return Joined(blocks, blocks[0].dims)
 
     def biases(self, gate: Gate) -> Block | None:
@@ -122,7 +130,7 @@ class _Planner:
         block = self.block(nodes[0])
         if block.dims != (self.found.hidden,):
             raise NotTheirs("a bias that is one number for all units")
-        return replace_sign(block, gate.negated)
+        return _signed(block, gate.negated)
 
     def block(self, i: int) -> Block:
         """A node that is some elements of one weight."""
@@ -142,7 +150,7 @@ class _Planner:
         return _reshaped(inner, node.dims)
 
 
-def replace_sign(block: Block, negated: bool) -> Block:
+def _signed(block: Block, negated: bool) -> Block:
     """The block, or its opposite."""
     return block._replace(negated=negated)
 

@@ -116,7 +116,7 @@ class AsOne(torch.autograd.Function):
     """The function's weights where the step's lie, without a copy."""
 
     @staticmethod
-    def forward(ctx: Any, flat: Flat, *weights: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, flat: Flat, *_: Tensor) -> tuple[Tensor, ...]:
         ctx.places = flat.places
         ctx.set_materialize_grads(False)
         return tuple(tensor.detach() for tensor in flat.tensors)
