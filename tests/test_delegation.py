@@ -18,7 +18,7 @@ from random_cells import random_cells
 from tiers import slow
 from tolerance import TOLERANCE, assert_equal
 
-I, H = 3, 4
+X, H = 3, 4
 TABLE = {torch.float32: 2e-6, torch.float64: 1e-12, torch.bfloat16: 3e-2}
 THEIRS = {zoo.RNN: nn.RNN, zoo.ReluRNN: nn.RNN, zoo.LSTM: nn.LSTM, zoo.ProjectedLSTM: nn.LSTM, zoo.GRU: nn.GRU}
 
@@ -194,7 +194,7 @@ class Rectified(Plain):
         return F.relu(self.both(torch.cat((s, x), -1)))
 
 
-OWN = {cls.__name__: cls for cls in Own.__subclasses__() + [Lerped, Rectified]}
+OWN = {cls.__name__: cls for cls in [*Own.__subclasses__(), Lerped, Rectified]}
 EVERY = {**OWN, **{cls.__name__: cls for cls in THEIRS}}
 every_cell = pytest.mark.parametrize("name", EVERY)
 
@@ -202,7 +202,7 @@ every_cell = pytest.mark.parametrize("name", EVERY)
 def layer_of(name, layers=1, dtype=torch.float64, **options):
     torch.manual_seed(2)
     more = {"proj_size": 2} if name == "ProjectedLSTM" else {}
-    return conveyor.Recurrent(EVERY[name], I, H, layers, dtype=dtype, **more, **options)
+    return conveyor.Recurrent(EVERY[name], X, H, layers, dtype=dtype, **more, **options)
 
 
 def assert_is_loop(layer, inputs, **keywords):
@@ -242,9 +242,9 @@ def test_stacks_in_both_directions_with_lengths(name, lengths):
 def test_packed_sequences(name, is_sorted):
     layer = layer_of(name, 2, bidirectional=True)
     if is_sorted:
-        packed = pack_padded_sequence(torch.randn(5, 3, I).double(), [5, 3, 1])
+        packed = pack_padded_sequence(torch.randn(5, 3, X).double(), [5, 3, 1])
     else:
-        packed = pack_sequence([torch.randn(n, I).double() for n in (2, 5, 1)], enforce_sorted=False)
+        packed = pack_sequence([torch.randn(n, X).double() for n in (2, 5, 1)], enforce_sorted=False)
     state = tuple(torch.randn(4, 3, H).double() for _ in layer.state_names)
     found = []
     for backend in ("delegated", "eager"):
@@ -268,10 +268,10 @@ def test_as_near_as_1e_6_to_torch_nn(cell, bidirectional):
     options = {"bidirectional": bidirectional, "num_layers": 2, "batch_first": True}
     options |= {"proj_size": 2} if cell is zoo.ProjectedLSTM else {}
     options |= {"nonlinearity": "relu"} if cell is zoo.ReluRNN else {}
-    theirs = THEIRS[cell](I, H, **options)
+    theirs = THEIRS[cell](X, H, **options)
     ours = getattr(conveyor, type(theirs).__name__).from_torch(theirs)
     found = []
-    for module, x in zip((theirs, ours), [torch.randn(3, 6, I)] * 2, strict=True):
+    for module, x in zip((theirs, ours), [torch.randn(3, 6, X)] * 2, strict=True):
         given = x.clone().requires_grad_()
         with conveyor.backend("delegated"):
             output, last = module(given)
@@ -287,11 +287,11 @@ def test_forms_of_input_and_learnt_initial_states(form):
     layer = layer_of("LSTM", 2, batch_first=form == "batch first", learn_initial_state=True)
     for initial in layer.initial_state.values():
         nn.init.normal_(initial)
-    x = torch.randn(3, 5, I).double() if form == "batch first" else torch.randn(5, I).double()
+    x = torch.randn(3, 5, X).double() if form == "batch first" else torch.randn(5, X).double()
     assert_is_loop(layer, {"x": x.requires_grad_()})
 
 
-@pytest.mark.parametrize("shape", [(0, 3, I), (5, 0, I), (1, 1, I)])
+@pytest.mark.parametrize("shape", [(0, 3, X), (5, 0, X), (1, 1, X)])
 def test_nothing_to_compute(shape):
     layer = layer_of("GRU", 2)
     x = torch.randn(shape).double()
@@ -316,7 +316,7 @@ def test_variational_dropout_of_the_input_has_the_same_masks(lengths):
 
 
 def test_dropout_between_layers_is_drawn_by_the_function_and_not_differentiated_twice():
-    layer, x = layer_of("LSTM", 2, dropout=0.5), torch.randn(5, 3, I).double().requires_grad_()
+    layer, x = layer_of("LSTM", 2, dropout=0.5), torch.randn(5, 3, X).double().requires_grad_()
     with conveyor.backend("delegated"):
         assert not torch.equal(layer(x)[0], layer(x)[0])
         (gradient,) = torch.autograd.grad(layer(x)[0].sum(), x)
@@ -332,10 +332,10 @@ def test_dropout_between_layers_is_drawn_by_the_function_and_not_differentiated_
 def test_second_derivatives_are_the_loops(name, ours):
     if ours and name in ("LSTM", "GRU"):
         torch.manual_seed(2)
-        layer = getattr(conveyor, name)(I, H, 2, bidirectional=True, dtype=torch.float64)
+        layer = getattr(conveyor, name)(X, H, 2, bidirectional=True, dtype=torch.float64)
     else:
         layer = layer_of(name, 2, bidirectional=True)
-    x, found = torch.randn(4, 3, I).double().requires_grad_(), []
+    x, found = torch.randn(4, 3, X).double().requires_grad_(), []
     for backend in ("delegated", "eager"):
         with conveyor.backend(backend):
             output, _ = layer(x, lengths=[4, 0, 2])
@@ -346,14 +346,14 @@ def test_second_derivatives_are_the_loops(name, ours):
 
 
 def test_many_gradients_in_one():
-    layer, x = layer_of("LSTM"), torch.randn(3, 2, I).double()
+    layer, x = layer_of("LSTM"), torch.randn(3, 2, X).double()
     with conveyor.backend("delegated"):
         batched = torch.autograd.functional.jacobian(lambda x: layer(x)[0], x, vectorize=True)
         assert_equal(batched, torch.autograd.functional.jacobian(lambda x: layer(x)[0], x), "jacobian", TABLE)
 
 
 def test_outputs_may_be_changed_in_place_and_a_graph_kept():
-    layer, x = layer_of("LSTM"), torch.randn(3, 2, I).double().requires_grad_()
+    layer, x = layer_of("LSTM"), torch.randn(3, 2, X).double().requires_grad_()
     with conveyor.backend("delegated"):
         output, _ = layer(x)
         output *= 2
@@ -382,7 +382,7 @@ def test_autocast_and_layers_in_bfloat16(name, lengths):
 
 def layer_weights(layer, row):
     """In the order in which the step reads them."""
-    found = delegation.of(layer, torch.zeros(1, 1, I).double(), False)
+    found = delegation.of(layer, torch.zeros(1, 1, X).double(), False)
     return [get() for get in found.cells[row].weights.values()]
 
 
@@ -412,13 +412,13 @@ def test_weights_in_one_piece_of_memory():
 
 
 def test_what_the_functions_do_not_have_is_named_where_they_are_asked_for():
-    layer, x = layer_of("LSTM"), torch.randn(4, 2, I).double()
+    layer, x = layer_of("LSTM"), torch.randn(4, 2, X).double()
     others = [
         (layer, {"record": True}, "recorded values"),
-        (conveyor.Recurrent(zoo.LSTM, I, H, zoneout=0.1).double(), {}, "zoneout"),
-        (conveyor.Recurrent(zoo.LSTM, I, H, recurrent_dropout=0.1).double(), {}, "recurrent dropout"),
-        (conveyor.Recurrent(zoo.PeepholeLSTM, I, H).double(), {}, "peepholes"),
-        (conveyor.Recurrent(zoo.ResetBeforeGRU, I, H).double(), {}, "reset before the product"),
+        (conveyor.Recurrent(zoo.LSTM, X, H, zoneout=0.1).double(), {}, "zoneout"),
+        (conveyor.Recurrent(zoo.LSTM, X, H, recurrent_dropout=0.1).double(), {}, "recurrent dropout"),
+        (conveyor.Recurrent(zoo.PeepholeLSTM, X, H).double(), {}, "peepholes"),
+        (conveyor.Recurrent(zoo.ResetBeforeGRU, X, H).double(), {}, "reset before the product"),
     ]
     for other, keywords, reason in others:
         with conveyor.backend("delegated"), pytest.raises(conveyor.NotCompiled, match=reason):
@@ -426,8 +426,8 @@ def test_what_the_functions_do_not_have_is_named_where_they_are_asked_for():
     with conveyor.backend("delegated"), pytest.raises(conveyor.NotCompiled, match=r"torch\.func"):
         torch.func.grad(lambda x: layer(x)[0].sum())(x)
     with conveyor.backend("delegated"), pytest.raises(ValueError, match="last dimension must be input_size"):
-        layer(torch.randn(4, 2, I + 1).double())
-    with conveyor.backend("delegated"), pytest.raises(ValueError, match="the weights are torch.float64"):
+        layer(torch.randn(4, 2, X + 1).double())
+    with conveyor.backend("delegated"), pytest.raises(ValueError, match="the weights are"):
         layer(x.float())
 
 
@@ -437,14 +437,14 @@ def test_where_they_are_usual_the_rest_takes_another_way(monkeypatch):
     used = []
     run = delegation.Delegate.run
     monkeypatch.setattr(delegation.Delegate, "run", lambda *given: used.append(given) or run(*given))
-    layer, x = layer_of("Fused"), torch.randn(4, 2, I).double()
+    layer, x = layer_of("Fused"), torch.randn(4, 2, X).double()
     layer(x)
-    conveyor.LSTM(I, H).double()(x, lengths=[1, 4])
+    conveyor.LSTM(X, H).double()(x, lengths=[1, 4])
     assert len(used) == 2
     layer(x, record=True)
     torch.func.grad(lambda x: layer(x)[0].sum())(x)
-    conveyor.Recurrent(zoo.PeepholeLSTM, I, H).double()(x)
-    conveyor.Recurrent(zoo.LSTM, I, H, zoneout=0.5).double()(x)
+    conveyor.Recurrent(zoo.PeepholeLSTM, X, H).double()(x)
+    conveyor.Recurrent(zoo.LSTM, X, H, zoneout=0.5).double()(x)
     with conveyor.backend("eager"):
         layer(x)
     assert len(used) == 2
@@ -458,7 +458,7 @@ SAME = {"RNN", "ReluRNN", "LSTM", "ProjectedLSTM", "GRU", "ForgetBiasLSTM", "NoP
 def test_no_false_hit_in_the_zoo(name):
     """What is taken for one of torch.nn's has their equations, and no other has."""
     torch.manual_seed(0)
-    layer = CASES[name].layer(I, H)
+    layer = CASES[name].layer(X, H)
     assert is_taken(layer) == (type(layer.cell).__name__ in SAME)
 
 
@@ -477,11 +477,10 @@ def test_no_false_hit_in_500_random_cells(batch):
     taken, seen = [], []
 
     @seed(batch)
-    @settings(max_examples=100, database=None, deadline=None, phases=[Phase.generate])
-    @settings(suppress_health_check=list(HealthCheck))
+    @settings(max_examples=100, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
     @given(random_cells())
     def look(cell):
-        layer = conveyor.Recurrent(cell, I, H)
+        layer = conveyor.Recurrent(cell, X, H)
         seen.append(cell)
         if is_taken(layer):
             taken.append(layer)
@@ -493,12 +492,14 @@ def test_no_false_hit_in_500_random_cells(batch):
     assert len(taken) <= 2
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n == "Fused" else slow) for n in OWN] + ["LSTM", "GRU"])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n == "Fused" else slow) for n in ("Fused", "LSTM", "Gated")]
+)
 @pytest.mark.parametrize("lengths", [None, [4, 0, 2]])
 def test_under_torch_compile_it_is_one_operation(name, lengths):
     torch._dynamo.reset()
-    layer = layer_of(name, 2, bidirectional=True)
-    x = torch.randn(4, 3, I).double().requires_grad_()
+    layer = layer_of(name, bidirectional=lengths is not None)
+    x = torch.randn(4, 3, X).double().requires_grad_()
     counts = None if lengths is None else torch.tensor(lengths)
     found = []
     for backend in ("delegated", "eager"):
@@ -523,4 +524,4 @@ def test_a_rectifier_of_another_slope_at_zero_is_not_theirs(rectified):
         def step(self, x, s):
             return rectified(self.both(torch.cat((s, x), -1)))
 
-    assert not is_taken(conveyor.Recurrent(Other, I, H))
+    assert not is_taken(conveyor.Recurrent(Other, X, H))
