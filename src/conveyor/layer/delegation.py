@@ -44,8 +44,8 @@ class Delegate:
     plans: list[Plan] = field(default_factory=list)
     cells: list[TracedCell] = field(default_factory=list)
 
-    def run(self, x: Tensor, states: Sequence[Tensor], form: InputLayout) -> tuple[Any, tuple[Tensor, ...]]:
-        """The output, and the last states [layers * directions, B, width]; in the caller's form but for those.
+    def run(self, x: Tensor, states: Sequence[Tensor], form: InputLayout) -> tuple[Any, Any]:
+        """The output and the last states, as the layer gives them.
 
         `x`: the input [T, B, width], or of a PackedSequence its first step.
         """
@@ -53,15 +53,16 @@ class Delegate:
         x, states = x.to(lower or x.dtype), [state.to(lower or state.dtype) for state in states]
         none = form.lengths is not None and not form.lengths.any()
         if none or not x.shape[0] or not x.shape[1]:
-            return form.outward(x.new_zeros(*x.shape[:2], self.rnn.output_size)), tuple(states)
+            output = form.outward(x.new_zeros(*x.shape[:2], self.rnn.output_size))
+            return output, _state(form, states)
         sequences = Sequences.of(x, form.lengths) if form.packed is None else Sequences.of_packed(form.packed)
         given = [sequences.inward(states[k]) for k in self.states]
         data, last = self._layers(sequences, sequences.data.to(lower or x.dtype), given, lower)
         found = dict(zip(self.states, last, strict=True))
         ends = tuple(sequences.state(found[k], before) for k, before in enumerate(states))
         if form.packed is None:
-            return form.outward(sequences.padded(data)), ends
-        return PackedSequence(data, form.packed.batch_sizes, *form.packed[2:]), ends
+            return form.outward(sequences.padded(data)), _state(form, ends)
+        return PackedSequence(data, form.packed.batch_sizes, *form.packed[2:]), _state(form, ends)
 
     def _layers(
         self, sequences: Sequences, data: Tensor, states: list[Tensor], lower: torch.dtype | None
@@ -323,6 +324,11 @@ def _for_cudnn(rnn: Any, delegate: Delegate, tensors: list[Tensor]) -> None:
         one = delegate.plans[0]
         sizes = rnn.input_size, mode, one.hidden, one.projected, rnn.num_layers
         torch._cudnn_rnn_flatten_weight(tensors, len(one.joined), *sizes, False, rnn.bidirectional)
+
+
+def _state(form: InputLayout, ends: Sequence[Tensor]) -> Any:
+    state = tuple(map(form.state, ends))
+    return state if len(state) > 1 else state[0]
 
 
 def _lower(x: Tensor, form: InputLayout) -> torch.dtype | None:

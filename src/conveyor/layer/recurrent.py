@@ -128,6 +128,7 @@ class Recurrent(nn.Module):
             zeros = torch.zeros if like is None else like.new_zeros
             self.initial_state = nn.ParameterDict({name: zeros(shape) for name, shape in shapes.items()})
 
+    is_theirs = False  # whether it is one of torch.nn's by its weights
     of: ClassVar[Any] = classmethod(foreign.recurrent_of)  # a layer of a module such as torch.nn.LSTMCell
 
     @property
@@ -170,15 +171,12 @@ class Recurrent(nn.Module):
         for initial in self.initial_state.values() if self.learn_initial_state else ():
             nn.init.zeros_(initial)
 
-    is_theirs = False  # whether it is one of torch.nn's by its weights
-
     def flatten_parameters(self) -> None:
         """As in `torch.nn`: one piece of memory for all weights, where PyTorch's own functions run the layer."""
         delegation.compact(self)
 
     def _apply(self, *arguments: Any) -> Self:
-        super()._apply(*arguments)
-        self.flatten_parameters()
+        delegation.compact(super()._apply(*arguments))
         return self
 
     def forward(
@@ -234,9 +232,7 @@ class Recurrent(nn.Module):
         self._check_types(x, dict(zip(self.state_names, states, strict=True)), extra_inputs)
         with self._parametrized_once():
             if delegate is not None:
-                output, ends = delegate.run(x, states, form)
-                state = tuple(map(form.state, ends))
-                return output, state[0] if len(state) == 1 else state
+                return delegate.run(x, states, form)
             scan = Scan(self.cell, {"x": x, **streams}, states, constants, counts, record, int(start))
             x, lasts, values = self._stack(scan, rounding(x, form))
         state = tuple(form.state(torch.stack(tensors)) for tensors in zip(*lasts, strict=True))

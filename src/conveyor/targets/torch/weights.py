@@ -117,11 +117,13 @@ class AsOne(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, flat: Flat, *_: Tensor) -> tuple[Tensor, ...]:
+        """The function's weights, which share the memory of the step's."""
         ctx.places = flat.places
         ctx.set_materialize_grads(False)
         return tuple(tensor.detach() for tensor in flat.tensors)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        """The gradients by the step's weights, which are parts of those by the function's."""
         found = ((gradients[k], start, stop) for k, start, stop in ctx.places)
         return None, *(None if g is None else g[start:stop] for g, start, stop in found)
