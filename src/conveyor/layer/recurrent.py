@@ -219,7 +219,8 @@ class Recurrent(nn.Module):
         start: int,
         extra_inputs: dict[str, Tensor],
     ) -> Any:
-        if hx is not None and lengths is None and not record and not extra_inputs and not self.batch_first:
+        plain = lengths is None and not record and not extra_inputs and not self.batch_first
+        if plain and hx is not None and isinstance(input, Tensor) and input.dim() == 3:
             found = stepper.attempt(self, input, hx, start, {})  # few steps of a stream that is carried on
             if found is not None:
                 return self._handed_on(*found)
@@ -253,11 +254,9 @@ class Recurrent(nn.Module):
         if x.dim() not in (1, 2):
             raise ValueError(f"a step's input is [B, {self.input_size}] or [{self.input_size}], not {list(x.shape)}")
         if x.dim() == 2 and not torch.jit.is_tracing():
-            given = {n: v if n in self.cell.constant else v[None] for n, v in extra_inputs.items()}
-            found = stepper.attempt(self, x[None], state, start, given)
+            found = stepper.attempt(self, x, state, start, extra_inputs)
             if found is not None:
-                output, last, values = found
-                return self._handed_on(output[0], last, {name: _squeeze(value, 0) for name, value in values.items()})
+                return self._handed_on(*found)
         time = 1 if self.batch_first and x.dim() == 2 else 0
         extra_inputs = {n: v if n in self.cell.constant else v.unsqueeze(time) for n, v in extra_inputs.items()}
         if torch.jit.is_tracing():  # which a loop of one step is right for
