@@ -175,8 +175,8 @@ class Recurrent(nn.Module):
         """As in `torch.nn`: one piece of memory for all weights, where PyTorch's own functions run the layer."""
         delegation.compact(self)
 
-    def _apply(self, *arguments: Any) -> Self:
-        delegation.compact(super()._apply(*arguments))
+    def _apply(self, *arguments: Any, **keywords: Any) -> Self:
+        delegation.compact(super()._apply(*arguments, **keywords))
         return self
 
     def forward(
