@@ -1,10 +1,8 @@
 """The format onnx: a model of ONNX, run by ONNX Runtime.
 
-gates.py       which steps are those of ONNX's RNN, LSTM or GRU
-distribute.py  gates that share a matrix, one by one
 spelling.py    how each operation of a step is written
 writer.py      nodes and constants, each under a name of its own
-unroll.py      one layer: an operation of ONNX's, or a Scan
+unroll.py      one layer: an operation of ONNX's where compiler/gates.py finds it, or a Scan
 model.py       all layers, with the inputs and outputs of the model
 """
 
