@@ -8,7 +8,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_ext"))
 
-import torch_names  # noqa: E402: it lies in the folder above
+import torch_names
 
 project = "conveyor"
 author = copyright = "The conveyor developers"

@@ -28,9 +28,9 @@ def converted(lines: list[str]) -> Iterator[str]:
             inside = True
             yield from (f"**{line[:-1]}**", "")
         elif inside and (item := ITEM.match(line)):
-            yield from (", ".join(f"``{name.strip()}``" for name in item[1].split(",")), f"    {item[2]}")
+            yield from (", ".join(f"``{name.strip()}``" for name in item[1].split(",")), f"    {escaped(item[2])}")
         elif inside and indented:
-            yield line[4:]
+            yield escaped(line)
         else:
             if indented and not code and not before:
                 yield from (".. code-block:: python", "")
@@ -39,7 +39,7 @@ def converted(lines: list[str]) -> Iterator[str]:
         before = line.strip()
 
 
-def process(app, what, name, obj, options, lines):  # noqa: ARG001: what autodoc gives
+def process(app, what, name, obj, options, lines):
     """Replaces the lines of one docstring."""
     lines[:] = converted(lines)
 

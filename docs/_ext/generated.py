@@ -16,8 +16,8 @@ from conveyor.training.settings import KINDS, TrainingSettings, own_first
 
 def command_line() -> Iterator[str]:
     """Every command with its arguments and options, from Typer."""
-    yield "# The command line\n\n`conveyor COMMAND --help` prints the same. Bad input ends a command with one line that says what "
-    yield "to write instead, and the exit status 2; Ctrl-C ends it with 130, after what can be resumed is saved.\n"
+    yield "# The command line\n\n`conveyor COMMAND --help` prints the same. Bad input ends a command with one line that "
+    yield "says what to write instead, and the exit status 2.\n"
     yield from _commands(typer.main.get_command(commands), "conveyor", None)
 
 
@@ -44,8 +44,8 @@ def _command(command, name, parent) -> Iterator[str]:
 
 def settings() -> Iterator[str]:
     """The settings of every training job, from the classes that check them."""
-    yield "# Settings\n\nEvery setting of a training run is a flag of its command and a key of a TOML file, `--config FILE`. "
-    yield "Flags override the file. The file of a run, `config.toml` in its folder, lists them all and is itself such a file.\n\n"
+    yield "# Settings\n\nEvery setting of a training run is a flag of its command and a key of a TOML file, "
+    yield "`--config FILE`. Flags override the file. `config.toml` in the folder of a run lists them all.\n\n"
     yield '```toml\ncell = "gru"\nhidden_size = 256\nnum_layers = 2\ntext = ["letters/", "diary.txt"]\n```\n'
     yield "\nAn unknown key, a value of another type and one out of bounds are errors that name the key.\n"
     yield f"\n## Common to all\n\n{_table(fields(TrainingSettings))}"

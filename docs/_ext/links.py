@@ -1,4 +1,4 @@
-"""Checks every link from page to page of a built site, with its anchor: `python docs/_ext/links.py docs/_build/html`."""
+"""Checks the links within a built site, with its anchor: `python docs/_ext/links.py docs/_build/html`."""
 
 import sys
 from html.parser import HTMLParser

@@ -19,6 +19,11 @@ FUNCTIONS = """
 torch.compile torch.no_grad torch.randn torch.where torch.nn.utils.rnn.pack_padded_sequence
 torch.nn.utils.clip_grad_norm_ torch.func.vmap
 """
+HEAD = b"""# Sphinx inventory version 2
+# Project: PyTorch
+# Version:
+# The remainder of this file is compressed using zlib.
+"""
 
 
 def write(path: Path) -> Path:
@@ -27,7 +32,6 @@ def write(path: Path) -> Path:
     for name, _ in kinds:
         attrgetter(name.removeprefix("torch."))(torch)
     lines = "".join(f"{name} py:{kind} 1 generated/{name}.html#$ -\n" for name, kind in kinds)
-    head = "# Sphinx inventory version 2\n# Project: PyTorch\n# Version:\n# The remainder of this file is compressed using zlib.\n"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(head.encode() + zlib.compress(lines.encode()))
+    path.write_bytes(HEAD + zlib.compress(lines.encode()))
     return path
