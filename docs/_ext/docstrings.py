@@ -30,7 +30,7 @@ def converted(lines: list[str]) -> Iterator[str]:
         elif inside and (item := ITEM.match(line)):
             yield from (", ".join(f"``{name.strip()}``" for name in item[1].split(",")), f"    {escaped(item[2])}")
         elif inside and indented:
-            yield escaped(line)
+            yield escaped(line[4:])
         else:
             if indented and not code and not before:
                 yield from (".. code-block:: python", "")
