@@ -16,8 +16,8 @@ from conveyor.training.settings import KINDS, TrainingSettings, own_first
 
 def command_line() -> Iterator[str]:
     """Every command with its arguments and options, from Typer."""
-    yield "# The command line\n\n`conveyor COMMAND --help` prints the same. Bad input ends a command with one line that "
-    yield "says what to write instead, and the exit status 2.\n"
+    yield "# The command line\n\n`conveyor COMMAND --help` prints the same. Bad input ends a command with one line that"
+    yield " says what to write instead, and the exit status 2.\n"
     yield from _commands(typer.main.get_command(commands), "conveyor", None)
 
 
