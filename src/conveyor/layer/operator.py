@@ -24,6 +24,12 @@ FORMAT = 1  # of the text; another if ops, nodes or kernels change their meaning
 FIELDS = ("op", "inputs", "attrs", "dims", "rows", "time", "name")  # of a node, what it is; not where it comes from
 CURE = "this program holds equations in the form of another version of conveyor: export it again"
 
+TRANSLATE = (
+    "a layer of conveyor has a translation to ONNX of its own: "
+    "torch.onnx.export(..., custom_translation_table=conveyor.onnx_translations())"
+)
+translations: dict[Any, Any] = {}  # to ONNX, of which torch.onnx.export is told by its caller
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -50,8 +56,8 @@ def register(step: CompiledStep, sources: tuple[Key, ...]) -> str:
     return _texts[key]
 
 
-def _entry(text: str) -> Entry:
-    """The entry for a serialised graph, possibly from another process."""
+def entry_of(text: str) -> Entry:
+    """The kernel of a serialised graph, possibly from another process."""
     if text not in _entries:
         try:
             form, name, dtype, sources, nodes, outputs = _tuples(json.loads(text))
@@ -73,7 +79,7 @@ def _tuples(value: Any) -> Any:
 
 def count(graph: str) -> int:
     """How many of the results are those of `compute`; the rest is for backward."""
-    found = _entry(graph).step.graph
+    found = entry_of(graph).step.graph
     return 1 + len(found.states) + len(found.streams)
 
 
@@ -109,7 +115,9 @@ def _kept(kernels: tuple[Kernel, Kernel]) -> list[int]:
 def _(
     tensors: list[Tensor], lengths: Tensor | None, graph: str, steps: int, batch: int, start: int, wanted: list[bool]
 ) -> list[Tensor]:
-    step = _entry(graph).step
+    if not translations and torch.onnx.is_in_onnx_export():
+        raise RuntimeError(TRANSLATE)
+    step = entry_of(graph).step
     ends = {(o.kind, o.name): step.graph.nodes[o.node].dims for o in step.graph.outputs}
     like = tensors[0]
     names = step.graph.states
@@ -181,11 +189,11 @@ forward.register_autograd(_differentiate, setup_context=_remember)
 
 
 def _sources(graph: str, wanted: list[bool]) -> frozenset[Key]:
-    return frozenset(s for s, w in zip(_entry(graph).sources, wanted, strict=True) if w)
+    return frozenset(s for s, w in zip(entry_of(graph).sources, wanted, strict=True) if w)
 
 
 def _launch(graph: str, tensors: list[Tensor], lengths: Tensor | None, steps: int, batch: int, start: int) -> Launch:
-    entry = _entry(graph)
+    entry = entry_of(graph)
     _check(entry, tensors, steps, batch)
     if lengths is not None and batch and not 0 <= int(lengths.min()) <= int(lengths.max()) <= steps:
         raise ValueError(f"lengths must lie between 0 and the {steps} steps of the input, not {lengths.tolist()}")

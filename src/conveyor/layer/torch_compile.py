@@ -5,6 +5,7 @@ In a file of its own because what it needs of PyTorch takes a second to import, 
 
 from __future__ import annotations
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -24,16 +25,16 @@ from conveyor.targets import CannotBuild, Request, registry
 
 def run(scan: Scan) -> Unrolled:
     """What `dispatch.run` gives, under torch.compile: the kernel is one operator of its graph."""
-    asked = Request(scan.tensors, len(scan.x), torch.is_grad_enabled(), insists=True)
+    steps, batch = scan.x.shape[:2]  # of which len would make a number
+    asked = Request(scan.tensors, steps, torch.is_grad_enabled(), insists=True)
     target = next((one for one in registry.TARGETS if one.refuses(asked) is None), None)
     if target is None or _choice() == "eager":
         return _loop_outside(scan)
-    steps, batch = scan.x.shape[:2]
     module, masks = module_of(scan.cell), getattr(scan.cell, "masks", None)
     signature = Signature.of(scan)
     found = _operator(target.name, module, masks, tuple(scan.streams), *signature)
     graph, used, names, further, max_steps, blocks = found
-    if not graph or scan.start + steps > max_steps:
+    if not graph or (max_steps < sys.maxsize and scan.start + steps > max_steps):
         return _loop_outside(scan)
     given = {**scan.streams, **scan.constants}
     weights = [
