@@ -33,7 +33,7 @@ class Torch(Format):
     def obstacle(self, exported, folder):
         return self.why
 
-    def run(self, exported, folder, inputs, lengths):
+    def run(self, exported, folder, written, inputs, lengths):
         weights = torch.load(folder / "weights.pt")
         state, outputs = dict(exported.initial), {name: [] for name in exported.outputs}
         for at in range(sum(lengths)):

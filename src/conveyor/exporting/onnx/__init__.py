@@ -58,7 +58,9 @@ class Onnx(Format):
             return f"ONNX Runtime is not installed: {CURE}"
         return None
 
-    def run(self, exported: Exported, folder: Path, inputs: Mapping[str, Tensor], lengths: Sequence[int]) -> Ran:
+    def run(
+        self, exported: Exported, folder: Path, written: Written, inputs: Mapping[str, Tensor], lengths: Sequence[int]
+    ) -> Ran:
         """By ONNX Runtime, in one thread."""
         session = _session(_file(exported, folder))
         outputs, known = ([v.name for v in values] for values in (session.get_outputs(), session.get_inputs()))
