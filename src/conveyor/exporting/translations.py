@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
-
 from conveyor.errors import BadInput
-from conveyor.layer import operator
+from conveyor.layer.operator import FORWARD
 
 CURE = "pip install 'conveyor[onnx]'"
 
@@ -23,6 +21,8 @@ def onnx_translations() -> dict[Callable[..., Any], Callable[..., Any]]:
 
     A layer becomes an `LSTM`, `GRU` or `RNN` of ONNX where the equations are its, else a `Scan` with the step as its
     body; time and batch are free where `dynamic_shapes` says so. More translations may be added to the table.
+    ONNX Runtime needs a step at least: for none it gives an error, arbitrary states, or ends the process. A cell that
+    counts its steps does so in the type of its weights: exactly up to 2^24 in float32, which the model does not check.
 
     Raises BadInput if the packages of the extra "onnx" are not installed.
     """
@@ -30,5 +30,4 @@ def onnx_translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         from conveyor.exporting.onnx.translation import forward
     except ImportError as error:
         raise BadInput(f"a model of ONNX is written with {error.name}, which is not installed: {CURE}") from None
-    operator.translations[torch.ops.conveyor.forward.default] = forward
-    return dict(operator.translations)
+    return {FORWARD: forward}

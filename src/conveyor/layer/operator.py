@@ -6,6 +6,7 @@ on disk, by the cache of torch.compile or as an exported program, runs the equat
 
 from __future__ import annotations
 
+import inspect
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +29,6 @@ TRANSLATE = (
     "a layer of conveyor has a translation to ONNX of its own: "
     "torch.onnx.export(..., custom_translation_table=conveyor.onnx_translations())"
 )
-translations: dict[Any, Any] = {}  # to ONNX, of which torch.onnx.export is told by its caller
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _kept(kernels: tuple[Kernel, Kernel]) -> list[int]:
 def _(
     tensors: list[Tensor], lengths: Tensor | None, graph: str, steps: int, batch: int, start: int, wanted: list[bool]
 ) -> list[Tensor]:
-    if not translations and torch.onnx.is_in_onnx_export():
+    if torch.onnx.is_in_onnx_export() and not _is_translated():
         raise RuntimeError(TRANSLATE)
     step = entry_of(graph).step
     ends = {(o.kind, o.name): step.graph.nodes[o.node].dims for o in step.graph.outputs}
@@ -130,6 +130,21 @@ def _(
             buffer = kernels[0].program.buffers[place]
             shapes.append((buffer.space.rows(steps * batch, batch), buffer.width))
     return [like.new_empty(shape, dtype=step.dtype) for shape in shapes]
+
+
+FORWARD = torch.ops.conveyor.forward.default
+
+
+def _is_translated() -> bool:
+    """Whether the call of torch.onnx.export that we are in was told how a layer is written.
+
+    That knows its table only after it has run the model, and then its error would not say what to do.
+    """
+    frame, export = inspect.currentframe(), inspect.unwrap(torch.onnx.export).__code__
+    while frame is not None and frame.f_code is not export:
+        frame = frame.f_back
+    table = {} if frame is None else frame.f_locals["custom_translation_table"] or {}
+    return frame is None or FORWARD in table
 
 
 @library.custom_op("conveyor::backward", mutates_args=())
