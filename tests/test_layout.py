@@ -52,7 +52,7 @@ OUTSIDE = {
     "figures": "matplotlib",
     "applications": "torch numpy matplotlib sacrebleu",
     "targets/js": "torch numpy",
-    "exporting": "torch numpy onnx onnxruntime",
+    "exporting": "torch numpy onnx onnx_ir onnxruntime onnxscript",
     "bench": "torch numpy rich matplotlib jax onnx onnxruntime",
     "compare": "torch numpy matplotlib optuna scipy sqlalchemy",
     "search": "torch numpy",
