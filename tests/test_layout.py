@@ -36,7 +36,7 @@ ARROWS = {
     "bench": "cell errors layer nn targets targets/cpu zoo",
     "compare": "cell compiler errors figures layer tasks training zoo",
     "search": "cell compare compiler errors layer training zoo",
-    "explain": "cell compiler errors figures language layer targets targets/js tasks training zoo",
+    "explain": "cell compiler errors figures language layer nn targets targets/js tasks training zoo",
     "cli": "applications bench compare compiler errors explain exporting language layer search tasks training zoo",
     "__init__": "cell exporting layer nn zoo",
     "__main__": "cli",

@@ -7,6 +7,7 @@ import { math, plain } from "./symbols.js";
 const LOW = 34; // height of a picture, in points
 const HIGH = [120, 260]; // of the chosen one: least and most
 const NARROW = 13;
+const NARROWEST = 4; // of a series, whose steps have no letters
 const WIDE = 84;
 
 export class Score {
@@ -152,8 +153,8 @@ export class Score {
     const { pieces } = this.net.runner.read(this.app.state.text);
     const width = this.pictures[0]?.canvas.clientWidth || 600;
     const longest = pieces.slice(0, 400).reduce((most, piece) => Math.max(most, piece.length), 1);
-    const column = longest > 2 ? Math.min(WIDE, 10 + 8 * longest) : NARROW;
-    this.count = Math.max(8, Math.min(Math.floor(width / column), Math.max(pieces.length, 24)));
+    const column = this.net.isSeries ? NARROWEST : longest > 2 ? Math.min(WIDE, 10 + 8 * longest) : NARROW;
+    this.count = Math.max(8, Math.min(Math.floor(width / column), Math.max(pieces.length, this.net.isSeries ? 8 : 24)));
     this.column = width / this.count;
     const step = Math.max(0, this.app.step(this.network));
     const margin = Math.floor(this.count / 5);
@@ -197,6 +198,10 @@ export class Score {
   #drawAxis() {
     const { pieces } = this.net.runner.read(this.app.state.text);
     const step = this.app.step(this.network);
+    if (this.net.isSeries) {
+      this.#nameSome(pieces, step);
+      return;
+    }
     while (this.axis.childElementCount > this.count) {
       this.axis.lastChild.remove();
     }
@@ -208,6 +213,26 @@ export class Score {
       }
       cell.classList.toggle("now", this.#first + i === step);
     }
+    this.#markStep(step);
+  }
+
+  /** The names of some steps of a series, as many as there is room for. */
+  #nameSome(pieces, step) {
+    const last = Math.min(pieces.length, this.#first + this.count) - 1;
+    const every = Math.ceil((7 * Math.max(4, ...pieces.slice(this.#first, last + 1).map((piece) => piece.length)) + 14) / this.column);
+    const shown = Array.from({ length: Math.floor((last - this.#first) / every) + 1 }, (_, i) => this.#first + i * every);
+    put(
+      this.axis,
+      ...shown.map((t) => {
+        const name = el("span", { class: "axis-name" }, pieces[t]);
+        name.style.width = `${every * this.column}px`;
+        return name;
+      }),
+    );
+    this.#markStep(step);
+  }
+
+  #markStep(step) {
     const seen = step >= this.#first && step < this.#first + this.count;
     this.cursor.hidden = !seen;
     this.cursor.style.width = `${this.column}px`;
