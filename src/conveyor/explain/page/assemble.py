@@ -41,7 +41,7 @@ OF_AGREEMENT = "subject number"  # defined only for the words of the agreement c
 
 @dataclass(frozen=True)
 class Shown:
-    """A network of a page. `inputs`: what it reads first; `found`: units that follow something; `example`: see tour.py."""
+    """A network. `inputs`: what it reads first; `found`: units that follow something; `example`: see tour.py."""
 
     name: str
     model: Model

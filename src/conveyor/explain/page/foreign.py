@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from conveyor import nn as ours
 from conveyor.errors import BadInput, warn
 from conveyor.explain.page.sequences import Given, Text
+from conveyor.explain.running.layers import TWO_DIRECTIONS
 from conveyor.explain.running.model import Model, chain, check_widths, outputs
 from conveyor.layer import Recurrent
 
@@ -32,6 +33,8 @@ def read(
     if not isinstance(model, nn.Module):
         raise BadInput(f"a model is a torch.nn.Module, not {type(model).__name__}")
     path, found = recurrent(model, layer)
+    if getattr(found, "bidirectional", False):
+        raise BadInput(f"{path or 'the layer'} {TWO_DIRECTIONS}")
     outside = _outside(model, path)
     before = _before(model, given, found, first, outside)
     after = _after(model, found, head, kind, count, outside)
@@ -133,13 +136,9 @@ def _before(
         return chain(module, path or "first")
     if given.inputs.shape[1] == layer.input_size:
         return nn.Sequential()
-    fits = [
-        (path, m)
-        for path, m in outside
-        if isinstance(m, nn.Linear) and (m.in_features, m.out_features) == (given.inputs.shape[1], layer.input_size)
-    ]
+    fits = _fitting(outside, given.inputs.shape[1], layer.input_size)
     if len(fits) == 1:
-        return chain(fits[0][1], fits[0][0])
+        return fits[0][1]
     names = f"are several: {', '.join(path for path, _ in fits)}" if fits else "is none"
     raise BadInput(
         f"the series has {given.inputs.shape[1]} channels, but the layer reads {layer.input_size} numbers, and of the "
@@ -177,18 +176,32 @@ def _after(
     if head is not None:
         path, module = _place(model, head, "head")
         return chain(_without_end(module, kind), path or "head")
-    fits = [
-        (path, m)
-        for path, m in outside
-        if isinstance(m, nn.Linear) and m.in_features == width and (not count or m.out_features == count)
-    ]
+    fits = _fitting(outside, width, count)
     if len(fits) == 1:
-        return chain(fits[0][1], fits[0][0])
+        return fits[0][1]
     if not fits and not outside and (not count or width == count):  # the layer alone
         return nn.Sequential()
     names = f"several: {', '.join(path for path, _ in fits)}" if fits else "none"
     wanted = f"from {width} numbers to {count or 'the outputs'}"
-    raise BadInput(f"of the torch.nn.Linear {wanted} there are {names}; give it, head=...: a module, or its path")
+    raise BadInput(f"of the maps {wanted} there are {names}; give it, head=...: a module, or its path")
+
+
+def _fitting(outside: Sequence[tuple[str, nn.Module]], width: int, count: int) -> list[tuple[str, nn.Sequential]]:
+    """The linear maps, and chains of maps, from `width` numbers to `count`, 0 for any; those in others are left out."""
+    found: list[tuple[str, nn.Sequential]] = []
+    for path, module in outside:
+        if isinstance(module, nn.Linear | nn.Sequential) and not any(path.startswith(f"{one}.") for one, _ in found):
+            try:
+                maps = chain(module, path)
+                check_widths(maps, path, width, count or _last(maps), "")
+            except BadInput:  # it is something else
+                continue
+            found += [(path, maps)] if any(isinstance(each, nn.Linear) for each in maps) else []
+    return found
+
+
+def _last(maps: nn.Sequential) -> int:
+    return next((each.out_features for each in reversed(maps) if isinstance(each, nn.Linear)), 0)
 
 
 def _without_end(module: nn.Module, kind: str) -> nn.Module:

@@ -15,6 +15,10 @@ from conveyor.language import LanguageModel
 from conveyor.layer import network
 from conveyor.layer.network import Source
 
+TWO_DIRECTIONS = (
+    "is bidirectional: it reads the whole sequence before its first output, so it has no single step to show"
+)
+
 
 @dataclass(frozen=True)
 class TracedLayer:
@@ -45,10 +49,7 @@ def traced_layers(model: LanguageModel | Model) -> list[TracedLayer]:
     """
     rnn = model.rnn
     if rnn.bidirectional:
-        raise BadInput(
-            "a bidirectional model reads the whole sequence before its first output: it has no single step that a page "
-            "could show"
-        )
+        raise BadInput(f"the layer {TWO_DIRECTIONS}")
     further = sorted(set(rnn.cell.arguments) - {"x", "t", *rnn.cell.state, *rnn.cell.below})
     if further:
         raise BadInput(f"{location(rnn.cell)} also takes {', '.join(further)}, which nothing gives it here")

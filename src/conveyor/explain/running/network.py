@@ -1,8 +1,8 @@
 """A network as a page has it: data, weights, and its steps in JavaScript.
 
 `describe(model, reads, gives)` gives `data`, which goes into a page as JSON, `weights`, whose bytes do, and `script`,
-the source of the module steps.js. All offsets ("at", "to", "from") count elements: of `weights` for tensors, of `kept` of
-an emitted step for values. `data` holds:
+the source of the module steps.js. All offsets ("at", "to", "from") count elements: of `weights` for tensors, of `kept`
+of an emitted step for values. `data` holds:
 
     input       what it reads, as the caller says, such as {kind: "text", vocabulary}, with `embedding`, the tensor
                 [vocabulary, width], or `first`, a chain
@@ -109,10 +109,10 @@ def _first(model: Model, tensors: _Tensors) -> dict[str, Any]:
 
 
 def _chain(maps: nn.Sequential, name: str, tensors: _Tensors) -> list[dict[str, Any]]:
-    return [
-        described(each, lambda part, tensor, k=k: tensors.add(f"{name}.{k}.{part}", tensor))
-        for k, each in enumerate(maps)
-    ]
+    def add(k: int) -> Callable[[str, Tensor], int]:
+        return lambda part, tensor: tensors.add(f"{name}.{k}.{part}", tensor)
+
+    return [described(each, add(k)) for k, each in enumerate(maps)]
 
 
 @dataclass

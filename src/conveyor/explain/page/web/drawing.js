@@ -22,6 +22,7 @@ export function mountDrawing(app, element) {
 class Drawing {
   channel = 0;
   #ranges = new Map();
+  #typedAt = "";
 
   constructor(app) {
     this.app = app;
@@ -76,6 +77,7 @@ class Drawing {
     this.value = el("input", { type: "number", id: "value", step: "any", autocomplete: "off" });
     this.value.addEventListener("input", () => this.value.value !== "" && this.#write([[this.app.step(0), Number(this.value.value)]]));
     this.value.addEventListener("keydown", (event) => this.#typed(event));
+    this.value.addEventListener("focus", () => this.value.select());
     this.unit = el("span", { class: "small" });
     this.at = el("label", { for: "value" });
     const button = (by, name, said) => el("button", { class: "quiet", "aria-label": said, title: said, onclick: () => this.#resize(by) }, name);
@@ -270,9 +272,11 @@ class Drawing {
     const { name, unit } = this.channels[this.channel];
     put(this.at, `${this.channels.length > 1 ? "Value" : name} at step ${step + 1}`);
     this.unit.textContent = unit;
-    if (document.activeElement !== this.value || Number(this.value.value) !== Number(this.#now())) {
-      this.value.value = this.#now();
+    const place = `${step} ${this.channel} ${read.example}`;
+    if (document.activeElement !== this.value || this.#typedAt !== place) {
+      this.value.value = this.#now(); // but not while one types: "−" is no number yet
     }
+    this.#typedAt = place;
   }
 
   #drawLane({ canvas, slider, channel, now }, { values, example }, step) {
