@@ -2,6 +2,7 @@
 import { onScheme } from "./colours.js";
 import { el } from "./dom.js";
 
+const DENSE = 1.2; // points for each step, below which a curve is drawn by columns
 const inks = new Map();
 onScheme(() => inks.clear());
 
@@ -17,10 +18,22 @@ export function ink(name) {
   return inks.get(name);
 }
 
+const sizes = new WeakMap();
+const watched = new ResizeObserver((entries) => entries.forEach(({ target }) => sizes.delete(target)));
+
+/** How large a canvas is seen, known without asking for it each time, which would lay the page out anew. */
+export function sizeOf(canvas) {
+  if (!sizes.get(canvas)?.width) {
+    sizes.set(canvas, { width: canvas.clientWidth, height: canvas.clientHeight });
+    watched.observe(canvas);
+  }
+  return sizes.get(canvas);
+}
+
 /** The canvas made as large as it is seen, and empty. */
 export function begin(canvas) {
   const ratio = Math.min(2, devicePixelRatio || 1);
-  const [width, height] = [canvas.clientWidth, canvas.clientHeight];
+  const { width, height } = sizeOf(canvas);
   const size = [width, height].map((one) => Math.max(1, Math.round(one * ratio)));
   if (canvas.width !== size[0] || canvas.height !== size[1]) {
     [canvas.width, canvas.height] = size;
@@ -43,13 +56,28 @@ export function placed({ width, height }, { first, count }, [low, high]) {
   };
 }
 
-/** The present step as a bar. */
-export function markStep(context, at, { height }, step) {
-  const wide = Math.max(2, at.wide);
-  context.globalAlpha = 0.22;
-  context.fillStyle = ink("accent");
-  context.fillRect(at.x(step) - wide / 2, 0, wide, height);
-  context.globalAlpha = 1;
+/** What lies over a lane: a bar at the present step, and the ends of what is seen. Moving it draws nothing anew. */
+export class Mark {
+  constructor() {
+    this.element = el("div", { class: "lane-now", "aria-hidden": "true" });
+    this.ends = el("div", { class: "lane-ends", "aria-hidden": "true" }, el("span"), el("span"));
+  }
+
+  between(low, high) {
+    [high, low].forEach((end, i) => {
+      const text = String(Number(end.toPrecision(3))).replace("-", "−");
+      if (this.ends.children[i].textContent !== text) {
+        this.ends.children[i].textContent = text;
+      }
+    });
+  }
+
+  move(at, step, { first, count }) {
+    const wide = Math.max(2, at.wide);
+    this.element.hidden = step < first || step >= first + count;
+    this.element.style.width = `${wide}px`;
+    this.element.style.transform = `translateX(${(at.x(step) - wide / 2).toFixed(2)}px)`;
+  }
 }
 
 export function level(context, at, { width }, value) {
@@ -64,6 +92,10 @@ export function level(context, at, { width }, value) {
 
 /** A line through the values of the steps; where one is missing it is broken. */
 export function line(context, at, { first, count }, of, { colour, width = 1.6, dash = [] }) {
+  if (at.wide < DENSE) {
+    columns(context, at, { first, count }, of, colour, width);
+    return;
+  }
   context.strokeStyle = colour;
   context.lineWidth = width;
   context.setLineDash(dash);
@@ -84,6 +116,24 @@ export function line(context, at, { first, count }, of, { colour, width = 1.6, d
   }
   context.stroke();
   context.setLineDash([]);
+}
+
+/** Where there are more steps than points, a bar for each column of them, from the least value to the largest: quick. */
+function columns(context, at, { first, count }, of, colour, width) {
+  context.fillStyle = colour;
+  let [column, low, high, before] = [-1, NaN, NaN, NaN];
+  const fill = () => low <= high && context.fillRect(column, low - width / 2, 1, high - low + width);
+  for (let step = first; step < first + count; step += 1) {
+    const [x, y] = [Math.floor(at.x(step)), at.y(of(step))];
+    if (x !== column) {
+      fill();
+      [column, low, high] = [x, before, before]; // joined to the column before
+    }
+    low = y < low || Number.isNaN(low) ? y : low;
+    high = y > high || Number.isNaN(high) ? y : high;
+    before = y;
+  }
+  fill();
 }
 
 /** [low, high] of numbers, with some room; `least`: how far apart they are at least. */

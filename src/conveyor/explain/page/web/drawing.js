@@ -1,7 +1,7 @@
 /** The series that the networks read: curves, or a picture, that one draws on with the pointer and edits with the keys. */
 import { peakOver, paint } from "./heat.js";
 import { scaleOf } from "./colours.js";
-import { begin, ink, level, line, markStep, placed, rangeOf } from "./curves.js";
+import { begin, ink, level, line, Mark, placed, rangeOf, sizeOf } from "./curves.js";
 import { el, figure, put } from "./dom.js";
 import { roundBelow, Span } from "./span.js";
 
@@ -23,6 +23,7 @@ class Drawing {
   channel = 0;
   #ranges = new Map();
   #typedAt = "";
+  #now = { values: null, ranges: null }; // of the series as it is now
 
   constructor(app) {
     this.app = app;
@@ -99,7 +100,7 @@ class Drawing {
       event.preventDefault();
       act();
       this.app.store.flush();
-      this.value.value = this.#now();
+      this.value.value = this.#written();
       this.value.select();
     }
   }
@@ -136,7 +137,7 @@ class Drawing {
     this.#write([[step, Number(value.toPrecision(8))]], channel);
   }
 
-  #now() {
+  #written() {
     return String(Number((this.read.values[this.app.step(0)]?.[this.channel] ?? 0).toPrecision(6)));
   }
 
@@ -149,7 +150,13 @@ class Drawing {
       this.#ranges.set(key, rangeOf(all, 1e-3, ROOM));
     }
     const [low, high] = this.#ranges.get(key);
-    return values.reduce(([a, b], row) => [Math.min(a, row[channel]), Math.max(b, row[channel])], [low, high]);
+    if (this.#now.values !== values) {
+      this.#now = { values, ranges: new Map() };
+    }
+    if (!this.#now.ranges.has(channel)) {
+      this.#now.ranges.set(channel, values.reduce(([a, b], row) => [Math.min(a, row[channel]), Math.max(b, row[channel])], [low, high]));
+    }
+    return this.#now.ranges.get(channel);
   }
 
   // -- lanes
@@ -160,14 +167,15 @@ class Drawing {
     const now = el("span", { class: "figure" });
     const label = el("div", { class: "lane-label" }, el("b", {}, name), " ", now, unit ? el("span", { class: "small" }, ` ${unit}`) : "");
     const said = { role: "slider", tabindex: 0, "aria-label": name, "data-channel": channel };
-    const slider = el("div", { class: "lane-box", ...said }, canvas);
+    const mark = new Mark();
+    const slider = el("div", { class: "lane-box", ...said }, canvas, mark.element, mark.ends);
     slider.addEventListener("keydown", (event) => this.#key(event, channel));
     slider.addEventListener("focus", () => this.#choose(channel));
     this.#listen(canvas, (x, y) => {
       const { at } = this.#frame(canvas, channel);
       return { channel, step: at.step(x), value: this.#rounded(at.value(y), channel) };
     });
-    return { element: el("div", { class: "lane-row" }, label, slider), canvas, slider, channel, now };
+    return { element: el("div", { class: "lane-row" }, label, slider), canvas, slider, channel, now, mark, key: "" };
   }
 
   #rounded(value, channel) {
@@ -177,7 +185,7 @@ class Drawing {
   }
 
   #frame(canvas, channel) {
-    const size = { width: canvas.clientWidth, height: canvas.clientHeight };
+    const size = sizeOf(canvas);
     const span = this.app.span.of(this.read.tokens.length, Math.max(0, this.app.step(0)));
     return { size, span, at: placed(size, span, this.#range(channel)) };
   }
@@ -274,24 +282,24 @@ class Drawing {
     this.unit.textContent = unit;
     const place = `${step} ${this.channel} ${read.example}`;
     if (document.activeElement !== this.value || this.#typedAt !== place) {
-      this.value.value = this.#now(); // but not while one types: "−" is no number yet
+      this.value.value = this.#written(); // but not while one types: "−" is no number yet
     }
     this.#typedAt = place;
   }
 
-  #drawLane({ canvas, slider, channel, now }, { values, example }, step) {
-    const { at, span } = this.#frame(canvas, channel);
-    const size = begin(canvas);
+  #drawLane(lane, { values, example }, step) {
+    const { canvas, slider, channel, now, mark } = lane;
+    const { at, span, size: seen } = this.#frame(canvas, channel);
     const [low, high] = this.#range(channel);
-    if (low < 0 && high > 0) {
-      level(size.context, at, size, 0);
+    mark.move(at, step, span);
+    mark.between(low, high);
+    const own = this.app.state.text.split(";").filter((piece) => !piece.includes("@") || piece.startsWith(`${channel}@`));
+    const colour = ink(channel === this.channel ? "accent" : "ink");
+    const key = JSON.stringify([own, example, values.length, span, seen, colour]);
+    if (lane.key !== key) {
+      lane.key = key;
+      this.#drawCurve(canvas, channel, { at, span, colour, values, example, range: [low, high] });
     }
-    markStep(size.context, at, size, step);
-    const given = (t) => (t < values.length ? this.reads.given(example, channel, t) : NaN);
-    if (values.some((row, t) => row[channel] !== given(t))) {
-      line(size.context, at, span, given, { colour: ink("soft"), width: 1.1, dash: [3, 4] });
-    }
-    line(size.context, at, span, (t) => values[t]?.[channel], { colour: ink(channel === this.channel ? "accent" : "ink") });
     const value = values[step]?.[channel];
     now.textContent = figure(value);
     const { name, unit } = this.channels[channel];
@@ -299,6 +307,18 @@ class Drawing {
     Object.entries(said).forEach(([key, number]) => slider.setAttribute(key, Number(number?.toPrecision(6))));
     slider.setAttribute("aria-valuetext", `${name} ${figure(value)} ${unit} at step ${step + 1}`);
     slider.classList.toggle("chosen", channel === this.channel && this.channels.length > 1);
+  }
+
+  #drawCurve(canvas, channel, { at, span, colour, values, example, range }) {
+    const size = begin(canvas);
+    if (range[0] < 0 && range[1] > 0) {
+      level(size.context, at, size, 0);
+    }
+    const given = (t) => (t < values.length ? this.reads.given(example, channel, t) : NaN);
+    if (values.some((row, t) => row[channel] !== given(t))) {
+      line(size.context, at, span, given, { colour: ink("soft"), width: 1.1, dash: [3, 4] });
+    }
+    line(size.context, at, span, (t) => values[t]?.[channel], { colour });
   }
 
   #drawPicture({ canvas, slider, now }, { values }, step) {

@@ -1,5 +1,6 @@
 /** Heat maps of values over time: a row for each unit, a column for each step. */
 import { css, pixels, place } from "./colours.js";
+import { sizeOf } from "./curves.js";
 import { el, shape } from "./dom.js";
 
 const peaks = new WeakMap();
@@ -28,7 +29,8 @@ export function peakOver(at, length) {
 /** Draws the steps from `first`, `count` of them, over the whole canvas. `at(t)`: the numbers of a step, or nothing. */
 export function paint(canvas, { at, first, count, units, scale }) {
   const ratio = Math.min(2, devicePixelRatio || 1);
-  const [width, height] = [canvas.clientWidth, canvas.clientHeight].map((size) =>
+  const seen = sizeOf(canvas);
+  const [width, height] = [seen.width, seen.height].map((size) =>
     Math.max(1, Math.round(size * ratio)),
   );
   if (canvas.width !== width || canvas.height !== height) {

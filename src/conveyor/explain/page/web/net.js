@@ -67,6 +67,17 @@ export class Net {
     return (at === "end" ? truth : truth?.[step]) ?? null;
   }
 
+  /** The same of one number as a function of the step, for curves. */
+  truths(text, index) {
+    const { example, values } = this.runner.read(text);
+    const { next, at } = this.output;
+    const { truth } = this.said.model.input.examples[example];
+    if (next) {
+      return (t) => values[t + 1]?.[next[index]];
+    }
+    return at === "end" ? (t) => (t === values.length - 1 ? truth?.[index] : NaN) : (t) => truth?.[t]?.[index];
+  }
+
   parts(layer) {
     return this.layers[layer].parts;
   }

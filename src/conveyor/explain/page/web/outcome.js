@@ -1,12 +1,13 @@
 /** What comes out over a whole series, beside the truth, and how much of it depends on which input. */
-import { scaleOf } from "./colours.js";
-import { begin, ink, level, line, markStep, placed, rangeOf } from "./curves.js";
+import { isDark, scaleOf } from "./colours.js";
+import { begin, ink, level, line, Mark, placed, rangeOf, sizeOf } from "./curves.js";
 import { el, figure, put } from "./dom.js";
 import { paint } from "./heat.js";
 import { likeliest } from "./likeliest.js";
 import { FAR } from "./runner.js";
 
 const REST = 180; // ms without changes before gradients are computed
+const SOON = 120; // ms between drawings of what comes out while the network runs
 const LINES = 4; // classes that are drawn
 const LANES = 6; // numbers that are drawn as curves; more are a picture
 const COLOURS = ["accent", "teal", "low", "soft"];
@@ -14,6 +15,8 @@ const COLOURS = ["accent", "teal", "low", "soft"];
 export class Outcomes {
   #rests = { key: "" };
   #waiting = 0;
+  #drawn = "";
+  #restsDrawn = "";
 
   constructor(app, network, element) {
     Object.assign(this, { app, network, net: app.networks[network] });
@@ -40,7 +43,8 @@ export class Outcomes {
       const { first, count } = this.#span();
       this.app.goTo(first + Math.max(0, Math.min(count - 1, Math.floor(((event.clientX - box.left) / box.width) * count))), this.network);
     });
-    return { element: el("div", { class: "lane-row" }, label, canvas), canvas, label, index };
+    const mark = new Mark();
+    return { element: el("div", { class: "lane-row" }, label, el("div", { class: "lane-box" }, canvas, mark.element, mark.ends)), canvas, label, index, mark };
   }
 
   #span() {
@@ -53,49 +57,61 @@ export class Outcomes {
     if (step < 0) {
       return;
     }
-    this.lanes.forEach((lane) => (lane.index < 0 ? this.#drawClasses(lane, record, plain, step) : this.#drawNumber(lane, record, plain, step)));
     this.#drawRests(record, step);
+    const { state } = this.app;
+    const whole = record.length === this.net.runner.tokens(state.text).length;
+    const now = [state, this.#span(), sizeOf(this.lanes[0].canvas), isDark()];
+    const key = whole ? JSON.stringify(now) : `${Math.floor(performance.now() / SOON)}`;
+    if (this.#drawn === key) {
+      return; // while the network runs, what comes out is drawn some times a second
+    }
+    this.#drawn = key;
+    this.lanes.forEach((lane) => (lane.index < 0 ? this.#drawClasses(lane, record, plain, step) : this.#drawNumber(lane, record, plain, step)));
   }
 
-  #drawNumber({ canvas, label, index }, record, plain, step) {
+  #drawNumber({ canvas, label, index, mark }, record, plain, step) {
     const { net, app } = this;
     const span = this.#span();
     const of = (run) => (t) => (t < run.length ? run.probabilities(t)[index] : NaN);
-    const { at: when, names, units } = net.output;
-    const truth = (t) => (when === "end" && t < span.first + span.count - 1 ? NaN : net.truth(app.state.text, t)?.[index]);
+    const { names, units } = net.output;
+    const truth = net.truths(app.state.text, index);
     const steps = Array.from({ length: span.count }, (_, i) => span.first + i);
-    const range = rangeOf(steps.flatMap((t) => [of(record)(t), of(plain)(t), truth(t) ?? NaN]), 1e-3);
+    const runs = plain === record ? [of(record)] : [of(record), of(plain)];
+    const range = rangeOf([truth, ...runs].flatMap((one) => steps.map(one)), 1e-3);
     const size = begin(canvas);
     const at = placed(size, span, range);
+    mark.move(at, step, span);
     if (range[0] < 0 && range[1] > 0) {
       level(size.context, at, size, 0);
     }
-    markStep(size.context, at, size, step);
-    line(size.context, at, span, (t) => truth(t) ?? NaN, { colour: ink("soft"), width: 2.4 });
+    line(size.context, at, span, truth, { colour: ink("soft"), width: 2.4 });
     if (plain !== record) {
       line(size.context, at, span, of(plain), { colour: ink("accent"), width: 1.1, dash: [3, 4] });
     }
     line(size.context, at, span, of(record), { colour: ink("accent") });
+    mark.between(...range);
     const [now, real] = [of(record)(step), truth(step)];
     const unit = units?.[index] ? ` ${units[index]}` : "";
-    put(label, el("b", {}, names[index]), mark("accent", `it gives ${figure(now)}${unit}`), Number.isFinite(real) ? mark("soft", `truth ${figure(real)}${unit}`) : null);
+    put(label, el("b", {}, names[index]), named("accent", `it gives ${figure(now)}${unit}`), Number.isFinite(real) ? named("soft", `truth ${figure(real)}${unit}`) : null);
     canvas.setAttribute("aria-label", `${names[index]} over time: at step ${step + 1} it gives ${figure(now)}${unit}`);
   }
 
   /** The likeliest classes as lines; of many labels, a picture. */
-  #drawClasses({ canvas, label }, record, plain, step) {
+  #drawClasses({ canvas, label, mark }, record, plain, step) {
     const { net } = this;
     const span = this.#span();
     if (net.output.kind === "labels" && net.output.count > LANES) {
       const at = (t) => (t < record.length ? record.probabilities(t) : null);
       paint(canvas, { at, ...span, units: net.output.count, scale: { kind: "gate", low: 0, high: 1 } });
       put(label, el("b", {}, `${net.output.count} labels`));
+      mark.move(placed(sizeOf(canvas), span, [0, 1]), step, span);
       return;
     }
     const size = begin(canvas);
     const at = placed(size, span, [0, 1]);
     [0, 0.5, 1].forEach((value) => level(size.context, at, size, value));
-    markStep(size.context, at, size, step);
+    mark.move(at, step, span);
+    mark.between(0, 1);
     const numbers = record.probabilities(step);
     const truth = net.truth(this.app.state.text, step);
     const shown = likeliest(numbers, LINES);
@@ -110,9 +126,9 @@ export class Outcomes {
       }
       line(size.context, at, span, of(record), { colour, width: index === truth ? 2.6 : 1.5 });
     });
-    const named = shown.map((index, k) => mark(COLOURS[k], `${net.runner.outcome(index)} ${net.outcome(numbers, index).said}${index === truth ? " (true)" : ""}`));
-    put(label, ...named);
-    canvas.setAttribute("aria-label", `Probabilities over time; at step ${step + 1}: ${named.map((one) => one.textContent).join(", ")}`);
+    const all = shown.map((index, k) => named(COLOURS[k], `${net.runner.outcome(index)} ${net.outcome(numbers, index).said}${index === truth ? " (true)" : ""}`));
+    put(label, ...all);
+    canvas.setAttribute("aria-label", `Probabilities over time; at step ${step + 1}: ${all.map((one) => one.textContent).join(", ")}`);
   }
 
   /** Gradients take a while, so they are computed when nothing else happens. */
@@ -128,10 +144,12 @@ export class Outcomes {
         app.store.touch("run");
       }, REST);
     }
-    const { byVector, from = 0, index, step: of } = this.#rests;
-    if (!byVector) {
+    const { byVector, from = 0, index, step: of, key: known } = this.#rests;
+    const drawn = JSON.stringify([known, this.#span(), sizeOf(rests.canvas), isDark()]);
+    if (!byVector || drawn === this.#restsDrawn) {
       return;
     }
+    this.#restsDrawn = drawn;
     const scale = scaleOf(null, byVector.reduce((peak, row) => row.reduce((most, one) => Math.max(most, Math.abs(one)), peak), 0));
     const { first, count } = this.#span();
     const { channels } = net.said.model.input;
@@ -144,16 +162,16 @@ export class Outcomes {
       `How ${what}`,
       el("b", {}, net.runner.outcome(index)),
       ` at step ${of + 1} would move if an input were a little larger: `,
-      mark("high", "up"),
+      named("high", "up"),
       ", ",
-      mark("low", "down"),
+      named("low", "down"),
       `. Inputs count as the network reads them, by their deviation.${from ? ` Steps more than ${FAR} earlier are left out.` : ""}`,
     );
   }
 }
 
 /** A word with its colour before it. */
-function mark(colour, text) {
+function named(colour, text) {
   const dot = el("span", { class: "dot-mark", "aria-hidden": "true" });
   dot.style.background = `var(--${colour})`;
   return el("span", { class: "marked" }, dot, text);
