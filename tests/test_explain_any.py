@@ -3,19 +3,25 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 from torch import nn
 
 import conveyor
 import foreign_models as foreign
+from command import called
 from conveyor import explain
+from conveyor.compare.trial import Trial, TrialSettings
 from conveyor.errors import BadInput
 from conveyor.explain.page import assemble
 from conveyor.explain.page.foreign import read
 from conveyor.explain.page.sequences import sequences
 from conveyor.explain.running.edits import Edit
 from conveyor.explain.running.interpret import run
+from conveyor.training import train as training
+from conveyor.training.progress import Progress
+from conveyor.training.run import Run
 from tiers import quick
 
 pytestmark = pytest.mark.xdist_group("explain any")
@@ -390,3 +396,111 @@ def test_weights_that_are_too_large_are_told(monkeypatch):
 def test_what_does_not_fit_is_told(make, message):
     with pytest.raises(BadInput, match=message):
         make()
+
+
+# -- colours
+
+
+def test_colours_keep_their_contrast_where_one_unit_is_far_larger(here, tmp_path):
+    """They end where nearly all units do; the legend names the unit that goes on, and how far; its curve has room."""
+    layer = nn.RNN(1, 40, nonlinearity="relu")
+    with torch.no_grad():
+        layer.bias_ih_l0[17] = 900.0
+    page = explain.page(layer, explain.Series(torch.randn(100, 1)), title="far")
+    here.open(page.save(tmp_path / "far.html"), "p=0.0.17")
+    named = "conveyor.networks[0].named(0)[0]"
+    here.run(f"conveyor.pick({{ part: {named}, unit: 17 }})")
+    here.rest()
+    scale = here.run(f"return conveyor.networks[0].scale(conveyor.record(0), 0, {named})")
+    with torch.no_grad():
+        values = layer(torch.from_numpy(series(here, 1)).float())[0]
+    others = values[:, [unit for unit in range(40) if unit != 17]].abs().max()
+    assert others <= scale["high"] <= 6 * others
+    beyond = scale["beyond"]
+    assert (beyond["count"], beyond["units"], beyond["unit"]) == (1, 40, 17)
+    assert beyond["high"] == pytest.approx(float(values.max()), rel=1e-5)
+    assert "1 of 40 units go beyond, [17] the farthest" in here.text(".score-card .legend")
+    points = here.run("return document.querySelector('.curve polyline').getAttribute('points')").split()
+    assert all(0 <= float(point.split(",")[1]) <= 54 for point in points)
+    here.shot("far", tmp_path)
+
+
+# -- the command line
+
+
+TRAINED = {"a": [0.1, 0.4, -0.2, 0.3, 0.9, -1.0], "b": [1.0, 0.0, 2.0, 0.5, 0.1, 0.2]}
+
+
+@pytest.fixture
+def table(tmp_path):
+    rows = zip(*TRAINED.values(), ["x", "y", "x", "x", "y", "y"], strict=True)
+    file = tmp_path / "series.csv"
+    file.write_text("a,b,kind\n" + "\n".join(",".join(map(str, row)) for row in rows))
+    return file
+
+
+SAVED = {
+    "torch.nn": (lambda: nn.ModuleDict({"rnn": nn.GRU(2, 6, num_layers=2), "fc": nn.Linear(6, 2)}), "gru", ".pt"),
+    "any cell": (
+        lambda: nn.ModuleDict({"rnn": conveyor.Recurrent(conveyor.zoo.PeepholeLSTM, 2, 6), "fc": nn.Linear(6, 2)}),
+        "lstm-peephole",
+        ".safetensors",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_weights_out_of_a_file_and_a_table(name, here, table, tmp_path):
+    make, cell, suffix = SAVED[name]
+    model, file = make(), tmp_path / f"model{suffix}"
+    save_file(model.state_dict(), file) if suffix == ".safetensors" else torch.save(model.state_dict(), file)
+    arguments = ["--weights", file, "--cell", cell, "--data", table, "-o", tmp_path / "page.html"]
+    assert called("explain", *arguments, "--target", "kind", "--gives", "classes").returncode == 0
+    here.open(tmp_path / "page.html")
+    here.rest()
+    x = torch.tensor(list(TRAINED.values())).t()
+    with torch.no_grad():
+        assert_close(shown(here, 2), model["fc"](model["rnn"](x[:, None])[0])[:, 0].softmax(-1).numpy())
+    assert here.run("return conveyor.networks[0].truth('', 1)") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--cell", "lstm"], "weight_hh_l0 has 18 rows for 6 units, as a gru has"),
+        (["--cell", "gru", "--inputs", "a"], "the series has 1 channels, but the layer reads 2 numbers"),
+        (["--cell", "gru", "--inputs", "a,c"], "has no column c"),
+        (["--cell", "gru", "--inputs", "a,kind"], "column kind is 'x', not a finite number"),
+        (["--cell", "gru", "--head", "out"], "has no map out from 6 numbers"),
+        (["--cell", "gru", "--gives", "classes"], "--gives classes needs --target"),
+        (["--cell", "gru", "--gives", "all"], "--gives is next, numbers, classes, not all"),
+    ],
+)
+def test_what_does_not_fit_on_the_command_line_is_told(arguments, message, table, tmp_path):
+    file = tmp_path / "model.pt"
+    torch.save(SAVED["torch.nn"][0]().state_dict(), file)
+    result = called("explain", "--weights", file, "--data", table, *arguments)
+    assert result.returncode == 1
+    assert message in result.stderr
+
+
+def test_a_file_of_something_else_is_told(table):
+    result = called("explain", "--weights", table, "--data", table)
+    assert result.returncode == 1
+    assert "holds no weights" in result.stderr
+    assert "--weights requires --data" in called("explain", "--weights", table).stderr
+    assert "--data requires --weights" in called("explain", "--data", table).stderr
+
+
+def test_a_trial_of_a_comparison_is_shown(here, tmp_path):
+    settings = TrialSettings(task="lag:3", cell="gru", hidden_size=8, steps=4, batch_size=4, device="cpu")
+    training.start(Trial, settings, tmp_path / "trial", Progress())
+    assert called("explain", tmp_path / "trial", "-o", tmp_path / "page.html").returncode == 0
+    here.open(tmp_path / "page.html")
+    here.rest()
+    job = Trial(settings)
+    job.model.load_state_dict(Run(tmp_path / "trial").read_model()[0])
+    batch = job.task.held_out("test", 6)
+    with torch.no_grad():
+        expected = job.model.eval()(batch.inputs, batch.lengths)[: batch.lengths[0], 0].softmax(-1)
+    assert_close(shown(here, job.task.output_size), expected.numpy())

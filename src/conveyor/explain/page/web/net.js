@@ -3,8 +3,8 @@ import { constant, figure, percent } from "./dom.js";
 import { ATOM, spelled } from "./spell.js";
 import { Network } from "./network.js";
 import { likeliest } from "./likeliest.js";
-import { peakOver } from "./heat.js";
-import { scaleOf } from "./colours.js";
+import { extremesOver } from "./heat.js";
+import { robustScale, scaleOf } from "./colours.js";
 import { Runner } from "./runner.js";
 import { steps } from "./steps.js";
 
@@ -143,11 +143,20 @@ export class Net {
       : spelled(part.op, of);
   }
 
-  /** How the numbers of a part are coloured over a run. */
+  /** How the numbers of a part are coloured over a run: robust, see colours.js. */
   scale(record, layer, part) {
-    const { bounds } = this.part(layer, part);
-    const peak = bounds ? 1 : peakOver((t) => record.values(t, layer, part), record.length);
-    return scaleOf(bounds, peak);
+    const { bounds, size } = this.part(layer, part);
+    if (bounds) {
+      return scaleOf(bounds, 1);
+    }
+    const { lows, highs } = extremesOver((t) => record.values(t, layer, part), record.length, size);
+    return robustScale(lows, highs);
+  }
+
+  /** Where the curve of a unit lies: from the least to the largest of all units. */
+  range(record, layer, part) {
+    const { low, high, beyond } = this.scale(record, layer, part);
+    return beyond ? scaleOf(null, Math.max(-beyond.low, beyond.high)) : { low, high };
   }
 }
 

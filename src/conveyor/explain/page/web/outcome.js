@@ -7,7 +7,6 @@ import { likeliest } from "./likeliest.js";
 import { FAR } from "./runner.js";
 
 const REST = 180; // ms without changes before gradients are computed
-const SOON = 120; // ms between drawings of what comes out while the network runs
 const LINES = 4; // classes that are drawn
 const LANES = 6; // numbers that are drawn as curves; more are a picture
 const COLOURS = ["accent", "teal", "low", "soft"];
@@ -59,11 +58,9 @@ export class Outcomes {
     }
     this.#drawRests(record, step);
     const { state } = this.app;
-    const whole = record.length === this.net.runner.tokens(state.text).length;
-    const now = [state, this.#span(), sizeOf(this.lanes[0].canvas), isDark()];
-    const key = whole ? JSON.stringify(now) : `${Math.floor(performance.now() / SOON)}`;
+    const key = JSON.stringify([state, record.length, this.#span(), sizeOf(this.lanes[0].canvas), isDark()]);
     if (this.#drawn === key) {
-      return; // while the network runs, what comes out is drawn some times a second
+      return;
     }
     this.#drawn = key;
     this.lanes.forEach((lane) => (lane.index < 0 ? this.#drawClasses(lane, record, plain, step) : this.#drawNumber(lane, record, plain, step)));

@@ -189,7 +189,7 @@ export class Score {
   }
 
   #nameScale(scale) {
-    const key = `${scale.kind} ${scale.low} ${scale.high} ${this.#built}`;
+    const key = `${JSON.stringify(scale)} ${this.#built}`;
     if (this.#legend !== key) {
       this.#legend = key;
       put(this.scale, legend(scale, math(this.net.symbol(this.pick.layer, this.pick.part))));
@@ -245,7 +245,7 @@ export class Score {
   /** The chosen unit as a line along the text. */
   #drawCurve(record) {
     const { layer, part, unit } = this.pick;
-    const scale = this.net.scale(record, layer, part);
+    const scale = this.net.range(record, layer, part);
     const width = sizeOf(this.curve).width || 600;
     const high = 54;
     const y = (value) => 3 + (high - 6) * (1 - (value - scale.low) / (scale.high - scale.low));

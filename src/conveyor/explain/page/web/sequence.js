@@ -6,9 +6,14 @@ import { Reading } from "./reading.js";
 import { Score } from "./score.js";
 import { math } from "./symbols.js";
 
+const SOON = 120; // ms between drawings while the network runs along a series, so that drawing on it stays quick
+
 export class SequencePane {
+  #drawn = 0;
+
   constructor(app, network, element) {
-    const isSeries = app.networks[network].isSeries;
+    const { isSeries } = app.networks[network];
+    Object.assign(this, { app, network, isSeries });
     const text = el("div", { class: isSeries ? "card outcome-card" : "card reading-card" });
     const next = el("div", { class: "card next-card" });
     const score = el("div", { class: "card score-card" });
@@ -21,9 +26,21 @@ export class SequencePane {
   }
 
   draw() {
+    if (this.isSeries && !this.#isDue()) {
+      return;
+    }
     this.reading.draw();
     this.predictions.draw();
     this.score.draw();
+  }
+
+  #isDue() {
+    const { app, network } = this;
+    const isWhole = app.record(network).length === app.networks[network].runner.tokens(app.state.text).length;
+    const now = performance.now();
+    const due = isWhole || now - this.#drawn > SOON;
+    this.#drawn = due ? now : this.#drawn;
+    return due;
   }
 }
 
