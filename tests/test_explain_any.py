@@ -455,7 +455,7 @@ def test_weights_out_of_a_file_and_a_table(name, here, table, tmp_path):
     model, file = make(), tmp_path / f"model{suffix}"
     save_file(model.state_dict(), file) if suffix == ".safetensors" else torch.save(model.state_dict(), file)
     arguments = ["--weights", file, "--cell", cell, "--data", table, "-o", tmp_path / "page.html"]
-    assert called("explain", *arguments, "--target", "kind", "--gives", "classes").returncode == 0
+    assert called("explain", *arguments, "--target", "kind", "--gives", "classes", cwd=tmp_path).returncode == 0
     here.open(tmp_path / "page.html")
     here.rest()
     x = torch.tensor(list(TRAINED.values())).t()
@@ -479,23 +479,23 @@ def test_weights_out_of_a_file_and_a_table(name, here, table, tmp_path):
 def test_what_does_not_fit_on_the_command_line_is_told(arguments, message, table, tmp_path):
     file = tmp_path / "model.pt"
     torch.save(SAVED["torch.nn"][0]().state_dict(), file)
-    result = called("explain", "--weights", file, "--data", table, *arguments)
-    assert result.returncode == 1
+    result = called("explain", "--weights", file, "--data", table, *arguments, cwd=tmp_path)
+    assert result.returncode == 2
     assert message in result.stderr
 
 
-def test_a_file_of_something_else_is_told(table):
-    result = called("explain", "--weights", table, "--data", table)
-    assert result.returncode == 1
+def test_a_file_of_something_else_is_told(table, tmp_path):
+    result = called("explain", "--weights", table, "--data", table, cwd=tmp_path)
+    assert result.returncode == 2
     assert "holds no weights" in result.stderr
-    assert "--weights requires --data" in called("explain", "--weights", table).stderr
-    assert "--data requires --weights" in called("explain", "--data", table).stderr
+    assert "--weights requires --data" in called("explain", "--weights", table, cwd=tmp_path).stderr
+    assert "--data requires --weights" in called("explain", "--data", table, cwd=tmp_path).stderr
 
 
 def test_a_trial_of_a_comparison_is_shown(here, tmp_path):
     settings = TrialSettings(task="lag:3", cell="gru", hidden_size=8, steps=4, batch_size=4, device="cpu")
     training.start(Trial, settings, tmp_path / "trial", Progress())
-    assert called("explain", tmp_path / "trial", "-o", tmp_path / "page.html").returncode == 0
+    assert called("explain", tmp_path / "trial", "-o", tmp_path / "page.html", cwd=tmp_path).returncode == 0
     here.open(tmp_path / "page.html")
     here.rest()
     job = Trial(settings)
