@@ -56,7 +56,7 @@ OUTSIDE = {
     "bench": "torch numpy rich matplotlib jax onnx onnxruntime",
     "compare": "torch numpy matplotlib optuna scipy sqlalchemy",
     "search": "torch numpy",
-    "explain": "torch numpy latex2mathml matplotlib resvg_py starlette uvicorn",
+    "explain": "torch numpy safetensors latex2mathml matplotlib resvg_py starlette uvicorn",
     "cli": "torch typer rich",
 }
 
