@@ -22,6 +22,7 @@ ARROWS = {
     "targets/c": "compiler targets",
     "targets/js": "compiler",
     "targets/cpu": "compiler targets targets/c",
+    "targets/cuda": "compiler targets targets/c",
     "targets/step": "compiler targets targets/c",
     "targets/registry": "targets targets/cpu",
     "cell": "packing",
