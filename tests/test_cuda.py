@@ -28,7 +28,7 @@ def on(monkeypatch):
     def use(schedule=None, order=0, facts=SMALL):
         target = cuda(schedule, order=order, facts=facts)
         monkeypatch.setattr(registry, "TARGETS", (target,))
-        return target.machine
+        return target.machine.api
 
     return use
 

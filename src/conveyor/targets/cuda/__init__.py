@@ -8,10 +8,11 @@ import torch
 
 from conveyor.compiler.differentiate import Costs
 from conveyor.compiler.program import Program
+from conveyor.targets.cuda.driver import Driver
 from conveyor.targets.cuda.emit import emit
-from conveyor.targets.cuda.plan import Plan, Schedule, plan
-from conveyor.targets.cuda.run import CUDAKernel, Machine
-from conveyor.targets.target import Request
+from conveyor.targets.cuda.plan import MOST_BUFFERS, Plan, Schedule, plan
+from conveyor.targets.cuda.run import CUDAKernel, Machine, Module
+from conveyor.targets.target import CannotBuild, Request
 
 
 class CUDA:
@@ -20,11 +21,13 @@ class CUDA:
     name = "cuda"
     costs = Costs(recompute=24)  # memory is farther from a GPU's arithmetic than from a processor's
 
-    def __init__(self, machine: Machine, device: str = "cuda", schedule: Schedule | None = None):
-        self.machine, self.device, self.schedule = machine, device, schedule
+    def __init__(self, machine: Machine | None = None, device: str = "cuda", schedule: Schedule | None = None):
+        self.machine, self.device, self.schedule = machine or Driver(), device, schedule
 
     def refuses(self, request: Request) -> str | None:
         """What it does not run, or None."""
+        if self.device == "cuda" and torch.version.hip is not None:
+            return "GPUs of AMD"
         for tensor in request.tensors:
             if tensor.device.type != self.device:
                 return f"tensors on {tensor.device}"
@@ -43,5 +46,9 @@ class CUDA:
         return emit(plan).text
 
     def build(self, plans: Sequence[Plan], dtype: torch.dtype) -> list[CUDAKernel]:
-        """The kernels of some plans. Raises CannotBuild."""
-        return [CUDAKernel(one, emit(one), dtype, self.machine) for one in plans]
+        """The kernels of some plans, compiled when they first run on a device. Raises CannotBuild."""
+        for one in plans:
+            if len(one.program.buffers) > MOST_BUFFERS:
+                raise CannotBuild(f"a step of {len(one.program.buffers)} arrays is more than a kernel on a GPU takes")
+        module = Module(plans, dtype, self.machine)
+        return [CUDAKernel(module, number) for number in range(len(plans))]

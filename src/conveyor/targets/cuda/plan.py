@@ -14,6 +14,7 @@ from math import prod
 from conveyor.compiler.program import Contract, Gemm, Loop, Pack, Program, Reduce, Space, Stage
 from conveyor.targets.cuda.barriers import accesses, sections
 
+OLDEST = 70  # compute capability, since which threads of a warp wait for each other one by one
 THREADS = 256  # of a block
 MOST_BUFFERS = 400  # pointers that a kernel takes: its parameters have 4096 bytes
 RESIDENT = 1 << 16  # elements of a step's matrices that one block reads at each step without being slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,9 +14,10 @@ from torch import Tensor
 from conveyor.compiler.graph import Key
 from conveyor.compiler.program import Space
 from conveyor.targets.batch_layout import BatchLayout
+from conveyor.targets.build_once import BuildOnce
 from conveyor.targets.c.checks import empty
 from conveyor.targets.c.structs import Pointer, struct
-from conveyor.targets.c.tables import Source
+from conveyor.targets.cuda.emit import emit
 from conveyor.targets.cuda.plan import GPU, By, Grid, Part, Plan, Schedule
 from conveyor.targets.cuda.products import Products
 from conveyor.targets.target import Result
@@ -35,7 +37,7 @@ class Machine(Protocol):
         """The functions of these names. Raises CannotBuild."""
         ...
 
-    def launch(self, function: Any, grid: Grid, arguments: Sequence[Any], device: torch.device) -> bool:
+    def launch(self, function: Any, grid: Grid, arguments: Sequence[Any]) -> bool:
         """Launches a function on PyTorch's current stream. False: so many blocks do not fit side by side."""
         ...
 
@@ -49,29 +51,46 @@ class _Loaded:
     constants: Tensor
 
 
-class CUDAKernel:
-    """A plan, spelled; compiled for each device that it runs on."""
+class Module:
+    """Plans that are used together, spelled: compiled for a device, side by side, when one of them first runs there."""
 
-    def __init__(self, plan: Plan, source: Source, dtype: torch.dtype, machine: Machine):
-        self.plan, self.program, self.source, self.dtype, self.machine = plan, plan.program, source, dtype, machine
-        self.names = [f"kernel{k}" for k, part in enumerate(plan.parts) if part.by == By.KERNEL]
-        self.Pointers = Pointer * len(self.program.buffers)
-        self._loaded: dict[torch.device, _Loaded] = {}
+    def __init__(self, plans: Sequence[Plan], dtype: torch.dtype, machine: Machine):
+        self.plans, self.dtype, self.machine = plans, dtype, machine
+        self.sources = [emit(plan) for plan in plans]
+        self._loaded: dict[torch.device, list[_Loaded]] = {}
+        self._attempts: dict[torch.device, BuildOnce] = {}
 
-    def load(self, device: torch.device) -> _Loaded:
-        """The functions and tables on a device. Raises CannotBuild."""
+    def on(self, device: torch.device) -> list[_Loaded]:
+        """Each plan's functions and tables. Raises CannotBuild."""
         if device not in self._loaded:
-            functions = self.machine.load(self.source.text, self.names, self.dtype == torch.float64, device)
-            numbers = torch.tensor(self.source.numbers, dtype=torch.int64, device=device)
-            constants = torch.tensor(self.source.constants, dtype=self.dtype, device=device)
-            self._loaded[device] = _Loaded(functions, numbers, constants)
+            with self._attempts.setdefault(device, BuildOnce()):
+                if device not in self._loaded:
+                    with ThreadPoolExecutor(len(self.plans)) as pool:
+                        made = pool.map(lambda k: self._load(k, device), range(len(self.plans)))
+                        self._loaded[device] = list(made)
         return self._loaded[device]
+
+    def _load(self, k: int, device: torch.device) -> _Loaded:
+        source = self.sources[k]
+        names = [f"kernel{i}" for i, part in enumerate(self.plans[k].parts) if part.by == By.KERNEL]
+        functions = self.machine.load(source.text, names, self.dtype == torch.float64, device) if names else {}
+        numbers = torch.tensor(source.numbers, dtype=torch.int64, device=device)
+        return _Loaded(functions, numbers, torch.tensor(source.constants, dtype=self.dtype, device=device))
+
+
+class CUDAKernel:
+    """One plan of a module."""
+
+    def __init__(self, module: Module, number: int):
+        self.module, self.number, self.plan = module, number, module.plans[number]
+        self.program, self.dtype, self.machine = self.plan.program, module.dtype, module.machine
+        self.Pointers = Pointer * len(self.program.buffers)
 
     def __call__(
         self, inputs: Mapping[Key, Tensor], states: Sequence[Tensor], layout: BatchLayout, start: int = 0
     ) -> Result:
         device = layout.at.device
-        loaded, gpu = self.load(device), self.machine.gpu(device)
+        loaded, gpu = self.module.on(device)[self.number], self.machine.gpu(device)
         grids = [
             self.plan.grid(part, layout.batch, layout.steps, gpu) if part.by == By.KERNEL else None
             for part in self.plan.parts
@@ -88,9 +107,9 @@ class CUDAKernel:
                 continue
             fixed = self._call(loaded, layout, start, arrived[k])
             function = loaded.functions[f"kernel{k}"]
-            if not self._launch(function, part, grid, fixed, pointers, device):
+            if not self._launch(function, part, grid, fixed, pointers):
                 grid = self.plan.grid(part, layout.batch, layout.steps, gpu, Schedule.LAUNCHES)
-                self._launch(function, part, grid, fixed, pointers, device)
+                self._launch(function, part, grid, fixed, pointers)
         return Result(self.program, {i: buffers[i] for i in self.program.kept}, layout)
 
     def _buffers(
@@ -141,13 +160,13 @@ class CUDAKernel:
             only=-1,
         )
 
-    def _launch(self, function: Any, part: Part, grid: Grid, call: Any, pointers: Any, device: torch.device) -> bool:
+    def _launch(self, function: Any, part: Part, grid: Grid, call: Any, pointers: Any) -> bool:
         """The launches of a part. False: nothing has been run, since so many blocks do not fit side by side."""
         call.rows, call.kind, call.blocks = grid.rows, TEAMS.index(grid.schedule), grid.blocks
         for begin, end, only in self._turns(part, grid, call.end):
             one = type(call).from_buffer_copy(call)
             one.begin, one.end, one.only = begin, end, only
-            if not self.machine.launch(function, grid, (one, pointers), device):
+            if not self.machine.launch(function, grid, (one, pointers)):
                 return False
         return True
 
