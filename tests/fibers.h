@@ -16,6 +16,8 @@ typedef REAL real;
   void name(void **given) { name##_text(*(const call *)given[0], *(const pointers *)given[1]); }      \
   static void name##_text(const call c, const pointers p)
 
+int left_out = -1; /* the number of a barrier of the text that is not there */
+
 enum { STACK = 1 << 16 };
 enum { RUNS, AT_BLOCK, AT_CLUSTER, AT_GRID, DONE };
 typedef struct { ucontext_t context; int state; idx block, slice, thread; char *stack; } fiber;

@@ -5,7 +5,10 @@ compiler is that of C.
 """
 
 import ctypes
+import re
+import threading
 from contextlib import nullcontext
+from itertools import count
 from pathlib import Path
 
 from conveyor.targets.c import build, maths
@@ -38,6 +41,7 @@ class Library:
     def __init__(self, facts, order):
         self.facts, self.order, self.fits = facts, order, facts.processors
         self.modules, self.functions, self.launches, self.failing = [], [], [], 0
+        self.lock = threading.Lock()  # both directions are loaded side by side
 
     def cuDeviceGetAttribute(self, value, which, device):  # noqa: N802
         facts = self.facts
@@ -50,16 +54,24 @@ class Library:
         }[which]
         return 0
 
+    def barriers(self):
+        """Of each module, how many the text has, and what is set to the number of one that is to be left out."""
+        found = sorted(self.modules, key=lambda one: one[1])
+        return [(text.count("left_out != "), ctypes.c_int.in_dll(module, "left_out")) for module, text in found]
+
     def cuModuleLoadData(self, module, image):  # noqa: N802
         double, text = image.decode().split("\n", 1)
-        self.modules.append(build.load(text, double == "double"))
-        module._obj.value = len(self.modules)
+        library = build.load(text, double == "double")
+        with self.lock:
+            self.modules.append((library, text))
+            module._obj.value = len(self.modules)
         return 0
 
     def cuModuleGetFunction(self, function, module, name):  # noqa: N802
-        library = self.modules[module.value - 1]
-        self.functions.append((library, getattr(library, name.decode())))
-        function._obj.value = len(self.functions)
+        library, _ = self.modules[module.value - 1]
+        with self.lock:
+            self.functions.append((library, getattr(library, name.decode())))
+            function._obj.value = len(self.functions)
         return 0
 
     def cuGetErrorString(self, error, text):  # noqa: N802
@@ -124,6 +136,9 @@ class Fibers(Driver):
         super().__init__()
         self.api = Library(facts, order)
 
+    def check(self):
+        build.compiler()
+
     def at_work(self, device):
         return nullcontext()
 
@@ -137,6 +152,8 @@ class Fibers(Driver):
         for name, body in bodies.items():
             assert f'#include "{name}"\n' in text
             text = text.replace(f'#include "{name}"\n', body)
+        numbers = count()
+        text = re.sub(r"(?<=  )sync\(&c\);", lambda _: f"if (left_out != {next(numbers)}) sync(&c);", text)
         return f"{'double' if double else 'float'}\n{text}".encode()
 
 

@@ -24,7 +24,7 @@ ARROWS = {
     "targets/cpu": "compiler targets targets/c",
     "targets/cuda": "compiler targets targets/c",
     "targets/step": "compiler targets targets/c",
-    "targets/registry": "targets targets/cpu",
+    "targets/registry": "targets targets/cpu targets/cuda",
     "cell": "packing",
     "layer": "cell compiler errors packing targets targets/registry targets/step",
     "zoo": "cell errors layer",

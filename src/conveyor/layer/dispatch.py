@@ -89,7 +89,7 @@ def _by_kernel(cell: TracedCell, target: Target[Any], scan: Scan) -> Unrolled:
     check_weights(scan.cell, named, cell.dtype, scan.x.device)
     sources, tensors = _inputs(cell, scan, weights)
     steps, batch = scan.x.shape[:2]
-    rows = layout_of(steps, batch, scan.lengths)
+    rows = layout_of(steps, batch, scan.lengths).on(scan.x.device)
 
     def eager(*again: Tensor) -> tuple[Tensor, ...]:
         return _by_loop(scan, sources, again, cell.graph.streams)

@@ -47,6 +47,7 @@ class CUDA:
 
     def build(self, plans: Sequence[Plan], dtype: torch.dtype) -> list[CUDAKernel]:
         """The kernels of some plans, compiled when they first run on a device. Raises CannotBuild."""
+        self.machine.check()
         for one in plans:
             if len(one.program.buffers) > MOST_BUFFERS:
                 raise CannotBuild(f"a step of {len(one.program.buffers)} arrays is more than a kernel on a GPU takes")

@@ -6,20 +6,30 @@ plan.sections(program, stages)          # [[product], [gates, state], ...]: a ba
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
+from math import prod
 
 from conveyor.compiler.program import Contract, Gemm, Loop, Outer, Pack, Program, Reduce, Ref, Space, Stage
+from conveyor.targets.c.spelling import collapse
+
+APART = 8  # values of a sum, up to which it is seen of each by itself who has made it
 
 
 @dataclass(frozen=True)
 class Access:
-    """A stage reads or writes elements [low, high) of the rows of a buffer; `when` as in Ref."""
+    """A stage reads or writes elements [low, high) of the rows of a buffer; `when` as in Ref.
+
+    `places`: which thread has which element: the dimensions that threads share, as few as can be, and the offset and
+    strides of the value. Two stages that share the same dimensions give the same elements to the same threads.
+    """
 
     buffer: int
     when: str
     low: int
     high: int
     writes: bool
+    places: tuple[tuple[int, ...], int, tuple[int, ...]] | None = None
 
 
 def accesses(stage: Stage) -> list[Access]:
@@ -31,12 +41,22 @@ def accesses(stage: Stage) -> list[Access]:
     if isinstance(stage, Loop):
         reads = [arg for line in stage.lines for arg in line.args if isinstance(arg, Ref)]
         writes = [line.target for line in stage.lines if line.target is not None]
-        found = [_access(ref, stage.dims, ref.strides) for ref in reads]
-        return found + [_access(ref, stage.dims, ref.strides, True) for ref in writes]
+        return [_own(ref, stage.dims) for ref in reads] + [_own(ref, stage.dims, True) for ref in writes]
     if isinstance(stage, Reduce):
-        read = [_access(stage.source, stage.outer + stage.inner)] if isinstance(stage.source, Ref) else []
-        return [*read, _access(stage.target, stage.outer, None, True)]
+        return [*_of_sum(stage), _own(stage.target, stage.outer, True)]
     return _of_contraction(stage)
+
+
+def _of_sum(stage: Reduce) -> list[Access]:
+    """What a sum or a maximum reads: of few values, each by itself."""
+    ref = stage.source
+    if not isinstance(ref, Ref):
+        return []
+    if prod(stage.inner) > APART:
+        return [_access(ref, stage.outer + stage.inner)]
+    outer, inner = ref.strides[: len(stage.outer)], ref.strides[len(stage.outer) :]
+    each = (sum(i * s for i, s in zip(at, inner, strict=True)) for at in product(*map(range, stage.inner)))
+    return [_own(Ref(ref.buffer, ref.offset + skipped, outer, ref.when), stage.outer) for skipped in each]
 
 
 def _of_contraction(stage: Contract) -> list[Access]:
@@ -44,7 +64,7 @@ def _of_contraction(stage: Contract) -> list[Access]:
     first, second, out = (tuple(sizes[c] for c in labels) for labels in stage.labels)
     read = zip(stage.sources, (first, second), strict=True)
     found = [_access(ref, dims) for ref, dims in read if isinstance(ref, Ref)]
-    return [*found, _access(stage.target, out, None, True)]
+    return [*found, _own(stage.target, out, True)]
 
 
 def _access(ref: Ref, dims: tuple[int, ...], strides: tuple[int, ...] | None = None, writes: bool = False) -> Access:
@@ -53,6 +73,14 @@ def _access(ref: Ref, dims: tuple[int, ...], strides: tuple[int, ...] | None = N
     ends = [(d - 1) * s for d, s in zip(dims, ref.strides if strides is None else strides, strict=True)]
     low, high = sum(min(end, 0) for end in ends), sum(max(end, 0) for end in ends)
     return Access(ref.buffer, ref.when, ref.offset + low, ref.offset + high + 1, writes)
+
+
+def _own(ref: Ref, dims: tuple[int, ...], writes: bool = False) -> Access:
+    """An element of a value by the thread that has this element of the loop."""
+    sizes, whose = collapse(dims, [ref.strides])
+    found = [(size, ref.strides[k]) for size, k in zip(sizes, whose, strict=True) if size != 1]
+    places = (tuple(size for size, _ in found), ref.offset, tuple(stride for _, stride in found))
+    return replace(_access(ref, dims, None, writes), places=places)
 
 
 def sections(program: Program, stages: Sequence[Stage], repeats: bool) -> tuple[tuple[tuple[Stage, ...], ...], bool]:
@@ -83,6 +111,8 @@ def _conflict(program: Program, one: Stage, two: Stage, apart: int) -> bool:
 def _meet(program: Program, a: Access, b: Access, apart: int) -> bool:
     if a.buffer != b.buffer or not (a.writes or b.writes) or a.low >= b.high or b.low >= a.high:
         return False
+    if a.places is not None and a.places == b.places:
+        return False  # a thread meets itself only
     space = program.buffers[a.buffer].space
     if space not in (Space.STREAM, Space.HISTORY, Space.PAIR):
         return True

@@ -75,6 +75,11 @@ class Driver:
         except OSError as error:
             raise CannotBuild(f"NVIDIA's driver cannot be loaded: {error}; install it") from None
 
+    def check(self) -> None:
+        """Raises CannotBuild if there is no driver or no NVRTC."""
+        assert self.api is not None
+        nvrtc.library()
+
     def at_work(self, device: torch.device) -> AbstractContextManager[Any]:
         """Has a device be the current one, in this block."""
         return torch.cuda.device(device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -17,15 +17,16 @@ class Products:
     def __init__(self, program: Program, buffers: Sequence[Tensor], layout: BatchLayout):
         self.program, self.buffers, self.layout = program, buffers, layout
 
-    def run(self, stage: Stage) -> None:
-        """One stage."""
-        if isinstance(stage, Pack):
-            self.pack(stage)
-        elif isinstance(stage, Gemm):
-            self.gemm(stage)
-        else:
-            assert isinstance(stage, Outer)
-            self.outer(stage)
+    def run(self, stages: Iterable[Stage]) -> None:
+        """Some of them, in turn."""
+        for stage in stages:
+            if isinstance(stage, Pack):
+                self.pack(stage)
+            elif isinstance(stage, Gemm):
+                self.gemm(stage)
+            else:
+                assert isinstance(stage, Outer)
+                self.outer(stage)
 
     def pack(self, stage: Pack) -> None:
         """A weight to its place in a matrix."""

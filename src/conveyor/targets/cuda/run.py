@@ -29,6 +29,10 @@ TEAMS = list(Schedule)  # in the order of the enum in team.h
 class Machine(Protocol):
     """What makes functions of a text, and launches them."""
 
+    def check(self) -> None:
+        """Raises CannotBuild if it can make no function at all."""
+        ...
+
     def gpu(self, device: torch.device) -> GPU:
         """What a plan must know of it."""
         ...
@@ -102,8 +106,8 @@ class CUDAKernel:
         products = Products(self.program, buffers, layout)
         for k, (part, grid) in enumerate(zip(self.plan.parts, grids, strict=True)):
             if grid is None:
-                for stage in part.stages:
-                    products.run(stage)
+                with torch.autocast(device.type, enabled=False):
+                    products.run(part.stages)
                 continue
             fixed = self._call(loaded, layout, start, arrived[k])
             function = loaded.functions[f"kernel{k}"]
