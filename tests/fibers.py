@@ -41,6 +41,7 @@ class Library:
     def __init__(self, facts, order):
         self.facts, self.order, self.fits = facts, order, facts.processors
         self.modules, self.functions, self.launches, self.failing = [], [], [], 0
+        self.refusing = 0  # the error of a module or a launch
         self.lock = threading.Lock()  # both directions are loaded side by side
 
     def cuDeviceGetAttribute(self, value, which, device):  # noqa: N802
@@ -60,6 +61,8 @@ class Library:
         return [(text.count("left_out != "), ctypes.c_int.in_dll(module, "left_out")) for module, text in found]
 
     def cuModuleLoadData(self, module, image):  # noqa: N802
+        if self.refusing:
+            return self.refusing
         double, text = image.decode().split("\n", 1)
         library = build.load(text, double == "double")
         with self.lock:
@@ -135,6 +138,11 @@ class Fibers(Driver):
     def __init__(self, facts=SMALL, order=0):
         super().__init__()
         self.api = Library(facts, order)
+        self.api.driver = self
+
+    def forget(self):
+        """What has been asked of the GPU."""
+        self._gpus.clear()
 
     def check(self):
         build.compiler()

@@ -20,6 +20,7 @@ from conveyor.targets.cuda.plan import GPU, OLDEST, Grid, Schedule
 from conveyor.targets.target import CannotBuild
 
 HERE = Path(__file__).parent
+LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 # Numbers of cuda.h.
 MULTIPROCESSORS, MAJOR, MINOR, COOPERATIVE_LAUNCH, THREADS_PER_BLOCK = 16, 75, 76, 95, 1
 COOPERATIVE, CLUSTER_DIMENSION = 2, 4
@@ -71,7 +72,7 @@ class Driver:
     def api(self) -> Any:
         """The driver's functions. Raises CannotBuild."""
         try:
-            return ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+            return ctypes.CDLL(LIBRARY)
         except OSError as error:
             raise CannotBuild(f"NVIDIA's driver cannot be loaded: {error}; install it") from None
 
@@ -109,9 +110,8 @@ class Driver:
     def image(self, text: str, double: bool, capability: int) -> bytes:
         """What a text compiles to, from the cache if it is there. Raises CannotBuild."""
         target, included = nvrtc.architecture(capability), headers()
-        options = ["-DREAL=double", "-DDOUBLE"] if double else ["-DREAL=float"]
-        content = "\n".join([text, *included.values(), target, *options, str(nvrtc.version())])
-        return keep(content, ".cubin", lambda: nvrtc.compile(text, included, target, options)[0])
+        content = "\n".join([text, *included.values(), target, *options(double), str(nvrtc.version())])
+        return keep(content, ".cubin", lambda: nvrtc.compile(text, included, target, options(double))[0])
 
     def load(self, text: str, names: Sequence[str], double: bool, device: torch.device) -> Mapping[str, Function]:
         """The functions of these names. Raises CannotBuild."""
@@ -168,6 +168,11 @@ class Driver:
         text = ctypes.c_char_p()
         self.api.cuGetErrorString(error, ctypes.byref(text))
         return f"{(text.value or b'unknown error').decode()} (error {error})"
+
+
+def options(double: bool) -> list[str]:
+    """What tells a text the type of its numbers."""
+    return ["-DREAL=double", "-DDOUBLE"] if double else ["-DREAL=float"]
 
 
 def headers() -> dict[str, str]:

@@ -6,8 +6,10 @@ image, log = nvrtc.compile(text, headers, "sm_90", ["-DREAL=float"])
 from __future__ import annotations
 
 import ctypes
+import re
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,13 +23,18 @@ NAMES = ("libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so", "nvrtc64_130_0.dll",
 @cache
 def library() -> ctypes.CDLL:
     """NVRTC, from where PyTorch's packages are or where the system has it. Raises CannotBuild."""
-    packaged = [found for folder in map(Path, sys.path) for found in sorted(folder.glob("nvidia/*/lib/libnvrtc.so.*"))]
+    packaged = [found for folder in folders() for found in sorted(folder.glob("nvidia/*/lib/libnvrtc.so.*"))]
     for name in [*(str(path) for path in packaged if ".alt." not in path.name), *NAMES]:
         try:
             return ctypes.CDLL(name)
         except OSError:
             continue
     raise CannotBuild(f"there is no NVRTC, the compiler of CUDA: {CURE}")
+
+
+def folders() -> list[Path]:
+    """Where Python's packages are."""
+    return [Path(folder) for folder in sys.path]
 
 
 def version() -> tuple[int, int]:
@@ -81,6 +88,36 @@ def compile(text: str, headers: Mapping[str, str], target: str, options: Sequenc
         return _read(getattr(nvrtc, f"nvrtcGet{kind}Size"), getattr(nvrtc, f"nvrtcGet{kind}"), program), log
     finally:
         nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a kernel takes of a multiprocessor: registers of each thread, bytes of these that are spilled to memory or
+    lie there as a stack, and bytes of memory that a block shares."""
+
+    registers: int
+    spilled: int
+    stack: int
+    shared: int
+
+
+def resources(text: str, headers: Mapping[str, str], target: str, options: Sequence[str] = ()) -> dict[str, Resources]:
+    """Of each kernel of a text, by its name. Raises CannotBuild."""
+    _, log = compile(text, headers, target, [*options, "--ptxas-options=-v"])
+    found = {}
+    for name, said in re.findall(r"entry function '(\w+)'(.*?Used \d+ registers[^\n]*)", log, re.DOTALL):
+        registers, stack, stored, loaded, shared = (
+            sum(map(int, re.findall(pattern, said)))
+            for pattern in (
+                r"Used (\d+) registers",
+                r"(\d+) bytes stack frame",
+                r"(\d+) bytes spill stores",
+                r"(\d+) bytes spill loads",
+                r"(\d+) bytes smem",
+            )
+        )
+        found[name] = Resources(registers, stored + loaded, stack, shared)
+    return found
 
 
 def _read(size_of: Any, read: Any, program: ctypes.c_void_p) -> bytes:

@@ -49,7 +49,11 @@ INLINE idx take(idx *rest, idx n) {
   return all - *rest * n;
 }
 
-#define TILE 8 /* rows that a thread multiplies at a time, for each number of the matrix that it reads */
+#ifdef DOUBLE /* rows that a thread multiplies at a time, for each number of the matrix that it reads */
+#define TILE 4
+#else
+#define TILE 8
+#endif
 
 /* s[q] += a[q][0..K) b[..][0] for the rows q < TILE, of which the first `rows` are there; the matrix b has N columns. */
 INLINE const real *add_product(real *s, const real *a, idx row, idx K, const real *b, idx N, idx rows) {
