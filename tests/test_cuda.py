@@ -1,7 +1,11 @@
 """Kernels in CUDA C, run on the processor with their threads as fibers: a cell's are its loop, whatever shares the work
 and in whatever order threads run between two barriers."""
 
+import json
+import runpy
 from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +16,7 @@ from cases import CASES
 from conveyor import backend, compile
 from conveyor.compiler import inference
 from conveyor.layer import backends
-from conveyor.targets import registry
+from conveyor.targets import CannotBuild, registry
 from conveyor.targets.cuda import CUDA, driver, nvrtc
 from conveyor.targets.cuda.driver import Driver
 from conveyor.targets.cuda.plan import GPU, Schedule
@@ -251,3 +255,26 @@ def test_products_outside_the_loop_are_not_rounded_under_autocast(on):
     found = run()
     on()
     assert_equal(run(), found)
+
+
+def test_the_script_for_a_machine_with_a_gpu_runs_all_its_checks(tmp_path, monkeypatch, capsys):
+    """Here on fibers. What fails is told at the end, and the rest goes on."""
+    monkeypatch.setattr(registry, "TARGETS", registry.TARGETS)
+    path = Path(__file__).parent.parent / "benchmarks" / "gpu.py"
+    scope = runpy.run_path(str(path))
+    told = scope["main"].__globals__
+    told["target"] = lambda schedule, _device: cuda(schedule)
+    told["nvrtc"] = SimpleNamespace(version=lambda: (12, 9))
+    given = ["--device", "cpu", "--small", "--json", str(tmp_path / "gpu.json")]
+    assert scope["main"](given) == 0, capsys.readouterr().out
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert [one["right"] for one in found if one["check"].startswith("right")] == [True] * 7
+    assert {"block", "cluster", "grid", "launches", "as chosen", "loop", "torch.nn"} < set(found[-2])
+    told["target"] = lambda _schedule, _device: CUDA(NoGPU(), device="cpu")
+    assert scope["main"](given) == 1
+    assert "11 of 14 failed" in capsys.readouterr().out
+
+
+class NoGPU(Driver):
+    def check(self):
+        raise CannotBuild("there is none")
