@@ -8,6 +8,7 @@ import torch
 
 import conveyor
 from cases import CASES, every_cell, extra_inputs
+from conveyor.cli import exports
 from conveyor.compiler.ops import OPS
 from conveyor.errors import BadInput
 from conveyor.exporting import proof, write
@@ -33,7 +34,7 @@ class Torch(Format):
     def obstacle(self, exported, folder):
         return self.why
 
-    def run(self, exported, folder, inputs, lengths):
+    def run(self, exported, folder, written, inputs, lengths):
         weights = torch.load(folder / "weights.pt")
         state, outputs = dict(exported.initial), {name: [] for name in exported.outputs}
         for at in range(sum(lengths)):
@@ -175,3 +176,48 @@ def test_an_operation_that_a_format_lacks_is_named_with_its_line(form, tmp_path,
     monkeypatch.setattr(write, "having", "js has {}".format)
     with pytest.raises(BadInput, match=r"Curved\.step .*test_exporting.py, line \d+: torch has no erf; js has erf"):
         conveyor.export(conveyor.Recurrent(Curved, 3, 4), tmp_path / "out", "torch")
+
+
+SOURCES = """
+import conveyor
+
+net = conveyor.GRU(3, 5)
+number = 3
+
+
+def made():
+    return conveyor.LSTM(2, 4)
+
+
+def broken():
+    raise KeyError("x")
+"""
+
+
+@pytest.fixture
+def sources(tmp_path):
+    (tmp_path / "nets.py").write_text(SOURCES)
+    return tmp_path / "nets.py"
+
+
+def test_the_command_takes_layers_from_files(sources, tmp_path):
+    exports.export(f"{sources}:net", tmp_path / "c", inline=False)
+    assert (tmp_path / "c" / "gru.bin").is_file()
+    exports.export(f"{sources}:made", tmp_path / "onnx", to="onnx")
+    exports.export(str(tmp_path / "onnx" / "lstm.onnx"), tmp_path / "js", to="js", inline=True)
+    assert not (tmp_path / "js" / "lstm.bin").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        (":nix", "has no nix: there are net"),
+        (":number", "neither a layer nor a function"),
+        (":broken", "fails: KeyError"),
+        ("", "name the layer in it"),
+    ],
+)
+def test_the_command_says_what_is_wrong_with_a_file(name, part, sources, tmp_path):
+    with pytest.raises(BadInput, match=part):
+        exports.export(f"{sources}{name}", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

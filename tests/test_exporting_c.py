@@ -145,3 +145,61 @@ def test_arm(compiler, machine, kind, tmp_path):
     with torch.no_grad():
         wanted, _ = layer(x)
     assert_equal(printed(program, x, machine), wanted, table={torch.float32: 2e-5})
+
+
+def test_weights_in_a_file(tmp_path):
+    """A file of other weights of the same network fits; one that is cut, or of another network, is refused."""
+    layer, x = conveyor.LSTM(3, 21, num_layers=2), torch.randn(7, 3)
+    folder = exported(layer, tmp_path / "out", weights="int8", inline=False)
+    program = compiled(folder, "gcc", *STRICT)
+    (folder / "lstm.bin").rename(folder / "first.bin")
+    for name, made in [("first.bin", layer), ("lstm.bin", conveyor.LSTM(3, 21, num_layers=2))]:
+        if name == "lstm.bin":
+            exported(made, tmp_path / "other", weights="int8", inline=False)
+        (folder / "lstm.bin").write_bytes(((folder if made is layer else tmp_path / "other") / name).read_bytes())
+        with torch.no_grad():
+            wanted = made.stream(weights="int8").run(x)
+        assert_equal(printed_in(folder, program, x), wanted, table={torch.float32: 2e-5})
+    exported(conveyor.LSTM(4, 21, num_layers=2), tmp_path / "wider", weights="int8", inline=False)
+    whole = (folder / "lstm.bin").read_bytes()
+    for wrong in (whole[:-4], whole + b"....", bytes(len(whole)), (tmp_path / "wider" / "lstm.bin").read_bytes()):
+        (folder / "lstm.bin").write_bytes(wrong)
+        done = subprocess.run([str(program)], input="", capture_output=True, text=True, cwd=folder)
+        assert done.returncode == 1
+        assert "not of this network" in done.stderr
+
+
+def printed_in(folder, program, x):
+    return printed(program, x, "env", "-C", str(folder))
+
+
+def test_a_language_model_whose_weights_are_in_a_file(tmp_path):
+    model = LanguageModel(11, zoo.LSTM, 9)
+    report = conveyor.export(model, tmp_path / "out", to="c", inline=False)
+    assert report.proof.error <= 1e-5
+    assert report.files["lstm.bin"] > 9 * 11 * 4
+
+
+class Awkward(conveyor.Cell):
+    """Its streams have names that C has taken."""
+
+    state = ("h",)
+    constant = ("register",)
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size, weights=3, register=3)
+        self.map = self.affine("h", "x", "weights", "register")
+
+    def step(self, x, h, weights, register):
+        return torch.tanh(self.map(h, x, weights, register))
+
+
+@pytest.mark.parametrize("inline", [False, True])
+def test_names_that_c_has_taken(inline, tmp_path):
+    report = conveyor.export(conveyor.Recurrent(Awkward, 2, 3), tmp_path / "out", to="c", inline=inline)
+    assert report.proof.error <= 1e-5
+
+
+def test_a_name_that_the_example_has(tmp_path):
+    with pytest.raises(ValueError, match=r"main\.c is the example"):
+        conveyor.export(conveyor.GRU(2, 3), tmp_path / "out", to="c", name="main")

@@ -2,14 +2,20 @@
 
 import json
 import subprocess
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
 import torch
 
 import conveyor
+from browser import started
 from cases import CASES, every_cell, extra_inputs
 from conveyor.language import LanguageModel
 from conveyor.tasks.text import Vocabulary
+from tolerance import assert_equal
 
 
 @every_cell
@@ -76,3 +82,55 @@ def test_streams_and_text_of_an_exported_model(tmp_path):
     for message, part in zip(refusals, ["not 99", "not 0.5", "h.0 is not given", "no more", "not 8"], strict=True):
         assert message is not None
         assert part in message
+
+
+IN_A_PAGE = """
+return import("/gru.js").then(async ({ load }) => {
+  const model = await load();
+  return Array.from(model.run(arguments[0]), Number);
+});
+"""
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@contextmanager
+def served(folder):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder))
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.xdist_group("browser")
+def test_in_a_browser(tmp_path):
+    """Weights are fetched from beside the module."""
+    torch.manual_seed(0)
+    layer, x = conveyor.GRU(3, 5, num_layers=2), torch.randn(40, 3)
+    folder = tmp_path / "out"
+    conveyor.export(layer, folder, "js")
+    (folder / "index.html").write_text("<!doctype html><link rel=icon href=data:,><title>export</title>")
+    with served(folder) as address, started() as browser:
+        browser.open(address)
+        found = torch.tensor(browser.run(IN_A_PAGE, x.flatten().tolist()))
+    with torch.no_grad():
+        wanted, _ = layer(x)
+    assert_equal(found.view(40, 5), wanted, table={torch.float32: 1e-5})
+
+
+@pytest.mark.parametrize(("program", "part"), [(None, "there is no node"), ("exit 1", "too old or broken")])
+def test_without_a_node_that_runs_modules_it_says_so(program, part, tmp_path, monkeypatch):
+    (tmp_path / "bin").mkdir()
+    if program is not None:
+        (tmp_path / "bin" / "node").write_text(f"#!/bin/sh\n{program}\n")
+        (tmp_path / "bin" / "node").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    report = conveyor.export(conveyor.GRU(2, 3), tmp_path / "out", "js")
+    assert part in str(report)
+    assert part in json.loads((tmp_path / "out" / "export.json").read_text())["proof"]["not_run"]

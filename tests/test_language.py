@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+import conveyor
 from conveyor import language
 from conveyor.errors import BadInput
 from conveyor.language import LanguageModel, Measure
@@ -159,6 +160,23 @@ def test_a_seed_writes_one_text_and_leaves_other_randomness_alone(model: Languag
     assert first == again
     assert first != other
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("top_k", [0, 3])
+def test_a_shorter_text_is_the_beginning_and_the_loop_writes_the_same(model: LanguageModel, top_k: int) -> None:
+    def write(length: int) -> list[int]:
+        return list(language.generate(model, text(3), length, 1, top_k, torch.Generator().manual_seed(4)))
+
+    whole = write(150)
+    assert [write(length) for length in (1, 64, 65)] == [whole[:length] for length in (1, 64, 65)]
+    with conveyor.backend("eager"):
+        assert write(150) == whole
+
+
+def test_writing_leaves_gradients_as_they_are_set(model: LanguageModel) -> None:
+    with conveyor.backend("eager"):
+        for _ in language.generate(model, text(3), 3):
+            assert torch.is_grad_enabled()
 
 
 @pytest.mark.parametrize(

@@ -175,22 +175,43 @@ def test_a_layer_of_another_type_has_other_streams():
     assert_equal(stream.run(x), wanted)
 
 
-def test_a_number_of_the_cell_that_changes_reaches_single_steps():
+def test_what_a_cell_holds_reaches_single_steps_when_it_changes():
     class Scaled(conveyor.Cell):
         def __init__(self, input_size, hidden_size):
             super().__init__(input_size, hidden_size)
             self.map, self.scale, self.table = self.affine("h", "x"), 1.0, [1.0]
+            self.act, self.factor = torch.tanh, torch.full((hidden_size,), 2.0, dtype=torch.float64)
 
         def step(self, x, h):
-            return torch.tanh(self.scale * self.table[0] * self.map(h, x))
+            return self.act(self.scale * self.table[0] * self.factor * self.map(h, x))
 
     layer, x = conveyor.Recurrent(Scaled, 3, 4, dtype=torch.float64), torch.randn(1, 2, 3, dtype=torch.float64)
+    cell, before = layer.cell, []
+    changes = [
+        lambda: setattr(cell, "scale", 0.5),
+        lambda: cell.table.__setitem__(0, 3.0),
+        lambda: setattr(cell, "table", [4.0]),
+        lambda: setattr(cell, "act", torch.sigmoid),
+        lambda: cell.factor.mul_(2),
+        lambda: setattr(cell, "factor", torch.full((4,), 5.0, dtype=torch.float64)),
+    ]
     with torch.no_grad():
-        layer.step(x[0])
-        layer.cell.scale = 0.5
-        assert_equal(layer.step(x[0])[0], by_loop(layer, x)[0][0], table=KERNEL)
-        layer.cell.table[0] = 3.0
-        assert_equal(layer.step(x[0])[0], by_loop(layer, x)[0][0], table=KERNEL)
+        before.append(layer.step(x[0])[0])
+        for change in changes:
+            change()
+            before.append(layer.step(x[0])[0])
+            assert_equal(before[-1], by_loop(layer, x)[0][0], table=KERNEL)
+            assert not torch.equal(before[-1], before[-2])
+
+
+def test_weights_that_count_no_versions_are_read_at_each_single_step():
+    with torch.inference_mode():
+        layer, x = conveyor.Recurrent(zoo.GRU, 3, 4), torch.randn(1, 2, 3)
+        before = layer.step(x[0])[0]
+        for weight in layer.parameters():
+            weight.mul_(2)
+        assert_equal(layer.step(x[0])[0], by_loop(layer, x)[0][0])
+        assert not torch.equal(layer.step(x[0])[0], before)
 
 
 def test_hooks_are_called_in_single_steps():

@@ -5,7 +5,7 @@ output, (h, C) = rnn(x)                             # x: [T, B, 32]
 output, state, values = rnn(x, record=True)         # values["f"]: the forget gate, [layers, directions, T, B, 128]
 """
 
-from conveyor import zoo
+from conveyor import notebook, zoo
 from conveyor.cell import Cell
 from conveyor.exporting import export
 from conveyor.layer import Recurrent
@@ -24,6 +24,8 @@ from conveyor.nn import (
     replace,
     restore,
 )
+
+notebook.attach()
 
 __all__ = [
     "GRU",

@@ -16,8 +16,15 @@ def figure(width: float, height: float) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise BadInput("the figures need matplotlib: pip install 'conveyor[plot]', then --resume the run") from error
-    return Figure(figsize=(width, height), layout="constrained")
+        raise BadInput("the figures need matplotlib: pip install 'conveyor[plot]'") from error
+
+    class Shown(Figure):
+        """A figure that notebooks show without pyplot."""
+
+        def _repr_png_(self) -> bytes:
+            return png(self)
+
+    return Shown(figsize=(width, height), layout="constrained")
 
 
 def png(drawn: Figure) -> bytes:

@@ -14,6 +14,7 @@ from conveyor.explain.measure.connectivity import connectivity
 from conveyor.explain.measure.flow import gradient_flow
 from conveyor.explain.measure.gates import Saturation, gates, saturation
 from conveyor.explain.measure.labels import LABELLINGS, label
+from conveyor.explain.measure.plot import plot
 from conveyor.explain.measure.record import Recording, record
 from conveyor.explain.measure.similar import Match, Pattern, find_similar, pattern
 from conveyor.explain.measure.units import Unit, units
@@ -41,6 +42,7 @@ __all__ = [
     "gradient_flow",
     "label",
     "pattern",
+    "plot",
     "record",
     "run",
     "saturation",

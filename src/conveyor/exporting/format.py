@@ -54,8 +54,10 @@ class Format(ABC):
         """Why what was written cannot be run on this machine; None if it can."""
 
     @abstractmethod
-    def run(self, exported: Exported, folder: Path, inputs: Mapping[str, Tensor], lengths: Sequence[int]) -> Ran:
+    def run(
+        self, exported: Exported, folder: Path, written: Written, inputs: Mapping[str, Tensor], lengths: Sequence[int]
+    ) -> Ran:
         """Runs what was written from the first state, in chunks of these lengths, each from the state of the last.
 
-        `inputs`: as in `Recorded`. It leaves no files in the folder.
+        `written`: what `write` gave; `inputs`: as in `Recorded`. It leaves no files in the folder.
         """

@@ -59,7 +59,7 @@ def prove(form: Format, exported: Exported, folder: Path, written: Written, reco
         return Proof(steps, CHUNKS, written.bound, obstacle=obstacle)
     worst, seconds = 0.0, float("inf")
     for lengths in ([steps], cut(steps, CHUNKS), [1] * steps):
-        ran = form.run(exported, folder, recorded.inputs, lengths)
+        ran = form.run(exported, folder, written, recorded.inputs, lengths)
         found, what = largest_error(ran, recorded)
         if not found <= written.bound:
             raise Wrong(

@@ -73,7 +73,8 @@ def export(
         head: a linear map after the layer, which becomes part of the export.
         vocabulary: that of a language model, for text instead of numbers where the format has text.
         name: of functions and files; else that of the cell.
-        options: of the format: weights="int8" or "bfloat16" for C, inline=True for JavaScript.
+        options: of the format: for C weights="int8" or "bfloat16"; inline=False (C) or True (JavaScript, whose default
+            is a file) for weights in a file or in the source.
 
     The proof: 200 steps, at once, in chunks and one by one, each from the state of the last, are compared with the loop
     over `step` in PyTorch. `export.json` has the largest error, sizes in bytes and the time a step, or why nothing

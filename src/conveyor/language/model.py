@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -127,7 +128,6 @@ def loss(model: nn.Module, tokens: Tensor, weights: str = "float32") -> float:
     return total / count
 
 
-@torch.no_grad()
 def generate(
     model: LanguageModel,
     prompt: Tensor,
@@ -139,18 +139,33 @@ def generate(
     """Samples `length` tokens after the prompt [N], one by one.
 
     `temperature` divides the logits; 0 is greedy. `top_k` restricts sampling to the k most probable tokens; 0 does not.
+    What is drawn depends on the generator alone: a seed writes the same text, of which a shorter one is the beginning.
     """
     model.eval()
-    scores, state = model(prompt[:, None])
-    following, stream = scores[-1, 0], _stream_after(model, state, len(prompt))
-    for read in range(len(prompt), len(prompt) + length):
-        token = _draw(following, temperature, top_k, generator)
-        yield int(token)
+    scores = _scores_after(model, prompt)
+    following = next(scores)
+    noise = _noise(len(following), generator) if temperature else repeat(None)
+    for _, drawn in zip(range(length), noise, strict=False):
+        token = _draw(following, temperature, top_k, drawn)
+        yield token
+        following = scores.send(token)
+
+
+def _scores_after(model: LanguageModel, prompt: Tensor) -> Generator[Tensor, int, None]:
+    """The logits [vocabulary] after the prompt, and after each token that is sent."""
+    with torch.no_grad():
+        scores, state = model(prompt[:, None])
+    read, stream = len(prompt), _stream_after(model, state, len(prompt))
+    following, rows = scores[-1, 0], model.embedding.weight.detach()
+    while True:
+        token = yield following
         if stream is None:
-            scores, state = model(token.view(1, 1), state, read)
+            with torch.no_grad():
+                scores, state = model(prompt.new_tensor([[token]]), state, read)
             following = scores[-1, 0]
         else:
-            following = stream.step(model.embedding.weight[token])
+            following = stream.step(rows[token])
+        read += 1
 
 
 def _stream_after(model: LanguageModel, state: State, read: int) -> Stream | None:
@@ -165,12 +180,25 @@ def _stream_after(model: LanguageModel, state: State, read: int) -> Stream | Non
     return stream
 
 
-def _draw(scores: Tensor, temperature: float, top_k: int, generator: torch.Generator | None) -> Tensor:
-    if temperature == 0:
-        return scores.argmax()
+PIECES = 64  # rows of noise that are drawn at once
+
+
+def _noise(vocabulary: int, generator: torch.Generator | None) -> Iterator[Tensor]:
+    """Standard Gumbel noise [vocabulary] for each token, whose largest sum with logits is a draw from their softmax.
+
+    (Gumbel 1954; Maddison, Tarlow & Minka 2014.) It is drawn in pieces of one size, whatever is made of them.
+    """
+    while True:
+        drawn = torch.empty(PIECES, vocabulary, dtype=torch.float64).exponential_(generator=generator)
+        yield from drawn.log_().neg_()
+
+
+def _draw(scores: Tensor, temperature: float, top_k: int, noise: Tensor | None) -> int:
+    """The token with the most of scores / temperature + noise; times the temperature, which may be tiny or zero."""
+    if noise is None:
+        return int(scores.argmax())
+    scores = scores.cpu()
     if 0 < top_k < len(scores):
-        likeliest = scores.topk(top_k)
-        scores = torch.full_like(scores, -math.inf).scatter(0, likeliest.indices, likeliest.values)
-    # Shifted first, so that a tiny temperature gives large negative numbers instead of infinity minus infinity.
-    shifted = (scores - scores.max()).double()
-    return torch.multinomial((shifted / temperature).softmax(0).cpu(), 1, generator=generator)[0]
+        likeliest = scores.topk(top_k).indices
+        return int(likeliest[torch.add(scores[likeliest], noise[likeliest], alpha=temperature).argmax()])
+    return int(torch.add(scores, noise, alpha=temperature).argmax())

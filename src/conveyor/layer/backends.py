@@ -11,7 +11,8 @@ from conveyor import errors
 from conveyor.cell.loop import Step, location
 from conveyor.targets import CannotBuild
 
-BACKENDS = ("auto", "compiled", "eager")
+DELEGATED = "delegated"
+BACKENDS = ("auto", "compiled", DELEGATED, "eager")
 KERNELS = "kernels"  # what `only_kernels` sets
 _backend: ContextVar[str | None] = ContextVar("backend", default=None)
 
@@ -24,7 +25,9 @@ def backend(name: str) -> Iterator[None]:
             output, state = rnn(x)
 
     "auto", the default, uses a kernel, and falls back to the eager loop with a warning if there is none. "compiled"
-    uses a kernel, and raises NotCompiled if there is none. "eager" uses the loop over `step`.
+    uses a kernel, and raises NotCompiled if there is none. "delegated" uses PyTorch's own RNN, LSTM or GRU, and raises
+    NotCompiled, with the reason, for a layer that is none of them; on CUDA, ROCm and MPS "auto" and "compiled" use
+    them, too, before anything else. "eager" uses the loop over `step`.
     Raises ValueError for another name.
     """
     token = _backend.set(_checked(name, "the backend"))
@@ -56,7 +59,10 @@ def chosen() -> str:
 
 
 class NotCompiled(RuntimeError):
-    """The backend is "compiled" but there is no kernel; the message says why, where, and what to do."""
+    """The backend is "compiled" but there is no kernel, or "delegated" but the layer is none of PyTorch's own.
+
+    The message says why, where, and what to do.
+    """
 
 
 _warned: set[str] = set()

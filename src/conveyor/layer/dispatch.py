@@ -31,7 +31,7 @@ def run(scan: Scan) -> Unrolled:
     if choice == "eager" or (choice == KERNELS and _is_differentiating()):
         return unroll(scan)
     asked = Request(scan.tensors, len(scan.x), torch.is_grad_enabled(), choice == "compiled")
-    refused = _why_loop(scan)
+    refused = why_loop(scan.tensors)
     failure: CannotCompile | CannotBuild | None = None
     for target in registry.TARGETS if refused is None else ():
         refused = target.refuses(asked)
@@ -64,15 +64,15 @@ def _is_differentiating() -> bool:
     return is_transforming() or forward_ad._current_level >= 0
 
 
-def _why_loop(scan: Scan) -> str | None:
-    """Why only the loop can run it, or None."""
+def why_loop(tensors: Sequence[Tensor]) -> str | None:
+    """Why only the loop can run a step of these tensors, or None."""
     if is_transforming():
         return "torch.func transforms"
     if forward_ad._current_level >= 0:
         return "derivatives in forward mode"
     if torch.jit.is_tracing():  # a single step
         return "torch.jit.trace"
-    for tensor in scan.tensors:
+    for tensor in tensors:
         if type(tensor) not in (Tensor, nn.Parameter):
             return f"tensors of the class {type(tensor).__name__}"
     return None

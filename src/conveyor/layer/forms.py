@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ class InputLayout:
     batched: bool = True
     batch_first: bool = False
     packed: PackedSequence | None = None
+    lengths: Tensor | None = None  # [B], where they were given: a GPU would have to be waited for
 
     def inward(self, value: Tensor) -> Tensor:
         """A stream in the caller's layout as [T, B, ...]."""
@@ -51,18 +52,26 @@ class InputLayout:
 
 
 def read(
-    input: Tensor | PackedSequence, lengths: Tensor | Sequence[int] | None, batch_first: bool, width: int
+    input: Tensor | PackedSequence,
+    lengths: Tensor | Sequence[int] | None,
+    batch_first: bool,
+    width: int,
+    padded: bool = True,
 ) -> tuple[Tensor, Tensor | None, InputLayout]:
     """The input as [T, B, width], the lengths [B] or None, and the layout of the input.
 
+    Of a PackedSequence that need not be `padded` it is the first step alone.
     Raises TypeError and ValueError for inputs and lengths of another type or shape.
     """
     if isinstance(input, PackedSequence):
         if lengths is not None:
             raise ValueError("a PackedSequence has its own lengths: omit lengths=")
-        padded, lengths = pad_packed_sequence(input)
-        _check_width(padded, width)
-        return padded, lengths.to(padded.device), InputLayout(batch_first=batch_first, packed=input)
+        form = InputLayout(batch_first=batch_first, packed=input)
+        _check_width(input.data, width)
+        if not padded:
+            return input.data[None, : int(input.batch_sizes[0])], None, form
+        x, lengths = pad_packed_sequence(input)
+        return x, lengths.to(x.device), form
     if not isinstance(input, Tensor):
         raise TypeError(f"the input must be a tensor or a PackedSequence, not {type(input).__name__}")
     if input.dim() not in (2, 3):
@@ -74,8 +83,8 @@ def read(
         return x, None, form
     if not form.batched:
         raise ValueError("lengths= requires a batch: truncate an unbatched sequence instead, input[:length]")
-    counts = _lengths(lengths, *x.shape[:2]).to(x.device)
-    return x, counts, form
+    counts = _lengths(lengths, *x.shape[:2])
+    return x, counts.to(x.device), replace(form, lengths=counts)
 
 
 def reverse(x: Tensor, lengths: Tensor | None) -> Tensor:

@@ -19,6 +19,7 @@ from conveyor.targets import registry
 from conveyor.targets.autograd import CompiledStep, Launch, run_backward, saved_buffers
 from conveyor.targets.batch_layout import layout_of
 from conveyor.targets.target import Kernel, Result
+from conveyor.targets.torch.operator import delegated as delegated  # which is to be known as well
 
 FORMAT = 1  # of the text; another if ops, nodes or kernels change their meaning
 FIELDS = ("op", "inputs", "attrs", "dims", "rows", "time", "name")  # of a node, what it is; not where it comes from

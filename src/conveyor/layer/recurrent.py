@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +24,7 @@ from conveyor.cell.regularise import (
     zoneout_rates,
 )
 from conveyor.errors import Mismatch, warn
-from conveyor.layer import dispatch, foreign, making, stepper, symbolic
+from conveyor.layer import delegation, dispatch, foreign, making, stepper, symbolic
 from conveyor.layer.forms import InputLayout, read, reverse
 from conveyor.layer.placing import move
 from conveyor.layer.stream import Stream
@@ -102,6 +102,7 @@ class Recurrent(nn.Module):
             self.ground = nn.ModuleList(making.ground(self.cell, bias) for _ in range(self.directions))
         self._regularise(input_dropout, recurrent_dropout, zoneout, learn_initial_state)
         move(self, device, dtype)
+        self.flatten_parameters()
 
     def _check_tied_widths(self) -> None:
         if self.tied and self.num_layers > 1 and self.output_size != self.input_size:
@@ -127,6 +128,7 @@ class Recurrent(nn.Module):
             zeros = torch.zeros if like is None else like.new_zeros
             self.initial_state = nn.ParameterDict({name: zeros(shape) for name, shape in shapes.items()})
 
+    is_theirs = False  # whether it is one of torch.nn's by its weights
     of: ClassVar[Any] = classmethod(foreign.recurrent_of)  # a layer of a module such as torch.nn.LSTMCell
 
     @property
@@ -170,7 +172,12 @@ class Recurrent(nn.Module):
             nn.init.zeros_(initial)
 
     def flatten_parameters(self) -> None:
-        """Nothing: there for code that calls it on `torch.nn.LSTM`."""
+        """As in `torch.nn`: one piece of memory for all weights, where PyTorch's own functions run the layer."""
+        delegation.compact(self)
+
+    def _apply(self, *arguments: Any, **keywords: Any) -> Self:
+        delegation.compact(super()._apply(*arguments, **keywords))
+        return self
 
     def forward(
         self,
@@ -212,17 +219,21 @@ class Recurrent(nn.Module):
         start: int,
         extra_inputs: dict[str, Tensor],
     ) -> Any:
-        if hx is not None and lengths is None and not record and not extra_inputs and not self.batch_first:
+        plain = lengths is None and not record and not extra_inputs and not self.batch_first
+        if plain and hx is not None and isinstance(input, Tensor) and input.dim() == 3:
             found = stepper.attempt(self, input, hx, start, {})  # few steps of a stream that is carried on
             if found is not None:
                 return self._handed_on(*found)
         if not is_whole(start) or start < 0:
             raise ValueError(f"start is the number of the first step, a whole number from 0, not {start!r}")
-        x, counts, form = read(input, lengths, self.batch_first, self.input_size)
+        delegate = delegation.of(self, input, record)
+        x, counts, form = read(input, lengths, self.batch_first, self.input_size, delegate is None)
         states = self._initial(x, hx, form)
         streams, constants = self._extra_inputs(extra_inputs, x, form)
         self._check_types(x, dict(zip(self.state_names, states, strict=True)), extra_inputs)
         with self._parametrized_once():
+            if delegate is not None:
+                return delegate.run(x, states, form)
             scan = Scan(self.cell, {"x": x, **streams}, states, constants, counts, record, int(start))
             x, lasts, values = self._stack(scan, rounding(x, form))
         state = tuple(form.state(torch.stack(tensors)) for tensors in zip(*lasts, strict=True))
@@ -243,11 +254,9 @@ class Recurrent(nn.Module):
         if x.dim() not in (1, 2):
             raise ValueError(f"a step's input is [B, {self.input_size}] or [{self.input_size}], not {list(x.shape)}")
         if x.dim() == 2 and not torch.jit.is_tracing():
-            given = {n: v if n in self.cell.constant else v[None] for n, v in extra_inputs.items()}
-            found = stepper.attempt(self, x[None], state, start, given)
+            found = stepper.attempt(self, x, state, start, extra_inputs)
             if found is not None:
-                output, last, values = found
-                return self._handed_on(output[0], last, {name: _squeeze(value, 0) for name, value in values.items()})
+                return self._handed_on(*found)
         time = 1 if self.batch_first and x.dim() == 2 else 0
         extra_inputs = {n: v if n in self.cell.constant else v.unsqueeze(time) for n, v in extra_inputs.items()}
         if torch.jit.is_tracing():  # which a loop of one step is right for

@@ -16,7 +16,7 @@ from torch.autograd import forward_ad
 from torch.nn.modules.module import _has_any_global_hook
 
 from conveyor.cell import Affine
-from conveyor.cell.loop import is_autocast, is_transforming
+from conveyor.cell.loop import is_transforming
 from conveyor.compiler.graph import Key
 from conveyor.errors import BadInput
 from conveyor.layer.backends import chosen
@@ -109,18 +109,12 @@ class Stepper:
         """Of the layer's states, in order."""
         return list({k: width for k, _, width in sorted(self.places)}.values())
 
-    def empty(self, steps: int, rows: int) -> list[Tensor]:
-        """Room for the outputs."""
-        return [torch.empty(steps, rows, *dims, dtype=self.kernel.plan.dtype) for dims in self.shapes]
-
-    def addresses(self, states: Sequence[Tensor]) -> Addresses:
-        """Where the states of each layer are in tensors [layers, rows, width]."""
-        item, rows = self.kernel.plan.item, states[0].shape[1]
-        starts = [state.data_ptr() for state in states]
-        return self.kernel.States(*(starts[k] + row * rows * width * item for k, row, width in self.places))
+    def empty(self, shape: Sequence[int]) -> list[Tensor]:
+        """Room for the outputs, [*shape, ...] each."""
+        return [torch.empty((*shape, *dims), dtype=self.kernel.plan.dtype) for dims in self.shapes]
 
     def values(self, outputs: Sequence[Tensor]) -> dict[str, Tensor | list[Tensor]]:
-        """The further outputs by name, [layers, 1, steps, rows, ...] as the layer gives them."""
+        """The further outputs by name, [layers, 1, ...] as the layer gives them."""
         found: dict[str, Tensor | list[Tensor]] = {}
         for name, which in self.returned.items():
             layers = [outputs[k][None] for k in which]
@@ -144,24 +138,25 @@ class _Seen:
     def __init__(self, rnn: Any):
         cells = (module for cell in rnn.cells for module in cell.modules())
         modules = list(dict.fromkeys([*rnn.modules(), *cells]))
-        held = [each for module in modules for each in (module._parameters, module._buffers)]
-        self.tensors = [
-            (each, name, tensor, tensor._version, tensor.data_ptr())
-            for each in held
-            for name, tensor in each.items()
-            if tensor is not None
-        ]
-        self.sizes = [(each, len(each)) for each in (*held, *(module.__dict__ for module in modules))]
+        tensors = [each for module in modules for each in (module._parameters, module._buffers)]
+        held = [*tensors, *(module.__dict__ for module in modules)]
+        found = [(each, *item) for each in held for item in each.items() if isinstance(item[1], Tensor)]
+        self.counts = not any(tensor.is_inference() for *_, tensor in found)  # versions, which inference tensors lack
+        self.tensors = [(*one, one[2]._version, one[2].data_ptr()) for one in found] if self.counts else []
+        self.sizes = [(each, len(each)) for each in held]
         self.plain = [(m.__dict__, {n: v for n, v in m.__dict__.items() if isinstance(v, PLAIN)}) for m in modules]
-        others = [
-            value
+        self.others = [
+            (module.__dict__, name, value)
             for module in modules
             for name, value in (() if isinstance(module, Affine) else module.__dict__.items())
             if name not in OWN and not isinstance(value, (*PLAIN, Tensor))
             if not (isinstance(module, nn.RNNBase) and name.startswith("_"))  # where torch.nn keeps its parameters
         ]
-        self.flat = [(value, value.copy()) for value in others if _is_flat(value)]
-        self.deep = [(value, mark_of(value)) for value in others if not _is_flat(value)]
+        values = [value for *_, value in self.others]
+        self.flat = [(value, value.copy()) for value in values if _is_flat(value)]
+        # What is known by its identity alone is among the others already.
+        marks = [(value, mark_of(value)) for value in values if not _is_flat(value)]
+        self.deep = [(value, mark) for value, mark in marks if isinstance(mark, tuple)]
         self.children = [(module._modules, tuple(module._modules.values())) for module in modules if module._modules]
         self.hooks = [module.__dict__[name] for module in modules for name in HOOKS]
         self.hooks += [
@@ -170,14 +165,20 @@ class _Seen:
 
     def is_same(self) -> bool:
         """Whether nothing has changed. Writes that count no version, as through `tensor.data`, are not seen."""
+        for held, name, tensor, version, place in self.tensors:  # loops, which take half the time of all(...)
+            if held.get(name) is not tensor or tensor._version != version or tensor.data_ptr() != place:
+                return False
+        for held, size in self.sizes:
+            if len(held) != size:
+                return False
+        for held, plain in self.plain:
+            if not held.items() >= plain.items():
+                return False
+        for held, name, value in self.others:
+            if held.get(name) is not value:
+                return False
         return (
-            all(
-                held.get(name) is tensor and tensor._version == version and tensor.data_ptr() == place
-                for held, name, tensor, version, place in self.tensors
-            )
-            and all(len(each) == size for each, size in self.sizes)
-            and all(held.items() >= plain.items() for held, plain in self.plain)
-            and all(value == copy for value, copy in self.flat)
+            all(value == copy for value, copy in self.flat)
             and all(mark_of(value) == mark for value, mark in self.deep)
             and all(tuple(held.values()) == modules for held, modules in self.children)
         )
@@ -197,57 +198,82 @@ _kept: WeakKeyDictionary[nn.Module, dict[tuple[Given, ...], tuple[Stepper | Exce
 
 
 def stepper_of(rnn: Any, given: tuple[Given, ...] = ()) -> Stepper | Exception | None:
-    """The stepper of a layer, made anew when it has changed, or why there is none; None if a module has a hook."""
+    """The stepper of a layer, made anew when it has changed, or why there is none.
+
+    None if a module has a hook, or if it cannot be told whether the weights have changed.
+    """
     known = _kept.setdefault(rnn, {})
     stepper, seen = known.get(given, (None, None))
     if seen is None or not seen.is_same():
+        seen = _Seen(rnn)
+        if not seen.counts:
+            return None
         try:
             stepper = Stepper.of(rnn, given)
         except (BadInput, CannotBuild) as error:
             stepper = error
-        seen = _Seen(rnn)
         if len(known) > 8:  # somebody changes the shapes at every call
             known.clear()
-        known[given] = stepper, seen
+        known[given] = stepper, _Seen(rnn)  # as it is now that it has been traced
     return None if seen.is_hooked() else stepper
 
 
-class _Room(local):
-    """Memory of each thread for single steps, by stepper and rows."""
+class _Desk:
+    """Memory for steps of so many rows, and arrays of addresses, to be filled in at each call."""
+
+    def __init__(self, stepper: Stepper, rows: int):
+        kernel = stepper.kernel
+        self.memory = kernel.memory(rows)
+        self.address = self.memory.data_ptr()
+        self.inputs, self.outputs = kernel.Inputs(), kernel.Outputs()
+        self.before, self.after = kernel.States(), kernel.States()
+        item = kernel.plan.item
+        self.offsets = [(i, k, row * rows * width * item) for i, (k, row, width) in enumerate(stepper.places)]
+
+    def put(self, array: Addresses, states: Sequence[Tensor]) -> None:
+        """Where the states of each layer are in tensors [layers, rows, width]."""
+        starts = [state.data_ptr() for state in states]
+        for i, k, offset in self.offsets:
+            array[i] = starts[k] + offset
+
+
+class _Desks(local):
+    """The desks of each thread, by stepper and rows."""
 
     def __init__(self) -> None:
-        self.of: WeakKeyDictionary[Stepper, dict[int, Tensor]] = WeakKeyDictionary()
+        self.of: WeakKeyDictionary[Stepper, dict[int, _Desk]] = WeakKeyDictionary()
 
-    def memory(self, stepper: Stepper, rows: int) -> Tensor:
-        known = self.of.setdefault(stepper, {})
+    def desk(self, stepper: Stepper, rows: int) -> _Desk:
+        known = self.of.get(stepper)
+        if known is None:
+            known = self.of[stepper] = {}
         if rows not in known:
-            known[rows] = stepper.kernel.memory(rows)
+            known[rows] = _Desk(stepper, rows)
         return known[rows]
 
 
-_room = _Room()
+_desks = _Desks()
 
 
 def run(
     stepper: Stepper, inputs: Sequence[Tensor], states: Sequence[Tensor], constants: Sequence[Tensor], start: int
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Some steps from given states: the outputs [steps, rows, width], and the states after them."""
-    kernel, (steps, rows) = stepper.kernel, inputs[0].shape[:2]
-    memory, outputs = _room.memory(stepper, rows), stepper.empty(steps, rows)
+    """Some steps from given states: the outputs, [steps, rows, width] or [rows, width], and the states after them."""
+    kernel, shape = stepper.kernel, inputs[0].shape[:-1]
+    rows = shape[-1]
+    desk, outputs = _desks.desk(stepper, rows), stepper.empty(shape)
     last = [torch.empty_like(state) for state in states]
     if constants:
-        kernel.begin(stepper.weights, memory, constants, rows)
-    kernel.apply(
-        stepper.address,
-        memory.data_ptr(),
-        kernel.Inputs(*(tensor.data_ptr() for tensor in inputs)),
-        kernel.Outputs(*(tensor.data_ptr() for tensor in outputs)),
-        steps,
-        start,
-        rows,
-        stepper.addresses(states),
-        stepper.addresses(last),
-    )
+        kernel.begin(stepper.weights, desk.memory, constants, rows)
+    for i, tensor in enumerate(inputs):
+        desk.inputs[i] = tensor.data_ptr()
+    for i, tensor in enumerate(outputs):
+        desk.outputs[i] = tensor.data_ptr()
+    desk.put(desk.before, states)
+    desk.put(desk.after, last)
+    steps = 1 if len(shape) == 1 else shape[0]
+    arrays = desk.inputs, desk.outputs, steps, start, rows, desk.before, desk.after
+    kernel.apply(stepper.address, desk.address, *arrays)
     return outputs, last
 
 
@@ -263,19 +289,23 @@ MOST_ROWS, MOST_STEPS = 16, 4  # above, a kernel for whole sequences is the bett
 def attempt(
     rnn: Any, x: Any, hx: Any, start: int, extra: Mapping[str, Tensor]
 ) -> tuple[Tensor, list[Tensor], dict[str, Any]] | None:
-    """Few steps of few rows [T, B, input_size] in inference: the output, the last states, and the further outputs.
+    """Few steps of few rows in inference, x [T, B, input_size], or one, x [B, input_size]: the output, the last states,
+    and the further outputs. Streams have T where x has it.
 
     None where another way is to be taken, which also tells what is wrong with the arguments.
     """
     if not _is_plain(rnn, x, start) or not all(_is_given(rnn, n, v, x) for n, v in extra.items()):
         return None
-    constant = rnn.cell.constant
-    given = tuple((n, tuple(v.shape[1 if n in constant else 2 :]), None) for n, v in extra.items())
+    given: tuple[Given, ...] = ()
+    if extra:
+        constant, over = rnn.cell.constant, x.dim() - 1
+        given = tuple((n, tuple(v.shape[1 if n in constant else over :]), None) for n, v in extra.items())
     stepper = stepper_of(rnn, given)
     if not isinstance(stepper, Stepper) or x.dtype != stepper.kernel.plan.dtype:
         return None
-    states = first_states(rnn, x.shape[1]) if hx is None else [hx] if isinstance(hx, Tensor) else list(hx)
-    shapes = stepper.state_shapes(x.shape[1])
+    rows = x.shape[-2]
+    states = first_states(rnn, rows) if hx is None else [hx] if isinstance(hx, Tensor) else list(hx)
+    shapes = stepper.state_shapes(rows)
     if len(states) != len(shapes) or not all(_fits(s, shape, x.dtype) for s, shape in zip(states, shapes, strict=True)):
         return None
     known = {"x": x, **extra}
@@ -288,19 +318,18 @@ def attempt(
 
 def _is_plain(rnn: Any, x: Any, start: Any) -> bool:
     """Whether a call is one for single steps: numbers in, numbers out, and nobody looks on."""
-    if torch.compiler.is_compiling() or torch.is_grad_enabled() or type(x) is not Tensor or x.dim() != 3:
+    if torch.compiler.is_compiling() or torch.is_grad_enabled() or type(x) is not Tensor or x.dim() not in (2, 3):
         return False
-    if chosen() == "eager":
-        return False
-    if not (0 < x.shape[0] <= MOST_STEPS and 0 < x.shape[1] <= MOST_ROWS and x.shape[2] == rnn.input_size):
+    *steps, rows, width = x.shape
+    if not (all(0 < count <= MOST_STEPS for count in steps) and 0 < rows <= MOST_ROWS and width == rnn.input_size):
         return False
     if rnn.bidirectional or not x.is_cpu or type(start) is not int or not 0 <= start < 2**24 - MOST_STEPS:
         return False
     if rnn.training and (rnn.dropout or rnn.input_dropout or rnn.recurrent_dropout or rnn.zoneout):
         return False
     watched = torch._C._len_torch_function_stack() or torch._C._len_torch_dispatch_stack()
-    special = watched or torch.jit.is_tracing() or is_transforming()
-    return not (special or forward_ad._current_level >= 0 or is_autocast(x.device))
+    special = watched or torch.jit.is_tracing() or is_transforming() or torch.is_autocast_enabled("cpu")
+    return not special and forward_ad._current_level < 0 and chosen() != "eager"
 
 
 def _fits(state: Any, shape: tuple[int, ...], dtype: torch.dtype) -> bool:
@@ -311,5 +340,6 @@ def _is_given(rnn: Any, name: str, value: Any, x: Tensor) -> bool:
     """Whether a stream or a constant is as the step takes it."""
     if type(value) not in (Tensor, nn.Parameter) or value.dtype != x.dtype or value.device.type != "cpu":
         return False
-    rows = value.shape[:1] == x.shape[1:2]
-    return rows if name in rnn.cell.constant else value.shape[:2] == x.shape[:2]
+    if name in rnn.cell.constant:
+        return value.shape[:1] == x.shape[-2:-1]
+    return value.shape[: x.dim() - 1] == x.shape[:-1]

@@ -77,7 +77,7 @@ class Stream:
         self._busy, self._closed = Lock(), False
         self._stepper: Stepper | None = None
         self._memory = torch.empty(0)
-        self._usual: set[tuple[torch.Size, torch.dtype]] = set()
+        self._usual: dict[torch.Size, Tensor] = {}
         self._first: list[Tensor] | None = first_states(rnn, rows)  # the states, until the memory is there
         if not self._further:
             self._prepare({})
@@ -98,17 +98,15 @@ class Stream:
         return self._stepper
 
     def _make_quick(self) -> None:
-        """What a step needs that only reads x and only gives the output."""
+        """What a step needs that only reads x and only gives the output: what that looks like, by the shape of x."""
         assert self._stepper is not None
-        kernel, result = self._stepper.kernel, self._stepper.result
-        self._usual = set()
+        kernel, width = self._stepper.kernel, self._stepper.shapes[self._stepper.result][-1]
+        self._usual = {}
         if self._stepper.streams == ("x",) and len(self._stepper.shapes) == 1:
+            like = torch.empty(self.rows, width, dtype=kernel.plan.dtype)
             wide = torch.Size((self.rows, self.rnn.input_size))
-            shapes = (wide, wide[1:]) if self.rows == 1 else (wide,)
-            self._usual = {(each, kernel.plan.dtype) for each in shapes}
-        self._width = self._stepper.shapes[result][-1]
-        self._inputs, self._outputs = kernel.Inputs(), kernel.Outputs()
-        self._call = partial(kernel.run, self._stepper.address, self._memory.data_ptr())
+            self._usual = {wide: like, wide[1:]: like[0]} if self.rows == 1 else {wide: like}
+        self._call = partial(kernel.one, self._stepper.address, self._memory.data_ptr(), self.rows)
 
     def _made(self) -> Stepper:
         try:
@@ -126,8 +124,10 @@ class Stream:
 
     def step(self, x: Tensor, **streams: Tensor) -> Any:
         """The output of the next step: [rows, output_size] for x [rows, input_size]; for one row also without it."""
-        if not streams and self._is_next(x):
-            return self._quick_step(x)
+        like = self._usual.get(x.shape) if type(x) is Tensor and not streams else None
+        plain = like is not None and x.dtype is like.dtype and x.is_cpu and x.is_contiguous()
+        if plain and not (x.requires_grad and torch.is_grad_enabled()):
+            return self._next(x, like)  # type: ignore[arg-type]
         single = x.dim() == 1 and self.rows == 1
         result = self._run(x[None, None] if single else x[None], {n: v[None] for n, v in streams.items()}, x)
         output, *values = result if isinstance(result, tuple) else (result,)
@@ -135,18 +135,15 @@ class Stream:
         named = ({name: _at(value) for name, value in each.items()} for each in values)
         return (output, *named) if values else output
 
-    def _is_next(self, x: Any) -> bool:
-        """Whether it is a sample as most are, for which there is nothing to be prepared or brought into shape."""
-        plain = type(x) is Tensor and x.is_cpu and x.is_contiguous()
-        plain = plain and not (x.requires_grad and torch.is_grad_enabled())
-        return plain and (x.shape, x.dtype) in self._usual
-
-    def _quick_step(self, x: Tensor) -> Tensor:
-        output = torch.empty(*x.shape[:-1], self._width, dtype=x.dtype)
-        with self._alone():
-            self._inputs[0], self._outputs[0] = x.data_ptr(), output.data_ptr()
-            self._call(self._inputs, self._outputs, 1, self.steps, self.rows)
+    def _next(self, x: Tensor, like: Tensor) -> Tensor:
+        """The next output for a sample as most are, for which there is nothing to be brought into shape."""
+        output = torch.empty_like(like)
+        self._begin_alone()
+        try:
+            self._call(x.data_ptr(), output.data_ptr(), self.steps)
             self.steps += 1
+        finally:
+            self._busy.release()
         return output
 
     def run(self, chunk: Tensor, **streams: Tensor) -> Any:
@@ -176,7 +173,7 @@ class Stream:
             stepper = self._prepare(streams)
             kernel, steps = stepper.kernel, x.shape[0]
             inputs = [values[name] for name in stepper.streams]
-            outputs = stepper.empty(steps, self.rows)
+            outputs = stepper.empty((steps, self.rows))
             kernel.run(
                 stepper.address,
                 self._memory.data_ptr(),
@@ -190,14 +187,19 @@ class Stream:
         output = outputs[stepper.result]
         return (output, stepper.values(outputs)) if self.rnn.cell.returned else output
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _begin_alone(self) -> None:
         """Raises RuntimeError where the stream is closed, or another thread is using it."""
         if not self._busy.acquire(blocking=False):
             raise RuntimeError("another thread is using this stream: make one for each, rnn.stream()")
+        if self._closed:
+            self._busy.release()
+            raise RuntimeError("this stream is closed: make another, rnn.stream()")
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Inside, no other thread can use the stream."""
+        self._begin_alone()
         try:
-            if self._closed:
-                raise RuntimeError("this stream is closed: make another, rnn.stream()")
             yield
         finally:
             self._busy.release()
@@ -289,7 +291,7 @@ class Stream:
         """Gives its memory back; it cannot be used any more."""
         with self._busy:
             self._closed, self._stepper, self._memory, self._constants = True, None, torch.empty(0), {}
-            self._usual = set()
+            self._usual = {}
 
     def __enter__(self) -> Self:
         return self

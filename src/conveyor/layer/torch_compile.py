@@ -15,8 +15,8 @@ from conveyor.cell.loop import Scan, Unrolled, location, unroll
 from conveyor.cell.regularise import Regularised
 from conveyor.compiler import CannotCompile
 from conveyor.compiler.graph import Key
-from conveyor.layer import operator
-from conveyor.layer.backends import NotCompiled, chosen, warn
+from conveyor.layer import delegation, operator
+from conveyor.layer.backends import DELEGATED, NotCompiled, chosen, warn
 from conveyor.layer.kernels import kernels_of
 from conveyor.layer.tracing import Signature, module_of, traced
 from conveyor.targets import CannotBuild, Request, registry
@@ -24,6 +24,9 @@ from conveyor.targets import CannotBuild, Request, registry
 
 def run(scan: Scan) -> Unrolled:
     """What `dispatch.run` gives, under torch.compile: the kernel is one operator of its graph."""
+    theirs = _delegated(scan)
+    if theirs is not None:
+        return theirs
     asked = Request(scan.tensors, len(scan.x), torch.is_grad_enabled(), insists=True)
     target = next((one for one in registry.TARGETS if one.refuses(asked) is None), None)
     if target is None or _choice() == "eager":
@@ -47,6 +50,48 @@ def run(scan: Scan) -> Unrolled:
     results = torch.ops.conveyor.forward(tensors, scan.lengths, graph, steps, batch, scan.start, wanted)
     last = 1 + len(scan.state)
     return Unrolled(results[0], tuple(results[1:last]), dict(zip(further, results[last:], strict=False)))
+
+
+def _delegated(scan: Scan) -> Unrolled | None:
+    """What PyTorch's own function gives, if the step is one of `torch.nn`'s and it is to run it."""
+    choice = _choice()
+    if choice != DELEGATED and (choice == "eager" or scan.x.device.type not in delegation.DEVICES):
+        return None
+    module, plain = module_of(scan.cell), getattr(scan.cell, "masks", None) is None and not scan.record
+    mode, has_bias, order, joined = _plan(module, plain, Signature.of(scan).dtype, scan.x.device.type)
+    if not mode:
+        return None
+    if scan.sources is not None:
+        weights = list(scan.sources.values())
+    else:
+        weights = [torch.cat([_part(module, scan.x, dims, *block) for block in blocks]) for dims, blocks in joined]
+    weights = [weight.to(scan.x.dtype) for weight in weights]
+    states = [scan.state[k] for k in order]
+    output, *last = torch.ops.conveyor.delegated(scan.x, scan.lengths, states, weights, mode, has_bias)
+    ends = [last[list(order).index(k)] for k in range(len(order))]
+    values = dict.fromkeys(scan.cell.over_time, output)  # which is the state that is the output
+    return Unrolled(output, tuple(ends), values)
+
+
+def _part(module: Any, like: Tensor, dims: tuple[int, ...], *block: Any) -> Tensor:
+    """Some rows of one of torch.nn's weights."""
+    if not block:
+        return like.new_zeros(dims)
+    name, offset, sizes, strides, negated = block
+    part = _at(module, name).contiguous().as_strided(sizes, strides, offset)
+    return -part if negated else part
+
+
+@torch._dynamo.assume_constant_result
+def _plan(module: Any, plain: bool, dtype: torch.dtype, kind: str) -> tuple[str, bool, tuple[int, ...], list[Any]]:
+    """The mode, whether there are biases, which states the function's are, and where the weights lie; "" for none."""
+    with ThreadPoolExecutor(1) as alone:
+        mode, has_bias, order, joined, refused = alone.submit(
+            delegation.plan_of_cell, module, plain, dtype, kind
+        ).result()
+    if refused and chosen() == DELEGATED:
+        raise delegation.refusal(module, refused)
+    return mode, has_bias, order, [(one.dims, [tuple(block or ()) for block in one.blocks]) for one in joined]
 
 
 def _block(sources: Any, names: tuple[str, ...], number: int, count: int) -> Tensor:

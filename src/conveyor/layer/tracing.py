@@ -243,7 +243,12 @@ def _trace(cell: Any, module: nn.Module, signature: Signature) -> TracedCell:
         raise CannotCompile("the step", "a module in it has a hook on its backward", "leave the hook out")
     getters = dict(_weights(module))
     packed, once = cell.packed, torch.autocast("cpu", enabled=False)
-    with _stand_ins(module), once, parametrize.cached(), holding(packed, packed and _stand_in_sources(packed)):
+    with (
+        _stand_ins(module, dtype),
+        once,
+        parametrize.cached(),
+        holding(packed, packed and _stand_in_sources(packed, dtype)),
+    ):
         weights = {name: weight for name, get in getters.items() if (weight := get()) is not None}
         with _unchanged(module):
             try:
@@ -265,10 +270,27 @@ def _trace(cell: Any, module: nn.Module, signature: Signature) -> TracedCell:
     return TracedCell(found.graph, dtype, getters, packing, shapes, found.types, frozenset(found.found), {}, steps)
 
 
-def _stand_in_sources(packed: Packed) -> dict[str, Tensor]:
+def _stand_in_sources(packed: Packed, dtype: torch.dtype) -> dict[str, Tensor]:
     """The tensors of a layer, with numbers in place of those that have shapes only."""
     sources = packed.sources().items()
-    return {name: torch.ones(t.shape, dtype=t.dtype) if isinstance(t, FakeTensor) else t for name, t in sources}
+    return {name: _stand_in(t, dtype) if _needs_stand_in(t) else t for name, t in sources}
+
+
+def _needs_stand_in(tensor: Any) -> bool:
+    """Whether a step cannot be run with it on a processor."""
+    if not isinstance(tensor, Tensor):
+        return False
+    half = tensor.dtype in (torch.bfloat16, torch.float16)
+    return isinstance(tensor, FakeTensor) or tensor.device.type != "cpu" or half
+
+
+def _stand_in(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    if tensor.is_floating_point():
+        known = isinstance(tensor, FakeTensor) and tensor.dtype in (torch.float32, torch.float64)
+        return torch.ones(tensor.shape, dtype=tensor.dtype if known else dtype)
+    if (isinstance(tensor, FakeTensor) or tensor.is_meta) and tensor.dtype != torch.bool:
+        raise ValueError("a layer whose cell holds whole numbers is to be run once before it is exported")
+    return torch.ones(tensor.shape, dtype=tensor.dtype) if isinstance(tensor, FakeTensor) else tensor.cpu()
 
 
 def _magnitude(whole: Tensor) -> float:
@@ -276,15 +298,15 @@ def _magnitude(whole: Tensor) -> float:
 
 
 @contextmanager
-def _stand_ins(module: nn.Module) -> Iterator[None]:
-    """Inside, the module holds tensors with numbers where torch.export has put such as have shapes only."""
-    fakes: list[tuple[Any, str, FakeTensor]] = []
-    for held in (held for m in module.modules() for held in (m._parameters, m._buffers)):
-        fakes += [(held, name, tensor) for name, tensor in held.items() if isinstance(tensor, FakeTensor)]
+def _stand_ins(module: nn.Module, dtype: torch.dtype) -> Iterator[None]:
+    """Inside, the module holds tensors on a processor for those elsewhere, and where torch.export has put such as have
+    shapes only."""
+    fakes: list[tuple[Any, str, Tensor]] = []
+    for held in (held for m in module.modules() for held in (m._parameters, m._buffers, m.__dict__)):
+        items: Any = held.items()
+        fakes += [(held, name, tensor) for name, tensor in items if _needs_stand_in(tensor)]
     for held, name, fake in fakes:
-        if not fake.is_floating_point() and fake.dtype != torch.bool:
-            raise ValueError("a layer whose cell holds whole numbers is to be run once before it is exported")
-        tensor = torch.ones(fake.shape, dtype=fake.dtype)
+        tensor = _stand_in(fake, dtype)
         held[name] = nn.Parameter(tensor, fake.requires_grad) if isinstance(fake, nn.Parameter) else tensor
     try:
         yield

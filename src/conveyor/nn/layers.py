@@ -58,6 +58,7 @@ class TorchLayer(Recurrent, metaclass=StandsFor):
     zoneout: dict[str, float] = {}  # noqa: RUF012
     input_dropout = recurrent_dropout = 0.0
     learn_initial_state = tied = False
+    is_theirs = True
 
     def _complete(
         self,

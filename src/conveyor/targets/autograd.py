@@ -141,8 +141,8 @@ class _Autograd(torch.autograd.Function):
         launch: Launch = ctx.launch
         saved = ctx.saved_tensors
         tensors, kept = saved[: ctx.count], dict(zip(ctx.kept, saved[ctx.count :], strict=True))
-        if torch.is_grad_enabled() or any(map(_is_batched, gradients)):
-            return None, *_double_backward(launch, tensors, gradients, ctx.needs_input_grad[1:])
+        if torch.is_grad_enabled() or any(map(is_batched, gradients)):
+            return None, *differentiate_again(launch.eager, tensors, gradients, ctx.needs_input_grad[1:])
         return None, *run_backward(launch, ctx.kernels, tensors, kept, gradients, ctx.needs_input_grad[1:])
 
 
@@ -257,7 +257,7 @@ def _lie_together(program: Program, keys: tuple[Key, ...]) -> bool:
     return packed and places == wanted
 
 
-def _is_batched(gradient: Tensor | None) -> bool:
+def is_batched(gradient: Tensor | None) -> bool:
     """Whether it is many gradients in one, as is_grads_batched and jacobian(vectorize=True) give them."""
     functorch = torch._C._functorch
     return gradient is not None and (
@@ -265,14 +265,17 @@ def _is_batched(gradient: Tensor | None) -> bool:
     )
 
 
-def _double_backward(
-    launch: Launch, tensors: Sequence[Tensor], gradients: Sequence[Tensor | None], needed: Sequence[bool]
+def differentiate_again(
+    eager: Callable[..., tuple[Tensor, ...]],
+    tensors: Sequence[Tensor],
+    gradients: Sequence[Tensor | None],
+    needed: Sequence[bool],
 ) -> list[Tensor | None]:
     """Gradients that are to be differentiated again, or that are batched, by the eager loop."""
     again = torch.is_grad_enabled()
     with torch.enable_grad():
         tensors = [tensor.view_as(tensor) for tensor in tensors]  # one may be computed of another: both count once
-        outputs = launch.eager(*tensors)
+        outputs = eager(*tensors)
     ends = [(o, g) for o, g in zip(outputs, gradients, strict=True) if g is not None and o.requires_grad]
     wanted = [t for t, n in zip(tensors, needed, strict=True) if n]
     found = iter(

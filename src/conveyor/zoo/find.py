@@ -4,6 +4,7 @@ import importlib.util
 import inspect
 import sys
 from pathlib import Path
+from typing import Any
 
 from conveyor.cell import Cell
 from conveyor.errors import BadInput, suggest
@@ -38,9 +39,10 @@ def create(name: str, input_size: int, hidden_size: int) -> Cell:
         raise BadInput(f"{name} cannot be created: {type(error).__name__}: {error}") from error
 
 
-def _load(path: Path, name: str) -> type[Cell]:
+def imported(path: Path) -> dict[str, Any]:
+    """What a user's file defines, by name. Raises BadInput if there is no such file, or it fails."""
     if not path.is_file():
-        raise BadInput(f"the cell's file {path} does not exist")
+        raise BadInput(f"the file {path} does not exist")
     module_name = f"conveyor_cell_{path.stem}"
     spec = importlib.util.spec_from_file_location(module_name, path)
     assert spec is not None
@@ -51,9 +53,13 @@ def _load(path: Path, name: str) -> type[Cell]:
         spec.loader.exec_module(module)
     except Exception as error:  # a user's own file can fail in any way
         raise BadInput(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+    return vars(module)
+
+
+def _load(path: Path, name: str) -> type[Cell]:
     cells = {
         key: value
-        for key, value in vars(module).items()
+        for key, value in imported(path).items()
         if inspect.isclass(value) and issubclass(value, Cell) and value is not Cell
     }
     if name not in cells:

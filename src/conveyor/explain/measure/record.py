@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from conveyor.errors import BadInput
+from conveyor.explain.measure.plot import draw
 from conveyor.language import LanguageModel
 from conveyor.language.trained import Trained
 from conveyor.layer import State
 from conveyor.tasks.text import Vocabulary
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Layers = list[Tensor]  # one value per layer
 ROWS, PIECE = 64, 128  # a long text is read as this many parallel rows, this many tokens at a time
@@ -45,6 +50,19 @@ class Recording:
     def token_log_probs(self) -> Tensor:
         """The log-probability that was predicted for each token but the first, [T - 1, B]."""
         return self.log_probs[:-1].gather(-1, self.tokens[1:, ..., None])[..., 0]
+
+    def plot(self, name: str, *, layer: int = 0, row: int = 0, units: Sequence[int] | None = None) -> Figure:
+        """A value over the text: `recording.plot("f", units=[3, 5])`, as `explain.plot` draws it."""
+        check_names((name,), self.values)
+        layers = self.values[name]
+        if not 0 <= layer < len(layers):
+            raise BadInput(f"there is no layer {layer}: they are 0 to {len(layers) - 1}")
+        value = layers[layer].detach().cpu().double()
+        if self.tokens.dim() > 1:
+            if not 0 <= row < value.shape[1]:
+                raise BadInput(f"there is no row {row}: they are 0 to {value.shape[1] - 1}")
+            value = value[:, row]
+        return draw(value, name, units, self.texts)
 
     def likeliest(self, count: int = 5) -> tuple[Tensor, Tensor]:
         """The likeliest next tokens and their probabilities, [T, B, count] each, likeliest first."""

@@ -1,6 +1,7 @@
 """The format c: C99 without allocation, global state or other files, which also is C++.
 
-text.py   NAME.h, NAME.c, an example main.c and a Makefile
+text.py      NAME.h, NAME.c, an example main.c and a Makefile
+numbers.py   the weights in NAME.c, or in NAME.bin
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from conveyor.errors import BadInput
-from conveyor.exporting.c.text import Sources, sources
+from conveyor.exporting.c.text import sources
 from conveyor.exporting.exported import Exported
 from conveyor.exporting.format import BOUND, Format, Ran, Written
 from conveyor.targets import CannotBuild
@@ -32,19 +33,27 @@ FAST = ("-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math")
 
 
 class C(Format):
-    """NAME.c and NAME.h, with the weights in the source: to be compiled by any C compiler for any machine."""
+    """NAME.c and NAME.h, with the weights in the source or in NAME.bin: for any C compiler and machine."""
 
     name = "c"
     operations = frozenset((*ARRAYS, *SPELLING))
 
-    def write(self, exported: Exported, folder: Path, weights: str = "float32") -> Written:
-        """Writes the sources. `weights`: what matrices are stored in, "float32", "bfloat16" or "int8"."""
+    def write(self, exported: Exported, folder: Path, weights: str = "float32", inline: bool = True) -> Written:
+        """Writes the sources.
+
+        `weights`: what matrices are stored in, "float32", "bfloat16" or "int8"; `inline`: they are in the source.
+        """
         if weights not in KINDS:
             raise BadInput(f"weights are stored in {', '.join(KINDS)}, not {weights}")
-        made = sources(exported, weights)
+        if exported.name == "main":
+            raise BadInput("main.c is the example: give the export another name")
+        made = sources(exported, weights, inline)
         for name, text in made.files.items():
             (folder / name).write_text(text, encoding="utf-8")
-        return Written(BOUNDS[weights], {"weights": weights, "state_bytes": made.state_bytes})
+        if made.weights is not None:
+            (folder / f"{exported.name}.bin").write_bytes(made.weights)
+        facts = {"weights": weights, "state_bytes": made.state_bytes, "states_at": dict(made.states)}
+        return Written(BOUNDS[weights], facts)
 
     def obstacle(self, exported: Exported, folder: Path) -> str | None:
         """None where there is a C compiler."""
@@ -54,12 +63,10 @@ class C(Format):
             return str(error)
         return None
 
-    def run(self, exported: Exported, folder: Path, inputs: Mapping[str, Tensor], lengths: Sequence[int]) -> Ran:
+    def run(
+        self, exported: Exported, folder: Path, written: Written, inputs: Mapping[str, Tensor], lengths: Sequence[int]
+    ) -> Ran:
         """Compiled with every warning an error, as a library of this process."""
-        kept = (
-            "int8" if "INT8" in (text := _source(exported, folder)) else "bfloat16" if "BFLOAT16" in text else "float32"
-        )
-        made = sources(exported, kept)
         with tempfile.TemporaryDirectory() as place:
             file = str(Path(place, "export.so"))
             command = [*build.compiler(), *STRICT, *FAST, "-march=native", "-shared", "-fPIC"]
@@ -67,18 +74,23 @@ class C(Format):
             done = subprocess.run([*command, source, "-o", file, "-lm"], capture_output=True, text=True, check=False)
             if done.returncode:
                 raise RuntimeError(f"{command[0]} refuses what was written: {done.stderr[:500]}")
-            return _run(exported, made, ctypes.CDLL(file), inputs, lengths)
+            library, weights = ctypes.CDLL(file), folder / f"{exported.name}.bin"
+            kept = [ctypes.create_string_buffer(weights.read_bytes())] if weights.is_file() else []
+            return _run(exported, written.facts, library, kept, inputs, lengths)
 
 
-def _source(exported: Exported, folder: Path) -> str:
-    return (folder / f"{exported.name}.c").read_text(encoding="utf-8")
-
-
-def _run(exported: Exported, made: Sources, library: Any, inputs: Mapping[str, Tensor], lengths: Sequence[int]) -> Ran:
-    """Some steps, in chunks, from the first state."""
-    state = (ctypes.c_uint32 * (made.state_bytes // 4))()
+def _run(
+    exported: Exported,
+    facts: Mapping[str, Any],
+    library: Any,
+    kept: Sequence[Any],
+    inputs: Mapping[str, Tensor],
+    lengths: Sequence[int],
+) -> Ran:
+    """Some steps, in chunks, from the first state. `kept`: the weights, where they are in a file."""
+    state = (ctypes.c_uint32 * (facts["state_bytes"] // 4))()
     constants = [inputs[name].float().contiguous() for name in exported.constants]
-    getattr(library, f"{exported.name}_reset")(state, *(ctypes.c_void_p(value.data_ptr()) for value in constants))
+    getattr(library, f"{exported.name}_reset")(state, *kept, *(ctypes.c_void_p(v.data_ptr()) for v in constants))
     run = getattr(library, f"{exported.name}_run")
     steps, given = sum(lengths), []
     for name in exported.streams:
@@ -89,11 +101,12 @@ def _run(exported: Exported, made: Sources, library: Any, inputs: Mapping[str, T
     for length in lengths:
         places = [v.data_ptr() + at * v.stride(0) * 4 for v in (*given, *(o.view(steps, -1) for o in outputs.values()))]
         began = time.perf_counter()
-        run(state, ctypes.c_size_t(length), *map(ctypes.c_void_p, places))
+        run(state, *kept, ctypes.c_size_t(length), *map(ctypes.c_void_p, places))
         seconds += time.perf_counter() - began
         at += length
     memory = torch.frombuffer(state, dtype=torch.float32)
-    return Ran(outputs, made.states(memory), seconds / steps)
+    states = {name: memory[k : k + exported.states[name]].clone() for name, k in facts["states_at"].items()}
+    return Ran(outputs, states, seconds / steps)
 
 
 FORMAT = C()

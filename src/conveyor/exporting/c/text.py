@@ -2,55 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
+from conveyor.exporting.c.numbers import Numbers
 from conveyor.exporting.exported import Exported
-from conveyor.targets.step import pack, plan
+from conveyor.targets.step import plan
 from conveyor.targets.step.plan import Plan
 from conveyor.targets.step.run import text
 
 
 @dataclass(frozen=True)
 class Sources:
-    """The text of each file, the bytes of the state, and how to read the states from its memory."""
+    """The text of each file, the weights where they are in a file, and where in its memory each state begins."""
 
     files: Mapping[str, str]
+    weights: bytes | None
     state_bytes: int
-    states: Callable[[Tensor], dict[str, Tensor]]
+    states: Mapping[str, int]
 
 
-def sources(exported: Exported, weights: str) -> Sources:
-    """The sources of a network, with its matrices in `weights`."""
+def sources(exported: Exported, weights: str, inline: bool) -> Sources:
+    """The sources of a network, with its matrices in `weights`; `inline`: the weights are in the source."""
     made = plan(exported.graph, torch.float32, weights)
-    name = exported.name
-
-    def states(memory: Tensor) -> dict[str, Tensor]:
-        found, at = {}, 0
-        for each in made.states:
-            width = made.program.buffers[made.program.states[each]].width
-            found[each] = memory[at : at + width].clone()
-            at += width
-        return found
-
+    name, body = exported.name, _body(made)
+    numbers = Numbers(exported, made, inline)
+    starts = itertools.accumulate((exported.states[each] for each in made.states), initial=0)
     files = {
-        f"{name}.h": _header(exported, made),
-        f"{name}.c": _source(exported, made),
-        "main.c": _example(exported),
-        "Makefile": MAKEFILE.replace("NAME", name),
+        f"{name}.h": _header(exported, made, numbers),
+        f"{name}.c": _source(exported, made, numbers, body),
+        "main.c": _example(exported, numbers),
+        "Makefile": _named(MAKEFILE, name),
     }
-    return Sources(files, 4 * (made.memory + 1), states)
+    return Sources(
+        files,
+        None if inline else numbers.file(body),
+        4 * (made.memory + 1),
+        dict(zip(made.states, starts, strict=False)),
+    )
+
+
+def _body(made: Plan) -> str:
+    """What computes a step, whose sizes are in the text."""
+    body = text(made).replace('_Pragma("omp simd")', "").replace('_Pragma("omp simd reduction(+ : s)")', "")
+    return "\n".join(line for line in body.splitlines() if line.strip())
 
 
 def _size(dims: tuple[int, ...]) -> int:
     return int(torch.Size(dims).numel())
 
 
+TAKEN = """
+in out i size state steps weights first embedding known row token real idx step begin
+alignas alignof and asm auto bool break case catch char class const constexpr continue default delete do double
+else enum explicit export extern false float for friend goto if inline int long mutable namespace new not
+nullptr operator or private protected public register restrict return short signed sizeof static struct switch
+template this throw true try typedef typeid typename union unsigned using virtual void volatile while xor
+"""  # parameters cannot be called so: names of the text, and words of C and C++
+
+
 def _identifier(name: str) -> str:
-    return name.replace(".", "_")
+    """The name of a parameter, which is neither a word of C or C++ nor one of the text's own."""
+    made = name.replace(".", "_")
+    return f"{made}_" if made in TAKEN.split() else made
 
 
 def _given(exported: Exported) -> list[tuple[str, str, int]]:
@@ -65,21 +82,22 @@ def _made(exported: Exported) -> list[tuple[str, int]]:
     return [(_identifier(name), _size(dims)) for name, dims in exported.outputs.items()]
 
 
-def _declarations(exported: Exported) -> dict[str, str]:
+def _declarations(exported: Exported, numbers: Numbers) -> dict[str, str]:
     """The functions, without what they do."""
     name = exported.name
+    state = f"{name}_state *state{numbers.parameter}"
     constants = "".join(f", const float *{_identifier(n)}" for n in exported.constants)
     given = "".join(f", const {kind} *{each}" for each, kind, _ in _given(exported))
     made = "".join(f", float *{each}" for each, _ in _made(exported))
     return {
-        "reset": f"void {name}_reset({name}_state *state{constants})",
-        "step": f"void {name}_step({name}_state *state{given}{made})",
-        "run": f"void {name}_run({name}_state *state, size_t steps{given}{made})",
+        "reset": f"void {name}_reset({state}{constants})",
+        "step": f"void {name}_step({state}{given}{made})",
+        "run": f"void {name}_run({state}, size_t steps{given}{made})",
     }
 
 
-def _header(exported: Exported, made: Plan) -> str:
-    name, functions = exported.name, _declarations(exported)
+def _header(exported: Exported, made: Plan, numbers: Numbers) -> str:
+    name, functions = exported.name, _declarations(exported, numbers)
     sizes = [(each, count) for each, _, count in _given(exported)] + _made(exported)
     sizes += [(_identifier(n), _size(dims)) for n, dims in exported.constants.items()]
     defines = "".join(f"#define {name.upper()}_{each.upper()}_SIZE {count}\n" for each, count in sizes)
@@ -116,7 +134,7 @@ typedef struct {{
 
 #define {name.upper()}_STATE_BYTES {4 * (made.memory + 1)}
 
-/* Brings a state to the beginning of a sequence. It must be called first.{constants} */
+{numbers.declared}/* Brings a state to the beginning of a sequence. It must be called first.{constants} */
 {functions["reset"]};
 
 /* One step:{listed}{token} */
@@ -133,15 +151,8 @@ typedef struct {{
 """
 
 
-def _source(exported: Exported, made: Plan) -> str:
-    name, functions = exported.name, _declarations(exported)
-    body = text(made).replace('_Pragma("omp simd")', "").replace('_Pragma("omp simd reduction(+ : s)")', "")
-    body = "\n".join(line for line in body.splitlines() if line.strip())
-    arrays = _array("weights", pack(made, exported.weights).view(torch.int32))
-    first = torch.cat([exported.initial[each].reshape(-1) for each in made.states]) if made.states else torch.zeros(0)
-    arrays += _array("first", torch.cat([first, torch.zeros(1)]).view(torch.int32))
-    if exported.embedding is not None:
-        arrays += _array("embedding", exported.embedding.detach().float().reshape(-1).view(torch.int32))
+def _source(exported: Exported, made: Plan, numbers: Numbers, body: str) -> str:
+    name, functions = exported.name, _declarations(exported, numbers)
     constants = ", ".join(_identifier(key.name) for key in made.constants)
     unread = [_identifier(n) for n in exported.constants if n not in {key.name for key in made.constants}]
     return f"""/* {name}: see {name}.h. */
@@ -152,23 +163,26 @@ typedef ptrdiff_t idx;
 
 {body}
 
-/* Numbers by their bits, so that they are exact. */
-{arrays}
+{numbers.defined(body)}
 {functions["reset"]} {{
 {"".join(f"  (void){each};{chr(10)}" for each in unread)}  const real *const in[] = {{{constants or "0"}}};
   memset(state, 0, sizeof *state);
-  memcpy(state->memory, first.numbers, sizeof(real) * {made.state_size});
-  begin((const char *)weights.numbers, state->memory, in, 1);
+  memcpy(state->memory, {numbers.at("first")}, sizeof(real) * {made.state_size});
+  begin((const char *){numbers.at("weights")}, state->memory, in, 1);
 }}
 
 {functions["step"]} {{
-{_step(exported, made)}}}
+{_step(exported, made, numbers)}}}
 
 {functions["run"]} {{
   for (size_t i = 0; i < steps; i++)
-    {name}_step(state, {_each(exported)});
+    {name}_step(state{", weights" if numbers.parameter else ""}, {_each(exported)});
 }}
 """
+
+
+def _named(text: str, name: str) -> str:
+    return text.replace("UPPER", name.upper()).replace("NAME", name)
 
 
 def _each(exported: Exported) -> str:
@@ -176,7 +190,7 @@ def _each(exported: Exported) -> str:
     return ", ".join(f"{each} + i * {count}" for each, count in sizes)
 
 
-def _step(exported: Exported, made: Plan) -> str:
+def _step(exported: Exported, made: Plan, numbers: Numbers) -> str:
     ins = ["row" if exported.tokens and key.name == "x" else _identifier(key.name) for key in made.streams]
     outs = [_identifier(key.name) for key in made.outputs]
     named = [each for each, _, _ in _given(exported)]
@@ -185,22 +199,15 @@ def _step(exported: Exported, made: Plan) -> str:
     if "row" in ins:
         width = exported.embedding.shape[1] if exported.embedding is not None else 0
         text += f"  const idx known = *token >= 0 && *token < {exported.tokens} ? *token : 0;\n"
-        text += f"  const real *row = embedding.numbers + known * {width};\n"
+        text += f"  const real *row = {numbers.at('embedding')} + known * {width};\n"
     return (
         f"{text}  const real *const in[] = {{{', '.join(ins) or '0'}}};\n  real *const out[] = {{{', '.join(outs)}}};\n"
-        "  step((const char *)weights.numbers, state->memory, in, out, (real)state->steps, 1);\n  state->steps++;\n"
+        f"  step((const char *){numbers.at('weights')}, state->memory, in, out, (real)state->steps, 1);\n"
+        "  state->steps++;\n"
     )
 
 
-def _array(name: str, words: Tensor) -> str:
-    """An array of floats, written as words of their bits."""
-    values = [f"0x{value & 0xFFFFFFFF:08x}u" for value in words.tolist()]
-    lines = ",\n  ".join(", ".join(values[k : k + 10]) for k in range(0, len(values), 10))
-    count = len(values)
-    return f"static const union {{ uint32_t bits[{count}]; float numbers[{count}]; }} {name} = {{{{\n  {lines}}}}};\n\n"
-
-
-def _example(exported: Exported) -> str:
+def _example(exported: Exported, numbers: Numbers) -> str:
     name, given, made = exported.name, _given(exported), _made(exported)
     read = "%d" if exported.tokens else "%f"
     arrays = "".join(f"  static {kind} {each}[{count}];\n" for each, kind, count in given)
@@ -210,6 +217,7 @@ def _example(exported: Exported) -> str:
     first, _, count = given[0]
     what = "a token" if exported.tokens else f"{count} numbers"
     value = f"({'int *' if exported.tokens else 'float *'})&{first}[i]"
+    weights = "" if numbers.inline else ", weights"
     return f"""/* Reads {what} a step from the standard input, and prints the output of each. */
 #include "{name}.h"
 
@@ -217,11 +225,11 @@ def _example(exported: Exported) -> str:
 
 int main(void) {{
   static {name}_state state;
-{arrays}  {name}_reset(&state{constants});
+{arrays}{"" if numbers.inline else _named(READ, name)}  {name}_reset(&state{weights}{constants});
   for (;;) {{
     for (int i = 0; i < {count}; i++)
       if (scanf("{read}", {value}) != 1) return 0;
-    {name}_step(&state, {", ".join([each for each, _, _ in given] + [each for each, _ in made])});
+    {name}_step(&state{weights}, {", ".join([each for each, _, _ in given] + [each for each, _ in made])});
     for (int i = 0; i < {made[0][1]}; i++) printf(i ? " %.6g" : "%.6g", (double){made[0][0]}[i]);
     printf("\\n");
   }}
@@ -229,6 +237,15 @@ int main(void) {{
 """
 
 
+READ = """  static uint32_t weights[UPPER_WEIGHTS_BYTES / 4 + 1]; /* one more, to see a file that is longer */
+  FILE *file = fopen("NAME.bin", "rb");
+  size_t size = file ? fread(weights, 1, sizeof weights, file) : 0;
+  if (file) fclose(file);
+  if (NAME_check(weights, size)) {
+    fprintf(stderr, "NAME.bin is not there, or not of this network\\n");
+    return 1;
+  }
+"""
 MAKEFILE = """CFLAGS = -std=c99 -Wall -Wextra -Wpedantic -O3 -march=native \\
 	-ffp-contract=fast -fno-math-errno -fno-trapping-math
 

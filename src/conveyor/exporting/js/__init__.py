@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib import resources
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from conveyor.exporting.exported import Exported
 from conveyor.exporting.format import Format, Ran, Written
-from conveyor.exporting.js.run import run
+from conveyor.exporting.js.run import run, why_not
 from conveyor.exporting.js.types import types
 from conveyor.targets.js import source
 from conveyor.targets.js.emit import SPELLING, WRITTEN, emit
@@ -57,10 +56,12 @@ class JavaScript(Format):
         return Written()
 
     def obstacle(self, exported: Exported, folder: Path) -> str | None:
-        """Why it cannot be run."""
-        return None if shutil.which("node") else "there is no node (Node.js) on this machine"
+        """None where there is a Node.js that runs modules."""
+        return why_not()
 
-    def run(self, exported: Exported, folder: Path, inputs: Mapping[str, Tensor], lengths: Sequence[int]) -> Ran:
+    def run(
+        self, exported: Exported, folder: Path, written: Written, inputs: Mapping[str, Tensor], lengths: Sequence[int]
+    ) -> Ran:
         """Runs the module in Node."""
         return run(exported, folder, inputs, lengths)
 

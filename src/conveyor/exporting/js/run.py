@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,8 @@ from torch import Tensor
 
 from conveyor.exporting.exported import Exported
 from conveyor.exporting.format import Ran
+
+NEEDED = "class Private { #field = 1; } let all; all ??= null?.length ?? (await 1);"  # the newest syntax of a module
 
 # Reads what is given, runs the chunks, then all of it again for the time, and writes the outputs and the last state.
 DRIVER = """
@@ -54,6 +57,14 @@ const text = (numbers) => Array.from(numbers, String);
 const all = (named) => Object.fromEntries(Object.entries(named).map(([name, numbers]) => [name, text(numbers)]));
 writeFileSync(found, JSON.stringify({ outputs: all(outputs), states: all(values), seconds }));
 """
+
+
+def why_not() -> str | None:
+    """Why no module can be run on this machine; None if one can."""
+    if shutil.which("node") is None:
+        return "there is no node (Node.js) on this machine"
+    tried = subprocess.run(["node", "--input-type=module", "-e", NEEDED], capture_output=True, text=True, check=False)
+    return f"node (Node.js) is too old or broken: {tried.stderr.strip()[-200:]}" if tried.returncode else None
 
 
 def run(exported: Exported, folder: Path, inputs: Mapping[str, Tensor], lengths: Sequence[int]) -> Ran:

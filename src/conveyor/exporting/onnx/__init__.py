@@ -1,10 +1,8 @@
 """The format onnx: a model of ONNX, run by ONNX Runtime.
 
-gates.py       which steps are those of ONNX's RNN, LSTM or GRU
-distribute.py  gates that share a matrix, one by one
 spelling.py    how each operation of a step is written
 writer.py      nodes and constants, each under a name of its own
-unroll.py      one layer: an operation of ONNX's, or a Scan
+unroll.py      one layer: an operation of ONNX's where compiler/gates.py finds it, or a Scan
 model.py       all layers, with the inputs and outputs of the model
 """
 
@@ -58,7 +56,9 @@ class Onnx(Format):
             return f"ONNX Runtime is not installed: {CURE}"
         return None
 
-    def run(self, exported: Exported, folder: Path, inputs: Mapping[str, Tensor], lengths: Sequence[int]) -> Ran:
+    def run(
+        self, exported: Exported, folder: Path, written: Written, inputs: Mapping[str, Tensor], lengths: Sequence[int]
+    ) -> Ran:
         """By ONNX Runtime, in one thread."""
         session = _session(_file(exported, folder))
         outputs, known = ([v.name for v in values] for values in (session.get_outputs(), session.get_inputs()))

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from onnx import GraphProto, TensorProto, ValueInfoProto, helper
 
+from conveyor.compiler.distribute import distributed
+from conveyor.compiler.gates import Found, Gate, find
 from conveyor.compiler.graph import Graph, Key, Output, prune
-from conveyor.exporting.onnx.distribute import distributed
-from conveyor.exporting.onnx.gates import Found, Gate, find
 from conveyor.exporting.onnx.spelling import Values
 from conveyor.exporting.onnx.writer import Writer
 
@@ -35,7 +35,7 @@ def unroll(writer: Writer, graph: Graph, given: Mapping[Key, str], wanted: Seque
     if len(outputs) == len(graph.states) and len(wanted) == 1:
         apart = distributed(graph)
         found = find(apart, wanted[0])
-        if found is not None:
+        if found is not None and found.projection is None:
             return _own(writer, apart, given, found, batch)
     return _Scan(writer, graph, given, wanted, batch).write()
 

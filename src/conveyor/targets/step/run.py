@@ -59,6 +59,13 @@ void conveyor_run(const char *w, real *m, const real *const *in, real *const *ou
   }}
 }}
 
+/* One step that only reads x and only gives y. */
+void conveyor_one(const char *w, real *m, idx rows, const real *x, real *y, idx start) {{
+  const real *in[] = {{x}};
+  real *out[] = {{y}};
+  step(w, m, in, out, (real)start, rows);
+}}
+
 /* The states come from and go to arrays of their own. */
 void conveyor_apply(const char *w, real *m, const real *const *in, real *const *out, idx steps, idx start, idx rows,
                     const real *const *from, real *const *to) {{
@@ -87,13 +94,16 @@ class StepKernel:
         self.plan = made
         library = build.load(source(made), made.dtype == torch.float64)
         # run(weights, memory, inputs, outputs, steps, start, rows): some steps, from the states in memory to those
-        # after; apply(..., old, new): the same, with these states in arrays of their own. All are addresses or arrays.
+        # after; apply(..., old, new): the same, with these states in arrays of their own; one(weights, memory, rows, x,
+        # output, start): a step with one input and one output. All are addresses or arrays.
         self._begin, self.run, self.apply = library.conveyor_begin, library.conveyor_run, library.conveyor_apply
+        self.one = library.conveyor_one
         pointer, size = ctypes.c_void_p, ctypes.c_ssize_t
         self._begin.argtypes = [pointer, pointer, pointer, size]
         self.run.argtypes = [pointer] * 4 + [size] * 3
+        self.one.argtypes = [pointer, pointer, size, pointer, pointer, size]
         self.apply.argtypes = [pointer] * 4 + [size] * 3 + [pointer] * 2
-        for function in (self._begin, self.run, self.apply):
+        for function in (self._begin, self.run, self.one, self.apply):
             function.restype = None
         self.Inputs, self.Outputs = (pointer * len(each) for each in (made.streams, made.outputs))
         self.States = pointer * len(made.states)

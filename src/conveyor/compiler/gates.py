@@ -1,4 +1,4 @@
-"""Which steps are those of ONNX's RNN, LSTM or GRU: found by their equations, whatever they are called."""
+"""Which steps are an RNN, an LSTM or a GRU: found by their equations, whatever they are called and however written."""
 
 from __future__ import annotations
 
@@ -34,17 +34,20 @@ class Gate:
 
 @dataclass(frozen=True)
 class Found:
-    """An operation of ONNX, its attributes, its gates in its order (None: one that it does not use), its states."""
+    """An RNN, LSTM or GRU as ONNX has it: the attributes, the gates in its order (None: one that is not used), the
+    states, h first. `projection`: the node of the matrix [H, P] of an LSTM's projection, which ONNX has not.
+    """
 
     op: str
     attributes: dict[str, Any]
     gates: tuple[Gate | None, ...]
     states: tuple[str, ...]
     hidden: int
+    projection: int | None = None
 
 
 def find(graph: Graph, output: str) -> Found | None:
-    """ONNX's operation that computes this step and gives the state `output` of each step, if there is one.
+    """The RNN, LSTM or GRU that computes this step and gives the state `output` of each step, if there is one.
 
     The graph is one of `distributed`. It has no outputs but its states.
     """
@@ -70,8 +73,9 @@ class _Reader:
         self.new = [next(o.node for o in graph.outputs if o.name == name) for name in states]
         self.x = streams.get("x", -1)
         _must(set(streams) <= {"x"})
-        (self.hidden,) = _must({self.nodes[i].dims for i in self.new}.pop(), lambda dims: len(dims) == 1)
-        _must(all(self.nodes[i].dims == (self.hidden,) for i in [*self.new, *self.old] if i >= 0))
+        (self.hidden,) = _must(self.nodes[self.new[-1]].dims, lambda dims: len(dims) == 1)
+        for old, new in zip(self.old, self.new, strict=True):
+            _must(old < 0 or self.nodes[old].dims == self.nodes[new].dims)
         _must(self.x < 0 or len(self.nodes[self.x].dims) == 1)
 
     def inputs(self, i: int, op: str) -> tuple[int, ...]:
@@ -97,6 +101,12 @@ class _Reader:
 
     def terms(self, i: int) -> Iterator[tuple[Term, Term]]:
         """The ways to read a value as a sum of two terms, each a gate times a value."""
+        if self.nodes[i].op == "sub":  # b - g * (b - a)
+            two, product = self.nodes[i].inputs
+            for gate, value in self.both(product, "mul"):
+                if self.nodes[value].op == "sub" and self.nodes[value].inputs[0] == two:
+                    yield from self._mixed(gate, self.nodes[value].inputs[1], two)
+            return
         for one, two in self.both(i, "add"):
             if self.nodes[one].op != "mul":
                 continue
@@ -160,8 +170,8 @@ class _Reader:
         _must(self.nodes[matrix].dims == (self.nodes[value].dims[0], self.hidden))
         (gate.x if value == self.x else gate.h).append(matrix)
 
-    def found(self, op: str, gates: tuple[Gate | None, ...], **attributes: Any) -> Found:
-        return Found(op, attributes, gates, self.states, self.hidden)
+    def found(self, op: str, gates: tuple[Gate | None, ...], projection: int | None = None, **attributes: Any) -> Found:
+        return Found(op, attributes, gates, self.states, self.hidden, projection)
 
 
 def _must(value: Any, test: Any = bool) -> Any:
@@ -193,8 +203,13 @@ def _rectified(r: _Reader, i: int) -> int:
 
 
 def lstm(r: _Reader) -> Found:
-    """With peepholes, of which the output gate's reads the new C, and perhaps with one gate 1 - the other."""
+    """With peepholes, of which the output gate's reads the new C, perhaps with one gate 1 - the other, or projected."""
     h, C = r.new
+    projection = None
+    if r.nodes[h].op == "matmul":
+        h, projection = r.nodes[h].inputs
+        _must(r.nodes[projection].shared)
+    _must(r.nodes[h].dims == (r.hidden,))
     for o, end in r.both(h, "mul"):
         if r.nodes[end].op != "tanh" or r.nodes[end].inputs != (C,) or r.nodes[o].op not in ("sigmoid", "sub"):
             continue
@@ -204,8 +219,8 @@ def lstm(r: _Reader) -> Found:
                 candidate = r.sum(r.summands(r.nodes[new].inputs[0]))
                 taken = r.gate(take, r.old[1])
                 if forget == (take[0], not take[1]):
-                    return r.found("LSTM", (taken, output, None, candidate), input_forget=1)
-                return r.found("LSTM", (taken, output, r.gate(forget, r.old[1]), candidate))
+                    return r.found("LSTM", (taken, output, None, candidate), projection, input_forget=1)
+                return r.found("LSTM", (taken, output, r.gate(forget, r.old[1]), candidate), projection)
     raise Differs
 
 
