@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 import conveyor
+from conveyor.layer import delegation
 from conveyor.targets import registry
 from conveyor.targets.cuda import CUDA, nvrtc
 from conveyor.targets.cuda.plan import Schedule
@@ -45,9 +46,10 @@ class Checks:
         self.end = time.monotonic() + 60 * minutes
         self.results: list[Facts] = []
 
-    def use(self, schedule: Schedule | None) -> None:
-        """Has kernels run by this schedule from here on."""
+    def use(self, schedule: Schedule | None, delegates: bool = False) -> None:
+        """Has kernels run by this schedule from here on, or PyTorch's own function where the cell is one of its own."""
         registry.TARGETS = (target(schedule, self.device),)
+        delegation.DEVICES = (self.device,) if delegates else ()
 
     def check(self, name: str, body: Callable[[], Facts]) -> None:
         """One check, whose failure is a result."""
@@ -177,6 +179,8 @@ class Checks:
                 found[schedule or "as chosen"] = f"failed: {error}"[:200]
         found["loop"] = round(self.median(lambda: gradients(layer, x, "eager"), runs=2), 2)
         if cell == "lstm":
+            self.use(None, delegates=self.device == "cuda")
+            found["delegated"] = round(self.median(lambda: gradients(layer, x, "auto")), 2)
             theirs = torch.nn.LSTM(units, units).to(self.device)
             found["torch.nn"] = round(self.median(lambda: gradients(theirs, x, "eager")), 2)
         return found

@@ -25,6 +25,7 @@ def computed(op, args, dims):
 
 class NumPy:
     name = "numpy"
+    device = "cpu"
     costs = Costs(recompute=8)  # so that more is saved than on a processor
 
     def refuses(self, request):

@@ -15,7 +15,7 @@ from both import assert_float32_is_as_good, assert_kernel_is_loop, by_both, draw
 from cases import CASES
 from conveyor import backend, compile
 from conveyor.compiler import inference
-from conveyor.layer import backends
+from conveyor.layer import backends, delegation
 from conveyor.targets import CannotBuild, registry
 from conveyor.targets.cuda import CUDA, driver, nvrtc
 from conveyor.targets.cuda.driver import Driver
@@ -262,6 +262,7 @@ def test_the_script_for_a_machine_with_a_gpu_runs_all_its_checks(tmp_path, monke
     monkeypatch.setattr(registry, "TARGETS", registry.TARGETS)
     path = Path(__file__).parent.parent / "benchmarks" / "gpu.py"
     scope = runpy.run_path(str(path))
+    monkeypatch.setattr(delegation, "DEVICES", delegation.DEVICES)
     told = scope["main"].__globals__
     told["target"] = lambda schedule, _device: cuda(schedule)
     told["nvrtc"] = SimpleNamespace(version=lambda: (12, 9))

@@ -31,9 +31,10 @@ def run(scan: Scan) -> Unrolled:
     if choice == "eager" or (choice == KERNELS and _is_differentiating()):
         return unroll(scan)
     asked = Request(scan.tensors, len(scan.x), torch.is_grad_enabled(), choice == "compiled")
-    refused = why_loop(scan.tensors)
+    targets = [target for target in registry.TARGETS if target.device == scan.x.device.type]
+    refused = why_loop(scan.tensors) or (None if targets else f"tensors on {scan.x.device}")
     failure: CannotCompile | CannotBuild | None = None
-    for target in registry.TARGETS if refused is None else ():
+    for target in targets if refused is None else ():
         refused = target.refuses(asked)
         if refused is None:
             try:

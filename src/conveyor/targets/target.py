@@ -64,6 +64,10 @@ class Target(Protocol[P]):
         """Its name, which no other target has."""
 
     @property
+    def device(self) -> str:
+        """The type of the devices whose tensors it takes, as PyTorch calls it."""
+
+    @property
     def costs(self) -> Costs:
         """What is cheap on it: the compiler saves or recomputes by these."""
 
