@@ -213,7 +213,8 @@ def _launch(graph: str, tensors: list[Tensor], lengths: Tensor | None, steps: in
     _check(entry, tensors, steps, batch)
     if lengths is not None and batch and not 0 <= int(lengths.min()) <= int(lengths.max()) <= steps:
         raise ValueError(f"lengths must lie between 0 and the {steps} steps of the input, not {lengths.tolist()}")
-    return Launch(entry.step, layout_of(steps, batch, lengths), start, entry.sources, _refuse)
+    rows = layout_of(steps, batch, lengths).on(tensors[0].device)
+    return Launch(entry.step, rows, start, entry.sources, _refuse)
 
 
 def _check(entry: Entry, tensors: list[Tensor], steps: int, batch: int) -> None:

@@ -35,7 +35,8 @@ def run(scan: Scan) -> Unrolled:
         return theirs
     steps, batch = scan.x.shape[:2]  # of which len would make a number
     asked = Request(scan.tensors, steps, torch.is_grad_enabled(), insists=True)
-    target = next((one for one in registry.TARGETS if one.refuses(asked) is None), None)
+    tried = [one for one in registry.TARGETS if one.tried or _choice() == "compiled"]
+    target = next((one for one in tried if one.refuses(asked) is None), None)
     if target is None or _choice() == "eager":
         return _loop(scan, "the backend is eager, or none is for tensors of this type or device")
     module, masks = module_of(scan.cell), getattr(scan.cell, "masks", None)
