@@ -38,7 +38,7 @@ ARROWS = {
     "bench": "cell errors layer nn targets targets/cpu zoo",
     "compare": "cell compiler errors figures layer tasks training zoo",
     "search": "cell compare compiler errors layer training zoo",
-    "explain": "cell compiler errors figures language layer targets targets/js tasks training zoo",
+    "explain": "cell compiler errors figures language layer nn targets targets/js tasks training zoo",
     "cli": "applications bench compare compiler errors explain exporting language layer nn search tasks training zoo",
     "notebook": "cell errors explain layer",
     "__init__": "cell exporting layer nn notebook zoo",
@@ -53,11 +53,11 @@ OUTSIDE = {
     "figures": "matplotlib",
     "applications": "torch numpy matplotlib sacrebleu",
     "targets/js": "torch numpy",
-    "exporting": "torch numpy onnx onnxruntime",
+    "exporting": "torch numpy onnx onnx_ir onnxruntime onnxscript",
     "bench": "torch numpy rich matplotlib jax onnx onnxruntime",
     "compare": "torch numpy matplotlib optuna scipy sqlalchemy",
     "search": "torch numpy",
-    "explain": "torch numpy latex2mathml matplotlib resvg_py starlette uvicorn",
+    "explain": "torch numpy safetensors latex2mathml matplotlib resvg_py starlette uvicorn",
     "cli": "torch typer rich",
 }
 
