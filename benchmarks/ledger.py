@@ -1,4 +1,4 @@
-"""The cost and throughput of the ledger of `conveyor compare`; docs/compare.md has the figures.
+"""The cost and throughput of the ledger of `conveyor compare`; docs/how-to/many-machines.md has the figures.
 
     python benchmarks/ledger.py --processes 1 2 4 8             # 5 minutes: SQLite in a temporary folder
     python benchmarks/ledger.py --server postgresql://me:secret@localhost/postgres    # creates databases and drops them

@@ -4,7 +4,7 @@
 
 Every state is handed on. The floor of a stream is the time of reading its weights once a step, at the speed at which
 this machine reads from the cache that holds them, or that of its operations at the speed of a large product, whichever
-is longer. docs/speed-inference.md has the figures.
+is longer. docs/explanation/speed-inference.md has the figures.
 """
 
 import math

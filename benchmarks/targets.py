@@ -1,6 +1,6 @@
 """Which cell of the zoo reaches which target, and how far each is from PyTorch over 200 steps; a table for the docs.
 
-    python benchmarks/targets.py > docs/targets.md
+    python benchmarks/targets.py > docs/reference/targets.md
 
 Two layers of three inputs and eight units, one row, float32, against the loop over `step` in the same type. An error is
 the largest difference over outputs and last states, relative to the largest value or 1.

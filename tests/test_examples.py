@@ -59,9 +59,9 @@ def test_an_example_prints_what_it_says(file, tmp_path):
         assert SHOWS[file.stem](*map(numbers, said)), said
 
 
-def test_there_are_five_short_ones_and_the_readme_names_them():
+def test_there_are_five_short_ones_and_a_tutorial_shows_them():
     assert {file.stem for file in EXAMPLES} == set(SHOWS)
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "tutorials" / "examples.md").read_text(encoding="utf-8")
     for file in EXAMPLES:
         assert len(file.read_text(encoding="utf-8").splitlines()) < 60, file
-        assert f"(examples/{file.name})" in readme, file
+        assert f"../examples/{file.name}\n" in page, file

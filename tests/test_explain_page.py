@@ -19,6 +19,7 @@ from selenium.webdriver.common.keys import Keys
 from command import called, done, snapshot
 from conveyor import cli
 from conveyor.explain.drawing.errors import CannotDraw
+from conveyor.explain.page import assemble
 from conveyor.explain.page.assemble import _drawn, page
 from conveyor.explain.running.edits import Edit
 from conveyor.explain.running.interpret import run as interpreted
@@ -724,7 +725,7 @@ def test_a_cell_that_cannot_be_laid_out_has_a_page(here, runs, tmp_path, monkeyp
     def no_way(*_):
         raise CannotDraw("a line runs through f")
 
-    monkeypatch.setattr("conveyor.explain.page.assemble.draw", no_way)
+    monkeypatch.setattr(assemble, "draw", no_way)
     _drawn.cache_clear()
     file = tmp_path / "page.html"
     file.write_text(page([load(runs / "lstm")], TEXT), encoding="utf-8")

@@ -19,6 +19,7 @@ from conveyor.explain.page.walk import walk
 from conveyor.explain.running.edits import Edit
 from conveyor.explain.running.interpret import run as interpreted
 from conveyor.explain.running.layers import traced_layers
+from conveyor.explain.running.model import Model
 from conveyor.language.job import Language
 from conveyor.language.model import LanguageModel
 from conveyor.language.settings import Settings
@@ -58,6 +59,11 @@ def untrained(name, home, layers=1):
 def models(home):
     (home / "none").write_text("none")
     return {name: untrained(name, home, layers=2 if name == "gru" else 1) for name in KINDS}
+
+
+def decay(trained):
+    """As the page has it, of its first text."""
+    return gradient_decay(Model.of(trained.model), trained.vocabulary.encode(TEXT.encode()))
 
 
 def written(home, name, runs, text=TEXT):
@@ -236,7 +242,7 @@ def test_the_curves_are_the_gradients(here, models, home):
     for trained, state, shown in zip(runs, ("C", "h"), legend, strict=False):
         norms = gradients(trained, TEXT, state, at)
         assert f"after 10 steps {percent(norms[9] / norms[0])}" in shown
-    for one, shown in zip(gradient_decay(runs[0], TEXT), legend[2:], strict=True):
+    for one, shown in zip(decay(runs[0]), legend[2:], strict=True):
         assert shown.startswith(f"{one['name']} (new)")
         assert f"after 10 steps {percent(one['left'][9])}" in shown
     lines = here.run("return [...document.querySelectorAll('.curve-line')].map((one) => one.getAttribute('points'))")
@@ -267,7 +273,7 @@ def test_the_curve_of_a_long_text(here, models, home):
 
 def test_new_networks_forget_as_is_known(models):
     """What the scene says: by a constant factor a step, and far more slowly where the forget gates are open."""
-    rnn, lstm, opened = (one["left"] for one in gradient_decay(models["lstm"], TEXT))
+    rnn, lstm, opened = (one["left"] for one in decay(models["lstm"]))
     assert rnn[40] < 1e-6
     assert opened[40] > 100 * max(rnn[40], lstm[40])
     ratio = (rnn[40] / rnn[20]) ** (1 / 20)

@@ -218,6 +218,24 @@ def test_what_has_no_single_step_or_another_type_says_so():
         model(conveyor.Recurrent(zoo.LSTM, 3, 6).bfloat16())
 
 
+@pytest.mark.parametrize("cell", [zoo.LSTM, zoo.MUT1])
+def test_learnt_states_are_those_that_are_not_given(cell, tmp_path):
+    rnn = conveyor.Recurrent(cell, 3, 6, num_layers=2, learn_initial_state=True).eval()
+    for value in rnn.initial_state.values():
+        torch.nn.init.normal_(value)
+    running = session(model(rnn))
+    for rows in (1, 3):
+        x = torch.randn(5, rows, 3)
+        with torch.no_grad():
+            output, state = rnn(x)
+            further, _ = rnn(x, state)
+        states = {f"{name}_0": v.numpy() for name, v in zip(rnn.state_names, tensors(state), strict=True)}
+        for given, wanted in (({}, output), (states, further)):
+            found, *_ = running.run(None, {"input": x.numpy(), **given})
+            assert_near(found, wanted, "output")
+    conveyor.export(rnn, tmp_path / "learnt", to="onnx")
+
+
 def test_the_format_proves_what_it_wrote(tmp_path):
     report = conveyor.export(conveyor.Recurrent(zoo.MUT1, 3, 6, num_layers=2), tmp_path / "mut1", to="onnx")
     assert (tmp_path / "mut1" / "mut1.onnx").exists()

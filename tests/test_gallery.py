@@ -9,7 +9,7 @@ from conveyor.zoo import CELLS
 from tiers import slow
 
 pytestmark = [slow, pytest.mark.xdist_group("gallery")]  # which is made once
-FOLDER = Path(__file__).parent.parent / "docs" / "gallery"
+FOLDER = Path(__file__).parent.parent / "docs" / "reference" / "gallery"
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def files():
 
 
 def test_the_gallery_is_current(files):
-    """If not: python -m conveyor.explain.gallery docs/gallery"""
+    """If not: python -m conveyor.explain.gallery docs/reference/gallery"""
     assert {path.name for path in FOLDER.iterdir()} == {SPEED, *files}
     for name, text in files.items():
         assert (FOLDER / name).read_text(encoding="utf-8") == text, name

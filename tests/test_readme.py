@@ -1,4 +1,4 @@
-"""What the README says to type works as it stands, in its order, in an empty folder."""
+"""What the README and the how-to guides say to type works as it stands, page by page, in an empty folder."""
 
 import json
 import os
@@ -13,7 +13,14 @@ from tiers import slow
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(python|bash)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+GUIDES = [*sorted((ROOT / "docs/how-to").glob("*.md")), ROOT / "docs/explanation/speed-lstm.md"]
+BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+PAGES = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *GUIDES)}
+BLOCKS = {name: found for name, text in PAGES.items() if (found := BLOCK.findall(text))}
+
+
+def commands(name):
+    return [line for language, code in BLOCKS[name] if language == "bash" for line in code.splitlines() if line]
 
 
 def run(command, folder, given=""):
@@ -22,49 +29,39 @@ def run(command, folder, given=""):
     return subprocess.run(command, cwd=folder, env=environment, input=given, capture_output=True, text=True)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A folder with the README in it, as its commands expect, and with the files that it says to write."""
-    folder = tmp_path_factory.mktemp("readme")
-    (folder / "README.md").write_text(README, encoding="utf-8")
-    for _, code in BLOCKS:
-        if named := re.match(r"# (\w+\.py)\n", code):
-            (folder / named[1]).write_text(code, encoding="utf-8")
-    return folder
-
-
 @slow
-def test_the_commands_run_in_order(folder):
-    lines = [line for language, code in BLOCKS if language == "bash" for line in code.splitlines() if line]
-    assert len(lines) >= 5
-    for line in lines:
-        done = run(["bash", "-c", line], folder)
+@pytest.mark.parametrize("page", [name for name in BLOCKS if commands(name)])
+def test_the_commands_run_in_order(page, tmp_path):
+    """In a folder with the README in it, as its commands expect."""
+    (tmp_path / "README.md").write_text(README, encoding="utf-8")
+    for line in commands(page):
+        done = run(["bash", "-c", line], tmp_path)
         assert done.returncode == 0, f"{line}\n{done.stderr}"
 
 
-CODE = [code for language, code in BLOCKS if language == "python"]
 EACH = """
 import json, linecache, sys
-for number, code in enumerate(json.load(sys.stdin), 1):
-    name = f"<block {number}>"
+for number, (page, code) in enumerate(json.load(sys.stdin), 1):
+    name = f"<block {number}, of {page}>"
     linecache.cache[name] = len(code), None, code.splitlines(True), name
     exec(compile(code, name, "exec"), {"__name__": "__main__"})
 """
 
 
-def test_the_code_runs(folder):
+def test_the_code_runs(tmp_path):
     """Each block by itself, but in one process, since they all begin with imports that take seconds."""
-    assert len(CODE) >= 5
-    done = run([sys.executable, "-W", "error", "-c", EACH], folder, json.dumps(CODE))
+    code = [(name, code) for name, found in BLOCKS.items() for language, code in found if language == "python"]
+    assert len(code) >= 10
+    done = run([sys.executable, "-W", "error", "-c", EACH], tmp_path, json.dumps(code))
     assert done.returncode == 0, done.stderr
 
 
 def test_its_files_and_scripts_are_there():
-    for name in re.findall(r"\]\((\w+\.md)\)", README):
+    for name in re.findall(r"\]\(([\w./-]+)\)", README):
         assert (ROOT / name).is_file(), name
     for name in set(re.findall(r"(?:scripts|benchmarks)/[\w./]*\w", README + (ROOT / "CONTRIBUTING.md").read_text())):
         assert (ROOT / name).exists(), name
-    assert all(os.access(ROOT / name, os.X_OK) for name in ("scripts/demo", "scripts/test", ".ci/run"))
+    assert all(os.access(ROOT / name, os.X_OK) for name in ("scripts/demo", "scripts/docs", "scripts/test", ".ci/run"))
 
 
 def test_a_python_that_is_too_old_is_named_with_the_cure(tmp_path):

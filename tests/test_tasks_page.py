@@ -11,14 +11,14 @@ from conveyor.compare.problems import PROBLEMS, find
 from conveyor.tasks import Parity
 from conveyor.tasks.task import PARTS
 
-PAGE = Path(__file__).parent.parent / "docs" / "tasks.md"
+PAGE = Path(__file__).parent.parent / "docs" / "reference" / "tasks.md"
 DATA = {name: problem.made().data for name, problem in PROBLEMS.items()}
 DRAWN = [name for name, data in DATA.items() if data is None]
 COUNTED = [name for name, data in DATA.items() if data and data.counts and name != "speakers"]
 
 
 def test_the_page_of_the_tasks_is_current():
-    """If not: python -m conveyor.compare.page > docs/tasks.md"""
+    """If not: python -m conveyor.compare.page > docs/reference/tasks.md"""
     assert PAGE.read_text(encoding="utf-8") == page()
 
 

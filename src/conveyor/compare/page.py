@@ -1,4 +1,4 @@
-"""Generates the cards of all tasks: `python -m conveyor.compare.page > docs/tasks.md`."""
+"""Generates the cards of all tasks: `python -m conveyor.compare.page > docs/reference/tasks.md`."""
 
 import hashlib
 import inspect
@@ -11,7 +11,7 @@ from conveyor.tasks import Task, own
 ROWS = 100  # validation sequences in the checksum
 HEAD = f"""# The tasks of a comparison
 
-Generated from the classes in `src/conveyor/tasks/` by `python -m conveyor.compare.page > docs/tasks.md`.
+Generated from the classes in `src/conveyor/tasks/` by `python -m conveyor.compare.page > docs/reference/tasks.md`.
 
 `conveyor compare --tasks adding:40,chorales` selects tasks by name. A number after a colon replaces the default shown
 here. For every metric, lower is better. Chance is the metric of a model that has learnt everything except what requires

@@ -1,4 +1,4 @@
-"""Shows what a cell does: diagrams, equations, measurements of trained models, and pages on which a model runs.
+"""Shows what a cell does: diagrams, equations, measurements of trained models, and pages on which any model runs.
 
 from conveyor import explain
 
@@ -18,19 +18,29 @@ from conveyor.explain.measure.plot import plot
 from conveyor.explain.measure.record import Recording, record
 from conveyor.explain.measure.similar import Match, Pattern, find_similar, pattern
 from conveyor.explain.measure.units import Unit, units
+from conveyor.explain.page import Page, page
+from conveyor.explain.page.outcomes import Classes, Labels, NextToken, Numbers
+from conveyor.explain.page.sequences import Series, Text
 from conveyor.explain.running.edits import Edit
 from conveyor.explain.running.interpret import run
 
 __all__ = [
     "LABELLINGS",
     "Circuit",
+    "Classes",
     "Diagram",
     "Edit",
     "Equation",
+    "Labels",
     "Match",
+    "NextToken",
+    "Numbers",
+    "Page",
     "Pattern",
     "Recording",
     "Saturation",
+    "Series",
+    "Text",
     "Unit",
     "changed",
     "connectivity",
@@ -41,6 +51,7 @@ __all__ = [
     "gone",
     "gradient_flow",
     "label",
+    "page",
     "pattern",
     "plot",
     "record",

@@ -1,4 +1,4 @@
-"""Generates the gallery of all cells: `python -m conveyor.explain.gallery docs/gallery`."""
+"""Generates the gallery of all cells: `python -m conveyor.explain.gallery docs/reference/gallery`."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ BASE = "lstm"  # the cell that the others are compared with
 HEAD = """# The gallery
 
 Every cell of the zoo: its diagram, its equations, its differences from the LSTM, and its speed. Diagrams and
-equations are derived from the step that is run, by `python -m conveyor.explain.gallery docs/gallery`;
-`conveyor draw FILE.py:CLASS -o cell.svg` draws your own cell. [cells.md](../cells.md) has papers and code.
+equations are derived from the step that is run, by `python -m conveyor.explain.gallery docs/reference/gallery`;
+`conveyor draw FILE.py:CLASS -o cell.svg` draws your own cell. [the cells](../cells.md) has papers and code.
 
 In a diagram, a box is a learned layer and a circle is an elementwise operation; lines that merge are concatenated, and
 a line that forks is copied. In equations, `*` is the elementwise product, `·` a matrix product; w is a diagonal matrix.
@@ -32,7 +32,8 @@ a line that forks is copied. In equations, `*` is the elementwise product, `·` 
 """
 SPEEDS = """The speeds are of {mode}, forward, backward and all gradients, on one thread: {steps} steps, {batch} rows,
 {inputs} inputs, {hidden} units. They are compared with the same equations as a loop in PyTorch and, if it has the cell,
-with `torch.nn`. All are medians of one run of `conveyor bench`, PyTorch {torch}; see [speed.md](../speed.md).
+with `torch.nn`. All are medians of one run of `conveyor bench`, PyTorch {torch}; see
+[the speed of all cells](../../explanation/speed.md).
 
 """
 NAMES = {"eager": "its loop", "torch.nn": "`torch.nn`"}
@@ -41,7 +42,7 @@ NAMES = {"eager": "its loop", "torch.nn": "`torch.nn`"}
 def gallery(folder: Path) -> dict[str, str]:
     """The files of the gallery, by name, with the speeds from `speed.json` in the folder.
 
-    files = gallery(Path("docs/gallery"))
+    files = gallery(Path("docs/reference/gallery"))
     files["README.md"], files["lstm.svg"]
 
     Raises BadInput if `speed.json` cannot be read.

@@ -79,6 +79,8 @@ def export(
     The proof: 200 steps, at once, in chunks and one by one, each from the state of the last, are compared with the loop
     over `step` in PyTorch. `export.json` has the largest error, sizes in bytes and the time a step, or why nothing
     could be run on this machine.
+    A model of ONNX takes the states, `h_0`, which a layer with a learnt start may go without, and of a cell that counts
+    the number of the first step, `start`, exact up to 2^24. ONNX Runtime needs one step at least.
     Raises BadInput (a ValueError) for what has no single step, an operation that the format has not, or a folder with
     other files; `proof.Wrong` (a RuntimeError) if the results differ; OSError. Nothing is written then.
     """

@@ -27,6 +27,7 @@ from conveyor.cell.packed import Packed, holding
 from conveyor.compiler import Argument, CannotCompile, Graph, steps_within, trace
 from conveyor.errors import Mismatch
 from conveyor.packing import Packing
+from conveyor.targets import Target
 from conveyor.targets.autograd import CompiledStep
 from conveyor.targets.build_once import BUILDING
 
@@ -71,7 +72,7 @@ class TracedCell:
     shapes: Mapping[str, tuple[int, ...]]
     types: Mapping[str, torch.dtype]  # of the further values that are no real numbers
     own_tensors: frozenset[str]  # the names of those weights that only the step has
-    kernels: dict[str, CompiledStep]  # by the name of the target
+    kernels: dict[Target[Any], CompiledStep]
     steps: int  # how many it can number: in its own numbers, of which whole ones are exact up to a limit
 
     @cached_property

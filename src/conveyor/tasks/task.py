@@ -18,7 +18,7 @@ PARTS = ("validation", "test")  # the held-out parts; the training part is calle
 
 @dataclass(frozen=True)
 class Data:
-    """Where the data of a task comes from, for its card in docs/tasks.md."""
+    """Where the data of a task comes from, for its card in docs/reference/tasks.md."""
 
     source: str  # the package with its version, and the file
     licence: str

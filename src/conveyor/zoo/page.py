@@ -1,4 +1,4 @@
-"""Generates the page of all cells: `python -m conveyor.zoo.page > docs/cells.md`."""
+"""Generates the page of all cells: `python -m conveyor.zoo.page > docs/reference/cells.md`."""
 
 import inspect
 import textwrap
@@ -33,7 +33,7 @@ FURTHER: list[type[nn.Module]] = [
 ]
 HEAD = f"""# The cells and networks
 
-Generated from the classes in `src/conveyor/zoo/` by `python -m conveyor.zoo.page > docs/cells.md`.
+Generated from the classes in `src/conveyor/zoo/` by `python -m conveyor.zoo.page > docs/reference/cells.md`.
 
 In the equations, σ is the logistic function, `*` is the elementwise product, `·` is the matrix product and `[a, b]` is
 the concatenation of a and b. The W of `W · [h, x]` is stored as one block for h, [hidden, hidden], and one for x,

@@ -1,4 +1,4 @@
-"""Assembles the page of a language model: networks, cells and a text in one self-contained HTML file."""
+"""Assembles a page: networks, cells and what they read in one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import re
 import sys
 import zlib
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from conveyor.errors import BadInput
 from conveyor.explain.circuit import Circuit
@@ -24,16 +25,30 @@ from conveyor.explain.page.step_data import step_data
 from conveyor.explain.page.tour import tour
 from conveyor.explain.running.edits import find
 from conveyor.explain.running.layers import TracedLayer
+from conveyor.explain.running.model import Model
 from conveyor.explain.running.network import Described, describe
 from conveyor.language.trained import Trained
 from conveyor.tasks.text import WORD, Vocabulary
 
+LARGEST = 200  # MB of weights
 OPENING = 200  # tokens of the held-out text, if no text is given
 FEWEST = 12  # tokens of a stretch without unknown words
 SEARCHED = 6_000  # tokens of the held-out text in which units are searched
 UNDRAWN = """<svg xmlns="http://www.w3.org/2000/svg" class="diagram" viewBox="0 0 640 60" width="640" height="60">
 <text x="320" y="38" font-size="22" text-anchor="middle">This cell could not be drawn.</text></svg>"""
 OF_AGREEMENT = "subject number"  # defined only for the words of the agreement corpus
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A network. `inputs`: what it reads first; `found`: units that follow something; `example`: see tour.py."""
+
+    name: str
+    model: Model
+    described: Described
+    inputs: Tensor
+    found: Sequence[dict[str, Any]] = ()
+    example: dict[str, Any] | None = None
 
 
 def page(runs: Sequence[Trained], text: str | None = None, served: bool = False) -> str:
@@ -45,24 +60,63 @@ def page(runs: Sequence[Trained], text: str | None = None, served: bool = False)
     the texts of the runs (serve.py). Raises BadInput for a text with characters that the first run's model does not
     know, and for a cell that cannot be traced.
     """
-    text = opening(runs[0]) if text is None else checked(text, runs[0].vocabulary)
-    made = [describe(run.model, run.vocabulary) for run in runs]
-    toured = tour(runs, made, text)
-    examples = [network["example"] for network in toured["networks"]]
+    vocabulary = runs[0].vocabulary
+    text = opening(runs[0]) if text is None else checked(text, vocabulary)
+    read = vocabulary.encode((text or vocabulary.opening()).encode())
+    shown = [
+        Shown(
+            name,
+            Model.of(run.model),
+            describe(run.model, run.vocabulary),
+            read if run is runs[0] else run.vocabulary.encode(run.vocabulary.opening().encode()),
+            _found(run),
+            example.example(run),
+        )
+        for name, run in zip(_names(runs), runs, strict=True)
+    ]
+    step = example.opening_step(text, vocabulary)
+    return document(" and ".join(one.name for one in shown), shown, text=text, step=step, served=served)
+
+
+def document(
+    title: str,
+    shown: Sequence[Shown],
+    text: str,
+    step: int,
+    examples: Sequence[dict[str, Any]] = (),
+    served: bool = False,
+) -> str:
+    """The page of networks: `text` is what they read first, at `step`; `examples`: series, see series.js.
+
+    Raises BadInput if the weights are too large for one file.
+    """
+    for one in shown:
+        check_size(one.name, one.described.weights)
     data = {
-        "title": " and ".join(names := _names(runs)),
+        "title": title,
         "text": text,
-        "step": example.opening_step(text, runs[0].vocabulary),
-        "networks": [{**_network(*one), "name": name} for name, *one in zip(names, runs, made, examples, strict=True)],
-        "tour": toured,
+        "step": step,
+        "examples": list(examples),
+        "networks": [_network(one) for one in shown],
+        "tour": tour([(one.described, one.example) for one in shown], shown[0].model, shown[0].inputs),
         "served": served,
     }
-    steps = {f"steps{k}.js": described.script for k, described in enumerate(made)}
-    code = bundle.script("main.js", {**steps, "steps.js": _all_steps(len(made))})
-    style = stylesheet() + bundle.read("style.css") + bundle.read("tour.css")
-    blobs = {f"weights{k}": packed(described.weights) for k, described in enumerate(made)}
+    steps = {f"steps{k}.js": one.described.script for k, one in enumerate(shown)}
+    code = bundle.script("main.js", {**steps, "steps.js": _all_steps(len(shown))})
+    style = stylesheet() + "".join(bundle.read(name) for name in ("style.css", "tour.css", "series.css"))
+    blobs = {f"weights{k}": packed(one.described.weights) for k, one in enumerate(shown)}
     asks = "; connect-src 'self'" if served else ""
-    return bundle.document(f"{data['title']} explained", code, style, data, blobs, asks)
+    return bundle.document(f"{title} explained", code, style, data, blobs, asks)
+
+
+def check_size(name: str, weights: np.ndarray) -> None:
+    """Raises BadInput for weights that no browser would read from one file."""
+    size = weights.size * 4 / 1e6
+    if size > LARGEST:
+        raise BadInput(
+            f"{name} has {size:,.0f} MB of weights, and a page in one file holds {LARGEST} MB: show one layer of it by "
+            "layer=, or train a smaller one, of fewer units or tokens"
+        )
 
 
 def _all_steps(count: int) -> str:
@@ -132,22 +186,22 @@ def _end(tokens: Sequence[int], start: int) -> int:
     return start + (stretch.index(0) if 0 in stretch else len(stretch))
 
 
-def _network(trained: Trained, described: Described, known: dict[str, Any] | None) -> dict[str, Any]:
+def _network(shown: Shown) -> dict[str, Any]:
+    layers, rnn, example = shown.described.layers, shown.model.rnn, shown.example
     circuits: list[Circuit] = []
-    for layer in described.layers:
+    for layer in layers:
         if layer.circuit.graph not in [circuit.graph for circuit in circuits]:
             circuits.append(layer.circuit)
-    found = _found(trained)
-    settings, cell = trained.settings, type(trained.model.rnn.cell).__name__
-    parameters = sum(parameter.numel() for parameter in trained.model.parameters())
+    cell = type(rnn.cell).__name__
+    known = [example["unit"]] if example and example["unit"] else shown.found
     return {
-        "name": _name(trained),
+        "name": shown.name,
         "cell": cell,
-        "about": {"parameters": parameters, "layers": settings.num_layers, "units": settings.hidden_size},
-        "model": described.data,
+        "about": {"parameters": shown.model.parameters, "layers": rnn.num_layers, "units": rnn.hidden_size},
+        "model": shown.described.data,
         "steps": [{**step_data(circuit), "diagram": _drawn(circuit, cell)} for circuit in circuits],
-        "found": found,
-        "start": _start(described.layers, [known["unit"]] if known and known["unit"] else found),
+        "found": list(shown.found),
+        "start": _start(layers, known),
     }
 
 

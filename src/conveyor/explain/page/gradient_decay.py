@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from conveyor.cell import Cell
 from conveyor.explain.measure.flow import gradient_flow
-from conveyor.language.trained import Trained
+from conveyor.explain.running.model import Model
 from conveyor.layer import Recurrent
 from conveyor.zoo import LSTM, RNN, ForgetBiasLSTM
 
@@ -20,19 +21,16 @@ CELLS: dict[str, tuple[type[Cell], str]] = {
 STEPS, UNITS = 60, 32
 
 
-def gradient_decay(trained: Trained, text: str) -> list[dict[str, Any]]:
+def gradient_decay(model: Model, inputs: Tensor) -> list[dict[str, Any]]:
     """The gradient after 1, 2, ... steps back, relative to that after one step.
 
-        gradient_decay(trained, "the keys to the cabinet")[0]  # {"name": "RNN", "state": "h", "left": [1.0, 0.55, ...]}
+        gradient_decay(model, tokens)[0]        # {"name": "RNN", "state": "h", "left": [1.0, 0.55, ...]}
 
     These are norms of the exact Jacobian of the output with respect to each earlier state, in new layers that read the
-    text, repeated, with the embeddings of the trained model.
+    inputs [T] or [T, channels], repeated, as the lowest layer of the model does.
     """
-    tokens = trained.vocabulary.encode(text.encode())
-    if not len(tokens):
-        tokens = trained.vocabulary.encode(trained.vocabulary.opening().encode())
-    read = tokens.repeat(-(-STEPS // len(tokens)))[:STEPS]
-    x = trained.model.embedding(read.to(trained.model.embedding.weight.device)).detach().cpu()
+    read = torch.cat([inputs] * -(-STEPS // len(inputs)))[:STEPS]
+    x = model.embed(read.to(next(model.rnn.parameters()).device)).detach().cpu()
     return [{"name": name, "state": state, "left": _left(cell, state, x)} for name, (cell, state) in CELLS.items()]
 
 

@@ -5,33 +5,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from torch import Tensor
+
 from conveyor.explain.circuit import Circuit
-from conveyor.explain.page.example import example
 from conveyor.explain.page.gradient_decay import gradient_decay
 from conveyor.explain.page.variants import BASE, circuit_of, own, variants
 from conveyor.explain.page.walk import walk
+from conveyor.explain.running.model import Model
 from conveyor.explain.running.network import Described
-from conveyor.language.trained import Trained
 
 
-def tour(runs: Sequence[Trained], made: Sequence[Described], text: str) -> dict[str, Any]:
-    """The data of the tour as JSON.
+def tour(made: Sequence[tuple[Described, dict[str, Any] | None]], first: Model, inputs: Tensor) -> dict[str, Any]:
+    """The data of the tour as JSON, of networks, each with what example.py found in it.
 
     networks   [{walks: the scenes of each step (walk.py), own: the differences of each step from the LSTM
                (variants.py), example: the unit that follows the subject's number (example.py)}]
     variants   see variants.py
-    gradient_decay   see gradient_decay.py
+    gradient_decay   of the `inputs` that the first network reads first, see gradient_decay.py
     """
     base = circuit_of(BASE)
     networks = [
         {
             "walks": [walk(circuit) for circuit in circuits(described)],
             "own": [own(circuit, base) for circuit in circuits(described)],
-            "example": example(run),
+            "example": example,
         }
-        for run, described in zip(runs, made, strict=True)
+        for described, example in made
     ]
-    return {"networks": networks, "variants": variants(), "gradient_decay": gradient_decay(runs[0], text)}
+    return {"networks": networks, "variants": variants(), "gradient_decay": gradient_decay(first, inputs)}
 
 
 def circuits(described: Described) -> list[Circuit]:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from conveyor.compiler.graph import Graph
@@ -15,6 +14,7 @@ from conveyor.errors import BadInput
 from conveyor.explain.circuit import Circuit
 from conveyor.explain.running.edits import Changes, Edit, edited, find
 from conveyor.explain.running.layers import Source, TracedLayer, traced_layers
+from conveyor.explain.running.model import Model
 from conveyor.language import LanguageModel
 
 
@@ -52,7 +52,7 @@ def _values(graph: Graph, given: Mapping[tuple[str, str], Tensor]) -> list[Tenso
 
 @dataclass(frozen=True)
 class Record:
-    """A run: `values[layer][part]` and `sums[layer][part]` [T, ...], `logits` [T, vocabulary].
+    """A run: `values[layer][part]` and `sums[layer][part]` [T, ...], `logits` [T, outputs].
 
     `sums`: those of layers before their activation; None for other parts.
     """
@@ -67,25 +67,26 @@ class Record:
         return self.values[layer][find(self.circuits[layer], part)]
 
 
-def run(model: LanguageModel, tokens: Tensor, edits: Sequence[Edit] = ()) -> Record:
-    """A language model over tokens [T], step by step and node by node, with edits.
+def run(model: LanguageModel | Model, inputs: Tensor, edits: Sequence[Edit] = ()) -> Record:
+    """A network over one sequence, step by step and node by node, with edits.
 
         record = run(model, vocabulary.encode(b"to be or not"), [Edit(0, "f", 0.0, first=5)])
         record.value(0, "C")                                 # [12, 256]
         record.logits.log_softmax(-1)                        # [12, vocabulary]
 
-    Without edits, the logits are those of `model.eval()(tokens[:, None])`.
+    `inputs`: tokens [T], or vectors [T, channels]. Without edits, the logits are those of
+    `model.eval()(tokens[:, None])`.
     Raises BadInput for a cell that cannot be traced, and for an edit of something that does not exist.
     """
+    model = Model.of(model)
     stack = traced_layers(model)
     check(stack, edits)
     states = [{name: tensor[None] for name, tensor in layer.initial.items()} for layer in stack]
-    weight = model.embedding.weight if model.tied else model.output
     history: list[list[list[Tensor]]] = []
     logits = []
-    for t, token in enumerate(tokens.tolist()):
+    for t, embedded in enumerate(model.embed(inputs)):
         now = [edit for edit in edits if edit.acts(t)]
-        first = x = model.embedding.weight[token][None]
+        first = x = embedded[None]
         computed: list[list[Tensor]] = []
         for k, layer in enumerate(stack):
             below = (stack[k - 1], computed[-1]) if k else None
@@ -96,7 +97,7 @@ def run(model: LanguageModel, tokens: Tensor, edits: Sequence[Edit] = ()) -> Rec
             x = values[layer.end(layer.output)]
             computed.append(values)
         history.append(computed)
-        logits.append(F.linear(x, weight, model.bias)[0])
+        logits.append(model.head(x)[0])
     return _record(stack, history, logits)
 
 

@@ -1,12 +1,14 @@
-"""A language model as a page has it: data, weights, and its steps in JavaScript.
+"""A network as a page has it: data, weights, and its steps in JavaScript.
 
-`describe(model, vocabulary)` gives `data`, which goes into a page as JSON, `weights`, whose bytes do, and `script`, the
-source of the module steps.js. All offsets ("at", "to", "from") count elements: of `weights` for tensors, of `kept` of
-an emitted step for values. `data` holds:
+`describe(model, reads, gives)` gives `data`, which goes into a page as JSON, `weights`, whose bytes do, and `script`,
+the source of the module steps.js. All offsets ("at", "to", "from") count elements: of `weights` for tensors, of `kept`
+of an emitted step for values. `data` holds:
 
-    vocabulary  {kind: "char" | "byte" | "word", symbols: [the text of each token]}
+    input       what it reads, as the caller says, such as {kind: "text", vocabulary}, with `embedding`, the tensor
+                [vocabulary, width], or `first`, a chain
+    output      what it gives, as the caller says, such as {kind: "token"}, with `head`, a chain, and `count`
+                a chain is [{op: "linear", matrix, bias | null} | {op: "norm", matrix, bias, eps} | {op: "relu", ...}]
     tensors     [{name, shape, at, size, quantiles: [65 numbers] | null}]: all weights; quantiles before training
-    embedding, output, bias    tensors: [vocabulary, width] (the same one if they are tied), [vocabulary]
     steps       [{parts, wires, names, kept, gradient}], as in `script`; layers with equal graphs share one
         parts   [{name, kind, label, at, size, dims, sum, set, value}], as Circuit.parts; `sum`: the offset of a layer's
                 sum before its activation, else -1; `at` is -1 for a parameter, which is not kept; `set` and `value`:
@@ -31,7 +33,7 @@ An edit is {layer, part, value, unit, source, first, last}, as conveyor.explain.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,7 +46,8 @@ from conveyor.explain.circuit import Circuit
 from conveyor.explain.running.backward import Backward
 from conveyor.explain.running.edits import editable, names
 from conveyor.explain.running.layers import TracedLayer, traced_layers
-from conveyor.explain.running.untrained import fresh, quantiles
+from conveyor.explain.running.model import Model, described
+from conveyor.explain.running.untrained import fresh, named, quantiles
 from conveyor.language import LanguageModel
 from conveyor.targets.js.emit import emit
 from conveyor.targets.js.memory_map import MemoryMap
@@ -61,29 +64,37 @@ class Described:
     layers: tuple[TracedLayer, ...]
 
 
-def describe(model: LanguageModel, vocabulary: Vocabulary) -> Described:
-    """A language model for a page.
+def describe(
+    model: LanguageModel | Model, reads: Vocabulary | Mapping[str, Any], gives: Mapping[str, Any] | None = None
+) -> Described:
+    """A network for a page.
 
         described = describe(trained.model, trained.vocabulary)
         json.dumps(described.data), described.weights.tobytes(), described.script
 
-    Raises BadInput for a cell that cannot be traced, or that needs inputs that a language model does not have.
+    `reads`, `gives`: what goes in and what comes out; by default the tokens of a vocabulary, and the next of them.
+    Raises BadInput for a cell that cannot be traced, or that needs inputs that nothing gives it here.
     """
-    stack = traced_layers(model)
-    tensors = _Tensors(model)
-    upward = (stack[0].output, *(name for name in model.rnn.cell.below.values() if name != stack[0].output))
+    network = Model.of(model)
+    stack, new = traced_layers(network), fresh(model)
+    tensors = _Tensors()
+    tensors.know(network, new)
+    upward = (stack[0].output, *(name for name in network.rnn.cell.below.values() if name != stack[0].output))
     steps: dict[Graph, MemoryMap] = {}
     for layer in stack:
         steps.setdefault(layer.circuit.graph, MemoryMap(editable(layer.circuit).circuit))
     made = [Backward(step, upward) for step in steps.values()]
     of = [made[list(steps).index(layer.circuit.graph)] for layer in stack]
     layers = [_layer(k, stack, made, of, tensors) for k in range(len(stack))]
-    embedding = tensors.add("embedding", model.embedding.weight)
+    if isinstance(reads, Vocabulary):
+        reads = {"kind": "text", "vocabulary": {"kind": reads.kind, "symbols": list(reads.symbols)}}
     data = {
-        "vocabulary": {"kind": vocabulary.kind, "symbols": list(vocabulary.symbols)},
-        "embedding": embedding,
-        "output": embedding if model.tied else tensors.add("output", model.output),
-        "bias": tensors.add("bias", model.bias),
+        "input": {**reads, **_first(network, tensors)},
+        "output": {
+            **(gives or {"kind": "token"}),
+            "count": network.count,
+            "head": _chain(network.head, "head", tensors),
+        },
         "steps": [_step(step) for step in made],
         "layers": layers,
         "tensors": tensors.entries,
@@ -91,30 +102,49 @@ def describe(model: LanguageModel, vocabulary: Vocabulary) -> Described:
     return Described(data, np.concatenate(tensors.values), emit([both.step for both in made], made), tuple(stack))
 
 
+def _first(model: Model, tensors: _Tensors) -> dict[str, Any]:
+    if isinstance(model.first, nn.Embedding):
+        return {"embedding": tensors.add("embedding", model.first.weight)}
+    return {"first": _chain(model.first, "first", tensors)}
+
+
+def _chain(maps: nn.Sequential, name: str, tensors: _Tensors) -> list[dict[str, Any]]:
+    def add(k: int) -> Callable[[str, Tensor], int]:
+        return lambda part, tensor: tensors.add(f"{name}.{k}.{part}", tensor)
+
+    return [described(each, add(k)) for k, each in enumerate(maps)]
+
+
 @dataclass
 class _Tensors:
     """The weights, concatenated. A weight with several uses is stored once."""
 
-    model: LanguageModel
     entries: list[dict[str, Any]] = field(default_factory=list)
     values: list[np.ndarray] = field(default_factory=list)
+    known: dict[int, int] = field(default_factory=dict)
+    names: dict[int, str] = field(default_factory=dict)  # of parameters, by id
+    new: dict[str, Tensor] = field(default_factory=dict)  # untrained values, by name
+    size: int = 0
 
-    def __post_init__(self) -> None:
-        self.known: dict[int, int] = {}
-        self.new = fresh(self.model)
-        self.own = {id(parameter): name for name, parameter in self.model.named_parameters()}
+    def know(self, model: Model, new: Model) -> None:
+        """The names of the parameters of a model, and the values that they have in an untrained one."""
+        self.names = {id(parameter): name for name, parameter in named(model)}
+        self.new = dict(named(new))
+        for row, layer in enumerate(traced_layers(new)):
+            for name, tensor in layer.weights.items():
+                self.new.setdefault(f"rnn.cells.{row}.{name}", tensor)
 
     def add(self, name: str, tensor: Tensor, new: Tensor | None = None) -> int:
         """The index of a tensor, which is added if necessary. `new`: its untrained values, if it is no parameter."""
         if id(tensor) not in self.known:  # ids stay valid: the tensors live as long as the layers
             self.known[id(tensor)] = len(self.entries)
-            value = tensor.detach().float().numpy().ravel()
-            name = self.own.get(id(tensor), name)
+            value = tensor.detach().float().cpu().numpy().ravel()
+            name = self.names.get(id(tensor), name)
             new = self.new.get(name, new)
-            at = sum(map(len, self.values))
-            entry = {"name": name, "shape": list(tensor.shape), "at": at, "size": value.size}
+            entry = {"name": name, "shape": list(tensor.shape), "at": self.size, "size": value.size}
             self.entries.append({**entry, "quantiles": None if new is None else quantiles(new)})
             self.values.append(value)
+            self.size += value.size
         return self.known[id(tensor)]
 
 

@@ -2,33 +2,59 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from conveyor.explain.running.model import Model
 from conveyor.language import LanguageModel
 
 POINTS = 65
 
 
-def fresh(model: LanguageModel) -> dict[str, Tensor]:
-    """The parameters, by name, of a new model with the settings of this one, from a fixed seed."""
-    rnn = model.rnn
-    options = {"bias": rnn.bias, "learn_initial_state": rnn.learn_initial_state, "tied": rnn.tied, **rnn.options}
+def fresh(model: LanguageModel | Model) -> Model:
+    """A new model with the settings of this one, from a fixed seed: as its modules start."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        made = LanguageModel(
-            model.embedding.num_embeddings,
-            type(rnn.cell),
-            rnn.hidden_size,
-            rnn.num_layers,
-            model.embedding.embedding_dim,
-            model.tied,
-            **options,
-        )
-    return dict(made.named_parameters())
+        return Model.of(_new_language_model(model)) if isinstance(model, LanguageModel) else _reset(model)
+
+
+def _new_language_model(model: LanguageModel) -> LanguageModel:
+    rnn = model.rnn
+    options = {"bias": rnn.bias, "learn_initial_state": rnn.learn_initial_state, "tied": rnn.tied, **rnn.options}
+    return LanguageModel(
+        model.embedding.num_embeddings,
+        type(rnn.cell),
+        rnn.hidden_size,
+        rnn.num_layers,
+        model.embedding.embedding_dim,
+        model.tied,
+        **options,
+    )
+
+
+def _reset(model: Model) -> Model:
+    made = copy.deepcopy(model)
+    for module in [made.rnn, *made.first.modules(), *made.head.modules()]:
+        if (reset := getattr(module, "reset_parameters", None)) is not None:
+            reset()
+    return made
+
+
+def named(model: Model) -> list[tuple[str, Tensor]]:
+    """The parameters of a model and their names; those of a language model as it has them."""
+    alone = len(model.head) == 1 and isinstance(model.first, nn.Embedding)
+    own = {"head.0.weight": "output", "head.0.bias": "bias"} if alone else {}
+    parts = {"embedding" if isinstance(model.first, nn.Embedding) else "first": model.first, "rnn": model.rnn}
+    each: list[tuple[str, Tensor]] = [
+        (f"{part}.{name}", p) for part, m in parts.items() for name, p in m.named_parameters()
+    ]
+    known = {id(parameter) for _, parameter in each}
+    rest = [(f"head.{name}", p) for name, p in model.head.named_parameters() if id(p) not in known]
+    return each + [(own.get(name, name), parameter) for name, parameter in rest]
 
 
 def quantiles(tensor: Tensor) -> list[float]:

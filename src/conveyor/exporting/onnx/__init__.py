@@ -63,6 +63,7 @@ class Onnx(Format):
         """By ONNX Runtime, in one thread."""
         session = _session(_file(exported, folder))
         outputs, known = ([v.name for v in values] for values in (session.get_outputs(), session.get_inputs()))
+        learnt = [v.name for v in session.get_overridable_initializers()]  # which the first chunk starts from
         names, rows = exported.layer.state_names, range(exported.layer.num_layers)
         first = {name: torch.stack([exported.initial[f"{name}.{row}"] for row in rows]) for name in names}
         states = {f"{name}_0": value[:, None].numpy() for name, value in first.items()}
@@ -72,6 +73,7 @@ class Onnx(Format):
             began = time.perf_counter()
             values = session.run(outputs, {name: value for name, value in given.items() if name in known})
             seconds += time.perf_counter() - began
+            known, learnt = known + learnt, []
             result = dict(zip(outputs, map(torch.from_numpy, values), strict=True))
             states = {f"{name}_0": result.pop(f"{name}_n").numpy() for name in names}
             found.append(_by_layer(result))

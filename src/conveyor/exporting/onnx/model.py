@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from onnx import ModelProto, ValueInfoProto, helper
+from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from conveyor.compiler.graph import Key
@@ -34,10 +34,12 @@ def model(
         onnx.save(model(conveyor.LSTM(32, 128, num_layers=2)), "lstm.onnx")
 
     Its inputs are `input` [T, B, 32], or `tokens` [T, B] with an embedding, the cell's other streams and constants, the
-    states such as `h_0` and `C_0` [layers, B, 128], which are zero before the first step unless the layer has learnt
-    others, and, of a cell that counts its steps, `start`, an int64 scalar, the number of the first. Its outputs are
+    states such as `h_0` and `C_0` [layers, B, 128], zero before the first step, and, of a cell that counts its steps,
+    `start`, an int64 scalar, the number of the first: exact up to 2^24 in float32, where it becomes such a number.
+    States that the layer has learnt are the values of `h_0` and `C_0` where none are given. Its outputs are
     `output` [T, B, 128], the cell's further outputs [layers, 1, T, B, ...], and the last states, `h_n` and `C_n`.
-    B is free, and T from one step on: for none, ONNX Runtime gives an error or states of zero.
+    B is free, and T from one step on: for none, ONNX Runtime gives an error, arbitrary states, or ends
+    the process.
 
     `given` are the shapes of streams and constants, as `traced_layers` takes them; `dtype` is the type of the numbers,
     that of the weights unless given. Raises BadInput as `traced_layers` does, and for types other than float32 and
@@ -64,6 +66,7 @@ class _Model:
         self.writer.reserve("output", *(f"{name}_n" for name in states), *rnn.cell.returned)
         self.writer.reserve(*(f"{name}.{row}" for name in rnn.cell.returned for row in layers))
         self.inputs: list[ValueInfoProto] = []
+        self.defaults: list[TensorProto] = []
         self.values: dict[Key, str] = {}
         self.last: list[Unrolled] = []
         self.dims: list[dict[str, tuple[int, ...]]] = []
@@ -98,9 +101,21 @@ class _Model:
             self.values[Key("constant" if constant else "stream", name)] = value
         self.states = {}
         for name in rnn.state_names:
-            self.states[name] = self.input(f"{name}_0", [rnn.num_layers, "batch", rnn.cell.widths[name]])
+            self.states[name] = self._state(name)
         if "t" in rnn.cell.arguments:
             self.values[Key("step", "t")] = self.input("start", [], INT64)
+
+    def _state(self, name: str) -> str:
+        """The states of all layers [layers, B, width]; if none are given those learnt, [layers, 1, width]."""
+        rnn, writer = self.rnn, self.writer
+        shape: list[str | int] = [rnn.num_layers, "batch", rnn.cell.widths[name]]
+        value = self.input(f"{name}_0", shape)
+        if not rnn.learn_initial_state:
+            return value
+        learnt = rnn.initial_state[name][:, None].detach().cpu().numpy().astype(writer.real)
+        self.defaults.append(numpy_helper.from_array(learnt, value))
+        whole = [writer.whole(rnn.num_layers), self.batch, writer.whole(rnn.cell.widths[name])]
+        return writer.op("Expand", value, writer.op("Concat", *whole, axis=0), name=name)
 
     def weight(self, name: str, value: Tensor) -> str:
         """A constant."""
@@ -168,6 +183,7 @@ class _Model:
             whole = rows[0] if len(rows) == 1 else writer.op("Concat", *rows, axis=0)
             outputs.append(self._output(f"{name}_n", whole, [len(rows), "batch", rnn.cell.widths[name]]))
         graph = writer.graph(type(rnn.cell).__name__, self.inputs, outputs)
+        graph.initializer.extend(self.defaults)  # of an input: its value if none is given
         opset = [helper.make_opsetid("", OPSET)]
         return helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION, producer_name="conveyor")
 

@@ -20,6 +20,7 @@ export function toAddress(state, start) {
   put("c", "compare", Number);
   put("o", "panel");
   put("h", "shade");
+  put("k", "wanted");
   put("tour", "tour");
   put("v", "variant");
   put("t", "text");
@@ -41,6 +42,7 @@ export function fromAddress(address, start) {
   state.compare = said.has("c") ? said.get("c") === "1" && start.picks.length > 1 : start.compare;
   state.panel = said.get("o") ?? start.panel;
   state.shade = SHADES.includes(said.get("h")) ? said.get("h") : start.shade;
+  state.wanted = whole(said.get("k"), start.wanted, -1);
   state.tour = whole(said.get("tour"), start.tour, -1);
   state.variant = said.get("v") ?? start.variant;
   return state;

@@ -20,7 +20,7 @@ export class Along {
   draw(record, step) {
     const { layer, part, unit } = this.app.state.picks[this.network];
     const net = this.app.networks[this.network];
-    const scale = net.scale(record, layer, part);
+    const scale = net.range(record, layer, part);
     const width = this.svg.clientWidth || 600;
     const count = Math.max(2, record.length);
     const x = (t) => 8 + (t / (count - 1)) * (width - 60);

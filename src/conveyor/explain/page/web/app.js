@@ -4,11 +4,12 @@
  * To add a module: export `mountX(app, element)`, which fills the element once and then subscribes. It can use
  *
  *   app.data                       the data of the page, see assemble.py
- *   app.state                      text, step, depth ("sequence", "cell", "unit"), network (the one in focus), picks
+ *   app.state                      text (of a series what was changed of it, see series.js), step, depth ("sequence", "cell", "unit"), network (the one in focus), picks
  *                                  (layer, part and unit, for each network), edits (a list for each network), trained
  *                                  (0: the weights before training, 1: after), compare, panel ("", "play", "tour"),
  *                                  shade (of the text; "came": how probable each token was, "rests": how much the next
- *                                  prediction depends on it), tour (the page of the tour, -1: none), variant, lit (for
+ *                                  prediction depends on it), wanted (the output that is asked about; -1: the likeliest),
+ *                                  tour (the page of the tour, -1: none), variant, lit (for
  *                                  each network null or {parts, wires}, what a walk-through highlights in the diagram of
  *                                  the cell; not in the address)
  *   app.update(changes, {push})    changes some of it; `push`: so that "back" in the browser undoes it
@@ -82,7 +83,7 @@ export class App {
   #translated(i) {
     const { step, network, text } = this.state;
     const [from, to] = [network, i].map((which) => this.networks[which].runner);
-    if (from.network.vocabulary.kind === to.network.vocabulary.kind) {
+    if (from.network.reads.kind === to.network.reads.kind) {
       return step;
     }
     const end = from.ends(text)[step] ?? 0;
@@ -113,8 +114,9 @@ export class App {
     const picks = state.picks.map((pick, i) => this.networks[i].fitting(pick));
     const count = this.networks[state.network].runner.tokens(state.text).length;
     const step = Math.max(0, Math.min(state.step, count - 1));
+    const wanted = state.wanted < this.networks[state.network].output.count ? state.wanted : -1;
     const edits = state.edits.map((list, i) => list.filter((edit) => this.networks[i].runner.allows(edit)));
-    return { ...state, picks, step, edits };
+    return { ...state, picks, step, wanted, edits };
   }
 
   /** Starts to run and to follow the address. */
@@ -189,6 +191,7 @@ function beginning(data) {
     compare: false,
     panel: "",
     shade: "came",
+    wanted: -1,
     tour: -1,
     variant: "",
     lit: data.networks.map(() => null),

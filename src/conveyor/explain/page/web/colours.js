@@ -24,6 +24,27 @@ export function scaleOf(bounds, peak) {
   return { kind: "signed", low: -high, high };
 }
 
+const FAR = 4; // how many times larger a unit is than nearly all others, so that the colours leave it out
+const NEARLY = 0.95;
+
+/**
+ * The scale for a value whose units have these extremes: where one is far larger than the others it ends where nearly all
+ * of them do, and has `beyond`: {count, units, unit, low, high}, of those that go on.
+ */
+export function robustScale(lows, highs) {
+  const peaks = Array.from(lows, (low, unit) => Math.max(-low, highs[unit]));
+  const order = peaks.toSorted((one, other) => one - other);
+  const most = order.at(-1);
+  const usual = order[Math.min(order.length - 2, Math.floor(NEARLY * (order.length - 1)))];
+  if (!(usual > 0 && most > FAR * usual && Number.isFinite(most))) {
+    return scaleOf(null, most);
+  }
+  const scale = scaleOf(null, usual);
+  const count = peaks.filter((peak) => peak > scale.high).length;
+  const [low, high] = [lows.reduce((a, b) => Math.min(a, b)), highs.reduce((a, b) => Math.max(a, b))];
+  return { ...scale, beyond: { count, units: peaks.length, unit: peaks.indexOf(most), low, high } };
+}
+
 /** The next of 1, 2, 5, 10, ..., so that colours stay the same while values grow a little. */
 function niceAbove(peak) {
   if (!(peak > 0) || !Number.isFinite(peak)) {

@@ -1,10 +1,11 @@
 // Gradients through the steps of a run, with its edits.
 
-import { arithmetic, softmax } from "./arithmetic.js";
+import { arithmetic } from "./arithmetic.js";
 
 // How the log-probability of `token` after step `at` changes with what was before: the norms of its gradients by each
-// state after each step, `byState[layer][state][step]`, and by the embedding of each token, `byInput[step]`. The record
-// must have been run with the weights as they are.
+// state after each step, `byState[layer][state][step]`, and by the embedding of each token, `byInput[step]`; of a series
+// the gradients by its vectors, `byVector[step]`, and their norms. Where numbers come out, `token` is the place of one, and
+// it is the number whose gradient it is. The record must have been run with the weights as they are.
 //
 // By a state is meant by what is handed to the next step, the other states held fixed, as in measure/flow.py: what reads
 // the value in its own step, such as h = o * tanh(C) or the layer above, reads it undisturbed. After step `at` only the
@@ -13,9 +14,10 @@ export function gradients(network, record, at, token) {
   const layers = network.layers.map((layer) => layer.backward());
   const byState = layers.map(({ states }) => states.map(() => new Float64Array(at + 1)));
   const byInput = new Float64Array(at + 1);
+  const byVector = [];
   const later = layers.map(({ states }) => states.map(({ width }) => new Float32Array(width)));
   for (let step = at; step >= 0; step--) {
-    let upward = step === at ? { [layers[0].gives]: byOutput(network, record.steps[at].logits, token) } : {};
+    let upward = step === at ? { [layers[0].gives]: byOutput(network, record.steps[at], token) } : {};
     for (let k = layers.length - 1; k >= 0; k--) {
       const handed = step === at && k === layers.length - 1 ? layers[k].output(upward) : later[k];
       handed.forEach((gradient, i) => (byState[k][i][step] = norm(gradient)));
@@ -23,18 +25,24 @@ export function gradients(network, record, at, token) {
       const found = layers[k].back(saved, later[k], upward);
       later[k] = found.before;
       upward = layers[k].below(found.streams);
-      if (k === 0) byInput[step] = norm(layers[0].byEmbedding(found.streams));
+      if (k === 0) {
+        byVector[step] = byInputOf(network, record.tokens[step], layers[0].byEmbedding(found.streams));
+        byInput[step] = norm(byVector[step]);
+      }
     }
   }
-  return { byState, byInput };
+  return { byState, byInput, byVector };
+}
+
+// Of a token the gradient by its embedding, of a vector that by itself.
+function byInputOf(network, token, gradient) {
+  return typeof token === "number" ? gradient : network.first.back(token, gradient);
 }
 
 // The gradient by what comes out of the last layer.
-function byOutput({ tensors, description, layers }, logits, token) {
-  const slope = softmax(logits).map((probability, i) => (i === token ? 1 : 0) - probability);
-  const found = new Float32Array(layers[layers.length - 1].layer.width);
-  arithmetic.columns(found, tensors[description.output], slope, 1, found.length, slope.length);
-  return found;
+function byOutput(network, { kept, logits }, token) {
+  const { output, width } = network.layers.at(-1).layer;
+  return network.head.back(kept.at(-1).subarray(output, output + width), network.slope(logits, token));
 }
 
 function norm(gradient) {

@@ -1,5 +1,6 @@
 /** Heat maps of values over time: a row for each unit, a column for each step. */
 import { css, pixels, place } from "./colours.js";
+import { sizeOf } from "./curves.js";
 import { el, shape } from "./dom.js";
 
 const peaks = new WeakMap();
@@ -25,10 +26,35 @@ export function peakOver(at, length) {
   return peak;
 }
 
+const EVERY = 64;
+const known = new WeakMap(); // by the numbers of every 64th step, which stay the same only if all before them do
+
+/** The least and the largest number of each unit over all steps, {lows, highs}. `at(t)` gives the numbers of a step. */
+export function extremesOver(at, length, units) {
+  let from = length - (length % EVERY);
+  while (from > 0 && !known.has(at(from - 1))) {
+    from -= EVERY;
+  }
+  let { lows, highs } = from > 0 ? known.get(at(from - 1)) : { lows: new Float64Array(units), highs: new Float64Array(units) };
+  [lows, highs] = [lows.slice(), highs.slice()];
+  for (let t = from; t < length; t += 1) {
+    const numbers = at(t);
+    for (let unit = 0; unit < units; unit += 1) {
+      lows[unit] = numbers[unit] < lows[unit] ? numbers[unit] : lows[unit];
+      highs[unit] = numbers[unit] > highs[unit] ? numbers[unit] : highs[unit];
+    }
+    if (t % EVERY === EVERY - 1) {
+      known.set(numbers, { lows: lows.slice(), highs: highs.slice() });
+    }
+  }
+  return { lows, highs };
+}
+
 /** Draws the steps from `first`, `count` of them, over the whole canvas. `at(t)`: the numbers of a step, or nothing. */
 export function paint(canvas, { at, first, count, units, scale }) {
   const ratio = Math.min(2, devicePixelRatio || 1);
-  const [width, height] = [canvas.clientWidth, canvas.clientHeight].map((size) =>
+  const seen = sizeOf(canvas);
+  const [width, height] = [seen.width, seen.height].map((size) =>
     Math.max(1, Math.round(size * ratio)),
   );
   if (canvas.width !== width || canvas.height !== height) {
@@ -99,11 +125,16 @@ function rects({ at, first, count, scale }, unit, w, h) {
   return found;
 }
 
-/** What the colours mean. */
+/** What the colours mean; and where some units are far larger than the others, which, and how far they go. */
 export function legend(scale, label) {
   const bar = el("canvas", { class: "legend-bar", "aria-hidden": "true" });
   const numbers = Float32Array.from({ length: 64 }, (_, i) => scale.low + ((scale.high - scale.low) * i) / 63);
   requestAnimationFrame(() => strip(bar, numbers, scale));
-  const end = (value) => el("span", { class: "figure" }, String(Number(value.toPrecision(2))).replace("-", "−"));
-  return el("span", { class: "legend" }, el("span", {}, label), end(scale.low), bar, end(scale.high));
+  const end = (value) => el("span", { class: "figure" }, short(value));
+  const { beyond } = scale;
+  const far = beyond && `${beyond.count} of ${beyond.units} units go beyond, [${beyond.unit}] the farthest: from ${short(beyond.low)} to ${short(beyond.high)}`;
+  const more = beyond ? el("span", { class: "small beyond-scale", title: "The colours end where nearly all units do." }, far) : null;
+  return el("span", { class: "legend" }, el("span", {}, label), end(scale.low), bar, end(scale.high), more);
 }
+
+const short = (value) => String(Number(value.toPrecision(2))).replace("-", "−");

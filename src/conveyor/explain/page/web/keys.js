@@ -18,7 +18,7 @@ export const KEYS = [
   ["p", "free play: hold values, cut lines"],
   ["t", "the tour; in it, n is next, b is back, Escape leaves"],
   ["c", "two networks side by side"],
-  ["/", "go to the text box"],
+  ["/", "go to the text box; of a series: to the value at this step"],
   ["?", "this list"],
 ];
 
@@ -87,5 +87,5 @@ function action(app, event, actions) {
 function toText(app) {
   app.update({ depth: "sequence" });
   app.store.flush(); // so that it is there to have the focus
-  document.getElementById("text").focus();
+  document.getElementById(app.networks[0].isSeries ? "value" : "text").focus();
 }

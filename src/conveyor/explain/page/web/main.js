@@ -27,6 +27,9 @@ async function unpacked(id) {
 async function start() {
   const data = JSON.parse(document.getElementById("data").textContent);
   const weights = await Promise.all(data.networks.map((_, i) => unpacked(`weights${i}`)));
+  for (const { model } of data.networks) {
+    model.input.examples = data.examples; // of series, which all networks read
+  }
   const app = new App(
     data,
     data.networks.map((said, i) => new Net(said, weights[i], i)),
@@ -39,6 +42,7 @@ async function start() {
   mountFinder(app, at("sequence"));
   mountPlay(app, at("play"));
   mountTime(app, at("time"));
+  globalThis.conveyor = app; // for whoever asks in the console
   app.begun();
   performance.mark("ready");
   document.documentElement.dataset.ready = "yes";

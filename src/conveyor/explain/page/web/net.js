@@ -1,9 +1,10 @@
 /** A network of the page: what assemble.py says of its steps, and what it computes. */
-import { constant } from "./dom.js";
+import { constant, figure, percent } from "./dom.js";
 import { ATOM, spelled } from "./spell.js";
 import { Network } from "./network.js";
-import { peakOver } from "./heat.js";
-import { scaleOf } from "./colours.js";
+import { likeliest } from "./likeliest.js";
+import { extremesOver } from "./heat.js";
+import { robustScale, scaleOf } from "./colours.js";
 import { Runner } from "./runner.js";
 import { steps } from "./steps.js";
 
@@ -17,6 +18,64 @@ export class Net {
     this.layers = said.model.layers.map(({ step }) => ({ ...said.steps[step], wires: said.model.steps[step].wires }));
     const names = (layer) => said.model.steps[said.model.layers[layer].step].names;
     this.found = said.found.map((unit) => ({ ...unit, part: names(unit.layer)[unit.value] }));
+  }
+
+  /** Whether it reads a series of numbers, and not a text. */
+  get isSeries() {
+    return this.said.model.input.kind === "series";
+  }
+
+  get output() {
+    return this.said.model.output;
+  }
+
+  /** Whether probabilities come out, and not numbers. */
+  get isProbable() {
+    return this.output.kind !== "numbers";
+  }
+
+  /** What comes out at a step, what counts most first: [{index, name, said, share}]. `first`: an output to begin with. */
+  expected(record, step, count, first = 0) {
+    const numbers = record.probabilities(step);
+    const order = this.isProbable ? likeliest(numbers, count) : around(first, numbers.length, count);
+    return order.map((index) => this.outcome(numbers, index));
+  }
+
+  outcome(numbers, index) {
+    const unit = this.output.units?.[index];
+    const said = this.isProbable ? percent(numbers[index]) : `${figure(numbers[index])}${unit ? ` ${unit}` : ""}`;
+    return { index, name: this.runner.outcome(index), said, share: this.isProbable ? numbers[index] : null };
+  }
+
+  /** The output whose gradient is asked for: that which is chosen, or the likeliest. */
+  wanted(record, step, chosen) {
+    const given = chosen >= 0 && chosen < this.output.count;
+    return given ? chosen : this.isProbable ? likeliest(record.probabilities(step), 1)[0] : 0;
+  }
+
+  /** What should come out at a step: a token or class, or numbers; null where it is not known. */
+  truth(text, step) {
+    const { tokens, example, values } = this.runner.read(text);
+    if (!this.isSeries) {
+      return tokens[step + 1] ?? null;
+    }
+    const { next, at } = this.output;
+    if (next) {
+      return values[step + 1] ? next.map((channel) => values[step + 1][channel]) : null;
+    }
+    const { truth } = this.said.model.input.examples[example];
+    return (at === "end" ? truth : truth?.[step]) ?? null;
+  }
+
+  /** The same of one number as a function of the step, for curves. */
+  truths(text, index) {
+    const { example, values } = this.runner.read(text);
+    const { next, at } = this.output;
+    const { truth } = this.said.model.input.examples[example];
+    if (next) {
+      return (t) => values[t + 1]?.[next[index]];
+    }
+    return at === "end" ? (t) => (t === values.length - 1 ? truth?.[index] : NaN) : (t) => truth?.[t]?.[index];
   }
 
   parts(layer) {
@@ -84,13 +143,28 @@ export class Net {
       : spelled(part.op, of);
   }
 
-  /** How the numbers of a part are coloured over a run. */
+  /** How the numbers of a part are coloured over a run: robust, see colours.js. */
   scale(record, layer, part) {
-    const { bounds } = this.part(layer, part);
-    const peak = bounds ? 1 : peakOver((t) => record.values(t, layer, part), record.length);
-    return scaleOf(bounds, peak);
+    const { bounds, size } = this.part(layer, part);
+    if (bounds) {
+      return scaleOf(bounds, 1);
+    }
+    const { lows, highs } = extremesOver((t) => record.values(t, layer, part), record.length, size);
+    return robustScale(lows, highs);
+  }
+
+  /** Where the curve of a unit lies: from the least to the largest of all units. */
+  range(record, layer, part) {
+    const { low, high, beyond } = this.scale(record, layer, part);
+    return beyond ? scaleOf(null, Math.max(-beyond.low, beyond.high)) : { low, high };
   }
 }
 
 // Circles whose label says more than the name of their operation.
 const NAMED = new Set(["slice", "cat", "pad", "sum", "max", "contract", "matmul", "abs", "pow", "sign", "softmax"]);
+
+/** So many places of a list, from one on. */
+function around(first, length, count) {
+  const from = Math.max(0, Math.min(first, length - count));
+  return Array.from({ length: Math.min(count, length) }, (_, i) => from + i);
+}

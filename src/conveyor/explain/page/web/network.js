@@ -1,33 +1,47 @@
-// A language model in a page: the same results as in PyTorch, with values that can be set and lines that can be cut.
+// A network in a page: the same results as in PyTorch, with values that can be set and lines that can be cut.
 //
 //   const network = new Network(description, bytes, steps);        // described in network.py; steps.js exports `steps`
-//   const { tokens } = network.encode("to be or not");
+//   const { tokens } = network.encode("to be or not");             // of a series: the vectors that it reads
 //   const record = network.run(tokens, [{ layer: 0, part: "f", value: 1, first: 3 }]);
 //   record.steps[4].values[0][3];                                  // layer 0, part 3: a Float32Array
 //   network.probabilities(record.steps[4].logits);                 // of all tokens, after five have been read
 //   network.gradients(record, 4, token).byInput;                   // how much that depends on each of the five
 
-import { arithmetic, softmax } from "./arithmetic.js";
+import { softmax } from "./arithmetic.js";
 import { untrained } from "./blend.js";
+import { Chain } from "./chain.js";
 import { gradients } from "./gradients.js";
 import { Layer } from "./layer.js";
+import { Series } from "./series.js";
 import { Vocabulary } from "./vocabulary.js";
 
 export class Network {
   // `weights`: a Float32Array or its bytes.
   constructor(description, weights, steps) {
     this.description = description;
-    this.vocabulary = new Vocabulary(description.vocabulary);
+    const { input, output } = description;
+    this.reads = input.kind === "series" ? new Series(input) : new Vocabulary(input.vocabulary);
+    this.output = output;
     this.trained = weights instanceof Float32Array ? weights : new Float32Array(new Uint8Array(weights).buffer);
     this.weights = new Float32Array(this.trained);
     this.tensors = description.tensors.map(({ at, size }) => this.weights.subarray(at, at + size));
+    this.first = new Chain(input.first ?? [], this.tensors);
+    this.head = new Chain(output.head, this.tensors);
     this.layers = description.layers.map((layer) => new Layer(layer, description.steps[layer.step], steps, this.tensors));
     this.blend(1);
   }
 
-  // The tokens of a text: { tokens, pieces, unknown }, see vocabulary.js.
+  // What it reads: { tokens, pieces, unknown }, see vocabulary.js and series.js.
   encode(text) {
-    return this.vocabulary.encode(text);
+    return this.reads.encode(text);
+  }
+
+  // The vector of a token, or what is made of a vector of a series.
+  embed(token) {
+    const { embedding } = this.description.input;
+    if (embedding === undefined) return this.first.of(token);
+    const width = this.description.tensors[embedding].shape[1];
+    return this.tensors[embedding].subarray(token * width, (token + 1) * width);
   }
 
   // Sets the weights `share` of the way from untrained (0) to trained (1).
@@ -49,11 +63,9 @@ export class Network {
   }
 
   // One step: the state after it, `values[layer][part]` and `sums[layer][part]` (a layer's sum before it is squashed,
-  // else null), and the logits of the next token. All are copies, and stay as they are. `kept[layer]` has all of them.
+  // else null), and the logits of what comes out. All are copies, and stay as they are. `kept[layer]` has all of them.
   step(token, state, edits = []) {
-    const { embedding, output, bias } = this.description;
-    const width = this.description.tensors[embedding].shape[1];
-    const first = this.tensors[embedding].subarray(token * width, (token + 1) * width);
+    const first = this.embed(token);
     const found = { state: { at: state.at + 1, layers: [] }, values: [], sums: [], kept: [], logits: null };
     let x = first;
     let below = null;
@@ -66,17 +78,28 @@ export class Network {
       x = now.output;
       below = now.kept;
     });
-    found.logits = new Float32Array(this.tensors[bias].length);
-    arithmetic.rows(found.logits, this.tensors[output], x, 1, found.logits.length, x.length);
-    this.tensors[bias].forEach((number, i) => (found.logits[i] += number));
+    found.logits = this.head.of(x);
     return found;
   }
 
+  // Of tokens or classes, of labels each by itself; numbers are in the units of what is predicted.
   probabilities(logits) {
+    const { kind, mean, deviation } = this.output;
+    if (kind === "numbers") return Float64Array.from(logits, (number, i) => number * deviation[i] + mean[i]);
+    if (kind === "labels") return Float64Array.from(logits, (logit) => 1 / (1 + Math.exp(-logit)));
     return softmax(logits);
   }
 
-  // How the log-probability of `token` after step `at` changes with what was before: see gradients.js.
+  // The slope of what is asked about, by the logits: the log-probability of `index`, or the number itself.
+  slope(logits, index) {
+    const { kind } = this.output;
+    const chosen = (_, i) => Number(i === index);
+    if (kind === "numbers") return Float64Array.from(logits, chosen);
+    const all = this.probabilities(logits);
+    return kind === "labels" ? all.map((p, i) => (i === index ? 1 - p : 0)) : all.map((p, i) => chosen(p, i) - p);
+  }
+
+  // How the log-probability of `token` after step `at`, or a number, changes with what was before: see gradients.js.
   gradients(record, at, token) {
     return gradients(this, record, at, token);
   }

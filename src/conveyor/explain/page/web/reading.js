@@ -1,6 +1,5 @@
 /** The text with each token shaded by its probability, or by how much the next prediction depends on it. */
 import { el, percent, put, visible } from "./dom.js";
-import { likeliest } from "./predictions.js";
 import { FAR } from "./runner.js";
 
 const REST = 180; // ms without changes before gradients are computed
@@ -81,11 +80,11 @@ export class Reading {
     const { app, network } = this;
     const step = app.step(network);
     const record = app.record(network);
-    const key = `${step} ${app.state.text} ${app.state.trained} ${JSON.stringify(app.state.edits[network])}`;
+    const key = `${step} ${app.state.wanted} ${app.state.text} ${app.state.trained} ${JSON.stringify(app.state.edits[network])}`;
     if (this.#rests.key !== key && step >= 0) {
       clearTimeout(this.#waiting);
       this.#waiting = setTimeout(() => {
-        const [token] = likeliest(record.probabilities(step), 1);
+        const token = app.networks[network].wanted(record, step, app.state.wanted);
         this.#rests = { key, token, ...record.restsOn(step, token) };
         app.store.touch("run");
       }, REST);
@@ -97,7 +96,7 @@ export class Reading {
       this.#shade(i, (share ?? 0) / most, share === undefined ? "" : percent(share / most));
     });
     if (token !== undefined) {
-      const name = el("bdi", { class: "token" }, visible(app.networks[network].runner.symbol(token)));
+      const name = el("bdi", { class: "token" }, visible(app.networks[network].runner.outcome(token)));
       put(
         this.said,
         "The stronger the colour of a token, the more a small change of it would move the probability of ",

@@ -34,7 +34,7 @@ export class Runner {
 
   /** How many characters of the text have been read at the end of each token. */
   ends(text) {
-    const { kind, numbers } = this.network.vocabulary;
+    const { kind, numbers } = this.network.reads;
     const { pieces } = this.read(text);
     let end = 0;
     if (kind === "word") {
@@ -52,11 +52,16 @@ export class Runner {
   }
 
   /** The text of a token. A byte is shown as a character where it is one by itself, else as its number in brackets. */
-  symbol(token, piece = this.network.vocabulary.symbols[token]) {
-    if (this.network.vocabulary.kind !== "byte") {
+  symbol(token, piece = this.network.reads.symbols?.[token]) {
+    if (this.network.reads.kind !== "byte") {
       return piece;
     }
     return token === 10 || (token >= 32 && token < 127) ? String.fromCharCode(token) : `⟨${piece}⟩`;
+  }
+
+  /** What an output is called: a token's text, a class, a number. */
+  outcome(index) {
+    return this.network.output.names?.[index] ?? this.symbol(index);
   }
 
   get network() {
@@ -101,8 +106,8 @@ export class Runner {
 }
 
 /** Numbers of a step: the layers' values, the logits, and the probabilities. */
-function longest({ layers, vocabulary }) {
-  const numbers = layers.reduce((sum, { code }) => sum + code.kept.length, 2 * vocabulary.symbols.length);
+function longest({ layers, output }) {
+  const numbers = layers.reduce((sum, { code }) => sum + code.kept.length, 2 * output.count);
   return Math.max(FAR, Math.min(LONGEST, Math.floor(ROOM / (4 * numbers))));
 }
 
@@ -149,7 +154,7 @@ class Run {
     return this.#begun.steps[step]?.sums[layer][part];
   }
 
-  /** Of each token, that it comes next. */
+  /** Of each token, that it comes next; of each class; or the numbers that come out, in their units. */
   probabilities(step) {
     const { logits } = this.#begun.steps[step];
     if (!known.has(logits)) {

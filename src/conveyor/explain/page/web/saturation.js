@@ -55,7 +55,7 @@ export class Saturation {
       this.title,
       "Each dot is a unit of ",
       math(symbol),
-      `: how often in this text it is closed (below ${SHUT}, to the right) and how often open (above ${OPEN}, upwards). `,
+      `: how often in this ${net.isSeries ? "series" : "text"} it is closed (below ${SHUT}, to the right) and how often open (above ${OPEN}, upwards). `,
       `Unit ${unit}: closed ${Math.round(100 * shut[unit])}%, open ${Math.round(100 * open[unit])}%.`,
     );
     this.svg.setAttribute("aria-label", `How often the units of ${plain(symbol)} are closed and open`);

@@ -1,5 +1,6 @@
 /** Values over time, one row for each as in a musical score: a heat map per value, with a column for each step. */
 import { alone, el, figure, put, shape, visible } from "./dom.js";
+import { sizeOf } from "./curves.js";
 import { asShapes, legend, paint } from "./heat.js";
 import { inlined, saveButton } from "./save.js";
 import { math, plain } from "./symbols.js";
@@ -7,6 +8,7 @@ import { math, plain } from "./symbols.js";
 const LOW = 34; // height of a picture, in points
 const HIGH = [120, 260]; // of the chosen one: least and most
 const NARROW = 13;
+const NARROWEST = 4; // of a series, whose steps have no letters
 const WIDE = 84;
 
 export class Score {
@@ -58,7 +60,7 @@ export class Score {
       paint(canvas, { at, first: this.#first, count: this.count, units: this.net.part(layer, which).size, scale });
       if (which === part) {
         this.#nameScale(scale);
-        const height = canvas.clientHeight / this.net.part(layer, which).size;
+        const height = sizeOf(canvas).height / this.net.part(layer, which).size;
         row.lastChild.style.transform = `translateY(${(unit * height).toFixed(2)}px)`;
         row.lastChild.style.width = `${Math.min(this.count, this.length - this.#first) * this.column}px`;
         row.lastChild.style.height = `${Math.max(2, height)}px`;
@@ -92,15 +94,15 @@ export class Score {
   /** The column of names is as wide as the longest, up to a quarter of the whole; beyond that they are shortened. */
   #fitLabels() {
     const { layer, part, unit } = this.pick;
-    const key = `${this.#built} ${String(unit).length} ${this.body.clientWidth}`;
-    if (this.fitted === key || !this.body.clientWidth) {
+    const key = `${this.#built} ${String(unit).length} ${sizeOf(this.body).width}`;
+    if (this.fitted === key || !sizeOf(this.body).width) {
       return;
     }
     this.fitted = key;
     put(this.curveLabel, math(this.net.symbol(layer, part)), el("span", { class: "index" }, `[${unit}]`));
     this.body.style.setProperty("--label", "max-content");
     const wide = [...this.rows.children].map((row) => row.firstChild.getBoundingClientRect().width);
-    this.label = Math.min(Math.max(48, ...wide) + 6, Math.max(64, this.body.clientWidth / 4));
+    this.label = Math.min(Math.max(48, ...wide) + 6, Math.max(64, sizeOf(this.body).width / 4));
     this.body.style.setProperty("--label", `${this.label}px`);
   }
 
@@ -150,10 +152,10 @@ export class Score {
   /** Which steps are seen: as many as there is room for, and the present one among them. */
   #window() {
     const { pieces } = this.net.runner.read(this.app.state.text);
-    const width = this.pictures[0]?.canvas.clientWidth || 600;
+    const width = (this.pictures[0] && sizeOf(this.pictures[0].canvas).width) || 600;
     const longest = pieces.slice(0, 400).reduce((most, piece) => Math.max(most, piece.length), 1);
-    const column = longest > 2 ? Math.min(WIDE, 10 + 8 * longest) : NARROW;
-    this.count = Math.max(8, Math.min(Math.floor(width / column), Math.max(pieces.length, 24)));
+    const column = this.net.isSeries ? NARROWEST : longest > 2 ? Math.min(WIDE, 10 + 8 * longest) : NARROW;
+    this.count = Math.max(8, Math.min(Math.floor(width / column), Math.max(pieces.length, this.net.isSeries ? 8 : 24)));
     this.column = width / this.count;
     const step = Math.max(0, this.app.step(this.network));
     const margin = Math.floor(this.count / 5);
@@ -187,7 +189,7 @@ export class Score {
   }
 
   #nameScale(scale) {
-    const key = `${scale.kind} ${scale.low} ${scale.high} ${this.#built}`;
+    const key = `${JSON.stringify(scale)} ${this.#built}`;
     if (this.#legend !== key) {
       this.#legend = key;
       put(this.scale, legend(scale, math(this.net.symbol(this.pick.layer, this.pick.part))));
@@ -197,6 +199,10 @@ export class Score {
   #drawAxis() {
     const { pieces } = this.net.runner.read(this.app.state.text);
     const step = this.app.step(this.network);
+    if (this.net.isSeries) {
+      this.#nameSome(pieces, step);
+      return;
+    }
     while (this.axis.childElementCount > this.count) {
       this.axis.lastChild.remove();
     }
@@ -208,6 +214,28 @@ export class Score {
       }
       cell.classList.toggle("now", this.#first + i === step);
     }
+    this.#markStep(step);
+  }
+
+  /** The names of some steps of a series, as many as there is room for. */
+  #nameSome(pieces, step) {
+    const last = Math.min(pieces.length, this.#first + this.count) - 1;
+    const longest = pieces.slice(this.#first, last + 1).reduce((most, piece) => Math.max(most, piece.length), 4);
+    const room = Math.ceil((7 * longest + 14) / this.column);
+    const every = [1, 2, 5, 10, 20, 50, 100, 200, 500].find((count) => count >= room) ?? room;
+    const shown = Array.from({ length: Math.floor((last - this.#first) / every) + 1 }, (_, i) => this.#first + i * every);
+    put(
+      this.axis,
+      ...shown.map((t) => {
+        const name = el("span", { class: "axis-name" }, pieces[t]);
+        name.style.width = `${every * this.column}px`;
+        return name;
+      }),
+    );
+    this.#markStep(step);
+  }
+
+  #markStep(step) {
     const seen = step >= this.#first && step < this.#first + this.count;
     this.cursor.hidden = !seen;
     this.cursor.style.width = `${this.column}px`;
@@ -217,8 +245,8 @@ export class Score {
   /** The chosen unit as a line along the text. */
   #drawCurve(record) {
     const { layer, part, unit } = this.pick;
-    const scale = this.net.scale(record, layer, part);
-    const width = this.curve.clientWidth || 600;
+    const scale = this.net.range(record, layer, part);
+    const width = sizeOf(this.curve).width || 600;
     const high = 54;
     const y = (value) => 3 + (high - 6) * (1 - (value - scale.low) / (scale.high - scale.low));
     const points = [];
@@ -247,9 +275,9 @@ export class Score {
         " at step ",
         String(step + 1),
         " ",
-        el("bdi", { class: "token" }, visible(alone(pieces[step] ?? ""))),
+        pieces[step] === String(step + 1) ? null : el("bdi", { class: "token" }, visible(alone(pieces[step] ?? ""))),
       ];
-      this.said.append(name, ` = ${figure(numbers[unit], 4)}`, ...where);
+      this.said.append(name, ` = ${figure(numbers[unit], 4)}`, ...where.filter(Boolean));
     }
   }
 

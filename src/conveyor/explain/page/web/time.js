@@ -43,7 +43,7 @@ export function mountTime(app, element) {
       put(
         said,
         `${state.step + 1} of ${pieces.length}${behind} `,
-        el("bdi", { class: "token" }, visible(alone(piece))),
+        piece === String(state.step + 1) ? null : el("bdi", { class: "token" }, visible(alone(piece))), // no name of its own
       );
     }
   });

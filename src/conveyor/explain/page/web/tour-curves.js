@@ -1,8 +1,7 @@
 /** The problem of long-range dependencies: how much gradient is left after each step back. */
 import { alone, el, percent, put, shape, visible } from "./dom.js";
-import { likeliest } from "./predictions.js";
 import { inlined, saveButton } from "./save.js";
-import { paragraphs } from "./tour-text.js";
+import { ofWhat, paragraphs } from "./tour-text.js";
 import { plain } from "./symbols.js";
 
 const SAYS = [
@@ -38,7 +37,7 @@ export function liveCurves(app) {
     const { states } = net.said.model.layers[layer];
     const carried = net.layers[layer].parts[net.start.part]?.name;
     const which = Math.max(0, states.findIndex(({ name }) => name === carried));
-    const token = likeliest(record.probabilities(at), 1)[0];
+    const token = net.wanted(record, at, app.state.wanted);
     const { from, byState } = record.gradients(at, token);
     return [{ name: net.name, state: states[which].name, left: shares(byState[layer][which], at - from), token, at, network: i }];
   });
@@ -73,7 +72,7 @@ function make(app) {
       redraw();
     }
   };
-  return { nodes: [el("div", { class: "tour-says" }, ...paragraphs(SAYS)), figure], draw };
+  return { nodes: [el("div", { class: "tour-says" }, ...paragraphs(SAYS.map((text) => ofWhat(app, text)))), figure], draw };
 }
 
 function drawAll(app, { svg, legend, about, dashed }, live, width) {
@@ -84,15 +83,15 @@ function drawAll(app, { svg, legend, about, dashed }, live, width) {
   put(legend, ...all.map((one, i) => entry(app, one, i)));
   put(about, ...asked(app, live));
   const known = Math.max(0, ...reference.map(({ left }) => left.length));
-  put(dashed, AFTER, known && known < far ? ` They were computed for ${known} steps back only.` : "");
+  put(dashed, ofWhat(app, AFTER), known && known < far ? ` They were computed for ${known} steps back only.` : "");
 }
 
 function asked(app, live) {
   if (!live.length) {
-    return ["There are too few steps: go to a later step, or type more, to see the network's own curve."];
+    return [ofWhat(app, "There are too few steps: go to a later step, or type more, to see the network's own curve.")];
   }
   const { network, token, at } = live.find(({ network: i }) => i === app.state.network) ?? live[0];
-  const word = el("bdi", { class: "token" }, visible(alone(app.networks[network].runner.symbol(token))));
+  const word = el("bdi", { class: "token" }, visible(alone(app.networks[network].runner.outcome(token))));
   return [`The gradient of the present prediction, `, word, ` at step ${at + 1}, with respect to the state so many steps before:`];
 }
 

@@ -1,8 +1,7 @@
 /** The loop, and the loop unrolled over the text. */
 import { alone, el, put, shape, visible } from "./dom.js";
-import { likeliest } from "./predictions.js";
 import { inlined, saveButton } from "./save.js";
-import { paragraphs } from "./tour-text.js";
+import { ofWhat, paragraphs } from "./tour-text.js";
 
 const SAYS = [
   "A recurrent network reads a text token by token, and at each step it does the same computation with the same weights. What it has read so far reaches it through a loop, a line from the network back to itself.",
@@ -18,13 +17,14 @@ function make(app, network) {
   const svg = shape("svg", { class: "chain", role: "img" });
   const figure = el("div", { class: "tour-figure" }, svg, saveButton("the loop", () => inlined(svg)));
   return {
-    nodes: [el("div", { class: "tour-says" }, ...paragraphs(SAYS)), figure],
+    nodes: [el("div", { class: "tour-says" }, ...paragraphs(SAYS.map((text) => ofWhat(app, text)))), figure],
     draw: () => draw(app, network, svg, figure.clientWidth || 600),
   };
 }
 
 function draw(app, network, svg, width) {
-  const { runner } = app.networks[network];
+  const net = app.networks[network];
+  const { runner } = net;
   const { pieces } = runner.read(app.state.text);
   const record = app.record(network);
   const step = Math.max(0, app.step(network));
@@ -44,8 +44,8 @@ function draw(app, network, svg, width) {
   svg.setAttribute("aria-label", `The network unrolled over ${steps.length} tokens of the text`);
 
   function copy(at, x, y, goesOn) {
-    const came = record.length > at ? likeliest(record.probabilities(at), 1)[0] : null;
-    const says = came === null ? "" : visible(alone(runner.symbol(came)));
+    const [best] = record.length > at ? net.expected(record, at, 1, Math.max(0, app.state.wanted)) : [];
+    const says = !best ? "" : visible(alone(net.isProbable ? best.name : best.said));
     const go = () => app.goTo(at, network);
     const box = module(x, y, at === step ? "now" : "");
     const parts = [
@@ -57,7 +57,7 @@ function draw(app, network, svg, width) {
       word(x + BOX / 2, y + TOP - 34, says, "soft"),
     ];
     const group = shape("g", { class: "copy", "data-step": at, onclick: go }, ...parts);
-    group.append(shape("title", {}, `step ${at + 1}: reads ${visible(pieces[at])}, expects ${says}`));
+    group.append(shape("title", {}, `step ${at + 1}: reads ${visible(pieces[at])}, ${net.isSeries ? "gives" : "expects"} ${says}`));
     return [group];
   }
 }

@@ -7,6 +7,27 @@ export function said(sentence) {
   return sentence.split("`").map((piece, i) => (i % 2 ? math(piece) : piece));
 }
 
+const INSTEAD = [
+  ["reads a text token by token", "reads a series step by step"],
+  ["a token from below", "a vector from below"],
+  ["over the text", "over the series"],
+  ["along the text", "along the series"],
+  ["on the same text", "on the same series"],
+  ["in this text", "in this series"],
+  ["Type a text of your own", "Draw on the series"],
+  [", on this text.", ", on this series."],
+  ["on the first text of the page", "on the first series of the page"],
+  [", and, on text that the network was not trained on, how well units follow something", ""],
+  ["To learn that a word far back matters", "To learn that a step far back matters"],
+  ["the position in the line, quotes or brackets", "one of the inputs"],
+  ["or type more, ", ""],
+];
+
+/** A sentence about a text, of a series where the page has one. */
+export function ofWhat(app, sentence) {
+  return app.networks[0].isSeries ? INSTEAD.reduce((now, [text, series]) => now.replace(text, series), sentence) : sentence;
+}
+
 export function paragraphs(sentences) {
   return sentences.map((sentence) => el("p", {}, ...said(sentence)));
 }

@@ -1,7 +1,6 @@
 /** Edits to try and undo, and their effect on the prediction. */
-import { alone, el, percent, put, visible } from "./dom.js";
+import { alone, el, put, visible } from "./dom.js";
 import { placed } from "./edits.js";
-import { likeliest } from "./predictions.js";
 import { said } from "./tour-text.js";
 
 const SHOWN = 3;
@@ -85,17 +84,18 @@ class Consequence {
     if (step < 0 || step >= plain.length || step >= record.length) {
       return;
     }
-    this.element.append(this.#row(record === plain ? "expects" : "expected", plain.probabilities(step)));
+    const verbs = app.networks[network].isSeries ? ["gives", "gave"] : ["expects", "expected"];
+    this.element.append(this.#row(record === plain ? verbs[0] : verbs[1], plain, step));
     if (record !== plain) {
-      this.element.append(this.#row("now expects", record.probabilities(step)));
+      this.element.append(this.#row(`now ${verbs[0]}`, record, step));
     }
   }
 
-  #row(name, probabilities) {
-    const { runner } = this.app.networks[this.network];
-    const tokens = likeliest(probabilities, SHOWN).flatMap((token) => [
-      el("bdi", { class: "token" }, visible(alone(runner.symbol(token)))),
-      el("span", { class: "figure" }, percent(probabilities[token])),
+  #row(name, run, step) {
+    const { state, networks } = this.app;
+    const tokens = networks[this.network].expected(run, step, SHOWN, Math.max(0, state.wanted)).flatMap((one) => [
+      el("bdi", { class: "token" }, visible(alone(one.name))),
+      el("span", { class: "figure" }, one.said),
     ]);
     return el("p", {}, el("span", { class: "soft" }, name), ...tokens);
   }

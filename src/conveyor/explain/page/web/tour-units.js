@@ -4,7 +4,7 @@ import { inlined, saveButton } from "./save.js";
 import { math } from "./symbols.js";
 import { drawAlong } from "./tour-along.js";
 import { parsed, verbForms } from "./tour-grammar.js";
-import { paragraphs, said } from "./tour-text.js";
+import { ofWhat, paragraphs, said } from "./tour-text.js";
 import { Tries } from "./tour-try.js";
 
 const FOUND = "Nobody told the network what to remember. Yet some of its units follow something that a reader has a name for. Each was found on text that the network was not trained on, and scored on another part of it.";
@@ -124,7 +124,7 @@ function textOf(app, network) {
 /** Each verb of the text with the probabilities of its two forms, without and with the edits. */
 function drawVerbs(app, network, example, element) {
   const { words } = textOf(app, network);
-  const numbers = app.networks[network].runner.network.vocabulary.numbers;
+  const numbers = app.networks[network].runner.network.reads.numbers;
   const runs = { plain: app.plain(network), edited: app.record(network) };
   const found = verbForms(words, parsed(words, example), example, (word) => numbers.get(word), runs);
   const isEdited = runs.plain !== runs.edited;
@@ -158,7 +158,7 @@ function verdict(found, isEdited) {
 
 function follow(app, network) {
   const net = app.networks[network];
-  const says = el("div", { class: "tour-says" }, ...paragraphs([net.found.length ? FOUND : NONE]), searches(app));
+  const says = el("div", { class: "tour-says" }, ...paragraphs([ofWhat(app, net.found.length ? FOUND : NONE)]), net.isSeries ? "" : searches(app));
   if (!net.found.length) {
     return { nodes: [says], draw: () => {} };
   }
@@ -197,7 +197,7 @@ class Curve {
     this.svg = shape("svg", { class: "unit-along", role: "img" });
     const { layer, part } = place(app, network, unit);
     const symbol = app.networks[network].symbol(layer, part);
-    const title = el("h3", {}, ...said(`\`${symbol}\``), `[${unit.index}] along the text`);
+    const title = el("h3", {}, ...said(`\`${symbol}\``), ofWhat(app, `[${unit.index}] along the text`));
     this.box = el("div", { class: "along-box" }, this.svg);
     this.element = el("div", {}, el("div", { class: "line" }, title, saveButton("the unit along the text", () => inlined(this.svg))), this.box);
   }

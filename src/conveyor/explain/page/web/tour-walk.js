@@ -88,7 +88,7 @@ class Belt {
     this.canvas.setAttribute("aria-label", `${units} units over ${this.count} steps`);
     this.mark.style.left = `${(100 * (step - this.first)) / this.count}%`;
     this.mark.style.width = `${100 / this.count}%`;
-    const key = `${scale.low} ${scale.high}`;
+    const key = JSON.stringify(scale);
     if (this.shown !== key) {
       this.shown = key;
       put(this.legend, legend(scale, math(net.symbol(layer, part))));

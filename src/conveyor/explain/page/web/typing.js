@@ -57,7 +57,7 @@ function warning(app, text) {
       return [];
     }
     const named = [...new Set(unknown)];
-    const { kind, symbols } = app.networks[i].runner.network.vocabulary;
+    const { kind, symbols } = app.networks[i].runner.network.reads;
     const isWord = kind === "word"; // for these there is a token, letters are left out
     const written = isWord ? (word) => visible(word.trim() || word) : spelled;
     const shown = named.slice(0, 8).flatMap((one) => [el("bdi", { class: "token" }, written(one)), " "]);

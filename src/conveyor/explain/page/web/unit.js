@@ -45,7 +45,8 @@ export class UnitPane {
     const { cut, held } = changesAt(net, app.state.edits[network], layer, step);
     this.index.value = unit;
     const piece = net.runner.read(app.state.text).pieces[step];
-    put(this.where, `at step ${step + 1}, which reads `, el("bdi", { class: "token" }, visible(alone(piece))));
+    const reads = net.isSeries ? [`at step ${step + 1}`] : [`at step ${step + 1}, which reads `, el("bdi", { class: "token" }, visible(alone(piece)))];
+    put(this.where, ...reads);
     const value = record.values(step, layer, part)[unit];
     if (net.part(layer, part).kind === "layer") {
       this.#drawLayer(contributions(net, record, step, layer, part, unit, cut), value);
@@ -87,7 +88,7 @@ export class UnitPane {
       this.#neighbours(layer, part),
     );
     const cards = said.kind === "layer" ? this.#layerCards(layer, part) : [];
-    const along = el("div", { class: "card along-card" }, el("h3", {}, "Along the text"));
+    const along = el("div", { class: "card along-card" }, el("h3", {}, net.isSeries ? "Along the series" : "Along the text"));
     this.along = new Along(this.app, this.network, along);
     put(this.body, head, ...cards, along);
   }

@@ -1,8 +1,8 @@
 /** The views of each depth: a pane for each network that is shown. Only visible panes are drawn. */
 import { CellPane } from "./cell.js";
 import { DEPTHS } from "./depths.js";
-import { el, percent, put, visible } from "./dom.js";
-import { likeliest } from "./predictions.js";
+import { mountDrawing } from "./drawing.js";
+import { el, put, visible } from "./dom.js";
 import { SequencePane } from "./sequence.js";
 import { mountTyping } from "./typing.js";
 import { UnitPane } from "./unit.js";
@@ -11,7 +11,8 @@ const PANES = { sequence: SequencePane, cell: CellPane, unit: UnitPane };
 
 export function mountViews(app, element) {
   const at = (depth) => element.querySelector(`#${depth}`);
-  mountTyping(app, at("sequence").appendChild(el("div", { class: "typing" })));
+  const given = at("sequence").appendChild(el("div", { class: "typing" }));
+  app.networks[0].isSeries ? mountDrawing(app, given) : mountTyping(app, given);
   const panes = { sequence: [], cell: [], unit: [] };
   const places = Object.fromEntries(
     DEPTHS.map((depth) => [depth, at(depth).appendChild(el("div", { class: "panes" }))]),
@@ -53,12 +54,10 @@ function mountLive(app) {
     if (step < 0) {
       return;
     }
-    const probabilities = record.probabilities(step);
-    const { runner } = app.networks[app.state.network];
-    const best = likeliest(probabilities, 3).map(
-      (token) => `${visible(runner.symbol(token))} ${percent(probabilities[token])}`,
-    );
-    live.textContent = `Step ${step + 1}. Expected next: ${best.join(", ")}.`;
+    const net = app.networks[app.state.network];
+    const best = net.expected(record, step, 3, Math.max(0, app.state.wanted));
+    const named = best.map(({ name, said }) => `${visible(name)} ${said}`).join(", ");
+    live.textContent = `Step ${step + 1}. ${net.isSeries ? "It gives" : "Expected next"}: ${named}.`;
   };
   app.subscribe(() => {
     clearTimeout(waiting);
