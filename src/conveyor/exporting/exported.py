@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from conveyor.compiler.graph import Graph
 from conveyor.errors import BadInput
 from conveyor.language import LanguageModel
 from conveyor.layer import Recurrent
-from conveyor.layer.network import Network, initial_states
+from conveyor.layer.network import Network, as_evaluated, initial_states
 
 if TYPE_CHECKING:
     from conveyor.tasks.text import Vocabulary
@@ -123,18 +122,6 @@ class Exported:
             if node.op != "input" and node.op not in operations:
                 where = node.origin.line if node.origin is not None and node.origin.line else "the step"
                 raise BadInput(f"{location(self.layer.cell)}, {where}: {target} has no {node.op}; {others}")
-
-
-@contextmanager
-def as_evaluated(module: nn.Module) -> Iterator[None]:
-    """Inside, it is in evaluation mode; afterwards each of its modules is in its own again."""
-    modes = [(each, each.training) for each in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for each, training in modes:
-            each.training = training
 
 
 def checked_name(name: str) -> str:

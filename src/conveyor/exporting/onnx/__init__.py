@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from conveyor.errors import BadInput
-from conveyor.exporting.exported import Exported, as_evaluated
+from conveyor.exporting.exported import Exported
 from conveyor.exporting.format import Format, Ran, Written
 from conveyor.exporting.onnx.spelling import SPELLING, WRITTEN
+from conveyor.layer.network import as_evaluated
 
 CURE = "pip install 'conveyor[onnx]'"
 
