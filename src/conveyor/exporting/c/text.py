@@ -58,7 +58,7 @@ def _size(dims: tuple[int, ...]) -> int:
 
 
 def _given_name(name: str) -> str:
-    """What a stream or constant of the user is called: by its end neither a word of C or C++ nor one of the text's own."""
+    """What a stream or constant of the user is called: by its end no word of C or C++, and none of the text's own."""
     return f"{_in_ascii(name)}_in"
 
 
