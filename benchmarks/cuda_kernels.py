@@ -1,7 +1,7 @@
 """What NVRTC makes of the kernels of every cell, for GPUs of three generations: no GPU is needed.
 
     pip install 'conveyor[cuda]'
-    python benchmarks/cuda_kernels.py           # 3 to 8 minutes: a table in Markdown, as in docs/gpu.md
+    python benchmarks/cuda_kernels.py           # 3 to 8 minutes: a table in Markdown, as in docs/how-to/gpu.md
 
 Forward and backward of each cell in float32, for any sizes. Registers are the most of any of its kernels.
 """
