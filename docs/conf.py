@@ -35,6 +35,7 @@ myst_heading_anchors = 3
 
 # Pages with code that is executed: always, so that no output is older than the package.
 nb_execution_mode = os.environ.get("CONVEYOR_DOCS_EXECUTION", "force")  # "off" to look at text and layout
+suppress_warnings = ["myst-nb.lexer"] if nb_execution_mode == "off" else []  # then no kernel names the language
 nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 nb_merge_streams = True

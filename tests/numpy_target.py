@@ -25,6 +25,8 @@ def computed(op, args, dims):
 
 class NumPy:
     name = "numpy"
+    tried = True
+    device = "cpu"
     costs = Costs(recompute=8)  # so that more is saved than on a processor
 
     def refuses(self, request):

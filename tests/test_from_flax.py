@@ -125,6 +125,7 @@ BAD = {
         {},
         "ii.kernel must be an array of real",
     ),
+    "a kind that is a list": (WHOLE, ["lstm"], {}, r"kind is \['lstm'\]"),
     "an activation": (WHOLE, "lstm", {"activation_fn": "sine"}, "the activation 'sine' has no equation here"),
     "a gate": (tree("simple"), "simple", {"gate_fn": "relu"}, "has no gates, and so no gate_fn"),
     "no gates' widths": (

@@ -1,5 +1,6 @@
 """`conveyor.from_keras` computes what Keras' layers do: their equations in NumPy, Keras itself, its files."""
 
+import io
 import json
 import subprocess
 import sys
@@ -219,6 +220,51 @@ def test_bad_files(tmp_path):
         conveyor.from_keras(tmp_path / "whole.h5", "lstm", layer="decoder")
 
 
+def zipped_file(path, config, metadata):
+    """A .keras file of one LSTM with these texts as its settings."""
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        group = file.create_group("layers/lstm/cell/vars")
+        for number, value in enumerate(arrays("lstm", (4 * H,))):
+            group.create_dataset(str(number), data=value)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in {"config.json": config, "metadata.json": metadata}.items():
+            archive.writestr(name, text)
+        archive.writestr("model.weights.h5", content.getvalue())
+
+
+NEW = '{"keras_version": "3.1.0"}'
+PART, NONE = "is no file of Keras, or only a part of one", "are none of Keras'"
+FOREIGN = {
+    "a list of settings": ("[]", NEW, PART),
+    "no settings": ("null", NEW, PART),
+    "layers that are no list": ('{"config": {"layers": null}}', NEW, NONE),
+    "a layer without settings": (
+        '{"config": {"layers": [{"class_name": "LSTM", "config": null}]}}',
+        NEW,
+        "are none of",
+    ),
+    "a layer of nothing": ('{"config": {"layers": [null]}}', NEW, NONE),
+    "a layer without a class": ('{"config": {"layers": [{"config": {"name": "layers/lstm"}}]}}', NEW, NONE),
+    "another layer": (
+        '{"config": {"layers": [{"class_name": "LSTM", "config": {}}]}}',
+        NEW,
+        "have 0 layers of the name",
+    ),
+    "no metadata": ("{}", "null", PART),
+    "no version": ("{}", '{"keras_version": null}', PART),
+    "a version in words": ("{}", '{"keras_version": "new"}', PART),
+}
+
+
+@pytest.mark.parametrize("case", FOREIGN)
+def test_foreign_settings_are_told(tmp_path, case):
+    config, metadata, message = FOREIGN[case]
+    zipped_file(tmp_path / "model.keras", config, metadata)
+    with pytest.raises(BadInput, match=rf"model\.keras.*{message}"):
+        conveyor.from_keras(tmp_path / "model.keras", "lstm")
+
+
 def test_without_h5py_the_cure_is_named(monkeypatch, tmp_path):
     older_file(tmp_path / "whole.h5")
     monkeypatch.setitem(sys.modules, "h5py", None)
@@ -226,9 +272,18 @@ def test_without_h5py_the_cure_is_named(monkeypatch, tmp_path):
         conveyor.from_keras(tmp_path / "whole.h5", "lstm")
 
 
+TWO_FORMS = [*arrays("gru", (2, 3 * H)), *arrays("gru", (3 * H,))]
 LSTM, BIASED = arrays("lstm"), arrays("lstm", (4 * H,))
 BAD = {
     "another kind": (LSTM, "lstm2", {}, "kind is 'lstm2': did you mean lstm"),
+    "a kind that is a list": (LSTM, ["lstm"], {}, r"kind is \['lstm'\]"),
+    "biases of two forms": (TWO_FORMS, "gru", {}, r"array 5, of the backward direction must have shape \[2, 12\]"),
+    "directions of two widths": (
+        [*LSTM, LSTM[0][:2], LSTM[1]],
+        "lstm",
+        {},
+        r"array 2, of the backward direction must have shape \[3, 16\], but has \[2, 16\]",
+    ),
     "weights of another kind": (
         arrays("gru", (2, 3 * H)),
         "lstm",

@@ -179,6 +179,34 @@ def test_writing_leaves_gradients_as_they_are_set(model: LanguageModel) -> None:
             assert torch.is_grad_enabled()
 
 
+SENSELESS = {
+    "no prompt": (text(0), {}, "the prompt is tokens"),
+    "a prompt of rows": (text(4)[:, None], {}, r"the prompt is tokens \[N\].* not of shape \[4, 1\]"),
+    "a length below zero": (text(3), {"length": -1}, "length is a whole number from 0, not -1"),
+    "half a token": (text(3), {"length": 1.5}, "length is a whole number from 0, not 1.5"),
+    "a choice below zero": (text(3), {"top_k": -1}, "top_k is a whole number from 0, not -1"),
+    "a temperature below zero": (text(3), {"temperature": -1}, "temperature is a finite number from 0, not -1"),
+    "no temperature": (text(3), {"temperature": math.nan}, "temperature is a finite number from 0, not nan"),
+    "an endless temperature": (text(3), {"temperature": math.inf}, "temperature is a finite number from 0, not inf"),
+}
+
+
+@pytest.mark.parametrize("case", SENSELESS)
+def test_what_makes_no_sense_is_refused_before_anything_is_written(case: str) -> None:
+    prompt, options, message = SENSELESS[case]
+    with pytest.raises(BadInput, match=message):
+        language.generate(LanguageModel(KINDS, RNN, 8), prompt, **{"length": 5, **options})
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("part", ["rnn", "embedding", "dropout", ""])
+def test_hooks_are_called_for_every_token_that_is_written(model: LanguageModel, part: str) -> None:
+    prompt, called = text(3), []
+    model.get_submodule(part).register_forward_hook(lambda *_: called.append(part))
+    assert list(language.generate(model, prompt, 10, 0)) == greedy(model.eval(), prompt, 10)
+    assert len(called) >= 20  # ten are of the oracle
+
+
 @pytest.mark.parametrize(
     ("options", "count"),
     [

@@ -7,7 +7,7 @@ output, state, values = rnn(x, record=True)         # values["f"]: the forget ga
 
 from conveyor import notebook, zoo
 from conveyor.cell import Cell
-from conveyor.exporting import export
+from conveyor.exporting import export, onnx_translations
 from conveyor.layer import Recurrent
 from conveyor.layer.backends import NotCompiled, backend
 from conveyor.layer.compilation import compile
@@ -43,6 +43,7 @@ __all__ = [
     "from_flax",
     "from_keras",
     "from_onnx",
+    "onnx_translations",
     "replace",
     "restore",
     "zoo",

@@ -249,16 +249,21 @@ def show(
     input_size: Annotated[int, typer.Option(min=1)] = 32,
     hidden_size: Annotated[int, typer.Option(min=1)] = 128,
     inference: Annotated[bool, typer.Option("--inference", help="compile without a backward pass")] = False,
+    target: Annotated[str, typer.Option(help="cpu or cuda: of which kernels a plan or a source is shown")] = "cpu",
 ) -> None:
     """Show a stage of compiling a cell."""
     from conveyor.compiler import CannotCompile
     from conveyor.layer.compilation import compile
 
     stages = ("graph", "backward", "plan", "source")
+    targets = ("cpu", "cuda")
     if stage not in stages:
         raise BadInput(f"no stage is called {stage}: {suggest(stage, stages)}")
+    if target not in targets:
+        raise BadInput(f"no target is called {target}: {suggest(target, targets)}")
     try:
-        print(getattr(compile(create(cell, input_size, hidden_size), training=not inference), stage))
+        made = compile(create(cell, input_size, hidden_size), training=not inference, target=target)
+        print(getattr(made, stage))
     except BadInput:
         raise
     except (CannotCompile, TypeError, ValueError) as error:

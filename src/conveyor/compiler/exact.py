@@ -5,6 +5,7 @@ h = where((t * 1000003) % 7 < 3, new, h)      # t is a 64-bit integer in PyTorch
 
 from __future__ import annotations
 
+import sys
 from bisect import bisect_left
 from collections.abc import Mapping
 
@@ -16,10 +17,10 @@ def steps_within(graph: Graph, whole: Mapping[str, float], limit: int) -> int:
     """The number of steps for which every integer that a step computes is at most `limit`.
 
     The integers of a step are the step number, the weights in `whole` (name: largest magnitude), and what is computed
-    from them.
+    from them. A step without any has no limit: sys.maxsize.
     """
     if "step" not in {key.kind for key in graph.input_keys} and not whole:
-        return limit
+        return sys.maxsize
     return bisect_left(range(limit), True, key=lambda last: _largest(graph, whole, last) > limit)
 
 

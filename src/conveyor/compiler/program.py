@@ -53,6 +53,12 @@ class Ref:
     strides: tuple[int, ...]
     when: str = ""
 
+    @property
+    def lead(self) -> int:
+        """From one leading index to the next of an operand of a product: what is before its last dimension is one even
+        run."""
+        return next((s for s in reversed(self.strides[:-1]) if s), 0)
+
 
 @dataclass(frozen=True)
 class Local:

@@ -7,8 +7,10 @@ formats.py    the formats by name; each has a file or a folder
 proof.py      compares what a format's files give with what was recorded
 folder.py     files that appear all at once
 write.py      conveyor.export: all of it in one function
+translations.py  conveyor.onnx_translations: the same for torch.onnx.export
 """
 
+from conveyor.exporting.translations import onnx_translations
 from conveyor.exporting.write import Report, export
 
-__all__ = ["Report", "export"]
+__all__ = ["Report", "export", "onnx_translations"]

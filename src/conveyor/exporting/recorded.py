@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from conveyor.errors import BadInput
-from conveyor.exporting.exported import Exported, as_evaluated
+from conveyor.exporting.exported import Exported
 from conveyor.layer.backends import backend
+from conveyor.layer.network import as_evaluated
 
 STEPS = 200
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from itertools import repeat
+from numbers import Real
 from typing import Any
 
 import torch
@@ -13,9 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from conveyor.cell import Cell
+from conveyor.cell.cell import is_whole
 from conveyor.errors import BadInput, Mismatch
 from conveyor.layer import Recurrent, State
 from conveyor.layer.backends import NotCompiled, chosen
+from conveyor.layer.network import is_hooked
 from conveyor.layer.stream import Stream
 
 
@@ -140,7 +143,27 @@ def generate(
 
     `temperature` divides the logits; 0 is greedy. `top_k` restricts sampling to the k most probable tokens; 0 does not.
     What is drawn depends on the generator alone: a seed writes the same text, of which a shorter one is the beginning.
+
+    Raises BadInput for an empty prompt, and for what is no such number.
     """
+    if prompt.dim() != 1 or not len(prompt):
+        raise BadInput(f"the prompt is tokens [N], one at least, and not of shape {list(prompt.shape)}")
+    for name, value in {"length": length, "top_k": top_k}.items():
+        if not is_whole(value) or value < 0:
+            raise BadInput(f"{name} is a whole number from 0, not {value!r}")
+    if isinstance(temperature, bool) or not isinstance(temperature, Real) or not 0 <= temperature < math.inf:
+        raise BadInput(f"temperature is a finite number from 0, not {temperature!r}")
+    return _written(model, prompt, length, float(temperature), top_k, generator)
+
+
+def _written(
+    model: LanguageModel,
+    prompt: Tensor,
+    length: int,
+    temperature: float,
+    top_k: int,
+    generator: torch.Generator | None,
+) -> Iterator[int]:
     model.eval()
     scores = _scores_after(model, prompt)
     following = next(scores)
@@ -171,6 +194,8 @@ def _scores_after(model: LanguageModel, prompt: Tensor) -> Generator[Tensor, int
 def _stream_after(model: LanguageModel, state: State, read: int) -> Stream | None:
     """A stream that goes on from a state, or None where there is none and the model is called for each token."""
     if chosen() == "eager" or model.bias.device.type != "cpu":
+        return None
+    if any(map(is_hooked, (model, model.embedding, model.dropout))):  # those of the layer are refused by the stream
         return None
     try:
         stream = model.stream(start=read)

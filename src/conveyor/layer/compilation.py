@@ -42,7 +42,12 @@ class Compilation:
     @property
     def source(self) -> str:
         """The source of the kernels."""
-        return "\n\n".join(map(self.target.source, self._plans))
+        return "\n\n".join(self.sources)
+
+    @property
+    def sources(self) -> list[str]:
+        """The source of each direction, forward and backward."""
+        return list(map(self.target.source, self._plans))
 
     @cached_property
     def _pair(self) -> tuple[Lowered, Lowered]:
@@ -66,6 +71,7 @@ def compile(
     training: bool = True,
     dtype: torch.dtype = torch.float32,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
+    target: str | None = None,
 ) -> Compilation:
     """Compiles a cell and returns the stages for inspection.
 
@@ -73,10 +79,10 @@ def compile(
 
     A layer compiles its cells by itself when it first runs, so this is needed only to look at the stages. `training`
     includes the backward pass. `shapes` gives the shapes, without the dimensions of time and batch, of streams and
-    constants whose width the cell does not know: {"keys": (49, 128)}.
+    constants whose width the cell does not know: {"keys": (49, 128)}. `target` is "cpu", the default, or "cuda".
 
-    Raises TypeError if `cell` is not a cell, ValueError if a shape is missing, and CannotCompile, which names the line,
-    the operation and what to write instead.
+    Raises TypeError if `cell` is not a cell, ValueError if a shape is missing or there is no such target, and
+    CannotCompile, which names the line, the operation and what to write instead.
     """
     if not isinstance(cell, Cell):
         raise TypeError(f"expected a cell such as conveyor.zoo.LSTM(32, 128), or layer.cell, not {cell!r}")
@@ -88,4 +94,4 @@ def compile(
     dims = tuple((name, tuple(given[name]) if name in given else (cell.widths[name],), None) for name in names)
     with torch.no_grad():
         graph = traced(cell, Signature(dims, cell.constant, dtype)).graph
-    return Compilation(graph, training)
+    return Compilation(graph, training, *([] if target is None else [registry.target(target)]))

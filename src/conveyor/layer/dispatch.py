@@ -20,6 +20,8 @@ from conveyor.targets import CannotBuild, Request, Target, registry
 from conveyor.targets.autograd import Launch, compute
 from conveyor.targets.batch_layout import layout_of
 
+UNTRIED = "no GPU has run the kernels for GPUs yet; conveyor.backend('compiled') takes them"
+
 
 def run(scan: Scan) -> Unrolled:
     """What `unroll` gives, by a kernel if the backend says so and one can be made."""
@@ -31,9 +33,14 @@ def run(scan: Scan) -> Unrolled:
     if choice == "eager" or (choice == KERNELS and _is_differentiating()):
         return unroll(scan)
     asked = Request(scan.tensors, len(scan.x), torch.is_grad_enabled(), choice == "compiled")
-    refused = why_loop(scan.tensors)
+    targets = [target for target in registry.TARGETS if target.device == scan.x.device.type]
+    refused = why_loop(scan.tensors) or (None if targets else f"tensors on {scan.x.device}")
     failure: CannotCompile | CannotBuild | None = None
-    for target in registry.TARGETS if refused is None else ():
+    if choice != "compiled" and not all(target.tried for target in targets):
+        targets = [target for target in targets if target.tried]
+        refused = refused or UNTRIED
+        failure = CannotBuild(UNTRIED) if choice == "auto" and refused == UNTRIED else None
+    for target in targets if refused is None else ():
         refused = target.refuses(asked)
         if refused is None:
             try:
@@ -89,7 +96,7 @@ def _by_kernel(cell: TracedCell, target: Target[Any], scan: Scan) -> Unrolled:
     check_weights(scan.cell, named, cell.dtype, scan.x.device)
     sources, tensors = _inputs(cell, scan, weights)
     steps, batch = scan.x.shape[:2]
-    rows = layout_of(steps, batch, scan.lengths)
+    rows = layout_of(steps, batch, scan.lengths).on(scan.x.device)
 
     def eager(*again: Tensor) -> tuple[Tensor, ...]:
         return _by_loop(scan, sources, again, cell.graph.streams)

@@ -16,10 +16,10 @@ from conveyor.targets.autograd import CompiledStep
 
 def kernels_of(cell: TracedCell, target: Target[Any]) -> CompiledStep:
     """The kernels of a cell on a target. Cells whose graphs are equal, such as the layers of a stack, share them."""
-    if target.name not in cell.kernels:
+    if target not in cell.kernels:
         order = () if cell.packing is None else tuple(cell.packing.blocks)
-        cell.kernels[target.name] = kernels_of_graph(cell.graph, cell.dtype, target, order)
-    return cell.kernels[target.name]
+        cell.kernels[target] = kernels_of_graph(cell.graph, cell.dtype, target, order)
+    return cell.kernels[target]
 
 
 def kernels_of_graph(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,6 +18,7 @@ from conveyor.compiler import CannotCompile, Graph
 from conveyor.compiler.graph import Builder, Node, Output
 from conveyor.errors import BadInput
 from conveyor.layer.tracing import Given, Signature, traced
+from conveyor.targets.build_once import BUILDING
 
 # The source of a stream other than x: a value of the layer below by name, a learned map of the input, or a constant.
 Source = str | nn.Linear | float
@@ -27,13 +30,14 @@ class TracedLayer:
     """One layer of a network and its traced step.
 
     `weights`: how to read those of the step now, by name; `streams`: the sources of the streams that do not come from
-    outside; `output`: the name of the value that is the x of the layer above.
+    outside; `output`: the name of the value that is the x of the layer above; `steps`: how many it can number.
     """
 
     graph: Graph
     weights: Mapping[str, Getter]
     streams: Mapping[str, Source]
     output: str
+    steps: int
 
     def end(self, name: str) -> int:
         """The node of an output of the step."""
@@ -52,13 +56,22 @@ def traced_layers(rnn: Any, given: Iterable[Given] = ()) -> list[TracedLayer]:
     further = sorted(set(rnn.cell.arguments) - {"x", "t", *rnn.cell.state, *rnn.cell.below, *shapes})
     if further:
         raise BadInput(f"{location(rnn.cell)} also takes {', '.join(further)}, which must be given")
-    training = rnn.training
-    rnn.eval()  # zoneout is then deterministic
+    # Zoneout is deterministic in evaluation. One thread at a time, or another would trace with the mode changing.
+    with BUILDING, as_evaluated(*rnn.cells), torch.no_grad():
+        return [_traced_layer(rnn, row, shapes) for row in range(rnn.num_layers)]
+
+
+@contextmanager
+def as_evaluated(*modules: nn.Module) -> Iterator[None]:
+    """Inside, they are in evaluation mode; afterwards each of their modules is in its own again."""
+    modes = [(each, each.training) for module in modules for each in module.modules()]
     try:
-        with torch.no_grad():
-            return [_traced_layer(rnn, row, shapes) for row in range(rnn.num_layers)]
+        for module in modules:
+            module.eval()
+        yield
     finally:
-        rnn.train(training)
+        for each, training in modes:
+            each.training = training
 
 
 def _traced_layer(rnn: Any, row: int, shapes: Mapping[str, tuple[Any, Any]]) -> TracedLayer:
@@ -75,7 +88,9 @@ def _traced_layer(rnn: Any, row: int, shapes: Mapping[str, tuple[Any, Any]]) -> 
     streams: dict[str, Source] = {f"zone_{name}": rate for name, rate in rnn.zoneout.items()}
     for name, value in cell.below.items():
         streams[name] = value if row else rnn.ground[0][name]
-    return TracedLayer(found.graph, found.weights, streams, cell.output_name or cell.state[0])
+    counted = any(key.kind == "step" for key in found.graph.input_keys)
+    steps = found.steps if counted or not found.steps else sys.maxsize
+    return TracedLayer(found.graph, found.weights, streams, cell.output_name or cell.state[0], steps)
 
 
 def initial_states(rnn: Any, row: int) -> dict[str, Tensor]:
@@ -94,19 +109,34 @@ class Network:
         network.graph.states                                    # ["h.0", "C.0", "h.1", "C.1"]
 
     The states and the further outputs of a layer have its number after their name. The streams are `x` and the cell's
-    own, which all layers read; the result is the stream "output".
+    own, which all layers read; the result is the stream "output". `steps`: how many it can number, for cells that take
+    `t`: whole numbers are exact up to a limit.
     """
 
     graph: Graph
     weights: Mapping[str, Getter]
+    steps: int
 
     @classmethod
     def of(cls, rnn: Any, given: Iterable[Given] = (), head: nn.Linear | None = None) -> Network:
-        """That of a layer, and of a linear map of its output. Raises BadInput as `traced_layers` does."""
+        """That of a layer, and of a linear map of its output.
+
+        Raises BadInput as `traced_layers` does, and for hooks, which no step in one piece would call.
+        """
+        beside = [each for each in (rnn._modules.get("ground"), head) if each is not None]
+        for module in (rnn, *(inner for each in beside for inner in each.modules())):
+            if is_hooked(module):
+                name = type(module).__name__
+                raise BadInput(f"{name} has a forward hook, which a step of all layers in one piece would not call")
         made = _Stack(rnn)
         for row, layer in enumerate(traced_layers(rnn, given)):
             made.add(row, layer)
         return made.network(head)
+
+
+def is_hooked(module: nn.Module) -> bool:
+    """Whether a call of it also calls a hook."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 OUTPUT = "output"  # what the result of a network is called
@@ -121,10 +151,12 @@ class _Stack:
         self.outputs: list[Output] = []
         self.x = -1
         self.values: dict[str, int] = {}  # of the layer below
+        self.steps = sys.maxsize
 
     def add(self, row: int, layer: TracedLayer) -> None:
         """The next layer upwards."""
         new: dict[int, int] = {}
+        self.steps = min(self.steps, layer.steps)
         for i, node in enumerate(layer.graph.nodes):
             self.b.origin = node.origin and node.origin.rewritten
             if node.op == "input":
@@ -179,4 +211,4 @@ class _Stack:
     def network(self, head: nn.Linear | None) -> Network:
         result = self.x if head is None else self.linear("head", head, self.x)
         graph = self.b.graph([*self.outputs, Output("stream", OUTPUT, result)])
-        return Network(graph, self.weights)
+        return Network(graph, self.weights, self.steps)

@@ -6,6 +6,7 @@ on disk, by the cache of torch.compile or as an exported program, runs the equat
 
 from __future__ import annotations
 
+import inspect
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,11 @@ from conveyor.targets.torch.operator import delegated as delegated  # which is t
 FORMAT = 1  # of the text; another if ops, nodes or kernels change their meaning
 FIELDS = ("op", "inputs", "attrs", "dims", "rows", "time", "name")  # of a node, what it is; not where it comes from
 CURE = "this program holds equations in the form of another version of conveyor: export it again"
+
+TRANSLATE = (
+    "a layer of conveyor has a translation to ONNX of its own: "
+    "torch.onnx.export(..., custom_translation_table=conveyor.onnx_translations())"
+)
 
 
 @dataclass(frozen=True)
@@ -51,8 +57,8 @@ def register(step: CompiledStep, sources: tuple[Key, ...]) -> str:
     return _texts[key]
 
 
-def _entry(text: str) -> Entry:
-    """The entry for a serialised graph, possibly from another process."""
+def entry_of(text: str) -> Entry:
+    """The kernel of a serialised graph, possibly from another process."""
     if text not in _entries:
         try:
             form, name, dtype, sources, nodes, outputs = _tuples(json.loads(text))
@@ -74,7 +80,7 @@ def _tuples(value: Any) -> Any:
 
 def count(graph: str) -> int:
     """How many of the results are those of `compute`; the rest is for backward."""
-    found = _entry(graph).step.graph
+    found = entry_of(graph).step.graph
     return 1 + len(found.states) + len(found.streams)
 
 
@@ -110,7 +116,9 @@ def _kept(kernels: tuple[Kernel, Kernel]) -> list[int]:
 def _(
     tensors: list[Tensor], lengths: Tensor | None, graph: str, steps: int, batch: int, start: int, wanted: list[bool]
 ) -> list[Tensor]:
-    step = _entry(graph).step
+    if torch.onnx.is_in_onnx_export() and not _is_translated():
+        raise RuntimeError(TRANSLATE)
+    step = entry_of(graph).step
     ends = {(o.kind, o.name): step.graph.nodes[o.node].dims for o in step.graph.outputs}
     like = tensors[0]
     names = step.graph.states
@@ -123,6 +131,21 @@ def _(
             buffer = kernels[0].program.buffers[place]
             shapes.append((buffer.space.rows(steps * batch, batch), buffer.width))
     return [like.new_empty(shape, dtype=step.dtype) for shape in shapes]
+
+
+FORWARD = torch.ops.conveyor.forward.default
+
+
+def _is_translated() -> bool:
+    """Whether the call of torch.onnx.export that we are in was told how a layer is written.
+
+    That knows its table only after it has run the model, and then its error would not say what to do.
+    """
+    frame, export = inspect.currentframe(), inspect.unwrap(torch.onnx.export).__code__
+    while frame is not None and frame.f_code is not export:
+        frame = frame.f_back
+    table = {} if frame is None else frame.f_locals["custom_translation_table"] or {}
+    return frame is None or FORWARD in table
 
 
 @library.custom_op("conveyor::backward", mutates_args=())
@@ -182,15 +205,16 @@ forward.register_autograd(_differentiate, setup_context=_remember)
 
 
 def _sources(graph: str, wanted: list[bool]) -> frozenset[Key]:
-    return frozenset(s for s, w in zip(_entry(graph).sources, wanted, strict=True) if w)
+    return frozenset(s for s, w in zip(entry_of(graph).sources, wanted, strict=True) if w)
 
 
 def _launch(graph: str, tensors: list[Tensor], lengths: Tensor | None, steps: int, batch: int, start: int) -> Launch:
-    entry = _entry(graph)
+    entry = entry_of(graph)
     _check(entry, tensors, steps, batch)
     if lengths is not None and batch and not 0 <= int(lengths.min()) <= int(lengths.max()) <= steps:
         raise ValueError(f"lengths must lie between 0 and the {steps} steps of the input, not {lengths.tolist()}")
-    return Launch(entry.step, layout_of(steps, batch, lengths), start, entry.sources, _refuse)
+    rows = layout_of(steps, batch, lengths).on(tensors[0].device)
+    return Launch(entry.step, rows, start, entry.sources, _refuse)
 
 
 def _check(entry: Entry, tensors: list[Tensor], steps: int, batch: int) -> None:

@@ -183,7 +183,7 @@ class Recurrent(nn.Module):
         self,
         input: Tensor | PackedSequence,
         hx: State | None = None,
-        *,
+        *others: Any,  # none: it is there for an error that says so
         lengths: Tensor | Sequence[int] | None = None,
         record: bool = False,
         start: int = 0,
@@ -204,10 +204,9 @@ class Recurrent(nn.Module):
         if tracer is not None:
             return symbolic.as_leaf(tracer, self, (input,) if hx is None else (input, hx), asked)
         if torch.jit.is_tracing():
-            raise RuntimeError(
-                "torch.jit.trace, and so torch.onnx.export(dynamo=False), would record a loop of this input's length, "
-                "which cuts longer inputs short: use torch.export.export, or trace the layer's step"
-            )
+            raise RuntimeError(symbolic.TRACED)
+        if others:
+            raise TypeError(f"a layer is called with its input and state; name the others: {', '.join(asked)}")
         return self._forward(input, hx, lengths, record, start, extra_inputs)
 
     def _forward(
@@ -338,7 +337,7 @@ class Recurrent(nn.Module):
         """The result of a scan, with the output that the cell names."""
         cell, (_, last, values) = self.cell, result
         for name in set(cell.extra) & {*cell.below.values(), cell.output_name}:
-            found, wanted = list(values[name].shape[1:]), [len(last[0]), cell.widths[name]]
+            found, wanted = list(values[name].shape[1:]), [last[0].shape[0], cell.widths[name]]
             if found != wanted:
                 raise ValueError(f"{location(cell)} must return {name} of shape {wanted}, not {found}")
         return result if cell.output_name is None else result._replace(output=values[cell.output_name])
@@ -387,7 +386,7 @@ class Recurrent(nn.Module):
                 raise TypeError(f"{name} must be a tensor, not {type(value).__name__}")
         constants = {n: v if form.batched else v[None] for n, v in extra_inputs.items() if n in self.cell.constant}
         for name, constant in constants.items():
-            if constant.dim() < 1 or len(constant) != x.shape[1]:
+            if constant.dim() < 1 or constant.shape[0] != x.shape[1]:
                 found = list(constant.shape) if form.batched else list(constant.shape[1:])
                 raise ValueError(f"{name} must have the input's {x.shape[1]} rows first, but its shape is {found}")
         streams = {n: form.inward(v) for n, v in extra_inputs.items() if n not in self.cell.constant}

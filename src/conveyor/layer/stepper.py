@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from enum import Enum
+from functools import cached_property, partial
 from threading import local
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -21,11 +23,14 @@ from conveyor.compiler.graph import Key
 from conveyor.errors import BadInput
 from conveyor.layer.backends import chosen
 from conveyor.layer.network import OUTPUT, Network, initial_states
-from conveyor.layer.tracing import HOOKS, OWN, Given, mark_of
+from conveyor.layer.tracing import HOOKS, OWN, Given, Identity, mark_of
 from conveyor.targets import CannotBuild
 from conveyor.targets.step import StepKernel, step_kernel
 
 PLAIN = (int, float, str, type(None))
+# What cannot change.
+FIXED: tuple[type, ...] = (FunctionType, BuiltinFunctionType, ModuleType, type, Enum, bytes, complex, frozenset, range)
+FIXED += (torch.dtype, torch.device, torch.layout, torch.memory_format)
 Addresses = ctypes.Array[ctypes.c_void_p]
 
 
@@ -141,8 +146,8 @@ class _Seen:
         tensors = [each for module in modules for each in (module._parameters, module._buffers)]
         held = [*tensors, *(module.__dict__ for module in modules)]
         found = [(each, *item) for each in held for item in each.items() if isinstance(item[1], Tensor)]
-        self.counts = not any(tensor.is_inference() for *_, tensor in found)  # versions, which inference tensors lack
-        self.tensors = [(*one, one[2]._version, one[2].data_ptr()) for one in found] if self.counts else []
+        self.tells = not any(tensor.is_inference() for *_, tensor in found)  # for they count no versions
+        self.tensors = [(*one, one[2]._version, one[2].data_ptr()) for one in found] if self.tells else []
         self.sizes = [(each, len(each)) for each in held]
         self.plain = [(m.__dict__, {n: v for n, v in m.__dict__.items() if isinstance(v, PLAIN)}) for m in modules]
         self.others = [
@@ -154,8 +159,10 @@ class _Seen:
         ]
         values = [value for *_, value in self.others]
         self.flat = [(value, value.copy()) for value in values if _is_flat(value)]
+        self.own = frozenset(map(id, modules))
+        marks = [(value, self._mark(value)) for value in values if not _is_flat(value)]
+        self.tells = self.tells and not any(mark is _Untold for _, mark in marks)
         # What is known by its identity alone is among the others already.
-        marks = [(value, mark_of(value)) for value in values if not _is_flat(value)]
         self.deep = [(value, mark) for value, mark in marks if isinstance(mark, tuple)]
         self.children = [(module._modules, tuple(module._modules.values())) for module in modules if module._modules]
         self.hooks = [module.__dict__[name] for module in modules for name in HOOKS]
@@ -179,13 +186,33 @@ class _Seen:
                 return False
         return (
             all(value == copy for value, copy in self.flat)
-            and all(mark_of(value) == mark for value, mark in self.deep)
+            and all(self._mark(value) == mark for value, mark in self.deep)
             and all(tuple(held.values()) == modules for held, modules in self.children)
         )
+
+    def _mark(self, value: Any) -> Any:
+        """What is equal as long as it has not changed, or _Untold."""
+        try:
+            return mark_of(value, self._mark_within)
+        except _Untold:
+            return _Untold
+
+    def _mark_within(self, value: Any) -> Any:
+        if isinstance(value, Tensor) and not value.is_inference():
+            return Identity(value), value._version, value.data_ptr()
+        if isinstance(value, partial):
+            return mark_of((value.func, value.args, value.keywords), self._mark_within)
+        if isinstance(value, FIXED) or id(value) in self.own:
+            return Identity(value)
+        raise _Untold
 
     def is_hooked(self) -> bool:
         """Whether some module has a hook, or computes a weight, which a step in one piece would not do."""
         return any(self.hooks) or _has_any_global_hook()
+
+
+class _Untold(Exception):
+    """It cannot be told whether an object changes."""
 
 
 def _is_flat(value: Any) -> bool:
@@ -200,13 +227,13 @@ _kept: WeakKeyDictionary[nn.Module, dict[tuple[Given, ...], tuple[Stepper | Exce
 def stepper_of(rnn: Any, given: tuple[Given, ...] = ()) -> Stepper | Exception | None:
     """The stepper of a layer, made anew when it has changed, or why there is none.
 
-    None if a module has a hook, or if it cannot be told whether the weights have changed.
+    None if a module has a hook, or if it cannot be told whether the weights, or what else a cell holds, have changed.
     """
     known = _kept.setdefault(rnn, {})
     stepper, seen = known.get(given, (None, None))
     if seen is None or not seen.is_same():
         seen = _Seen(rnn)
-        if not seen.counts:
+        if not seen.tells:
             return None
         try:
             stepper = Stepper.of(rnn, given)
@@ -303,7 +330,9 @@ def attempt(
     stepper = stepper_of(rnn, given)
     if not isinstance(stepper, Stepper) or x.dtype != stepper.kernel.plan.dtype:
         return None
-    rows = x.shape[-2]
+    rows, steps = x.shape[-2], x.shape[0] if x.dim() == 3 else 1
+    if start + steps > stepper.network.steps:
+        return None
     states = first_states(rnn, rows) if hx is None else [hx] if isinstance(hx, Tensor) else list(hx)
     shapes = stepper.state_shapes(rows)
     if len(states) != len(shapes) or not all(_fits(s, shape, x.dtype) for s, shape in zip(states, shapes, strict=True)):
@@ -318,7 +347,9 @@ def attempt(
 
 def _is_plain(rnn: Any, x: Any, start: Any) -> bool:
     """Whether a call is one for single steps: numbers in, numbers out, and nobody looks on."""
-    if torch.compiler.is_compiling() or torch.is_grad_enabled() or type(x) is not Tensor or x.dim() not in (2, 3):
+    if torch.compiler.is_compiling() or torch.is_grad_enabled() or type(x) is not Tensor or x.is_neg():
+        return False
+    if x.dim() not in (2, 3):
         return False
     *steps, rows, width = x.shape
     if not (all(0 < count <= MOST_STEPS for count in steps) and 0 < rows <= MOST_ROWS and width == rnn.input_size):
@@ -333,12 +364,15 @@ def _is_plain(rnn: Any, x: Any, start: Any) -> bool:
 
 
 def _fits(state: Any, shape: tuple[int, ...], dtype: torch.dtype) -> bool:
-    return type(state) in (Tensor, nn.Parameter) and state.shape == shape and state.dtype == dtype
+    plain = type(state) in (Tensor, nn.Parameter) and not state.is_neg()
+    return plain and state.shape == shape and state.dtype == dtype
 
 
 def _is_given(rnn: Any, name: str, value: Any, x: Tensor) -> bool:
     """Whether a stream or a constant is as the step takes it."""
     if type(value) not in (Tensor, nn.Parameter) or value.dtype != x.dtype or value.device.type != "cpu":
+        return False
+    if value.is_neg():
         return False
     if name in rnn.cell.constant:
         return value.shape[:1] == x.shape[-2:-1]

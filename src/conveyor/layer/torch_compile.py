@@ -5,6 +5,7 @@ In a file of its own because what it needs of PyTorch takes a second to import, 
 
 from __future__ import annotations
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,23 +22,29 @@ from conveyor.layer.kernels import kernels_of
 from conveyor.layer.tracing import Signature, module_of, traced
 from conveyor.targets import CannotBuild, Request, registry
 
+CURE = (
+    "Without one, a loop of as many steps as the example would be exported: leave the dimension of time out of "
+    "dynamic_shapes to have just that, or change what stands in the way"
+)
+
 
 def run(scan: Scan) -> Unrolled:
     """What `dispatch.run` gives, under torch.compile: the kernel is one operator of its graph."""
     theirs = _delegated(scan)
     if theirs is not None:
         return theirs
-    asked = Request(scan.tensors, len(scan.x), torch.is_grad_enabled(), insists=True)
-    target = next((one for one in registry.TARGETS if one.refuses(asked) is None), None)
+    steps, batch = scan.x.shape[:2]  # of which len would make a number
+    asked = Request(scan.tensors, steps, torch.is_grad_enabled(), insists=True)
+    tried = [one for one in registry.TARGETS if one.tried or _choice() == "compiled"]
+    target = next((one for one in tried if one.refuses(asked) is None), None)
     if target is None or _choice() == "eager":
-        return _loop_outside(scan)
-    steps, batch = scan.x.shape[:2]
+        return _loop(scan, "the backend is eager, or none is for tensors of this type or device")
     module, masks = module_of(scan.cell), getattr(scan.cell, "masks", None)
     signature = Signature.of(scan)
     found = _operator(target.name, module, masks, tuple(scan.streams), *signature)
-    graph, used, names, further, max_steps, blocks = found
-    if not graph or scan.start + steps > max_steps:
-        return _loop_outside(scan)
+    graph, used, names, further, max_steps, blocks, why = found
+    if not graph or (max_steps < sys.maxsize and scan.start + steps > max_steps):
+        return _loop(scan, why or f"none can number so many steps in {signature.dtype}")
     given = {**scan.streams, **scan.constants}
     weights = [
         _block(scan.sources, *block) if block else _at(module, name) for name, block in zip(names, blocks, strict=True)
@@ -116,9 +123,9 @@ def _choice() -> str:
 @torch._dynamo.assume_constant_result
 def _operator(
     name: str, module: Any, masks: tuple[Any, ...] | None, streams: tuple[str, ...], *facts: Any
-) -> tuple[str, list[str], list[str], list[str], int, list[Any]]:
+) -> tuple[str, list[str], list[str], list[str], int, list[Any], str]:
     """The graph of a cell's operator as text, or none; what it takes besides the states: tensors, and weights; what it
-    gives besides output and states; how many steps it can number; where each weight lies if it is a block."""
+    gives besides output and states; how many steps it can number; where each weight lies if it is a block; why none."""
     target, signature = registry.target(name), Signature(*facts)  # which torch.compile cannot hand over whole
     cell = module if masks is None else Regularised.like(module, *masks)
     try:
@@ -130,10 +137,10 @@ def _operator(
         if chosen() == "compiled":
             raise NotCompiled(f"{location(cell)} has no kernel: {error}") from None
         warn(cell, error)
-        return "", [], [], [], 0, []
+        return "", [], [], [], 0, [], str(error)
     graph = found.graph
     if found.types or found.own_tensors:
-        return "", [], [], [], 0, []  # tensors that nobody else can reach, or values of another type
+        return "", [], [], [], 0, [], "its step has tensors that are no parameters, or outputs of another type"
     kinds = [Key("stream", name) for name in streams if name in graph.inputs("stream")]
     kinds += [Key("constant", name) for name in signature.constants if name in graph.inputs("constant")]
     sources = [*kinds, *(Key("state", n) for n in cell.state), *(Key("weight", n) for n in found.weights)]
@@ -143,7 +150,14 @@ def _operator(
         counts = found.packing.counts
         every = [found.packing.blocks.get(name) for name in found.weights]
         blocks = [() if b is None else (b.sources, b.number, counts[b.sources[0]]) for b in every]
-    return text, [key.name for key in kinds], list(found.weights), graph.streams, found.steps, blocks
+    return text, [key.name for key in kinds], list(found.weights), graph.streams, found.steps, blocks, ""
+
+
+def _loop(scan: Scan, why: str) -> Unrolled:
+    """By the loop. Raises NotCompiled where it would be exported: it would be one of as many steps as the example."""
+    if torch.compiler.is_exporting() and isinstance(scan.x.shape[0], torch.SymInt):
+        raise NotCompiled(f"{location(scan.cell)} has no kernel: {why}. {CURE}")
+    return _loop_outside(scan)
 
 
 @torch.compiler.disable

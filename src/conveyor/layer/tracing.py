@@ -27,6 +27,7 @@ from conveyor.cell.packed import Packed, holding
 from conveyor.compiler import Argument, CannotCompile, Graph, steps_within, trace
 from conveyor.errors import Mismatch
 from conveyor.packing import Packing
+from conveyor.targets import Target
 from conveyor.targets.autograd import CompiledStep
 from conveyor.targets.build_once import BUILDING
 
@@ -71,7 +72,7 @@ class TracedCell:
     shapes: Mapping[str, tuple[int, ...]]
     types: Mapping[str, torch.dtype]  # of the further values that are no real numbers
     own_tensors: frozenset[str]  # the names of those weights that only the step has
-    kernels: dict[str, CompiledStep]  # by the name of the target
+    kernels: dict[Target[Any], CompiledStep]
     steps: int  # how many it can number: in its own numbers, of which whole ones are exact up to a limit
 
     @cached_property
@@ -176,13 +177,15 @@ def _fingerprint(module: nn.Module) -> tuple[Any, ...]:
 def _collect(module: nn.Module, marks: list[Any], tensors: list[int]) -> None:
     tensors += [id(tensor) for tensor in module._parameters.values() if tensor is not None]
     marks.append(weakref.ref(module))  # not its id, which another may have when it is gone
-    if isinstance(module, Affine):  # nothing in it changes but whether it has a bias
+    if isinstance(module, Affine):  # nothing in it changes but whether it has a bias, and hooks
         marks.append(module._parameters.get("bias") is None)
+        marks += (*module._forward_hooks, *module._forward_pre_hooks, *module._backward_hooks)
+        marks += module._backward_pre_hooks
         return
     marks += module._parameters.keys()
     for name, value in module.__dict__.items():
         if name in HOOKS:
-            marks.append(len(value))
+            marks.append(tuple(value))  # each has a number of its own
         elif name not in OWN:
             marks.append(value if isinstance(value, PLAIN) else mark_of(value))
     for child in module._modules.values():
@@ -195,22 +198,36 @@ OWN = set(nn.Module().__dict__) - {"training"}  # what every module has, which s
 PLAIN = (int, float, str)
 
 
-def mark_of(value: Any) -> Any:
-    """What is equal as long as an attribute of a module has not changed."""
+def mark_of(value: Any, other: Callable[[Any], Any] | None = None) -> Any:
+    """What is equal as long as an attribute of a module has not changed; `other` marks what is not looked into.
+
+    Of an object of a class of its own, which may refer to anything, only the numbers and names that it holds are seen.
+    """
+    other = other or _mark_of_object
     if isinstance(value, list | tuple | set):
-        return tuple(map(mark_of, value))
+        return tuple(mark_of(item, other) for item in value)
     if isinstance(value, dict):
-        return tuple((key, mark_of(item)) for key, item in value.items())
+        return tuple((key, mark_of(item, other)) for key, item in value.items())
     if isinstance(value, int | float | str | None):
         return value
-    if isinstance(value, Namespace | SimpleNamespace) or (is_dataclass(value) and not isinstance(value, type)):
-        return _Identity(value), mark_of(getattr(value, "__dict__", None))  # settings, of which one may change
+    inside = getattr(value, "__dict__", None)
+    if isinstance(value, Namespace | SimpleNamespace) or (is_dataclass(value) and inside is not None):
+        # Settings, of which one may change.
+        return Identity(value) if isinstance(value, type) else (Identity(value), mark_of(inside, other))
     if isinstance(value, MethodType):
-        return _Identity(value.__self__), _Identity(value.__func__)
-    return _Identity(value)
+        return other(value.__self__), Identity(value.__func__)
+    if hasattr(value, "__array_interface__"):  # an array of NumPy, which counts no version
+        return Identity(value), value.tobytes()
+    return other(value)
 
 
-class _Identity:
+def _mark_of_object(value: Any) -> Any:
+    inside = {} if isinstance(value, Tensor | nn.Module | type) else getattr(value, "__dict__", {})
+    plain = tuple((name, one) for name, one in inside.items() if isinstance(one, PLAIN))
+    return (Identity(value), plain) if plain else Identity(value)
+
+
+class Identity:
     """Equal for one and the same object only, as long as that is there. It keeps none alive that refers to its cell."""
 
     def __init__(self, value: Any):
@@ -225,7 +242,7 @@ class _Identity:
 
     def __eq__(self, other: object) -> bool:
         mine = self.get()
-        return mine is not None and isinstance(other, _Identity) and mine is other.get()
+        return mine is not None and isinstance(other, Identity) and mine is other.get()
 
 
 def _trace(cell: Any, module: nn.Module, signature: Signature) -> TracedCell:

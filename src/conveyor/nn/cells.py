@@ -47,7 +47,7 @@ class TorchCell(nn.Module, metaclass=StandsFor):
     def _cell_class(self) -> type[Cell]:
         raise NotImplementedError
 
-    def forward(self, input: Tensor, hx: Any = None, *, record: bool = False) -> Any:
+    def forward(self, input: Tensor, hx: Any = None, record: bool = False) -> Any:
         """As `torch.nn`'s; with `record=True` a pair of that and the named values of the step, [B, ...] each."""
         if not record and (chosen() == "auto" or torch.jit.is_tracing() or torch.compiler.is_compiling()):
             return self.torch_class.forward(self, input, hx)

@@ -170,16 +170,16 @@ class TorchLayer(Recurrent, metaclass=StandsFor):
             cell.train(mode)
         return self
 
-    def forward(self, input: Any, hx: Any = None, **further: Any) -> Any:
+    def forward(self, input: Any, hx: Any = None, *others: Any, **further: Any) -> Any:
         """As `torch.nn`'s, with the further arguments of `conveyor.Recurrent`: `lengths`, `record`."""
-        if torch.jit.is_tracing() and not further and self._is_plain() and not self._is_hooked():
+        if torch.jit.is_tracing() and not others and not further and self._is_plain() and not self._is_hooked():
             return self._by_torch(input, hx)
         run = super().forward
         loaded = not torch.compiler.is_compiling() and "torch._dynamo" in sys.modules
         if loaded and torch._C._dynamo.eval_frame.get_eval_frame_callback() is not None:
             # torch.compile leaves out what is a torch.nn.LSTM, but would go on with the functions that are called here.
             run = torch._dynamo.disable(run)
-        return run(input, hx, **further)
+        return run(input, hx, *others, **further)
 
     def _forward(self, input: Any, hx: Any, lengths: Any, record: bool, start: int, extra_inputs: Any) -> Any:
         steps = None if lengths is not None or not isinstance(input, Tensor) or input.dim() not in (2, 3) else input
@@ -210,10 +210,10 @@ class TorchLayer(Recurrent, metaclass=StandsFor):
 
     def _by_torch(self, input: Any, hx: Any) -> Any:
         if hx is None and self.learn_initial_state:
-            batch = input.batch_sizes[0] if not isinstance(input, Tensor) else input.shape[not self.batch_first]
+            batch = int(input.batch_sizes[0]) if not isinstance(input, Tensor) else input.shape[not self.batch_first]
             rows = (self.initial_state[name] for name in self.state_names)
             wide = isinstance(input, Tensor) and input.dim() == 2
-            states = tuple(state if wide else state[:, None].repeat(1, int(batch), 1) for state in rows)
+            states = tuple(state if wide else state[:, None].repeat(1, batch, 1) for state in rows)
             hx = states if len(states) > 1 else states[0]
         return self.torch_class.forward(self, input, hx)
 

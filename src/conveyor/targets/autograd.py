@@ -197,7 +197,8 @@ def _step_gradients(launch: Launch, backward: Kernel, gradients: Sequence[Tensor
     for key, gradient in zip(keys, (gradients[0], *gradients[1 + len(graph.states) :]), strict=True):
         if key in widths:
             if gradient is None:
-                gradient = torch.zeros(layout.steps, layout.batch, widths[key], dtype=backward.dtype)
+                shape = layout.steps, layout.batch, widths[key]
+                gradient = torch.zeros(shape, dtype=backward.dtype, device=layout.at.device)
             found[key] = layout.pack(gradient)
     return found
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,6 +30,10 @@ class BatchLayout:
     index: Tensor | None = None  # the place of each row of a stream among [steps * batch]
     lengths: Tensor | None = None  # in that order
 
+    def on(self, device: torch.device) -> BatchLayout:
+        """The same rows, for tensors on this device."""
+        return self if self.at.device == device else _moved(self, device)
+
     def pack(self, stream: Tensor) -> Tensor:
         """[T, B, ...] as rows."""
         flat = stream.reshape(self.steps * self.batch, *stream.shape[2:])
@@ -48,6 +53,15 @@ class BatchLayout:
     def unsort(self, values: Tensor) -> Tensor:
         """`sort` undone."""
         return values if self.order is None else torch.empty_like(values).index_copy_(0, self.order, values)
+
+
+@lru_cache(maxsize=256)
+def _moved(layout: BatchLayout, device: torch.device) -> BatchLayout:
+    moved: dict[str, Any] = {}
+    for field in fields(layout):
+        value = getattr(layout, field.name)
+        moved[field.name] = value.to(device) if isinstance(value, Tensor) else value
+    return BatchLayout(**moved)
 
 
 @lru_cache(maxsize=256)

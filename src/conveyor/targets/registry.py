@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from conveyor.targets.cpu import CPU
+from conveyor.targets.cuda import CUDA
 from conveyor.targets.target import Target
 
-TARGETS: tuple[Target[Any], ...] = (CPU(),)
+TARGETS: tuple[Target[Any], ...] = (CPU(), CUDA())
 
 
 def target(name: str) -> Target[Any]:

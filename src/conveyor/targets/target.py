@@ -64,6 +64,14 @@ class Target(Protocol[P]):
         """Its name, which no other target has."""
 
     @property
+    def device(self) -> str:
+        """The type of the devices whose tensors it takes, as PyTorch calls it."""
+
+    @property
+    def tried(self) -> bool:
+        """Whether such a machine has run it. One that none has run is only taken where the backend is "compiled"."""
+
+    @property
     def costs(self) -> Costs:
         """What is cheap on it: the compiler saves or recomputes by these."""
 
@@ -124,9 +132,10 @@ class Result:
                 return buffer[layout.rows :]
             last = (layout.lengths - 1).clamp(min=0)
             found = torch.where(layout.lengths > 0, layout.batch + (layout.at[last] if layout.steps else last), 0)
-            return buffer.index_select(0, found + torch.arange(layout.batch))
+            return buffer.index_select(0, found + torch.arange(layout.batch, device=found.device))
         if self.program.reverse:
             return buffer[: layout.batch]
         if layout.lengths is None:
             return buffer.narrow(0, layout.steps % 2 * layout.batch, layout.batch)
-        return buffer.index_select(0, layout.lengths % 2 * layout.batch + torch.arange(layout.batch))
+        found = layout.lengths % 2 * layout.batch
+        return buffer.index_select(0, found + torch.arange(layout.batch, device=found.device))

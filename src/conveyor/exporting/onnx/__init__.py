@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from conveyor.errors import BadInput
-from conveyor.exporting.exported import Exported, as_evaluated
+from conveyor.exporting.exported import Exported
 from conveyor.exporting.format import Format, Ran, Written
 from conveyor.exporting.onnx.spelling import SPELLING, WRITTEN
+from conveyor.layer.network import as_evaluated
 
 CURE = "pip install 'conveyor[onnx]'"
 
@@ -57,11 +58,20 @@ class Onnx(Format):
         return None
 
     def run(
-        self, exported: Exported, folder: Path, written: Written, inputs: Mapping[str, Tensor], lengths: Sequence[int]
-    ) -> Ran:
+        self,
+        exported: Exported,
+        folder: Path,
+        written: Written,
+        inputs: Mapping[str, Tensor],
+        cuts: Iterable[Sequence[int]],
+    ) -> Iterator[Ran]:
         """By ONNX Runtime, in one thread."""
         session = _session(_file(exported, folder))
+        return (self._ran(exported, session, inputs, lengths) for lengths in cuts)
+
+    def _ran(self, exported: Exported, session: Any, inputs: Mapping[str, Tensor], lengths: Sequence[int]) -> Ran:
         outputs, known = ([v.name for v in values] for values in (session.get_outputs(), session.get_inputs()))
+        learnt = [v.name for v in session.get_overridable_initializers()]  # which the first chunk starts from
         names, rows = exported.layer.state_names, range(exported.layer.num_layers)
         first = {name: torch.stack([exported.initial[f"{name}.{row}"] for row in rows]) for name in names}
         states = {f"{name}_0": value[:, None].numpy() for name, value in first.items()}
@@ -71,6 +81,7 @@ class Onnx(Format):
             began = time.perf_counter()
             values = session.run(outputs, {name: value for name, value in given.items() if name in known})
             seconds += time.perf_counter() - began
+            known, learnt = known + learnt, []
             result = dict(zip(outputs, map(torch.from_numpy, values), strict=True))
             states = {f"{name}_0": result.pop(f"{name}_n").numpy() for name in names}
             found.append(_by_layer(result))

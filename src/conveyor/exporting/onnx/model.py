@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from onnx import ModelProto, ValueInfoProto, helper
+from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from torch import Tensor, nn
 
+from conveyor.cell.loop import location
 from conveyor.compiler.graph import Key
 from conveyor.errors import BadInput
 from conveyor.exporting.onnx.unroll import Unrolled, unroll
@@ -34,10 +35,12 @@ def model(
         onnx.save(model(conveyor.LSTM(32, 128, num_layers=2)), "lstm.onnx")
 
     Its inputs are `input` [T, B, 32], or `tokens` [T, B] with an embedding, the cell's other streams and constants, the
-    states such as `h_0` and `C_0` [layers, B, 128], which are zero before the first step unless the layer has learnt
-    others, and, of a cell that counts its steps, `start`, an int64 scalar, the number of the first. Its outputs are
+    states such as `h_0` and `C_0` [layers, B, 128], zero before the first step, and, of a cell that counts its steps,
+    `start`, an int64 scalar, the number of the first: exact up to 2^24 in float32, where it becomes such a number.
+    States that the layer has learnt are the values of `h_0` and `C_0` where none are given. Its outputs are
     `output` [T, B, 128], the cell's further outputs [layers, 1, T, B, ...], and the last states, `h_n` and `C_n`.
-    B is free, and T from one step on: for none, ONNX Runtime gives an error or states of zero.
+    B is free, and T from one step on: for none, ONNX Runtime gives an error, arbitrary states, or ends
+    the process.
 
     `given` are the shapes of streams and constants, as `traced_layers` takes them; `dtype` is the type of the numbers,
     that of the weights unless given. Raises BadInput as `traced_layers` does, and for types other than float32 and
@@ -48,7 +51,7 @@ def model(
         raise BadInput(f"a model of ONNX is exported in float32 or float64, not {dtype}: layer.float()")
     with torch.no_grad():
         given = list(given)
-        made = _Model(rnn, given, TYPES[dtype])
+        made = _Model(rnn, given, TYPES[dtype], embedding is not None)
         made.read(embedding)
         for row, layer in enumerate(traced_layers(rnn, given)):
             made.add(row, layer)
@@ -58,12 +61,11 @@ def model(
 
 
 class _Model:
-    def __init__(self, rnn: Recurrent, given: list[Given], real: type[np.floating[Any]]):
+    def __init__(self, rnn: Recurrent, given: list[Given], real: type[np.floating[Any]], embedded: bool):
         self.rnn, self.given, self.writer = rnn, given, Writer(real)
-        states, layers = rnn.state_names, range(rnn.num_layers)
-        self.writer.reserve("output", *(f"{name}_n" for name in states), *rnn.cell.returned)
-        self.writer.reserve(*(f"{name}.{row}" for name in rnn.cell.returned for row in layers))
+        self.writer.reserve(*_names(rnn, [name for name, *_ in given], embedded))
         self.inputs: list[ValueInfoProto] = []
+        self.defaults: list[TensorProto] = []
         self.values: dict[Key, str] = {}
         self.last: list[Unrolled] = []
         self.dims: list[dict[str, tuple[int, ...]]] = []
@@ -71,9 +73,8 @@ class _Model:
         self.input_stream = ""
 
     def input(self, name: str, shape: list[str | int], dtype: int | None = None) -> str:
-        """An input of the model, in the type of its numbers."""
+        """An input of the model, whose name is reserved, in the type of its numbers."""
         writer = self.writer
-        name = writer.name(name)
         self.inputs.append(helper.make_tensor_value_info(name, dtype or writer.type, shape))
         return writer.op("Cast", name, to=writer.type, name=name) if dtype not in (None, writer.type, INT64) else name
 
@@ -98,9 +99,21 @@ class _Model:
             self.values[Key("constant" if constant else "stream", name)] = value
         self.states = {}
         for name in rnn.state_names:
-            self.states[name] = self.input(f"{name}_0", [rnn.num_layers, "batch", rnn.cell.widths[name]])
+            self.states[name] = self._state(name)
         if "t" in rnn.cell.arguments:
             self.values[Key("step", "t")] = self.input("start", [], INT64)
+
+    def _state(self, name: str) -> str:
+        """The states of all layers [layers, B, width]; if none are given those learnt, [layers, 1, width]."""
+        rnn, writer = self.rnn, self.writer
+        shape: list[str | int] = [rnn.num_layers, "batch", rnn.cell.widths[name]]
+        value = self.input(f"{name}_0", shape)
+        if not rnn.learn_initial_state:
+            return value
+        learnt = rnn.initial_state[name][:, None].detach().cpu().numpy().astype(writer.real)
+        self.defaults.append(numpy_helper.from_array(learnt, value))
+        whole = [writer.whole(rnn.num_layers), self.batch, writer.whole(rnn.cell.widths[name])]
+        return writer.op("Expand", value, writer.op("Concat", *whole, axis=0), name=name)
 
     def weight(self, name: str, value: Tensor) -> str:
         """A constant."""
@@ -168,6 +181,7 @@ class _Model:
             whole = rows[0] if len(rows) == 1 else writer.op("Concat", *rows, axis=0)
             outputs.append(self._output(f"{name}_n", whole, [len(rows), "batch", rnn.cell.widths[name]]))
         graph = writer.graph(type(rnn.cell).__name__, self.inputs, outputs)
+        graph.initializer.extend(self.defaults)  # of an input: its value if none is given
         opset = [helper.make_opsetid("", OPSET)]
         return helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION, producer_name="conveyor")
 
@@ -184,6 +198,19 @@ class _Model:
     def _output(self, name: str, value: str, shape: list[str | int]) -> ValueInfoProto:
         self.writer.result(name, value)
         return helper.make_tensor_value_info(name, self.writer.type, shape)
+
+
+def _names(rnn: Recurrent, given: Iterable[str], embedded: bool) -> list[str]:
+    """The names of all inputs and outputs, which nothing else has. Raises BadInput for one that is there twice."""
+    states, returned, layers = rnn.state_names, rnn.cell.returned, range(rnn.num_layers)
+    own = ["tokens" if embedded else "input", *(f"{name}_0" for name in states)]
+    own += ["start"] if "t" in rnn.cell.arguments else []
+    own += ["output", *(f"{name}_n" for name in states), *(f"{name}.{row}" for name in returned for row in layers)]
+    names = [*own, *given, *returned]
+    for name in names:
+        if names.count(name) > 1:
+            raise BadInput(f"a model of ONNX would have two values called {name}: rename that of {location(rnn.cell)}")
+    return names
 
 
 INT64 = onnx.TensorProto.INT64

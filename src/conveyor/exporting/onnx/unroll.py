@@ -32,7 +32,8 @@ def unroll(writer: Writer, graph: Graph, given: Mapping[Key, str], wanted: Seque
     """
     outputs = tuple(o for o in graph.outputs if o.kind == "state" or o.name in wanted)
     graph = prune(Graph(graph.nodes, outputs))
-    if len(outputs) == len(graph.states) and len(wanted) == 1:
+    has_own = writer.real is np.float32  # ONNX Runtime runs its LSTM, GRU and RNN in no other type
+    if has_own and len(outputs) == len(graph.states) and len(wanted) == 1:
         apart = distributed(graph)
         found = find(apart, wanted[0])
         if found is not None and found.projection is None:

@@ -46,7 +46,7 @@ def from_flax(
 
     Source: the cells of flax.linen and flax.nnx.
     """
-    if kind not in GATES:
+    if not isinstance(kind, str) or kind not in GATES:
         raise BadInput(f"kind is {kind!r}: {suggest(str(kind), GATES)}")
     found = _maps(_inside(tree), kind)
     check_types({f"{name}.{key}": value for name, one in found.items() for key, value in one.items()})

@@ -75,7 +75,7 @@ def from_keras(
 
     Source: the layers LSTM, GRU, SimpleRNN and Bidirectional of Keras 2 and 3.
     """
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise BadInput(f"kind is {kind!r}: {suggest(str(kind), KINDS)}")
     settings: dict[str, Any] = {}
     if isinstance(weights, str | os.PathLike):
@@ -98,7 +98,10 @@ def _build(kind: str, arrays: list[Tensor], settings: dict[str, Any], batch_firs
         )
     directions = [arrays[:count], *([arrays[count:]] if count < len(arrays) else [])]
     check_types({f"array {number}": array for number, array in enumerate(arrays)})
-    forms = ({_check(kind, each) for each in directions} | {settings.get("reset_after")}) - {None}
+    by_bias = {_check(kind, each) for each in directions}
+    for number, (one, other) in enumerate(zip(arrays, arrays[count:], strict=False)):
+        check_shape(other, one.shape, f"array {count + number}, of the backward direction")
+    forms = (by_bias | {settings.get("reset_after")}) - {None}
     if kind == "gru" and len(forms) != 1:
         raise BadInput(
             "reset_after must be given, True or False, for a GRU without bias"

@@ -48,7 +48,7 @@ def read(path: str | os.PathLike[str], kind: str, name: str | None) -> tuple[Arr
         layers, config, version = _zip(place) if zipfile.is_zipfile(place) else _h5(place.read_bytes())
     except BadInput:
         raise
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise BadInput(f"{place} is no file of Keras, or only a part of one: {error}") from error
     if not layers:
         raise BadInput(f"{place} has no recurrent layer of Keras")
@@ -58,15 +58,21 @@ def read(path: str | os.PathLike[str], kind: str, name: str | None) -> tuple[Arr
     chosen = next(iter(layers)) if name is None else name
     if config is None:
         return layers[chosen], {}
-    found = [layer for layer in _layers(config) if layer["config"].get("name") == chosen]
+    try:
+        found = [layer for layer in _layers(config) if layer["config"].get("name") == chosen]
+        settings = [_settings(layer, chosen, kind) for layer in found[:1]]
+    except BadInput:
+        raise
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BadInput(f"the settings in {place} are none of Keras' ({error}): hand over the arrays") from error
     if len(found) != 1:
         raise BadInput(f"the settings in {place} have {len(found)} layers of the name {chosen}: hand over its arrays")
-    return layers[chosen], _settings(found[0], chosen, kind) | {"version": version}
+    return layers[chosen], settings[0] | {"version": version}
 
 
 def _zip(path: Path) -> tuple[dict[str, Arrays], Any, int]:
     with zipfile.ZipFile(path) as archive:
-        config, metadata = (json.loads(archive.read(name)) for name in ("config.json", "metadata.json"))
+        config, metadata = (_object(archive.read(name)) for name in ("config.json", "metadata.json"))
         layers, _, _ = _h5(archive.read("model.weights.h5"))
     return layers, config, _version(metadata["keras_version"])
 
@@ -88,7 +94,7 @@ def _h5(content: bytes) -> tuple[dict[str, Arrays], Any, int | None]:
         layers = {name: _listed(whole[name]) for name in names if _is_recurrent(whole[name])}
         if "model_config" not in file.attrs:
             return layers, None, None
-        return layers, json.loads(file.attrs["model_config"]), _version(_text(file.attrs["keras_version"]))
+        return layers, _object(file.attrs["model_config"]), _version(_text(file.attrs["keras_version"]))
 
 
 def _groups(group: h5py.Group) -> Iterator[tuple[str, str, Arrays]]:
@@ -124,6 +130,13 @@ def _array(dataset: h5py.Dataset) -> np.ndarray:
 
 def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _object(text: str | bytes) -> dict[str, Any]:
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError(f"where its settings should be is {found!r:.50}")
+    return found
 
 
 def _version(text: str) -> int:

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -205,6 +205,27 @@ def _sweep(folder: Path) -> None:
 
 
 # --- the cache ---
+
+
+def keep(content: str, suffix: str, make: Callable[[], bytes]) -> bytes:
+    """What `make` gives for this content, from the cache if it is there."""
+    folder = None if sys.platform == "win32" else _kept()
+    if folder is None:
+        return make()
+    key = _digest(content.encode())
+    path = folder / f"{key}{suffix}"
+    if not _is_sound(path, key):
+        found = make()
+        try:
+            with tempfile.TemporaryDirectory(dir=folder, prefix=MAKING) as making:
+                made = Path(making, path.name)
+                made.write_bytes(found)
+                _seal(made, key)
+                os.replace(made, path)
+        except OSError:
+            pass  # the folder cannot be written, or is full
+        return found
+    return path.read_bytes()[:-64]
 
 
 def _digest(content: bytes) -> str:

@@ -3,11 +3,14 @@
    The exponential is a polynomial on [-ln 2 / 2, ln 2 / 2] (in float with the coefficients of Cephes, S. Moshier 1992)
    times a power of two made of bits. Relative errors: 1e-7 in float (tanh 3e-7), 3e-16 in double. A NaN stays one, and
    what overflows is infinite. */
+#ifndef __CUDACC__ /* it has these from the start, and cuda/gpu.h says how a function is inlined */
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
+#endif
 
-#if defined(__GNUC__)
+#if defined(INLINE)
+#elif defined(__GNUC__)
 #define INLINE static inline __attribute__((always_inline, unused))
 #else
 #define INLINE static inline

@@ -53,7 +53,12 @@ def indices(count: int, skipped: int = 0) -> list[str]:
 
 
 class Body(Protocol):
-    """A loop's text. A target says how a number of the plan, a number of the step and a place are written."""
+    """A loop's text. A target says how a number of the plan, a number of the step and a place are written.
+
+    `in_order`: one thread makes the elements of a result one after the other, many at once where they lie in order.
+    """
+
+    in_order: bool = True
 
     def number(self, value: int) -> str:
         """A size, a stride or an offset."""
@@ -83,6 +88,12 @@ class Body(Protocol):
             if stride:
                 terms.append(name if stride == 1 else f"{name} * {self.number(stride)}")
         return f"{self.pointer(arg)}[{' + '.join(terms) or '0'}]"
+
+    def elements(
+        self, dims: Sequence[int], inner: Callable[[str], str], names: Sequence[str], pragma: str, indent: str
+    ) -> str:
+        """As `loops`, over the elements of a result, which do not depend on each other."""
+        return self.loops(dims, inner, names, pragma, indent)
 
     def loops(
         self, dims: Sequence[int], inner: Callable[[str], str], names: Sequence[str], pragma: str, indent: str
@@ -116,7 +127,7 @@ def loop(body: Body, stage: Loop, indent: str) -> str:
         found = (one for line in stage.lines for one in spelled(line, lambda arg: body.at(arg, strides(arg), names)))
         return "".join(f"{indent}{one}\n" for one in found)
 
-    return body.loops(dims, lines, names, "omp simd", indent)
+    return body.elements(dims, lines, names, "omp simd", indent)
 
 
 def spelled(line: Line, at: Callable[[Arg], str]) -> list[str]:
@@ -162,7 +173,7 @@ def reduction(body: Body, stage: Reduce, indent: str) -> str:
         text += body.loops(stage.inner, lambda i: f"{i}{step}\n", within, pragma, indent)
         return text + f"{indent}{body.at(stage.target, stage.target.strides, around)} = s;\n"
 
-    return body.loops(stage.outer, one, around, "", indent)
+    return body.elements(stage.outer, one, around, "", indent)
 
 
 def contraction(body: Body, stage: Contract, indent: str) -> str:
@@ -177,7 +188,8 @@ def contraction(body: Body, stage: Contract, indent: str) -> str:
     to = dict(zip(out, stage.target.strides, strict=True))
     # Along the result's last dimension if that is how the operands lie, else along the sum.
     along = (
-        bool(out)
+        body.in_order
+        and bool(out)
         and all(s.get(out[-1], 0) in (0, 1) for s in strides)
         and not all(s.get(sums[-1]) == 1 for s in strides)
     )
@@ -205,4 +217,4 @@ def contraction(body: Body, stage: Contract, indent: str) -> str:
         text += loops(sums, lambda i: product(i, "s"), "omp simd reduction(+ : s)", indent)
         return text + f"{indent}{place} = s;\n"
 
-    return loops(out, one, "", indent)
+    return body.elements([sizes[c] for c in out], one, [names[c] for c in out], "", indent)

@@ -18,7 +18,8 @@ from conveyor.targets.target import Request
 class CPU:
     """Kernels in C, compiled for the processor at hand."""
 
-    name = "cpu"
+    name = device = "cpu"
+    tried = True
     costs = Costs(recompute=24)  # one tanh, not two
 
     def refuses(self, request: Request) -> str | None:

@@ -6,7 +6,6 @@ serves every size of a cell.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import groupby
 
 from conveyor.compiler.program import (
@@ -22,19 +21,9 @@ from conveyor.compiler.program import (
     Stage,
 )
 from conveyor.targets.c.spelling import Body, spelled
+from conveyor.targets.c.tables import Source, Tables
 from conveyor.targets.cpu.memory import Memory
 from conveyor.targets.cpu.plan import Phase, Plan, Share
-
-LITERAL = (0.0, 1.0, -1.0, 2.0, 0.5)  # what a compiler can make more of than a number that it does not know
-
-
-@dataclass(frozen=True)
-class Source:
-    """`text` in C, the `numbers` that it finds in d, and the `constants` that it finds in k."""
-
-    text: str
-    numbers: tuple[int, ...]
-    constants: tuple[float, ...]
 
 
 def emit(plan: Plan) -> Source:
@@ -44,18 +33,15 @@ def emit(plan: Plan) -> Source:
     bodies = [body for part in parts for _, body in part]
     before, during, after = ([name for name, _ in part] for part in parts)
     head = '#include "runtime.h"\n#include "maths.h"\n'
-    return Source(
-        "\n".join([head, *e.functions, *bodies, e.main(before, during, after)]), tuple(e.numbers), tuple(e.constants)
-    )
+    return e.source("\n".join([head, *e.functions, *bodies, e.main(before, during, after)]))
 
 
-class _Emitter:
+class _Emitter(Tables):
     def __init__(self, plan: Plan):
+        super().__init__()
         self.plan, self.memory = plan, Memory(plan)
         self.buffers = plan.program.buffers
         self.count = 0
-        self.numbers: list[int] = []
-        self.constants: list[float] = []
         self.functions: list[str] = []
         self.widths: dict[int, str] = {}
         self.blocks: dict[int, str] = {}
@@ -65,18 +51,6 @@ class _Emitter:
                 self.blocks[i] = self.number(at)
                 at += buffer.width * plan.block
         self.block = self.number(plan.block)
-
-    def number(self, value: int) -> str:
-        self.numbers.append(value)
-        return f"d[{len(self.numbers) - 1}]"
-
-    def constant(self, value: float) -> str:
-        """A number of the step. Like sizes, numbers such as an epsilon or a count are not in the text."""
-        if value in LITERAL:
-            return f"(real){value!r}"
-        if value not in self.constants:
-            self.constants.append(value)
-        return f"k[{self.constants.index(value)}]"
 
     def width(self, buffer: int) -> str:
         """Of a row of this buffer, in elements; 0 if all rows are one."""
@@ -217,7 +191,7 @@ class _Emitter:
         lead = stage.lead > 1
         segments = []
         for ref, size in stage.operands:
-            by = f" + l * {self.number(_step(ref))}" if lead else ""
+            by = f" + l * {self.number(ref.lead)}" if lead else ""
             segments.append(f"{{{self.base(ref)}{by}, {self.width(ref.buffer)}, {self.number(size)}}}")
         width = self.number(stage.width)
         to = f"{self.base(stage.target)}{f' + l * {width}' if lead else ''}"
@@ -278,13 +252,8 @@ class _Emitter:
         width = self.width(ref.buffer)
         first, mapped = self.memory.rows_of_chunk(ref) if rows == "c->rows" else ("0", "0")
         skip = "" if first == "0" else f" + {first} * {width}"
-        step = self.number(_step(ref))
+        step = self.number(ref.lead)
         return f"(operand){{p[{ref.buffer}]{skip}{offset}, {width}, {step}, {mapped}}}"
-
-
-def _step(ref: Ref) -> int:
-    """From one leading index of an operand to the next: the strides before the last are one even run."""
-    return next((s for s in reversed(ref.strides[:-1]) if s), 0)
 
 
 class _Body(Body):

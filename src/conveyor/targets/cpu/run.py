@@ -17,16 +17,17 @@ from torch import Tensor
 from conveyor.compiler.graph import Key
 from conveyor.compiler.program import Space
 from conveyor.targets.batch_layout import BatchLayout
-from conveyor.targets.c.checks import CHECKS
-from conveyor.targets.cpu.emit import Source
-from conveyor.targets.cpu.loading import load, runtime
+from conveyor.targets.c.checks import CHECKS, empty
+from conveyor.targets.c.structs import Pointer, struct
+from conveyor.targets.c.tables import Source
+from conveyor.targets.cpu.loading import HERE, load, runtime
 from conveyor.targets.cpu.memory import Memory
 from conveyor.targets.cpu.plan import Plan
-from conveyor.targets.cpu.structs import Pointer, struct
 from conveyor.targets.target import Result
 
 LINE = 64  # bytes of a cache line
 MOST_THREADS = 256
+RUNTIME = HERE / "runtime.h"
 
 
 @cache
@@ -39,7 +40,7 @@ def _pool() -> Any:
         except (OSError, AttributeError):
             continue  # not the one that PyTorch has loaded
         parallel, number, size = (ctypes.cast(function, Pointer) for function in functions)
-        return struct("pool")(parallel=parallel, number=number, size=size)
+        return struct(RUNTIME, "pool")(parallel=parallel, number=number, size=size)
     return None
 
 
@@ -137,7 +138,7 @@ class CKernel:
         threads, split = self.plan.threads(layout.rows, layout.batch, available)
         cut = _cut(layout.batch, threads) if layout.lengths is None else _fair_cut(layout.lengths, threads)
         row = _even_row(layout.steps, layout.batch) if layout.row is None else layout.row
-        call = struct("call")(
+        call = struct(RUNTIME, "call")(
             d=ctypes.addressof(self.numbers),
             k=ctypes.addressof(self.constants),
             at=layout.at.data_ptr(),
@@ -190,12 +191,6 @@ def _fill(buffer: Tensor, rows: Tensor, times: int) -> None:
         return
     for k in range(times):
         ctypes.memmove(buffer.data_ptr() + k * rows.nbytes, rows.data_ptr(), rows.nbytes)
-
-
-def empty(dtype: torch.dtype, *shape: int) -> Tensor:
-    """Memory that a kernel is to fill."""
-    made = torch.empty(shape, dtype=dtype)
-    return made.fill_(math.nan) if "nan" in CHECKS else made
 
 
 @lru_cache(maxsize=256)

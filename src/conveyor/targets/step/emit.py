@@ -101,7 +101,7 @@ def _product(body: _Body, stage: Gemm) -> str:
     lead = stage.lead > 1
     pieces = []
     for ref, size in stage.operands:
-        by = f" + l * {_step(ref)}" if lead else ""
+        by = f" + l * {ref.lead}" if lead else ""
         pieces.append(f"{{{body.base(ref, '0')}{by}, {body.width(ref)}, {size}}}")
     to = f"{body.base(stage.target, '0')}{f' + l * {stage.width}' if lead else ''}"
     row = body.width(stage.target)
@@ -120,8 +120,3 @@ def _conditional(body: _Body, lines: tuple[Line, ...], inner: str, rows: str, wi
     text = "".join(f"{one}\n    " for line in lines for one in spelled(line, lambda arg: body.at(arg, (), ())))
     clear = f"for (idx r = 0; r < {rows}; r++)\n      for (idx j = 0; j < {width}; j++) ({to})[r * {row} + j] = 0;"
     return f"{text}if (v{lines[-1].node} != 0) {{\n    {inner}\n    }} else {clear}"
-
-
-def _step(ref: Ref) -> int:
-    """From one leading index of an operand to the next."""
-    return next((s for s in reversed(ref.strides[:-1]) if s), 0)

@@ -8,10 +8,14 @@ import torch
 from torch import Tensor
 
 from conveyor.targets.step.plan import LINE, Matrix, Plan
+from conveyor.targets.target import CannotBuild
 
 
 def pack(plan: Plan, weights: Mapping[str, Tensor]) -> Tensor:
-    """The bytes that a step reads, from the weights of its graph by name."""
+    """The bytes that a step reads, from the weights of its graph by name.
+
+    Raises CannotBuild for a matrix that is not finite and is to be stored in less.
+    """
     values = {name: value.detach().to(plan.dtype) for name, value in plan.folded.compute(weights).items()}
     found = {
         plan.program.input_buffers[key]: values[key.name] for key, _ in plan.program.inputs if key.kind == "weight"
@@ -34,6 +38,8 @@ def pack(plan: Plan, weights: Mapping[str, Tensor]) -> Tensor:
                 source = found[one.source.buffer].reshape(-1)
                 start = int(source.storage_offset()) + one.source.offset
                 whole[row : row + k, column : column + n] = source.as_strided((k, n), one.source.strides, start)
+        if plan.weights != "float32" and not whole.isfinite().all():  # its neighbours in a word would change too
+            raise CannotBuild(f"{plan.weights} is for finite weights, and some are infinite or NaN: take float32")
         if matrix.scales >= 0:
             scale = whole.abs().amax(0) / 127 if matrix.depth else whole.sum(0)
             put(matrix.scales, scale / 2**24)
@@ -49,7 +55,7 @@ def _as_bfloat16(values: Tensor) -> Tensor:
     below = ((digits + 0x8000) >> 16) & 0xFFFF
     wanted = high.contiguous().view(torch.int32).long()
     sign, size = wanted & 0x80000000, wanted & 0x7FFFFFFF
-    above = ((size - below + 0x8000) >> 16).clamp(min=0)
+    above = ((size - below + 0x8000) >> 16).clamp(0, 0x7F7F)  # the largest finite one
     return _words(sign | above << 16 | below)
 
 

@@ -1,4 +1,4 @@
-"""The structs that Python fills and C reads, from their one declaration in runtime.h."""
+"""The structs that Python fills and C reads, from their one declaration in a header."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import ctypes
 import re
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from conveyor.targets.c.build import read
-from conveyor.targets.cpu.loading import HERE
 
 Pointer = ctypes.c_void_p
 
 
 @cache
-def struct(name: str) -> Any:
+def struct(header: Path, name: str) -> Any:
     """The class of a struct whose members are pointers, functions or numbers of the type idx."""
-    text = re.sub(r"/\*.*?\*/", "", read(HERE / "runtime.h"), flags=re.DOTALL)
+    text = re.sub(r"/\*.*?\*/", "", read(header), flags=re.DOTALL)
     found = re.search(rf"struct {name} \{{([^}}]*)\}};|typedef struct \{{([^}}]*)\}} {name};", text)
-    assert found is not None, f"runtime.h declares no struct {name}"
+    assert found is not None, f"{header.name} declares no struct {name}"
     fields = [field for line in (found[1] or found[2]).split(";") for field in _members(line.strip())]
     return type(name, (ctypes.Structure,), {"_fields_": fields})
 
@@ -32,5 +32,5 @@ def _members(line: str) -> Iterator[tuple[str, Any]]:
         yield from ((name.strip(), ctypes.c_ssize_t) for name in line[4:].split(","))
     elif line:
         pointer = re.fullmatch(r".*\*(?:const )?(\w+)", line)
-        assert pointer is not None, f"runtime.h: {line}"
+        assert pointer is not None, f"a member that Python cannot fill: {line}"
         yield pointer[1], Pointer
