@@ -11,8 +11,10 @@ from __future__ import annotations
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -21,10 +23,12 @@ import conveyor
 from conveyor import zoo
 from conveyor.exporting.exported import Exported
 from conveyor.exporting.format import BOUND, Ran
-from conveyor.exporting.proof import cut, largest_error
+from conveyor.exporting.proof import CHUNKS, cut, largest_error
 from conveyor.exporting.recorded import Recorded, record
+from conveyor.exporting.write import Report
 
-SIZES, CHUNKS = (3, 8), (1, 7, 64)  # eight units give each period of a clockwork a module
+T = TypeVar("T")
+SIZES = (3, 8)  # eight units give each period of a clockwork a module
 HEAD = """# Cells and targets
 
 One definition reaches all of these. The figures are the largest errors over 200 steps, at once or in chunks, of two
@@ -40,10 +44,7 @@ def whole(layer: conveyor.Recurrent, recorded: Recorded) -> float:
     """The kernels of sequences."""
     with conveyor.backend("compiled"):
         output, state, *_ = layer(recorded.inputs["x"][:, None])
-    each = state if isinstance(state, tuple) else (state,)
-    names = [(n, row) for n in layer.state_names for row in range(layer.num_layers)]
-    states = {f"{n}.{row}": each[layer.state_names.index(n)][row, 0] for n, row in names}
-    return _error({"output": output[:, 0]}, states, recorded)
+    return _error(output[:, 0], _states(layer, state), recorded)
 
 
 def stream(layer: conveyor.Recurrent, recorded: Recorded) -> float:
@@ -51,61 +52,64 @@ def stream(layer: conveyor.Recurrent, recorded: Recorded) -> float:
     made = layer.stream()
     pieces = torch.split(recorded.inputs["x"], cut(recorded.steps, CHUNKS))
     output = torch.cat([found[0] if isinstance(found := made.run(piece), tuple) else found for piece in pieces])
-    return _error({"output": output}, recorded.states, recorded)
+    return _error(output, _states(layer, made.state), recorded)
 
 
-def _error(outputs: dict[str, Tensor], states: Mapping[str, Tensor], recorded: Recorded) -> float:
+def _states(layer: conveyor.Recurrent, state: Tensor | tuple[Tensor, ...]) -> dict[str, Tensor]:
+    """The states of the one row by their names in an export."""
+    each = state if isinstance(state, tuple) else (state,)
+    named = zip(layer.state_names, each, strict=True)
+    return {f"{n}.{row}": value[row, 0] for n, value in named for row in range(layer.num_layers)}
+
+
+def _error(output: Tensor, states: Mapping[str, Tensor], recorded: Recorded) -> float:
     """Of the output and the last states; further outputs are compared where they are exported."""
     wanted = Recorded(recorded.inputs, {"output": recorded.outputs["output"]}, recorded.states)
-    return largest_error(Ran(outputs, states, 0), wanted)[0]
+    return largest_error(Ran({"output": output}, states, 0), wanted)[0]
 
 
-def exporting(to: str) -> Callable[[conveyor.Recurrent, Recorded], float]:
-    """The proof of an export."""
-
-    def error(layer: conveyor.Recurrent, _: Recorded) -> float:
-        with tempfile.TemporaryDirectory() as place:
-            report = conveyor.export(layer, Path(place) / "out", to)
-        assert report.proof.error is not None, report.proof.obstacle
-        return report.proof.error
-
-    return error
-
-
-def operators(layer: conveyor.Recurrent) -> str:
-    """The recurrent operators of ONNX that the cell becomes."""
-    import onnx
-
+def exported(layer: conveyor.Recurrent, to: str) -> Report:
+    """An export with its proof. Ends the program where it cannot be run, since nothing would be known then."""
     with tempfile.TemporaryDirectory() as place:
-        report = conveyor.export(layer, Path(place) / "out", "onnx")
-        (file,) = (name for name in report.files if name.endswith(".onnx"))
-        nodes = onnx.load(Path(place) / "out" / file).graph.node
-    return ", ".join(sorted({node.op_type for node in nodes} & {"LSTM", "GRU", "RNN", "Scan"}))
+        report = conveyor.export(layer, Path(place) / "out", to)
+    if report.proof.error is None:
+        raise SystemExit(f"{to}: {report.proof.obstacle}")
+    return report
 
 
-TARGETS = (whole, stream, exporting("c"), exporting("onnx"), exporting("js"))
+def errors(layer: conveyor.Recurrent, recorded: Recorded) -> Iterator[tuple[float | None, str]]:
+    """The error in each target, None where it is not reached, and the recurrent operators of ONNX."""
+    yield tried(lambda: whole(layer, recorded)), ""
+    yield tried(lambda: stream(layer, recorded)), ""
+    for to in ("c", "onnx", "js"):
+        report = tried(partial(exported, layer, to))
+        used = () if report is None else report.data.get("layers", ())
+        yield report and report.proof.error, ", ".join(sorted({*used}))
+
+
+def tried(make: Callable[[], T]) -> T | None:
+    """What it gives, or None with the reason among the messages."""
+    try:
+        with torch.no_grad():
+            return make()
+    except (ValueError, RuntimeError) as failed:
+        print(failed, file=sys.stderr)
+        return None
 
 
 def main() -> None:
     """Prints the table."""
     print(HEAD.format(*SIZES, BOUND), end="")
-    reached = [0] * len(TARGETS)
+    reached = [0] * 5
     for name, kind in zoo.CELLS.items():
         torch.manual_seed(0)
         layer = conveyor.Recurrent(kind, *SIZES, num_layers=2)
-        recorded = record(Exported.of(layer), {})
-        cells = []
-        for k, target in enumerate(TARGETS):
-            try:
-                with torch.no_grad():
-                    error = target(layer, recorded)
-            except (ValueError, RuntimeError, AssertionError) as failed:
-                print(f"{name}: {failed}", file=sys.stderr)
-                cells.append("no")
-                continue
-            reached[k] += error <= BOUND
-            cells.append(f"{error:.1e}")
-        print(f"| {name} | {' | '.join([*cells[:4], operators(layer), *cells[4:]])} |", flush=True)
+        found = list(errors(layer, record(Exported.of(layer), {})))
+        reached = [
+            count + (error is not None and error <= BOUND) for count, (error, _) in zip(reached, found, strict=True)
+        ]
+        cells = ["no" if error is None else f"{error:.1e}" for error, _ in found]
+        print(f"| {name} | {' | '.join([*cells[:4], found[3][1], *cells[4:]])} |", flush=True)
     counts = [f"{count} of {len(zoo.CELLS)}" for count in reached]
     print(f"| within {BOUND:g} | {' | '.join([*counts[:4], '', *counts[4:]])} |")
 

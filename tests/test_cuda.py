@@ -94,6 +94,17 @@ def test_the_kernel_with_dropout_and_zoneout_is_the_loop(name, on):
     assert_kernel_is_loop(layer, inputs, lengths=[5, 0, 1, 2, 3, 4, 5])
 
 
+@pytest.mark.parametrize("kind", [conveyor.RNN, conveyor.LSTM, conveyor.GRU])
+def test_the_kernel_of_a_layer_with_the_weights_of_torch_nn_is_the_loop(kind, on):
+    """Whose gates are parts of one matrix; so are their gradients."""
+    api = on(Schedule.GRID)
+    layer = kind(3, 7, num_layers=2, bidirectional=True, dtype=torch.float64)
+    inputs = {"x": torch.randn(6, 4, 3, dtype=torch.float64)[1:].requires_grad_()}  # which begins within another
+    for lengths in (None, [5, 1, 3, 2]):
+        assert_kernel_is_loop(layer, inputs, lengths=lengths)
+    assert api.launches
+
+
 @pytest.mark.parametrize("name", FEW)
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_the_kernel_of_no_steps_and_of_no_rows_is_the_loop(name, schedule, on):

@@ -13,6 +13,7 @@ from conveyor.compiler.ops import OPS
 from conveyor.errors import BadInput
 from conveyor.exporting import proof, write
 from conveyor.exporting.format import Format, Ran, Written
+from conveyor.language import LanguageModel
 
 
 class Torch(Format):
@@ -34,8 +35,11 @@ class Torch(Format):
     def obstacle(self, exported, folder):
         return self.why
 
-    def run(self, exported, folder, written, inputs, lengths):
+    def run(self, exported, folder, written, inputs, cuts):
         weights = torch.load(folder / "weights.pt")
+        return (self._ran(exported, weights, inputs, lengths) for lengths in cuts)
+
+    def _ran(self, exported, weights, inputs, lengths):
         state, outputs = dict(exported.initial), {name: [] for name in exported.outputs}
         for at in range(sum(lengths)):
             values = _step(exported, weights, inputs, state, at)
@@ -126,6 +130,68 @@ def test_files_of_others_are_left_alone(tmp_path):
     assert (tmp_path / "out" / "notes").read_text() == "mine"
 
 
+def edited(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("mark", ['{"mine": 1}', "[]", "mine", '{"conveyor": "1", "sha256": {"../notes": "mine"}}'])
+@pytest.mark.usefixtures("form")
+def test_a_folder_with_an_export_json_of_others_is_no_export(mark, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "export.json").write_text(mark)
+    (tmp_path / "out" / "gru.txt").write_text("mine")
+    before = edited(tmp_path / "out")
+    with pytest.raises(BadInput, match="no export"):
+        conveyor.export(small(), tmp_path / "out", "torch")
+    assert edited(tmp_path / "out") == before
+
+
+@pytest.mark.usefixtures("form")
+def test_a_file_that_the_user_has_changed_is_not_replaced(tmp_path):
+    """Nor one that is in the way of a new one."""
+    conveyor.export(small(), tmp_path / "out", "torch")
+    text = tmp_path / "out" / "gru.txt"
+    written = text.read_bytes()
+    text.write_bytes(b"m" + written[1:])
+    before = edited(tmp_path / "out")
+    with pytest.raises(BadInput, match=r"gru\.txt was changed"):
+        conveyor.export(small(), tmp_path / "out", "torch")
+    assert edited(tmp_path / "out") == before
+    text.unlink()  # what is not there cannot be lost
+    (tmp_path / "out" / "other.txt").write_text("mine")
+    before = edited(tmp_path / "out")
+    with pytest.raises(BadInput, match=r"other\.txt is in the way"):
+        conveyor.export(small(), tmp_path / "out", "torch", name="other")
+    assert edited(tmp_path / "out") == before
+    conveyor.export(small(), tmp_path / "out", "torch")
+    assert text.read_bytes() == written
+
+
+@pytest.mark.usefixtures("form")
+def test_what_an_earlier_export_has_left_goes(tmp_path):
+    conveyor.export(small(), tmp_path / "out", "torch")
+    (tmp_path / "out" / "notes").write_text("mine")
+    conveyor.export(small(), tmp_path / "out", "torch", name="other")
+    assert {*os.listdir(tmp_path / "out")} == {"weights.pt", "other.txt", "export.json", "notes"}
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o077, 0o700), (0o022, 0o755), (0o002, 0o775)])
+@pytest.mark.usefixtures("form")
+def test_a_folder_is_as_the_umask_has_it(mask, mode, tmp_path):
+    before = os.umask(mask)
+    try:
+        conveyor.export(small(), tmp_path / "out", "torch")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "out").stat().st_mode & 0o777 == mode
+
+
+def test_an_error_without_a_number_keeps_its_cause(form, tmp_path):
+    form.fails = OSError("lib.so: failed to map segment from shared object")
+    with pytest.raises(OSError, match=r"failed to map segment.*nothing was exported"):
+        conveyor.export(small(), tmp_path / "out", "torch")
+
+
 def test_what_cannot_be_run_here_says_so(form, tmp_path):
     form.why = "there is no torch"
     report = conveyor.export(small(), tmp_path / "out", "torch")
@@ -153,6 +219,14 @@ def test_a_layer_is_exported_as_in_evaluation_and_left_as_it_was(tmp_path):
         (conveyor.GRU(3, 4), {"colour": 1}, "no option colour"),
         (conveyor.GRU(3, 4), {"inputs": {"y": torch.ones(1)}}, "no y"),
         (conveyor.GRU(3, 4), {"head": torch.nn.Linear(5, 2)}, "reads 5 numbers"),
+        (conveyor.GRU(3, 4), {"head": torch.nn.Sequential(torch.nn.Linear(4, 2))}, "not Sequential"),
+        (conveyor.GRU(3, 4), {"head": torch.nn.Linear(4, 2).double()}, r"head\.to\(torch\.float32\)"),
+        (conveyor.GRU(3, 4).double(), {"head": torch.nn.Linear(4, 2)}, r"head\.to\(torch\.float64\)"),
+        (conveyor.GRU(3, 4), {"inputs": {"x": torch.ones(5, 1, 3).numpy()}}, "x must be a tensor, not ndarray"),
+        (conveyor.GRU(3, 4), {"inputs": {"x": torch.ones(3)}}, r"x must have the shape \[T, B, \.\.\.\], not \[3\]"),
+        (conveyor.GRU(3, 4), {"inputs": torch.ones(5, 1, 3)}, "inputs are tensors by name"),
+        (conveyor.GRU(3, 4), {"name": 2}, "begin with a letter"),
+        ("gru", {}, "str is neither a layer"),
     ],
 )
 @pytest.mark.usefixtures("form")
@@ -160,6 +234,30 @@ def test_what_cannot_be_exported_is_refused(module, options, why, tmp_path):
     with pytest.raises(BadInput, match=why):
         conveyor.export(module, tmp_path / "out", "torch", **options)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("to", [None, "d", ["c"]])
+def test_there_are_no_other_formats(to, tmp_path):
+    with pytest.raises(BadInput, match="there is no format"):
+        conveyor.export(small(), tmp_path / "out", to)
+
+
+@pytest.mark.parametrize("register", ["register_forward_hook", "register_forward_pre_hook"])
+@pytest.mark.usefixtures("form")
+def test_hooks_are_refused_by_name(register, tmp_path):
+    model = LanguageModel(11, conveyor.zoo.GRU, 4)
+    gru, head = small(), torch.nn.Linear(4, 2)
+    for module, hooked, name in [
+        (gru, gru, "GRU"),
+        (model, model.embedding, "embedding"),
+        (model, model.rnn, "rnn"),
+        (gru, head, "head"),
+    ]:
+        handle = getattr(hooked, register)(lambda *_: None)
+        with pytest.raises(BadInput, match=f"^{name}.* has a forward hook"):
+            conveyor.export(module, tmp_path / "out", "torch", head=head if module is gru else None)
+        handle.remove()
+    conveyor.export(gru, tmp_path / "out", "torch", head=head)
 
 
 class Curved(conveyor.Cell):
@@ -206,6 +304,17 @@ def test_the_command_takes_layers_from_files(sources, tmp_path):
     exports.export(f"{sources}:made", tmp_path / "onnx", to="onnx")
     exports.export(str(tmp_path / "onnx" / "lstm.onnx"), tmp_path / "js", to="js", inline=True)
     assert not (tmp_path / "js" / "lstm.bin").exists()
+
+
+def test_the_command_says_what_a_format_has_not(sources, tmp_path):
+    for options, part in [
+        ({"to": "cc", "weights": "int8"}, "no format cc: did you mean c"),
+        ({"to": "cc", "inline": True}, "no format cc"),
+        ({"to": "js", "weights": "int8"}, "js has no option weights"),
+        ({"to": "onnx", "inline": False}, "onnx has no option inline"),
+    ]:
+        with pytest.raises(BadInput, match=part):
+            exports.export(f"{sources}:broken", tmp_path / "out", **options)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ import torch
 import conveyor
 from cases import CASES, PAPERS, extra_inputs
 from conveyor import zoo
-from conveyor.exporting.c import STRICT
+from conveyor.exporting.c import STRICT, text
 from conveyor.language import LanguageModel
+from op_cells import driven
 from tiers import quick, slow
 from tolerance import assert_equal
 
@@ -180,26 +181,57 @@ def test_a_language_model_whose_weights_are_in_a_file(tmp_path):
     assert report.files["lstm.bin"] > 9 * 11 * 4
 
 
-class Awkward(conveyor.Cell):
-    """Its streams have names that C has taken."""
-
-    state = ("h",)
-    constant = ("register",)
-
-    def __init__(self, input_size, hidden_size):
-        super().__init__(input_size, hidden_size, weights=3, register=3)
-        self.map = self.affine("h", "x", "weights", "register")
-
-    def step(self, x, h, weights, register):
-        return torch.tanh(self.map(h, x, weights, register))
+CONSTANT = ("register", "stdin", "mem")
+AWKWARD = [  # names that C or C++, the text of the step or the example have
+    "weights", "WIDE", "NARROW", "LANES", "FEW", "real", "idx", "size", "token", "bitand", "compl",
+    "and_eq", "wchar_t", "decltype", "noexcept", "thread_local", "static_assert", "concept",
+    "printf", "scanf", "file", "steps", "row", "main", "γ",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("inline", [False, True])
 def test_names_that_c_has_taken(inline, tmp_path):
-    report = conveyor.export(conveyor.Recurrent(Awkward, 2, 3), tmp_path / "out", to="c", inline=inline)
+    layer = conveyor.Recurrent(driven(*CONSTANT, *AWKWARD, constant=CONSTANT), 2, 3)
+    report = conveyor.export(layer, tmp_path / "out", to="c", inline=inline)
     assert report.proof.error <= 1e-5
+    compiled(tmp_path / "out", "g++", "-x", "c++", *STRICT[1:])
+    assert all((tmp_path / "out" / name).read_text().isascii() for name in ("driven.h", "driven.c", "main.c"))
 
 
-def test_a_name_that_the_example_has(tmp_path):
+def test_names_that_would_be_one_in_c(tmp_path):
+    with pytest.raises(ValueError, match=r"Drive_in and drive_in would both have the size DRIVEN_DRIVE_IN_SIZE"):
+        conveyor.export(conveyor.Recurrent(driven("drive", "Drive"), 2, 3), tmp_path / "out", to="c")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["head", "resize", "UPPER_name", "stdio"])
+def test_any_name(name, tmp_path):
+    layer, x = conveyor.GRU(2, 3), torch.randn(4, 2)
+    folder = exported(layer, tmp_path / "out", name=name, inline=False)
+    made = subprocess.run(["make", "-C", str(folder)], capture_output=True, text=True)
+    assert not made.returncode, made.stderr
+    with torch.no_grad():
+        wanted, _ = layer(x)
+    assert_equal(printed_in(folder, folder / "main", x), wanted, table={torch.float32: 2e-5})
+
+
+def test_all_that_was_written_is_compiled_once(tmp_path, monkeypatch):
+    commands, run = [], subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda command, **more: commands.append(command) or run(command, **more))
+    conveyor.export(conveyor.GRU(2, 3), tmp_path / "out", to="c")
+    assert len(commands) == 1
+    monkeypatch.setattr(text, "_example", lambda *_: "int main(void) { return unknown; }\n")
+    with pytest.raises(RuntimeError, match=r"main\.c.*unknown"):
+        conveyor.export(conveyor.GRU(2, 3), tmp_path / "other", to="c")
+
+
+@pytest.mark.parametrize(("name", "counts"), [("clockwork", True), ("gru", False)])
+def test_the_header_says_how_far_steps_are_counted(name, counts, tmp_path):
+    exported(CASES[name].layer(3, 6), tmp_path / "out", name="made")
+    assert ("2^24 steps" in (tmp_path / "out" / "made.h").read_text()) == counts
+
+
+@pytest.mark.parametrize("name", ["main", "Main"])
+def test_a_name_that_the_example_has(name, tmp_path):
     with pytest.raises(ValueError, match=r"main\.c is the example"):
-        conveyor.export(conveyor.GRU(2, 3), tmp_path / "out", to="c", name="main")
+        conveyor.export(conveyor.GRU(2, 3), tmp_path / "out", to="c", name=name)

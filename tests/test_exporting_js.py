@@ -84,6 +84,39 @@ def test_streams_and_text_of_an_exported_model(tmp_path):
         assert part in message
 
 
+def in_node(folder, name, expression):
+    """What an expression of `model` is."""
+    program = (
+        f"const {{ load }} = await import(process.argv[1]); const model = await load(); console.log({expression});"
+    )
+    driver = ["node", "--input-type=module", "-e", program, (folder / f"{name}.js").as_uri()]
+    return json.loads(subprocess.run(driver, capture_output=True, text=True, check=True).stdout)
+
+
+def test_a_wide_output(tmp_path):
+    """More numbers than a call in JavaScript takes arguments."""
+    report = conveyor.export(conveyor.RNN(2, 4), tmp_path / "out", "js", head=torch.nn.Linear(4, 1000))
+    assert report.proof.error <= 1e-5
+
+
+def test_bytes_are_decoded_as_in_python(tmp_path):
+    """With the mark at their beginning, and a replacement for what is no text."""
+    vocabulary, numbers = Vocabulary.of(b"", "byte"), [0xEF, 0xBB, 0xBF, 0x61, 0xFF, 0xC3, 0xBC]
+    conveyor.export(LanguageModel(256, conveyor.zoo.GRU, 2), tmp_path / "out", "js", vocabulary=vocabulary)
+    found = in_node(tmp_path / "out", "gru", f"JSON.stringify(model.decode({numbers}))")
+    assert found == "".join(vocabulary.decode(numbers))
+
+
+def test_what_the_model_never_saw_is_refused_and_a_surrogate_is_a_symbol(tmp_path):
+    vocabulary = Vocabulary("char", ("a", "b", "\udc80"))
+    conveyor.export(LanguageModel(3, conveyor.zoo.GRU, 2), tmp_path / "out", "js", vocabulary=vocabulary)
+    encoded = (
+        "(text) => { try { return model.encode(text); } catch (error) { return `${error.name}: ${error.message}`; } }"
+    )
+    found = in_node(tmp_path / "out", "gru", f'JSON.stringify(["ab\\udc80", "azbyz"].map({encoded}))')
+    assert found == [[0, 1, 2], 'RangeError: the model never saw "z", "y"']
+
+
 IN_A_PAGE = """
 return import("/gru.js").then(async ({ load }) => {
   const model = await load();

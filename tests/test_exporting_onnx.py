@@ -13,7 +13,7 @@ from conveyor import zoo
 from conveyor.errors import BadInput
 from conveyor.exporting.onnx.model import model
 from conveyor.language import LanguageModel
-from op_cells import OPS, SHAPED, op_cell
+from op_cells import OPS, SHAPED, driven, op_cell
 
 STEPS, BOUND = 200, 1e-5
 OWN = {
@@ -245,6 +245,19 @@ def test_the_format_proves_what_it_wrote(tmp_path):
 @pytest.mark.parametrize("cell", [CASES["own, with extra outputs"].cell, CASES["own, with streams"].cell])
 def test_the_format_has_further_inputs_and_outputs(cell, tmp_path):
     conveyor.export(conveyor.Recurrent(cell, 3, 6, num_layers=2), tmp_path / "own", to="onnx")
+
+
+@pytest.mark.parametrize("name", ["batch_size", "shape", "Add", "tokens", "embedding"])
+def test_values_of_the_model_give_way_to_the_names_of_streams(name, tmp_path):
+    layer = conveyor.Recurrent(driven(name), 3, 6, num_layers=2)
+    assert conveyor.export(layer, tmp_path / "own", to="onnx").proof.error <= BOUND
+
+
+@pytest.mark.parametrize("name", ["h_0", "h_n"])
+def test_a_stream_that_is_called_as_an_input_or_output_of_the_model_is_refused(name, tmp_path):
+    with pytest.raises(BadInput, match=f"two values called {name}: rename that of Driven"):
+        conveyor.export(conveyor.Recurrent(driven(name), 3, 6, num_layers=2), tmp_path / "own", to="onnx")
+    assert not [*tmp_path.iterdir()]
 
 
 def test_the_format_writes_a_language_model(tmp_path):

@@ -10,7 +10,7 @@ from torch import nn
 
 from conveyor.cli.pages import check_language
 from conveyor.errors import BadInput, suggest
-from conveyor.exporting.formats import FORMATS
+from conveyor.exporting.formats import FORMATS, check_options, format_of
 from conveyor.exporting.write import export as write
 from conveyor.language.trained import load
 from conveyor.nn.incoming import from_onnx
@@ -36,13 +36,10 @@ def export(
     A run of conveyor train gives its language model. In file.py, NAME is a layer or a language model, or a function
     without arguments that returns one. Of file.onnx, its LSTM, GRU or RNN is taken.
     """
-    if weights != "float32" and to != "c":
-        raise BadInput(f"--weights is for --to c; the format {to} has float32 alone: omit it")
-    if inline is not None and to not in ("c", "js"):
-        raise BadInput(f"--inline and --beside are for C and JavaScript; the format {to} has one file: omit it")
-    options: dict[str, Any] = {"weights": weights} if to == "c" else {}
+    options: dict[str, Any] = {} if weights == "float32" else {"weights": weights}
     if inline is not None:
         options["inline"] = inline
+    check_options(format_of(to), options)
     module, vocabulary = _read(source)
     print(write(module, out, to, vocabulary=vocabulary, name=name, **options))
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from conveyor.tasks.text import Vocabulary
 
 Dims = tuple[int, ...]
+M = TypeVar("M", bound=nn.Module)
 NAME = re.compile(r"[a-z][a-z0-9_]*", re.IGNORECASE | re.ASCII)
 FULL = (torch.float32, torch.float64)  # the types in which a step is traced
 
@@ -66,10 +67,14 @@ class Exported:
     ) -> Exported:
         """That of a layer or a language model. `inputs`: examples of streams and constants, as for a call of the layer.
 
-        Raises BadInput for what has no single step, and for streams and constants of which no example is given.
+        What is not on the CPU, or in half precision, is copied. Raises BadInput for what has no single step, for
+        streams and constants of which no example is given, and for modules that have hooks.
         """
+        _parts(module, head, vocabulary)
+        module, head = in_full(module), None if head is None else in_full(head)
         model, layer = _parts(module, head, vocabulary)
-        streams, constants, types = _shapes(layer, inputs or {})
+        _check_hooks(module, layer, head)
+        streams, constants, types = _shapes(layer, {} if inputs is None else inputs)
         given = [(n, dims, types.get(n)) for n, dims in {**streams, **constants}.items() if n != "x"]
         with as_evaluated(module), torch.no_grad():
             top = head if model is None else _output(model)
@@ -126,12 +131,12 @@ class Exported:
 
 def checked_name(name: str) -> str:
     """The name, which becomes that of functions and files. Raises BadInput if it cannot."""
-    if not NAME.fullmatch(name):
+    if not isinstance(name, str) or not NAME.fullmatch(name):
         raise BadInput(f"the name {name!r} must be letters, digits and _, and begin with a letter: it names functions")
     return name
 
 
-def in_full(module: nn.Module) -> nn.Module:
+def in_full(module: M) -> M:
     """The module, or a copy on the CPU in float32 of one that is elsewhere or in half precision."""
     tensors = [*module.parameters(), *module.buffers()]
     types = {t.dtype for t in tensors if t.is_floating_point()}
@@ -144,6 +149,7 @@ def in_full(module: nn.Module) -> nn.Module:
 def _parts(
     module: nn.Module, head: nn.Linear | None, vocabulary: Vocabulary | None
 ) -> tuple[LanguageModel | None, Recurrent]:
+    """The language model, if it is one, and the layer. Raises BadInput for what is neither, or does not fit."""
     if isinstance(module, LanguageModel):
         if head is not None:
             raise BadInput("a language model has an output of its own: omit head")
@@ -159,9 +165,29 @@ def _parts(
             f"{type(module).__name__} is neither a layer of conveyor nor a conveyor.language.LanguageModel: give the "
             "layer (conveyor.replace makes torch.nn's layers into such), and a Linear after it as head="
         )
-    if head is not None and head.in_features != module.output_size:
-        raise BadInput(f"the head reads {head.in_features} numbers, but the layer gives {module.output_size}")
+    if head is not None:
+        _check_head(head, module)
     return None, module
+
+
+def _check_head(head: nn.Linear, layer: Recurrent) -> None:
+    if not isinstance(head, nn.Linear):
+        raise BadInput(f"the head must be a torch.nn.Linear, not {type(head).__name__}")
+    if head.in_features != layer.output_size:
+        raise BadInput(f"the head reads {head.in_features} numbers, but the layer gives {layer.output_size}")
+    dtype = next((p.dtype for p in layer.parameters()), head.weight.dtype)
+    if torch.float64 in (dtype, head.weight.dtype) and dtype != head.weight.dtype:
+        raise BadInput(f"the head is in {head.weight.dtype}, but the layer in {dtype}: head.to({dtype})")
+
+
+def _check_hooks(module: nn.Module, layer: Recurrent, head: nn.Linear | None) -> None:
+    """Raises BadInput for a hook that PyTorch calls and an export would not. Those within a cell's step are traced."""
+    traced = {each for cell in layer.cells for each in cell.modules()}
+    named = [*module.named_modules(), *(() if head is None else head.named_modules(prefix="head"))]
+    for name, each in named:
+        if each not in traced and (each._forward_hooks or each._forward_pre_hooks):
+            where = f"{name}, a {type(each).__name__}," if name else type(each).__name__
+            raise BadInput(f"{where} has a forward hook, which an export cannot call: remove it")
 
 
 def _shapes(
@@ -169,6 +195,8 @@ def _shapes(
 ) -> tuple[dict[str, Dims], dict[str, Dims], dict[str, torch.dtype]]:
     """The shapes of streams and constants without steps and rows, and the types of those that are no real numbers."""
     cell = layer.cell
+    if not isinstance(inputs, Mapping):
+        raise BadInput(f"inputs are tensors by name, inputs={{'x': tensor}}, not {type(inputs).__name__}")
     further = [n for n in cell.arguments if n not in ("x", "t", *cell.state, *cell.below)]
     unknown = sorted(set(inputs) - {"x", *further})
     if unknown:
@@ -179,6 +207,14 @@ def _shapes(
             f"{location(cell)} also takes {', '.join(missing)}, of unknown shape: give an example of each as the layer "
             f"is called with, inputs={{{missing[0]!r}: tensor}}"
         )
+    for name, value in inputs.items():
+        before = ["B"] if name in cell.constant else ["T", "B"]
+        if not isinstance(value, Tensor):
+            raise BadInput(f"the example of {name} must be a tensor, not {type(value).__name__}: torch.as_tensor")
+        if value.dim() < len(before) or not value.numel():
+            raise BadInput(
+                f"the example of {name} must have the shape [{', '.join(before)}, ...], not {list(value.shape)}"
+            )
     shapes: dict[str, Dims] = {"x": (layer.input_size,)}
     for name in further:
         lead = 1 if name in cell.constant else 2

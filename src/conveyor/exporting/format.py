@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -55,9 +55,15 @@ class Format(ABC):
 
     @abstractmethod
     def run(
-        self, exported: Exported, folder: Path, written: Written, inputs: Mapping[str, Tensor], lengths: Sequence[int]
-    ) -> Ran:
-        """Runs what was written from the first state, in chunks of these lengths, each from the state of the last.
+        self,
+        exported: Exported,
+        folder: Path,
+        written: Written,
+        inputs: Mapping[str, Tensor],
+        cuts: Iterable[Sequence[int]],
+    ) -> Iterator[Ran]:
+        """Runs what was written, once for each of the cuts: from the first state, in chunks of these lengths, each from
+        the state of the last.
 
         `written`: what `write` gave; `inputs`: as in `Recorded`. It leaves no files in the folder.
         """

@@ -19,8 +19,8 @@ FORMATS = {
 
 def format_of(name: str) -> Format:
     """The format of this name. Raises BadInput if there is none."""
-    if name not in FORMATS:
-        raise BadInput(f"there is no format {name}: {suggest(name, FORMATS)}")
+    if not isinstance(name, str) or name not in FORMATS:
+        raise BadInput(f"there is no format {name}: {suggest(str(name), FORMATS)}")
     found: Format = importlib.import_module(FORMATS[name]).FORMAT
     return found
 

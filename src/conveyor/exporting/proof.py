@@ -58,8 +58,8 @@ def prove(form: Format, exported: Exported, folder: Path, written: Written, reco
     if obstacle is not None:
         return Proof(steps, CHUNKS, written.bound, obstacle=obstacle)
     worst, seconds = 0.0, float("inf")
-    for lengths in ([steps], cut(steps, CHUNKS), [1] * steps):
-        ran = form.run(exported, folder, written, recorded.inputs, lengths)
+    cuts = [[steps], cut(steps, CHUNKS), [1] * steps]
+    for lengths, ran in zip(cuts, form.run(exported, folder, written, recorded.inputs, cuts), strict=True):
         found, what = largest_error(ran, recorded)
         if not found <= written.bound:
             raise Wrong(

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from conveyor.exporting.exported import Exported, in_full
-from conveyor.exporting.folder import MARK, appearing, check_folder
+from conveyor.exporting.exported import Exported
+from conveyor.exporting.folder import MARK, appearing, check_folder, digest
 from conveyor.exporting.format import Format, Written
 from conveyor.exporting.formats import check_options, format_of, having
 from conveyor.exporting.proof import Proof, prove
@@ -65,7 +65,7 @@ def export(
     Arguments:
         module: a `Recurrent` of any cell, `conveyor.RNN`, `LSTM`, `GRU`, or a `conveyor.language.LanguageModel`. It is
             exported as in evaluation mode, and in float32, whatever its own type. It is not changed.
-        directory: a new or empty folder, or an earlier export, whose files are replaced.
+        directory: a new or empty folder, or an earlier export, whose files are replaced unless they were changed.
         to: "c", "onnx" or "js".
         inputs: examples of what the layer is called with besides its state, by name: x and further streams [T, B, ...],
             constants [B, ...]. Needed where the cell does not know a width, and good where a proof on normal numbers
@@ -82,18 +82,20 @@ def export(
     A model of ONNX takes the states, `h_0`, which a layer with a learnt start may go without, and of a cell that counts
     the number of the first step, `start`, exact up to 2^24. ONNX Runtime needs one step at least.
     Raises BadInput (a ValueError) for what has no single step, an operation that the format has not, or a folder with
-    other files; `proof.Wrong` (a RuntimeError) if the results differ; OSError. Nothing is written then.
+    other or changed files; `proof.Wrong` (a RuntimeError) if the results differ; OSError. Nothing is written then.
     """
     form, folder = format_of(to), Path(directory)
     check_options(form, options)
     check_folder(folder)
-    exported = Exported.of(in_full(module), inputs, head and in_full(head), vocabulary, name)  # type: ignore[arg-type]
+    exported = Exported.of(module, inputs, head, vocabulary, name)
     _check_operations(form, exported)
     with appearing(folder) as made:
         written = form.write(exported, made, **options)
         proof = prove(form, exported, made, written, record(exported, inputs))
-        files = {str(path.relative_to(made)): path.stat().st_size for path in sorted(made.rglob("*")) if path.is_file()}
+        paths = {str(path.relative_to(made)): path for path in sorted(made.rglob("*")) if path.is_file()}
+        files = {name: path.stat().st_size for name, path in paths.items()}
         data = _data(form, exported, written, files, proof)
+        data["sha256"] = {name: digest(path) for name, path in paths.items()}
         (made / MARK).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     return Report(folder, files, proof, data)
 

@@ -31,12 +31,6 @@ from conveyor.layer.stream import Stream
 
 State = Tensor | tuple[Tensor, ...]
 
-TRACED = (
-    "torch.jit.trace, and so torch.onnx.export(dynamo=False), would record a loop of this input's length, which cuts "
-    "longer inputs short: use torch.export.export, or torch.onnx.export(dynamo=True, custom_translation_table="
-    "conveyor.onnx_translations()), or trace the layer's step"
-)
-
 
 class Recurrent(nn.Module):
     """Layers of any cell, in one direction or both, as `torch.nn.LSTM` has them.
@@ -210,7 +204,7 @@ class Recurrent(nn.Module):
         if tracer is not None:
             return symbolic.as_leaf(tracer, self, (input,) if hx is None else (input, hx), asked)
         if torch.jit.is_tracing():
-            raise RuntimeError(TRACED)
+            raise RuntimeError(symbolic.TRACED)
         if others:
             raise TypeError(f"a layer is called with its input and state; name the others: {', '.join(asked)}")
         return self._forward(input, hx, lengths, record, start, extra_inputs)

@@ -1,10 +1,16 @@
-"""A layer in torch.fx.symbolic_trace: one node, as PyTorch's own modules are."""
+"""A layer in torch.fx.symbolic_trace: one node, as PyTorch's own modules are; and why torch.jit.trace has none."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from torch import fx, nn
+
+TRACED = (
+    "torch.jit.trace, and so torch.onnx.export(dynamo=False), would record a loop of this input's length, which cuts "
+    "longer inputs short: use torch.export.export, or torch.onnx.export(dynamo=True, custom_translation_table="
+    "conveyor.onnx_translations()), or trace the layer's step"
+)
 
 
 def tracer_of(*given: Any) -> fx.proxy.TracerBase | None:

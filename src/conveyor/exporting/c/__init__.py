@@ -10,7 +10,7 @@ import ctypes
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ class C(Format):
         """
         if weights not in KINDS:
             raise BadInput(f"weights are stored in {', '.join(KINDS)}, not {weights}")
-        if exported.name == "main":
+        if exported.name.lower() == "main":
             raise BadInput("main.c is the example: give the export another name")
         made = sources(exported, weights, inline)
         for name, text in made.files.items():
@@ -64,19 +64,25 @@ class C(Format):
         return None
 
     def run(
-        self, exported: Exported, folder: Path, written: Written, inputs: Mapping[str, Tensor], lengths: Sequence[int]
-    ) -> Ran:
-        """Compiled with every warning an error, as a library of this process."""
+        self,
+        exported: Exported,
+        folder: Path,
+        written: Written,
+        inputs: Mapping[str, Tensor],
+        cuts: Iterable[Sequence[int]],
+    ) -> Iterator[Ran]:
+        """Compiled once, with every warning an error and with the example, as a library of this process."""
         with tempfile.TemporaryDirectory() as place:
             file = str(Path(place, "export.so"))
             command = [*build.compiler(), *STRICT, *FAST, "-march=native", "-shared", "-fPIC"]
-            source = str(folder / f"{exported.name}.c")
-            done = subprocess.run([*command, source, "-o", file, "-lm"], capture_output=True, text=True, check=False)
+            texts = [str(folder / f"{exported.name}.c"), str(folder / "main.c")]
+            done = subprocess.run([*command, *texts, "-o", file, "-lm"], capture_output=True, text=True, check=False)
             if done.returncode:
                 raise RuntimeError(f"{command[0]} refuses what was written: {done.stderr[:500]}")
             library, weights = ctypes.CDLL(file), folder / f"{exported.name}.bin"
             kept = [ctypes.create_string_buffer(weights.read_bytes())] if weights.is_file() else []
-            return _run(exported, written.facts, library, kept, inputs, lengths)
+            for lengths in cuts:
+                yield _run(exported, written.facts, library, kept, inputs, lengths)
 
 
 def _run(

@@ -15,22 +15,6 @@ from conveyor.targets.step.plan import Plan
 HEAD = 16  # words before the numbers in a file: the mark and the digest of the source, then zeros
 MARK = 0x76796E63  # its bytes are the other way round where the file was written for another kind of machine
 
-CHECK = """int NAME_check(const void *weights, size_t size) {
-  static const uint32_t head[] = {HEAD};
-  if (size != UPPER_WEIGHTS_BYTES) return 1;
-  return memcmp(weights, head, sizeof head) ? 2 : 0;
-}
-"""
-DECLARED = """\
-/* The size of NAME.bin. Each function takes its bytes as `weights`, at an address that is a multiple of 4. */
-#define UPPER_WEIGHTS_BYTES SIZE
-
-/* 0 if these `size` bytes are weights of this network; 1 if there are more or fewer; 2 if they are of another network,
-   or of a machine with another order of bytes. The other functions do not check. */
-int NAME_check(const void *weights, size_t size);
-
-"""
-
 
 class Numbers:
     """The packed weights, the states before the first step, and the embedding of tokens, as words of 32 bits.
@@ -64,12 +48,29 @@ class Numbers:
     @property
     def declared(self) -> str:
         """What the header says of them."""
-        return "" if self.inline else self._named(DECLARED)
+        if self.inline:
+            return ""
+        size = f"{self.name.upper()}_WEIGHTS_BYTES"
+        return f"""\
+/* The size of {self.name}.bin. Each function takes its bytes as `weights`, at an address that is a multiple of 4. */
+#define {size} {self.size}
+
+/* 0 if these `size` bytes are weights of this network; 1 if there are more or fewer; 2 if they are of another network,
+   or of a machine with another order of bytes. The other functions do not check. */
+int {self.name}_check(const void *weights, size_t size);
+
+"""
 
     def defined(self, body: str) -> str:
         """What the source has of them. `body`: the text of the step, which only these numbers fit."""
         if not self.inline:
-            return self._named(CHECK).replace("HEAD", ", ".join(f"0x{word:08x}u" for word in _head(body)))
+            head = ", ".join(f"0x{word:08x}u" for word in _head(body))
+            return f"""int {self.name}_check(const void *weights, size_t size) {{
+  static const uint32_t head[] = {{{head}}};
+  if (size != {self.name.upper()}_WEIGHTS_BYTES) return 1;
+  return memcmp(weights, head, sizeof head) ? 2 : 0;
+}}
+"""
         arrays = "".join(_array(name, words) for name, words in self.arrays.items())
         return f"/* Numbers by their bits, so that they are exact. */\n{arrays}"
 
@@ -77,10 +78,6 @@ class Numbers:
         """The file, little-endian."""
         head = struct.pack(f"<{HEAD}I", *_head(body), *[0] * (HEAD - len(_head(body))))
         return head + b"".join(words.numpy().astype("<i4").tobytes() for words in self.arrays.values())
-
-    def _named(self, text: str) -> str:
-        upper = self.name.upper()
-        return text.replace("UPPER", upper).replace("SIZE", str(self.size)).replace("NAME", self.name)
 
 
 def _head(body: str) -> list[int]:

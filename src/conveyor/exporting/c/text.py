@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 
+from conveyor.errors import BadInput
 from conveyor.exporting.c.numbers import Numbers
 from conveyor.exporting.exported import Exported
 from conveyor.targets.step import plan
@@ -35,7 +37,7 @@ def sources(exported: Exported, weights: str, inline: bool) -> Sources:
         f"{name}.h": _header(exported, made, numbers),
         f"{name}.c": _source(exported, made, numbers, body),
         "main.c": _example(exported, numbers),
-        "Makefile": _named(MAKEFILE, name),
+        "Makefile": _makefile(name),
     }
     return Sources(
         files,
@@ -55,38 +57,53 @@ def _size(dims: tuple[int, ...]) -> int:
     return int(torch.Size(dims).numel())
 
 
-TAKEN = """
-in out i size state steps weights first embedding known row token real idx step begin
-alignas alignof and asm auto bool break case catch char class const constexpr continue default delete do double
-else enum explicit export extern false float for friend goto if inline int long mutable namespace new not
-nullptr operator or private protected public register restrict return short signed sizeof static struct switch
-template this throw true try typedef typeid typename union unsigned using virtual void volatile while xor
-"""  # parameters cannot be called so: names of the text, and words of C and C++
+def _given_name(name: str) -> str:
+    """What a stream or constant of the user is called: by its end no word of C or C++, and none of the text's own."""
+    return f"{_in_ascii(name)}_in"
 
 
-def _identifier(name: str) -> str:
-    """The name of a parameter, which is neither a word of C or C++ nor one of the text's own."""
-    made = name.replace(".", "_")
-    return f"{made}_" if made in TAKEN.split() else made
+def _made_name(name: str) -> str:
+    """What a further output of the user is called."""
+    return f"{_in_ascii(name)}_out"
+
+
+def _in_ascii(name: str) -> str:
+    return "".join(c if c.isascii() else f"u{ord(c):04x}" for c in name.replace(".", "_"))
 
 
 def _given(exported: Exported) -> list[tuple[str, str, int]]:
     """What is given at each step: its name, its type in C, and how many there are of it."""
     first = ("token", "int32_t", 1) if exported.tokens else ("x", "float", _size(exported.streams["x"]))
-    rest = [(_identifier(n), "float", _size(dims)) for n, dims in exported.streams.items() if n != "x"]
+    rest = [(_given_name(n), "float", _size(dims)) for n, dims in exported.streams.items() if n != "x"]
     return [first, *rest]
 
 
 def _made(exported: Exported) -> list[tuple[str, int]]:
     """What is given back at each step: its name, and how many numbers it is."""
-    return [(_identifier(name), _size(dims)) for name, dims in exported.outputs.items()]
+    further = {name: dims for name, dims in exported.outputs.items() if name != "output"}
+    made = [(_made_name(name), _size(dims)) for name, dims in further.items()]
+    return [("output", _size(exported.outputs["output"])), *made]
+
+
+def _sizes(exported: Exported) -> dict[str, int]:
+    """How many numbers there are of each that a function is given or gives, by its name.
+
+    Raises BadInput for two names that would be one.
+    """
+    sizes = [(each, count) for each, _, count in _given(exported)] + _made(exported)
+    sizes += [(_given_name(n), _size(dims)) for n, dims in exported.constants.items()]
+    for each, count in Counter(name.upper() for name, _ in sizes).items():
+        if count > 1:
+            names = " and ".join(sorted(name for name, _ in sizes if name.upper() == each))
+            raise BadInput(f"in C, {names} would both have the size {exported.name.upper()}_{each}_SIZE: rename one")
+    return dict(sizes)
 
 
 def _declarations(exported: Exported, numbers: Numbers) -> dict[str, str]:
     """The functions, without what they do."""
     name = exported.name
     state = f"{name}_state *state{numbers.parameter}"
-    constants = "".join(f", const float *{_identifier(n)}" for n in exported.constants)
+    constants = "".join(f", const float *{_given_name(n)}" for n in exported.constants)
     given = "".join(f", const {kind} *{each}" for each, kind, _ in _given(exported))
     made = "".join(f", float *{each}" for each, _ in _made(exported))
     return {
@@ -98,12 +115,11 @@ def _declarations(exported: Exported, numbers: Numbers) -> dict[str, str]:
 
 def _header(exported: Exported, made: Plan, numbers: Numbers) -> str:
     name, functions = exported.name, _declarations(exported, numbers)
-    sizes = [(each, count) for each, _, count in _given(exported)] + _made(exported)
-    sizes += [(_identifier(n), _size(dims)) for n, dims in exported.constants.items()]
+    sizes = _sizes(exported).items()
     defines = "".join(f"#define {name.upper()}_{each.upper()}_SIZE {count}\n" for each, count in sizes)
     tokens = f"#define {name.upper()}_TOKENS {exported.tokens}\n" if exported.tokens else ""
     constants = "".join(
-        f" `{_identifier(n)}`: {list(dims)}, constant over the sequence." for n, dims in exported.constants.items()
+        f" `{_given_name(n)}`: {list(dims)}, constant over the sequence." for n, dims in exported.constants.items()
     )
     listed = "".join(
         f"\n   `{each}`: {count} {kind}{'' if count == 1 else 's'} in;" for each, kind, count in _given(exported)
@@ -111,11 +127,14 @@ def _header(exported: Exported, made: Plan, numbers: Numbers) -> str:
     listed += "".join(
         f"\n   `{each}`: {count} float{'' if count == 1 else 's'} out;" for each, count in _made(exported)
     )
+    counted = "\n\n   It takes the number of a step, which is right for 2^24 steps: then a state must be reset."
+    counted = counted if exported.graph.inputs("step") else ""
     token = "\n   A token outside 0 to TOKENS - 1 is taken as 0." if exported.tokens else ""
     return f"""/* {name}: a recurrent network, step by step.
 
    The functions allocate nothing and keep nothing but what is in the state, of which there may be any number, each used
-   by one thread at a time. A state may be copied, kept and taken up again, by a program that was built the same way. */
+   by one thread at a time. A state may be copied, kept and taken up again, by a program that was built the same
+   way.{counted} */
 #ifndef {name.upper()}_H
 #define {name.upper()}_H
 
@@ -153,8 +172,8 @@ typedef struct {{
 
 def _source(exported: Exported, made: Plan, numbers: Numbers, body: str) -> str:
     name, functions = exported.name, _declarations(exported, numbers)
-    constants = ", ".join(_identifier(key.name) for key in made.constants)
-    unread = [_identifier(n) for n in exported.constants if n not in {key.name for key in made.constants}]
+    constants = ", ".join(_given_name(key.name) for key in made.constants)
+    unread = [_given_name(n) for n in exported.constants if n not in {key.name for key in made.constants}]
     return f"""/* {name}: see {name}.h. */
 #include "{name}.h"
 
@@ -181,18 +200,14 @@ typedef ptrdiff_t idx;
 """
 
 
-def _named(text: str, name: str) -> str:
-    return text.replace("UPPER", name.upper()).replace("NAME", name)
-
-
 def _each(exported: Exported) -> str:
     sizes = [(each, count) for each, _, count in _given(exported)] + _made(exported)
     return ", ".join(f"{each} + i * {count}" for each, count in sizes)
 
 
 def _step(exported: Exported, made: Plan, numbers: Numbers) -> str:
-    ins = ["row" if exported.tokens and key.name == "x" else _identifier(key.name) for key in made.streams]
-    outs = [_identifier(key.name) for key in made.outputs]
+    ins = [_given_name(key.name) if key.name != "x" else "row" if exported.tokens else "x" for key in made.streams]
+    outs = [_made_name(key.name) if key.name != "output" else "output" for key in made.outputs]
     named = [each for each, _, _ in _given(exported)]
     unread = [each for each in named if each not in ins and not (each == "token" and "row" in ins)]
     text = "".join(f"  (void){each};\n" for each in unread)
@@ -212,8 +227,8 @@ def _example(exported: Exported, numbers: Numbers) -> str:
     read = "%d" if exported.tokens else "%f"
     arrays = "".join(f"  static {kind} {each}[{count}];\n" for each, kind, count in given)
     arrays += "".join(f"  static float {each}[{count}];\n" for each, count in made)
-    arrays += "".join(f"  static float {_identifier(n)}[{_size(dims)}];\n" for n, dims in exported.constants.items())
-    constants = "".join(f", {_identifier(n)}" for n in exported.constants)
+    arrays += "".join(f"  static float {_given_name(n)}[{_size(dims)}];\n" for n, dims in exported.constants.items())
+    constants = "".join(f", {_given_name(n)}" for n in exported.constants)
     first, _, count = given[0]
     what = "a token" if exported.tokens else f"{count} numbers"
     value = f"({'int *' if exported.tokens else 'float *'})&{first}[i]"
@@ -225,7 +240,7 @@ def _example(exported: Exported, numbers: Numbers) -> str:
 
 int main(void) {{
   static {name}_state state;
-{arrays}{"" if numbers.inline else _named(READ, name)}  {name}_reset(&state{weights}{constants});
+{arrays}{"" if numbers.inline else _read(name)}  {name}_reset(&state{weights}{constants});
   for (;;) {{
     for (int i = 0; i < {count}; i++)
       if (scanf("{read}", {value}) != 1) return 0;
@@ -237,20 +252,26 @@ int main(void) {{
 """
 
 
-READ = """  static uint32_t weights[UPPER_WEIGHTS_BYTES / 4 + 1]; /* one more, to see a file that is longer */
-  FILE *file = fopen("NAME.bin", "rb");
+def _read(name: str) -> str:
+    """How the example reads the file of weights."""
+    size = f"{name.upper()}_WEIGHTS_BYTES"
+    return f"""  static uint32_t weights[{size} / 4 + 1]; /* one more, to see a file that is longer */
+  FILE *file = fopen("{name}.bin", "rb");
   size_t size = file ? fread(weights, 1, sizeof weights, file) : 0;
   if (file) fclose(file);
-  if (NAME_check(weights, size)) {
-    fprintf(stderr, "NAME.bin is not there, or not of this network\\n");
+  if ({name}_check(weights, size)) {{
+    fprintf(stderr, "{name}.bin is not there, or not of this network\\n");
     return 1;
-  }
+  }}
 """
-MAKEFILE = """CFLAGS = -std=c99 -Wall -Wextra -Wpedantic -O3 -march=native \\
+
+
+def _makefile(name: str) -> str:
+    return f"""CFLAGS = -std=c99 -Wall -Wextra -Wpedantic -O3 -march=native \\
 	-ffp-contract=fast -fno-math-errno -fno-trapping-math
 
-main: main.c NAME.c NAME.h
-	$(CC) $(CFLAGS) main.c NAME.c -o main -lm
+main: main.c {name}.c {name}.h
+	$(CC) $(CFLAGS) main.c {name}.c -o main -lm
 
 clean:
 	rm -f main

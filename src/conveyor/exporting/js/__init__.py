@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -38,7 +38,7 @@ class JavaScript(Format):
     def write(self, exported: Exported, folder: Path, *, inline: bool = False) -> Written:
         """Writes the module and its weights."""
         described = _Described(exported)
-        text = json.dumps(described.data, ensure_ascii=False)
+        text = json.dumps(described.data)  # in ASCII, which has a surrogate by itself, too
         weights = np.concatenate(described.values).astype("<f4").tobytes() if described.values else b""
         inside = f'Uint8Array.from(atob("{base64.b64encode(weights).decode()}"), (c) => c.charCodeAt(0))'
         parts = [
@@ -60,10 +60,15 @@ class JavaScript(Format):
         return why_not()
 
     def run(
-        self, exported: Exported, folder: Path, written: Written, inputs: Mapping[str, Tensor], lengths: Sequence[int]
-    ) -> Ran:
+        self,
+        exported: Exported,
+        folder: Path,
+        written: Written,
+        inputs: Mapping[str, Tensor],
+        cuts: Iterable[Sequence[int]],
+    ) -> Iterator[Ran]:
         """Runs the module in Node."""
-        return run(exported, folder, inputs, lengths)
+        return (run(exported, folder, inputs, lengths) for lengths in cuts)
 
 
 def _package(name: str) -> dict[str, Any]:

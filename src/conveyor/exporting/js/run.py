@@ -41,7 +41,10 @@ for (const length of lengths) {
   const [x, further] = chunk(at, at + length);
   if (length === 1) stream.step(TOKEN, further);
   else stream.run(x, further);
-  for (const [name, values] of Object.entries(stream.outputs)) (outputs[name] ??= []).push(...values);
+  for (const [name, values] of Object.entries(stream.outputs)) {
+    const all = (outputs[name] ??= []);
+    for (const value of values) all.push(value); // one by one, as there are more than a call can take
+  }
   at += length;
 }
 const { values } = stream.state;

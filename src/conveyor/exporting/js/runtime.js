@@ -65,13 +65,18 @@ class Model {
   }
 
   encode(text) {
-    return this.#text().encode(text).tokens;
+    const vocabulary = this.#text();
+    const { tokens, unknown } = vocabulary.encode(text);
+    if (unknown.length && vocabulary.kind !== "word") {
+      throw new RangeError(`the model never saw ${unknown.map((symbol) => JSON.stringify(symbol)).join(", ")}`);
+    }
+    return tokens;
   }
 
   decode(tokens) {
     const { kind, symbols } = this.#text();
     for (const token of tokens) checkToken(token);
-    if (kind === "byte") return new TextDecoder().decode(Uint8Array.from(tokens));
+    if (kind === "byte") return new TextDecoder("utf-8", { ignoreBOM: true }).decode(Uint8Array.from(tokens));
     return Array.from(tokens, (token) => symbols[token]).join("");
   }
 

@@ -34,7 +34,7 @@ export interface Model extends Stream {{
 /** `weights`: the address or the bytes of the file of weights, where it is not beside the module. */
 export function load(weights?: string | URL | ArrayBuffer | ArrayBufferView): Promise<Model>;
 """
-TEXT = """  /** The tokens of a text. */
+TEXT = """  /** The tokens of a text. Throws a RangeError for characters that the model never saw. */
   encode(text: string): number[];
   /** The text of tokens. */
   decode(tokens: ArrayLike<number>): string;

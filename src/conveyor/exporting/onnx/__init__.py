@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +58,18 @@ class Onnx(Format):
         return None
 
     def run(
-        self, exported: Exported, folder: Path, written: Written, inputs: Mapping[str, Tensor], lengths: Sequence[int]
-    ) -> Ran:
+        self,
+        exported: Exported,
+        folder: Path,
+        written: Written,
+        inputs: Mapping[str, Tensor],
+        cuts: Iterable[Sequence[int]],
+    ) -> Iterator[Ran]:
         """By ONNX Runtime, in one thread."""
         session = _session(_file(exported, folder))
+        return (self._ran(exported, session, inputs, lengths) for lengths in cuts)
+
+    def _ran(self, exported: Exported, session: Any, inputs: Mapping[str, Tensor], lengths: Sequence[int]) -> Ran:
         outputs, known = ([v.name for v in values] for values in (session.get_outputs(), session.get_inputs()))
         learnt = [v.name for v in session.get_overridable_initializers()]  # which the first chunk starts from
         names, rows = exported.layer.state_names, range(exported.layer.num_layers)

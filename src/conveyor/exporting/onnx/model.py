@@ -11,6 +11,7 @@ import torch
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from torch import Tensor, nn
 
+from conveyor.cell.loop import location
 from conveyor.compiler.graph import Key
 from conveyor.errors import BadInput
 from conveyor.exporting.onnx.unroll import Unrolled, unroll
@@ -50,7 +51,7 @@ def model(
         raise BadInput(f"a model of ONNX is exported in float32 or float64, not {dtype}: layer.float()")
     with torch.no_grad():
         given = list(given)
-        made = _Model(rnn, given, TYPES[dtype])
+        made = _Model(rnn, given, TYPES[dtype], embedding is not None)
         made.read(embedding)
         for row, layer in enumerate(traced_layers(rnn, given)):
             made.add(row, layer)
@@ -60,11 +61,9 @@ def model(
 
 
 class _Model:
-    def __init__(self, rnn: Recurrent, given: list[Given], real: type[np.floating[Any]]):
+    def __init__(self, rnn: Recurrent, given: list[Given], real: type[np.floating[Any]], embedded: bool):
         self.rnn, self.given, self.writer = rnn, given, Writer(real)
-        states, layers = rnn.state_names, range(rnn.num_layers)
-        self.writer.reserve("output", *(f"{name}_n" for name in states), *rnn.cell.returned)
-        self.writer.reserve(*(f"{name}.{row}" for name in rnn.cell.returned for row in layers))
+        self.writer.reserve(*_names(rnn, [name for name, *_ in given], embedded))
         self.inputs: list[ValueInfoProto] = []
         self.defaults: list[TensorProto] = []
         self.values: dict[Key, str] = {}
@@ -74,9 +73,8 @@ class _Model:
         self.input_stream = ""
 
     def input(self, name: str, shape: list[str | int], dtype: int | None = None) -> str:
-        """An input of the model, in the type of its numbers."""
+        """An input of the model, whose name is reserved, in the type of its numbers."""
         writer = self.writer
-        name = writer.name(name)
         self.inputs.append(helper.make_tensor_value_info(name, dtype or writer.type, shape))
         return writer.op("Cast", name, to=writer.type, name=name) if dtype not in (None, writer.type, INT64) else name
 
@@ -200,6 +198,19 @@ class _Model:
     def _output(self, name: str, value: str, shape: list[str | int]) -> ValueInfoProto:
         self.writer.result(name, value)
         return helper.make_tensor_value_info(name, self.writer.type, shape)
+
+
+def _names(rnn: Recurrent, given: Iterable[str], embedded: bool) -> list[str]:
+    """The names of all inputs and outputs, which nothing else has. Raises BadInput for one that is there twice."""
+    states, returned, layers = rnn.state_names, rnn.cell.returned, range(rnn.num_layers)
+    own = ["tokens" if embedded else "input", *(f"{name}_0" for name in states)]
+    own += ["start"] if "t" in rnn.cell.arguments else []
+    own += ["output", *(f"{name}_n" for name in states), *(f"{name}.{row}" for name in returned for row in layers)]
+    names = [*own, *given, *returned]
+    for name in names:
+        if names.count(name) > 1:
+            raise BadInput(f"a model of ONNX would have two values called {name}: rename that of {location(rnn.cell)}")
+    return names
 
 
 INT64 = onnx.TensorProto.INT64

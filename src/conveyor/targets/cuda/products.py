@@ -31,7 +31,7 @@ class Products:
     def pack(self, stage: Pack) -> None:
         """A weight to its place in a matrix."""
         (depth, width), (row, column) = stage.size, stage.start
-        source = self.buffers[stage.source.buffer].as_strided(stage.size, stage.source.strides, stage.source.offset)
+        source = _seen(self.buffers[stage.source.buffer], stage.size, stage.source.strides, stage.source.offset)
         self.buffers[stage.target][row : row + depth, column : column + width].copy_(source)
 
     def gemm(self, stage: Gemm) -> None:
@@ -83,4 +83,9 @@ class Products:
             skipped = 0 if ref.when == "before" else layout.batch
             if ref.when == "before" and layout.map is not None:
                 buffer = buffer.index_select(0, layout.map)
-        return buffer.as_strided((count, lead, width), (size, step, 1), skipped * size + ref.offset)
+        return _seen(buffer, (count, lead, width), (size, step, 1), skipped * size + ref.offset)
+
+
+def _seen(buffer: Tensor, dims: tuple[int, ...], strides: tuple[int, ...], offset: int) -> Tensor:
+    """A view of what begins so far into a buffer, which may itself be a part of another tensor."""
+    return buffer.as_strided(dims, strides, buffer.storage_offset() + offset)
