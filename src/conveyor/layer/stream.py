@@ -234,11 +234,12 @@ class Stream:
 
     @property
     def steps(self) -> int:
-        """The number of the next step. Raises Mismatch when it is set to what is no whole number from 0."""
+        """The number of the next step."""
         return self._steps
 
     @steps.setter
     def steps(self, value: int) -> None:
+        """Sets it. Raises Mismatch for what is no whole number from 0."""
         value = _checked_steps(value)
         with self._alone():
             self._steps = value
