@@ -16,7 +16,6 @@ DOCS = Path(__file__).parent.parent / "docs"
 CELL = re.compile(r"^```\{code-cell\}\n(?::.*\n)*(.*?)^```", re.MULTILINE | re.DOTALL)
 EXECUTED = {  # tutorials that take seconds, and what they write; the others are executed when the site is built
     "tutorials/first-cell": (),
-    "tutorials/own-text": ("runs/topics/model.safetensors", "live/topics.html"),
     "explanation/compiler": (),
 }
 

@@ -130,4 +130,5 @@ def check_language(folder: Path) -> None:
     """Raises BadInput if the run in the folder did not train a language model."""
     maker = Run(folder).maker()
     if maker and maker != TRAINED:
-        raise BadInput(f"{folder} is a run of {maker}, which has no page: give a run of {TRAINED} or {TRIAL}")
+        wanted = f"give a run of {TRAINED} or {TRIAL}"
+        raise BadInput(f"{folder} is a run of {maker}, not a language model or a trial of a comparison: {wanted}")
