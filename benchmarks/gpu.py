@@ -46,10 +46,10 @@ class Checks:
         self.end = time.monotonic() + 60 * minutes
         self.results: list[Facts] = []
 
-    def use(self, schedule: Schedule | None, delegates: bool = False) -> None:
-        """Has kernels run by this schedule from here on, or PyTorch's own function where the cell is one of its own."""
+    def use(self, schedule: Schedule | None) -> None:
+        """Has kernels run by this schedule from here on, and not PyTorch's own functions in their place."""
         registry.TARGETS = (target(schedule, self.device),)
-        delegation.DEVICES = (self.device,) if delegates else ()
+        delegation.DEVICES = set()
 
     def check(self, name: str, body: Callable[[], Facts]) -> None:
         """One check, whose failure is a result."""
@@ -130,7 +130,7 @@ class Checks:
         """torch.compile of a whole layer."""
         self.use(None)
         layer, x = self.layer("lstm", 8, 64), torch.randn(20, 4, 8, device=self.device)
-        with torch.no_grad():
+        with torch.no_grad(), conveyor.backend("compiled"):
             found = torch.compile(layer, fullgraph=True)(x)[0]
             return {"off by": distance(found, layer(x)[0])}
 
@@ -143,7 +143,7 @@ class Checks:
         for device in ("cuda:0", "cuda:1"):
             layer = self.layer("lstm", 8, 64).to(device)
             torch.manual_seed(1)
-            with torch.no_grad():
+            with torch.no_grad(), conveyor.backend("compiled"):
                 found.append(layer(torch.randn(9, 4, 8).to(device))[0].cpu())
         return {"off by": distance(*found)}
 
@@ -179,8 +179,7 @@ class Checks:
                 found[schedule or "as chosen"] = f"failed: {error}"[:200]
         found["loop"] = round(self.median(lambda: gradients(layer, x, "eager"), runs=2), 2)
         if cell == "lstm":
-            self.use(None, delegates=self.device == "cuda")
-            found["delegated"] = round(self.median(lambda: gradients(layer, x, "auto")), 2)
+            found["delegated"] = round(self.median(lambda: gradients(layer, x, "delegated")), 2)
             theirs = torch.nn.LSTM(units, units).to(self.device)
             found["torch.nn"] = round(self.median(lambda: gradients(theirs, x, "eager")), 2)
         return found

@@ -230,6 +230,7 @@ def old_driver(on, _monkeypatch):
 )
 def test_trouble_with_a_gpu_is_one_warning_and_the_loop(trouble, message, on, monkeypatch):
     trouble(on, monkeypatch)
+    monkeypatch.setattr(CUDA, "tried", True)
     monkeypatch.setattr(backends, "_warned", set())
     layer, inputs = drawn("gru-reset-before")
     with backend("compiled"), pytest.raises(conveyor.NotCompiled, match=message):
