@@ -239,6 +239,7 @@ class Stream:
 
     @steps.setter
     def steps(self, value: int) -> None:
+        """Sets it."""
         value = _checked_steps(value)
         with self._alone():
             self._steps = value
