@@ -48,23 +48,36 @@ def accesses(stage: Stage) -> list[Access]:
 
 
 def _of_sum(stage: Reduce) -> list[Access]:
-    """What a sum or a maximum reads: of few values, each by itself."""
-    ref = stage.source
+    """What a sum or a maximum reads."""
+    ref, outer = stage.source, len(stage.outer)
     if not isinstance(ref, Ref):
         return []
-    if prod(stage.inner) > APART:
-        return [_access(ref, stage.outer + stage.inner)]
-    outer, inner = ref.strides[: len(stage.outer)], ref.strides[len(stage.outer) :]
-    each = (sum(i * s for i, s in zip(at, inner, strict=True)) for at in product(*map(range, stage.inner)))
-    return [_own(Ref(ref.buffer, ref.offset + skipped, outer, ref.when), stage.outer) for skipped in each]
+    return _summed(ref, (stage.outer, ref.strides[:outer]), (stage.inner, ref.strides[outer:]))
 
 
 def _of_contraction(stage: Contract) -> list[Access]:
-    sizes = dict(stage.sizes)
-    first, second, out = (tuple(sizes[c] for c in labels) for labels in stage.labels)
-    read = zip(stage.sources, (first, second), strict=True)
-    found = [_access(ref, dims) for ref, dims in read if isinstance(ref, Ref)]
-    return [*found, _own(stage.target, out, True)]
+    sizes, found = dict(stage.sizes), []
+    first, second, out = stage.labels
+    sums = [c for c in first if c in second and c not in out]
+    for ref, labels in zip(stage.sources, (first, second), strict=True):
+        if isinstance(ref, Ref):
+            strides = dict(zip(labels, ref.strides, strict=True))
+            outer, inner = (
+                (tuple(sizes[c] for c in some), tuple(strides.get(c, 0) for c in some)) for some in (out, sums)
+            )
+            found += _summed(ref, outer, inner)
+    return [*found, _own(stage.target, tuple(sizes[c] for c in out), True)]
+
+
+Shape = tuple[tuple[int, ...], tuple[int, ...]]  # dimensions, and the strides of a value over them
+
+
+def _summed(ref: Ref, outer: Shape, inner: Shape) -> list[Access]:
+    """What is read for each element of a sum: of few values, each by itself."""
+    if prod(inner[0]) > APART:
+        return [_access(ref, outer[0] + inner[0], outer[1] + inner[1])]
+    each = (sum(i * s for i, s in zip(at, inner[1], strict=True)) for at in product(*map(range, inner[0])))
+    return [_own(Ref(ref.buffer, ref.offset + skipped, outer[1], ref.when), outer[0]) for skipped in each]
 
 
 def _access(ref: Ref, dims: tuple[int, ...], strides: tuple[int, ...] | None = None, writes: bool = False) -> Access:
