@@ -51,13 +51,15 @@ def page(
         explain.page(model, series, explain.Classes(speakers)).save("page.html")
         explain.page({"lstm": one, "gru": other}, series, explain.Numbers(["temperature"], next=True))
 
-    model: a `Recurrent`, a layer or cell of `torch.nn`, or a module that holds one; or two of them by name, to compare.
-    inputs: a `Series`, a `Text`, numbers [T, channels], or a list of series with the same channels.
-    output: what comes out, `Classes`, `Numbers`, `Labels` or `NextToken`; by default the next token of a text, and for
-        series whatever numbers the head gives.
-    layer, first, head: the recurrent layer, the maps before it and those after it, as modules or by their paths in the
-        model, such as "encoder.rnn"; by default the only ones that fit.
-    check: whether the model is called with the first input, and compared with what was read of it.
+    Arguments:
+        model: a `Recurrent`, a layer or cell of `torch.nn`, or a module that holds one; or two of them by name, to compare.
+        inputs: a `Series`, a `Text`, numbers [T, channels], or a list of series with the same channels.
+        output: what comes out, `Classes`, `Numbers`, `Labels` or `NextToken`; by default the next token of a text, and
+            for series whatever numbers the head gives.
+        layer, first, head: the recurrent layer, the maps before it and those after it, as modules or by their paths in
+            the model, such as "encoder.rnn"; by default the only ones that fit.
+        check: whether the model is called with the first input, and compared with what was read of it.
+        title: of the page.
 
     Between the maps and the layer nothing else may happen: no attention, no pooling over time. Raises BadInput for a
     model without such a layer or with several, for one of two directions, for what does not fit together, and for

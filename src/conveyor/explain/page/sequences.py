@@ -25,14 +25,15 @@ class Series:
         Series(temperature, ["temperature"], "°F", mean=52.0, deviation=8.5)
         Series(frames, truth="speaker 3", title="an utterance")
 
-    values: [T, channels], or [T] for one channel, in the units that are shown. The network reads
-        (values - mean) / deviation.
-    names, units: of the channels; one unit can stand for all.
-    mean, deviation: one number, or one for each channel.
-    truth: what should come out, as the kind of output has it; None if it is not known.
-    title: what the page calls it.
-    steps: names of the steps, such as hours.
-    shown: "curves"; "frames" as a picture with a row for each channel, such as of music; "": by their number.
+    Arguments:
+        values: [T, channels], or [T] for one channel, in the units that are shown. The network reads
+            (values - mean) / deviation.
+        names, units: of the channels; one unit can stand for all.
+        mean, deviation: one number, or one for each channel.
+        truth: what should come out, as the kind of output has it; None if it is not known.
+        title: what the page calls it.
+        steps: names of the steps, such as hours.
+        shown: "curves"; "frames" as a picture with a row for each channel, such as of music; "": by their number.
 
     Raises BadInput for numbers that are missing or not finite, and for names and sizes that do not fit.
     """
