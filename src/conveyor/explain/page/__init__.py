@@ -52,7 +52,8 @@ def page(
         explain.page({"lstm": one, "gru": other}, series, explain.Numbers(["temperature"], next=True))
 
     Arguments:
-        model: a `Recurrent`, a layer or cell of `torch.nn`, or a module that holds one; or two of them by name, to compare.
+        model: a `Recurrent`, a layer or cell of `torch.nn`, or a module that holds one; or two of them by name, to
+            compare.
         inputs: a `Series`, a `Text`, numbers [T, channels], or a list of series with the same channels.
         output: what comes out, `Classes`, `Numbers`, `Labels` or `NextToken`; by default the next token of a text, and
             for series whatever numbers the head gives.
