@@ -326,7 +326,7 @@ def test_a_drawing_is_always_the_same():
 )
 def test_the_pictures_of_the_documentation_are_current(file, shown):
     """If not: conveyor.explain.drawing.diagram.diagram(zoo.LSTM(4, 8), highlight=shown).svg"""
-    folder = Path(__file__).parent.parent / "docs" / "diagrams"
+    folder = Path(__file__).parent.parent / "docs" / "explanation" / "diagrams"
     text = Diagram(of_zoo("lstm").layout, "LSTM", highlight=shown).svg
     assert (folder / f"{file}.svg").read_text(encoding="utf-8") == text
 
