@@ -37,11 +37,15 @@ class Writer:
         self._inverse: dict[tuple[str, int], str] = {}
 
     def name(self, hint: str) -> str:
-        """A name that no other value has."""
+        """A name that no other value has.
+
+        PyTorch's exporter, which puts the layers of a model together, renames by _1, _2, ...: ours are told apart
+        otherwise, so that its names are not those of values that it comes to later.
+        """
         hint = hint or "value"
         name, number = hint, 1
         while name in self._taken:
-            name, number = f"{hint}_{number}", number + 1
+            name, number = f"{hint}.{number}", number + 1
         self._taken.add(name)
         return name
 
