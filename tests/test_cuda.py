@@ -209,7 +209,7 @@ def too_old(on, _monkeypatch):
 def no_nvrtc(on, monkeypatch):
     machine = on().driver
     monkeypatch.setattr(machine, "check", partial(Driver.check, machine))
-    monkeypatch.setattr(nvrtc, "library", nvrtc.library.__wrapped__)
+    monkeypatch.setattr(nvrtc, "loaded", nvrtc.loaded.__wrapped__)
     monkeypatch.setattr(nvrtc, "NAMES", ())
     monkeypatch.setattr(nvrtc, "folders", list)
 

@@ -79,7 +79,7 @@ class Driver:
     def check(self) -> None:
         """Raises CannotBuild if there is no driver or no NVRTC."""
         assert self.api is not None
-        nvrtc.library()
+        nvrtc.loaded()
 
     def at_work(self, device: torch.device) -> AbstractContextManager[Any]:
         """Has a device be the current one, in this block."""

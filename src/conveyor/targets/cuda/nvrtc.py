@@ -21,7 +21,7 @@ NAMES = ("libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so", "nvrtc64_130_0.dll",
 
 
 @cache
-def library() -> ctypes.CDLL:
+def loaded() -> ctypes.CDLL:
     """NVRTC, from where PyTorch's packages are or where the system has it. Raises CannotBuild."""
     packaged = [found for folder in folders() for found in sorted(folder.glob("nvidia/*/lib/libnvrtc.so.*"))]
     for name in [*(str(path) for path in packaged if ".alt." not in path.name), *NAMES]:
@@ -40,16 +40,16 @@ def folders() -> list[Path]:
 def version() -> tuple[int, int]:
     """That of NVRTC, as (12, 9)."""
     major, minor = ctypes.c_int(), ctypes.c_int()
-    _check(library().nvrtcVersion(ctypes.byref(major), ctypes.byref(minor)))
+    _check(loaded().nvrtcVersion(ctypes.byref(major), ctypes.byref(minor)))
     return major.value, minor.value
 
 
 def architectures() -> list[int]:
     """The compute capabilities that it compiles for, as 90 for 9.0."""
     count = ctypes.c_int()
-    _check(library().nvrtcGetNumSupportedArchs(ctypes.byref(count)))
+    _check(loaded().nvrtcGetNumSupportedArchs(ctypes.byref(count)))
     found = (ctypes.c_int * count.value)()
-    _check(library().nvrtcGetSupportedArchs(found))
+    _check(loaded().nvrtcGetSupportedArchs(found))
     return sorted(found)
 
 
@@ -69,7 +69,7 @@ def architecture(capability: int) -> str:
 
 def compile(text: str, headers: Mapping[str, str], target: str, options: Sequence[str] = ()) -> tuple[bytes, str]:
     """The image of a text that includes `headers` by their names, and what the compiler says. Raises CannotBuild."""
-    nvrtc, program = library(), ctypes.c_void_p()
+    nvrtc, program = loaded(), ctypes.c_void_p()
     names = (ctypes.c_char_p * len(headers))(*(name.encode() for name in headers))
     bodies = (ctypes.c_char_p * len(headers))(*(body.encode() for body in headers.values()))
     given = [f"--gpu-architecture={target}", "--std=c++17", *options]
